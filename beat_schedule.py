@@ -1,0 +1,1 @@
+"""The beat entries and the app they belong to."""

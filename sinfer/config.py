@@ -1,0 +1,41 @@
+"""The base of every configuration model, and how its errors are told to a user."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sinfer.errors import ConfigError
+
+
+class ConfigModel(BaseModel):
+    """A part of a configuration: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+    )
+
+
+def explain(error: ValidationError, where: str) -> ConfigError:
+    """Turn pydantic's errors into one line a field: where, which field, which value, what to do.
+
+    Args:
+        error: what pydantic raised.
+        where: the file, table row or product that holds the configuration.
+    """
+    lines = []
+    for detail in error.errors(include_url=False):
+        field = ".".join(str(part) for part in detail["loc"]) or "(all)"
+        text = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "extra_forbidden":
+            text = "unknown key; remove it or correct its spelling"
+        elif detail["type"] == "missing":
+            text = "is required; add it"
+        elif isinstance(detail["input"], str | int | float | bool | None):
+            text = f"{text} (got {_shown(detail['input'], field)})"
+        lines.append(f"{where}: {field}: {text}")
+    return ConfigError("\n".join(lines))
+
+
+def _shown(value: object, field: str) -> str:
+    secret = any(word in field.lower() for word in ("password", "token", "secret", "url", "auth"))
+    return "a masked value" if secret else repr(value)[:80]

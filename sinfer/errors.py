@@ -1,0 +1,136 @@
+"""Every exception that sinfer raises on purpose.
+
+SinferError
+├── ConfigError              a setting, task or product is wrong; the text names field and remedy
+│   └── ProductNotFoundError
+├── UnavailableError         NATS, Redis or the broker cannot be reached (retry later)
+├── StoreError               the window store refused a step
+│   ├── StaleTokenError      another writer or worker holds the lease by now
+│   ├── PositionError        the batch does not follow the stored position
+│   ├── WindowConflictError  a window of the plan was closed meanwhile: plan again
+│   └── StoreFullError       Redis is at maxmemory
+├── SourceError              the stream cannot be read as configured
+│   └── StreamResetError     the stream was deleted, made anew or rolled back
+├── InvalidItemError         a message, or what a product made of it, is not valid
+├── InferenceError           the model did not answer as asked
+│   ├── InferenceUnavailableError    try later (connect errors, time-outs, 408, 429, 502, 503, 504)
+│   ├── InferenceServerError         500: try once more, then look for the culprit
+│   ├── InferenceRejectedError       400, 413, 422: the request holds a bad element
+│   ├── InferenceMisconfiguredError  401, 403, 404, 501: no request of this task can succeed
+│   └── InvalidResponseError         the answer cannot be understood, or has the wrong size
+└── SinkError                a sink did not take the results
+    ├── SinkUnavailableError         try later
+    └── SinkRejectedError            will never be taken
+"""
+
+from __future__ import annotations
+
+
+class SinferError(Exception):
+    """Base of all errors that sinfer raises on purpose."""
+
+
+class ConfigError(SinferError):
+    """A setting, task or product is wrong. The message names the field and the remedy."""
+
+
+class ProductNotFoundError(ConfigError):
+    """No product of that name is installed; the message lists the known ones."""
+
+
+class UnavailableError(SinferError):
+    """A server that sinfer needs cannot be reached at the moment."""
+
+
+class StoreError(SinferError):
+    """The window store refused a step."""
+
+
+class StaleTokenError(StoreError):
+    """The fencing token is older than the stored one: someone else holds the lease."""
+
+
+class PositionError(StoreError):
+    """The batch does not follow the stored position without a gap."""
+
+
+class WindowConflictError(StoreError):
+    """A window of the plan is not open any more; plan the batch again.
+
+    Attributes:
+        now_ms: the store's clock, milliseconds since the epoch.
+    """
+
+    def __init__(self, message: str, now_ms: int = 0) -> None:
+        super().__init__(message)
+        self.now_ms = now_ms
+
+
+class StoreFullError(StoreError):
+    """Redis refuses writes because it is at ``maxmemory``."""
+
+
+class SourceError(SinferError):
+    """The stream cannot be read as the task asks for."""
+
+
+class StreamResetError(SourceError):
+    """The stream was deleted, made anew or rolled back below the stored position."""
+
+
+class InvalidItemError(SinferError):
+    """A message, or what a product made of it, is not valid."""
+
+
+class InferenceError(SinferError):
+    """The model did not answer as asked.
+
+    Attributes:
+        status: the HTTP status, where there was one.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class InferenceUnavailableError(InferenceError):
+    """The model cannot answer now; the same request may succeed later.
+
+    Attributes:
+        retry_after: seconds that the server asked to wait, if it did.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, status=status)
+        self.retry_after = retry_after
+
+
+class InferenceServerError(InferenceError):
+    """The model failed on the request (HTTP 500): retry once, then look for the culprit."""
+
+
+class InferenceRejectedError(InferenceError):
+    """The model refuses the request (400, 413, 422): some element of it is bad."""
+
+
+class InferenceMisconfiguredError(InferenceError):
+    """No request of this task can succeed until someone changes the configuration."""
+
+
+class InvalidResponseError(InferenceError):
+    """The answer cannot be understood or has the wrong number of results."""
+
+
+class SinkError(SinferError):
+    """A sink did not take the results."""
+
+
+class SinkUnavailableError(SinkError):
+    """The sink cannot take results now; the same write may succeed later."""
+
+
+class SinkRejectedError(SinkError):
+    """The sink will never take these results."""

@@ -1,0 +1,1 @@
+"""Inference clients, one file a protocol."""

@@ -1,0 +1,57 @@
+"""What every inference client has in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from sinfer.config import ConfigModel
+from sinfer.plugins import Plugin
+from sinfer.units import Duration
+
+
+class InferenceConfig(ConfigModel):
+    """The ``inference:`` part of a task."""
+
+    type: str
+    timeout: Duration = Field(default="5s", validate_default=True)  # type: ignore[assignment]
+    """Total time for one call, connecting included."""
+    max_batch: int | None = Field(default=None, ge=1)
+    """Send windows of more items in several calls of at most so many."""
+    max_concurrency: int = Field(default=8, ge=1, le=1000)
+    """Calls of one task under way at once in one worker process."""
+    retry_base: Duration = Field(default="500ms", validate_default=True)  # type: ignore[assignment]
+    """First wait before a failed window is tried again; it doubles each time."""
+    retry_max: Duration = Field(default="30s", validate_default=True)  # type: ignore[assignment]
+    """Longest wait between two tries."""
+
+
+class InferenceClient(Plugin[InferenceConfig]):
+    """Sends what ``InferPipeline.build_request`` made to a model and returns its answer.
+
+    One client serves all windows of a task in a process, concurrently, on one event loop. It is
+    made and closed on that loop.
+    """
+
+    kind: ClassVar[str] = "inference"
+    Config: ClassVar[type[ConfigModel]] = InferenceConfig
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
+        """Ask the model.
+
+        Args:
+            request: what ``build_request`` returned.
+            idempotency_key: the same for every try of the same request.
+
+        Raises:
+            InferenceError: one of its subclasses, which decide what happens next.
+        """
+
+    async def aclose(self) -> None:
+        """Close connections."""

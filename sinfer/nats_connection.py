@@ -1,0 +1,58 @@
+"""Connecting to NATS the way a service needs it: for good, and with a clear error at the start."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import nats
+from nats.aio.client import Client
+from nats.errors import NoServersError
+
+from sinfer.errors import UnavailableError
+
+_log = logging.getLogger(__name__)
+
+OUTBOUND_BUFFER_BYTES = 64 * 1024 * 1024
+"""Bytes that may wait for a reconnect; the client's own 2 MiB raises under bursts."""
+
+
+async def connect(servers: Sequence[str], *, name: str, timeout_s: float = 5.0) -> Client:
+    """Connect, and stay connected: once it was up, the connection is re-made for ever.
+
+    Args:
+        servers: NATS URLs.
+        name: shown by the server's monitoring.
+        timeout_s: how long to try one server.
+
+    Raises:
+        UnavailableError: none of the servers answers; the text names them.
+    """
+
+    async def on_error(error: Exception) -> None:
+        _log.warning("NATS %s: %s", name, error or type(error).__name__)
+
+    async def on_disconnect() -> None:
+        _log.warning("NATS %s: disconnected from %s", name, ", ".join(servers))
+
+    async def on_reconnect() -> None:
+        _log.info("NATS %s: connected again", name)
+
+    try:
+        return await nats.connect(
+            servers=list(servers),
+            name=name,
+            connect_timeout=max(1, round(timeout_s)),
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.5,
+            allow_reconnect=True,
+            pending_size=OUTBOUND_BUFFER_BYTES,
+            error_cb=on_error,
+            disconnected_cb=on_disconnect,
+            reconnected_cb=on_reconnect,
+        )
+    except (NoServersError, OSError, TimeoutError) as error:
+        raise UnavailableError(
+            f"NATS cannot be reached at {', '.join(servers)}"
+            f" ({error or type(error).__name__}); is it running?"
+        ) from error

@@ -1,0 +1,68 @@
+"""Parts that a configuration selects by ``type:``, shipped by sinfer or by a product."""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, TypeVar
+
+from sinfer.config import ConfigModel
+
+C = TypeVar("C", bound=ConfigModel)
+
+
+class Plugin(ABC, Generic[C]):
+    """A class that a configuration can name.
+
+    A subclass gives its ``type`` and the model of its settings::
+
+        class MySink(Sink):
+            type = "mine"
+
+            class Config(SinkConfig):
+                path: str
+
+    Attributes:
+        kind: what the plugins of this family are called in errors.
+        type: the name that a configuration uses; empty for abstract classes.
+        Config: the model of its settings.
+    """
+
+    kind: ClassVar[str]
+    type: ClassVar[str] = ""
+    Config: ClassVar[type[ConfigModel]]
+    registry: ClassVar[dict[str, type[Plugin[Any]]]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if Plugin in cls.__bases__:
+            cls.registry = {}
+        elif cls.__dict__.get("type"):
+            cls.registry[cls.type] = cls
+
+    @classmethod
+    def validator(cls) -> Callable[[Any], Any]:
+        """For pydantic: turns ``{"type": ...}`` into the ``Config`` of the plugin so named."""
+
+        def select(value: Any) -> Any:
+            if isinstance(value, ConfigModel):
+                return value
+            if not isinstance(value, dict) or "type" not in value:
+                raise ValueError(f"is a mapping with a 'type' (one of {', '.join(cls.registry)})")
+            plugin = cls.registry.get(value["type"])
+            if plugin is None:
+                nearest = difflib.get_close_matches(str(value["type"]), cls.registry, n=1)
+                hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+                raise ValueError(
+                    f"{cls.kind} type {value['type']!r} is unknown{hint}"
+                    f" (known: {', '.join(sorted(cls.registry))})"
+                )
+            return plugin.Config.model_validate(value)
+
+        return select
+
+    @classmethod
+    def class_for(cls, config: ConfigModel) -> type[Any]:
+        """The plugin class that a configuration selects."""
+        return cls.registry[config.type]  # type: ignore[attr-defined]

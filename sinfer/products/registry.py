@@ -1,0 +1,108 @@
+"""Finding products: in ``sinfer.products``, under entry points, and in modules named by hand."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import pkgutil
+import sys
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import sinfer.products
+from sinfer.errors import ConfigError, ProductNotFoundError
+from sinfer.products.product import Product
+
+ENTRY_POINT_GROUP = "sinfer.products"
+
+_log = logging.getLogger(__name__)
+
+
+def product_in(module_name: str) -> Product:
+    """The product that a module holds, as ``product`` or under any one name.
+
+    Raises:
+        ConfigError: the module cannot be imported, or holds no product or several.
+    """
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise ConfigError(
+            f"product module {module_name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    named = getattr(module, "product", None)
+    if isinstance(named, Product):
+        return named
+    found = {id(value): value for value in vars(module).values() if isinstance(value, Product)}
+    if len(found) != 1:
+        raise ConfigError(
+            f"product module {module_name!r} holds {len(found)} products; it should hold one,"
+            " as in: product = Product('name', tasks=..., pipeline=...)"
+        )
+    return next(iter(found.values()))
+
+
+def load_products(modules: Iterable[str] = ()) -> tuple[dict[str, Product], dict[str, str]]:
+    """All products that can be found, and what is wrong with those that cannot be loaded.
+
+    Args:
+        modules: further modules to look into, as in ``SINFER_PRODUCTS``.
+
+    Returns:
+        Products by name, and problems by module name.
+    """
+    candidates = [
+        f"{sinfer.products.__name__}.{info.name}"
+        for info in pkgutil.iter_modules(sinfer.products.__path__)
+        if info.ispkg
+    ]
+    candidates += [point.value.split(":")[0] for point in entry_points(group=ENTRY_POINT_GROUP)]
+    candidates += modules
+    products: dict[str, Product] = {}
+    problems: dict[str, str] = {}
+    for module_name in dict.fromkeys(candidates):
+        try:
+            product = product_in(module_name)
+        except ConfigError as error:
+            problems[module_name] = str(error)
+            continue
+        known = products.setdefault(product.name, product)
+        if known is not product:
+            problems[module_name] = (
+                f"product module {module_name!r}: the name {product.name!r} is taken by another"
+            )
+    return products, problems
+
+
+def find_product(name: str, modules: Iterable[str] = ()) -> Product:
+    """The product of that name, or the one in the module of that name.
+
+    Raises:
+        ProductNotFoundError: there is none; the message lists the known ones.
+        ConfigError: it is there but broken.
+    """
+    products, problems = load_products(modules)
+    if name in products:
+        return products[name]
+    if _is_module(name):
+        return product_in(name)
+    broken = [text for module, text in problems.items() if module.rpartition(".")[2] == name]
+    if broken:
+        raise ConfigError(broken[0])
+    raise ProductNotFoundError(
+        f"product {name!r} is not known (known: {', '.join(sorted(products)) or 'none'});"
+        " name a module as in --product package.module, or set SINFER_PRODUCTS"
+    )
+
+
+def _is_module(name: str) -> bool:
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False

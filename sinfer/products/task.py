@@ -1,0 +1,128 @@
+"""One task of a product: where data comes from, how it is windowed, which model, where it goes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
+
+from sinfer.config import ConfigModel
+from sinfer.inference.base import InferenceClient, InferenceConfig
+from sinfer.sinks.base import Sink, SinkConfig
+from sinfer.units import Bytes, Duration
+from sinfer.windows.specs import WindowSpec
+
+TaskId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
+"""Letters, digits and ``_ . : -``, at most 128, the first a letter or digit."""
+
+
+class StartSequence(ConfigModel):
+    """Start at a stream sequence."""
+
+    seq: int = Field(ge=1)
+
+
+class StartTime(ConfigModel):
+    """Start at a point in time (ISO 8601)."""
+
+    time: datetime
+
+
+class JetStreamSource(ConfigModel):
+    """The ``source:`` part of a task: which messages of which JetStream stream."""
+
+    servers: list[str] | None = None
+    """NATS URLs; by default those of ``SINFER_NATS_SERVERS``."""
+    stream: str = Field(min_length=1, max_length=255, pattern=r"^[^\s.*>/\\]+$")
+    subject: str | None = None
+    """Which of the stream's subjects; all by default. Wildcards ``*`` and ``>`` are allowed."""
+    durable: str | None = Field(default=None, pattern=r"^[^\s.*>/\\]+$")
+    """A durable consumer: bound when it exists, else created. Without one, the position is kept in
+    Redis alone, which is the fastest way and needs a stream with limits retention."""
+    deliver: Literal["all", "new"] | StartSequence | StartTime = "all"
+    """Where a task starts that has no position yet."""
+    ack: Literal["stored", "done"] = "stored"
+    """When a message is acknowledged: once it is stored in Redis, or once its window is done."""
+    partitions: list[str] | None = Field(default=None, min_length=1)
+    """Subjects that are read independently of each other, each by one ingestor at a time."""
+    batch: int = Field(default=500, ge=1, le=10_000)
+    """Most messages in one pull request and in one commit."""
+
+    @field_validator("subject", "partitions")
+    @classmethod
+    def _subjects(cls, value: str | list[str] | None) -> str | list[str] | None:
+        for subject in [value] if isinstance(value, str) else value or []:
+            if (
+                not subject
+                or any(not t or t.isspace() for t in subject.split("."))
+                or (">" in subject.split(".")[:-1] or " " in subject)
+            ):
+                raise ValueError(f"{subject!r} is no NATS subject")
+        return value
+
+    @model_validator(mode="after")
+    def _partitions(self) -> Self:
+        if self.partitions is not None:
+            if self.subject is not None:
+                raise ValueError("give either subject or partitions, not both")
+            if len(set(self.partitions)) != len(self.partitions):
+                raise ValueError("partitions repeat a subject")
+        return self
+
+    @property
+    def partition_subjects(self) -> list[str]:
+        """The subject filter of each partition; ``>`` stands for the whole stream."""
+        return self.partitions if self.partitions is not None else [self.subject or ">"]
+
+
+class Limits(ConfigModel):
+    """The ``limits:`` part of a task."""
+
+    max_pending_windows: int = Field(default=1000, ge=1)
+    """Stop pulling at so many closed windows that are not done; resume at half of it."""
+    max_attempts: int = Field(default=5, ge=1, le=1000)
+    """Dead-letter a window's messages after it was tried so often."""
+    lease: Duration = Field(default="30s", validate_default=True)  # type: ignore[assignment]
+    """How long a worker that went silent keeps its windows."""
+    max_message_bytes: Bytes = Field(default="8MiB", validate_default=True, ge=1)  # type: ignore[assignment]
+    """Dead-letter messages with a larger payload."""
+    max_key_length: int = Field(default=256, ge=1, le=4096)
+    """Dead-letter items whose key has more characters."""
+
+    @model_validator(mode="after")
+    def _lease(self) -> Self:
+        if self.lease.total_seconds() < 1:
+            raise ValueError("lease must be at least 1s")
+        return self
+
+
+class InferTaskConfig(ConfigModel):
+    """One task. A product adds its own settings by subclassing."""
+
+    id: TaskId
+    source: JetStreamSource
+    window: WindowSpec
+    inference: Annotated[
+        SerializeAsAny[InferenceConfig], BeforeValidator(InferenceClient.validator())
+    ]
+    sinks: list[Annotated[SerializeAsAny[SinkConfig], BeforeValidator(Sink.validator())]] = Field(
+        min_length=1
+    )
+    limits: Limits = Limits()
+
+    @field_validator("limits", mode="before")
+    @classmethod
+    def _limits(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    def sink_names(self) -> list[str]:
+        """A name for each sink, unique within the task and stable while the order is."""
+        return [sink.name or f"{sink.type}-{place}" for place, sink in enumerate(self.sinks)]
+
+    @model_validator(mode="after")
+    def _sink_names_differ(self) -> Self:
+        names = self.sink_names()
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"sinks: name {sorted(repeated)[0]!r} is used twice")
+        return self

@@ -1,0 +1,44 @@
+"""What every sink has in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from sinfer.config import ConfigModel
+from sinfer.plugins import Plugin
+from sinfer.results import WindowResults
+
+
+class SinkConfig(ConfigModel):
+    """One entry of the ``sinks:`` part of a task."""
+
+    type: str
+    name: str = ""
+    """How the sink is called in logs and in the account; its type and place by default."""
+
+
+class Sink(Plugin[SinkConfig]):
+    """Writes results. The same window may be written again: writes must be idempotent.
+
+    One sink serves all windows of a task in a process, concurrently, on one event loop. It is
+    made and closed on that loop.
+    """
+
+    kind: ClassVar[str] = "sink"
+    Config: ClassVar[type[ConfigModel]] = SinkConfig
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    async def write(self, results: WindowResults) -> None:
+        """Write all results of a window; when this returns they are stored.
+
+        Raises:
+            SinkUnavailableError: not now; the window is written again later.
+            SinkRejectedError: never.
+        """
+
+    async def aclose(self) -> None:
+        """Write what is held and close connections."""

@@ -1,0 +1,91 @@
+"""Durations, byte sizes and secrets as they are written in a configuration."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ByteSize, PlainSerializer, SecretStr
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_FACTOR_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def parse_duration(value: Any) -> timedelta:
+    """Read ``"250ms"``, ``"5s"``, ``"1m30s"``, ``"2h"``, ``"1d"`` or a number of seconds.
+
+    Raises:
+        ValueError: it is none of these, negative, or not finite.
+    """
+    if isinstance(value, timedelta):
+        duration = value
+    elif isinstance(value, bool):
+        raise ValueError("a duration is a number of seconds or a text such as '250ms' or '5s'")
+    elif isinstance(value, int | float):
+        if not 0 <= value < 1e11:
+            raise ValueError("a duration is finite and not negative")
+        duration = timedelta(seconds=value)
+    elif isinstance(value, str) and (text := value.strip()):
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return parse_duration(float(text))
+        parts = _DURATION.findall(text)
+        if not parts or _DURATION.sub("", text).strip():
+            raise ValueError(f"{value!r} is no duration: write '250ms', '5s', '1m', '2h' or '1d'")
+        duration = timedelta(milliseconds=sum(float(n) * _FACTOR_MS[unit] for n, unit in parts))
+    else:
+        raise ValueError("a duration is a number of seconds or a text such as '250ms' or '5s'")
+    if duration < timedelta(0):
+        raise ValueError("a duration is not negative")
+    return duration
+
+
+def format_duration(duration: timedelta) -> str:
+    """The shortest text that ``parse_duration`` reads back exactly."""
+    ms = to_ms(duration)
+    for unit in ("d", "h", "m", "s"):
+        if ms and ms % _FACTOR_MS[unit] == 0:
+            return f"{ms // _FACTOR_MS[unit]}{unit}"
+    return f"{ms}ms"
+
+
+def to_ms(duration: timedelta) -> int:
+    """Whole milliseconds of a duration."""
+    return round(duration.total_seconds() * 1000)
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
+]
+"""A duration in a configuration: ``"250ms"``, ``"5s"``, ``"1m"`` or seconds."""
+
+Bytes = ByteSize
+"""A size in a configuration: ``"64KiB"``, ``"1MiB"`` or a number of bytes."""
+
+
+def resolve_references(text: str) -> str:
+    """Replace each ``${NAME}`` by the environment variable of that name.
+
+    Raises:
+        ValueError: a variable is not set.
+    """
+
+    def value_of(match: re.Match[str]) -> str:
+        try:
+            return os.environ[match[1]]
+        except KeyError:
+            raise ValueError(f"environment variable {match[1]} is not set") from None
+
+    return _REFERENCE.sub(value_of, text)
+
+
+def _secret(value: Any) -> Any:
+    return resolve_references(value) if isinstance(value, str) else value
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_secret)]
+"""A text that is masked wherever it is shown and may refer to the environment as ``${NAME}``."""

@@ -1,0 +1,136 @@
+"""How a task's messages are windowed: the ``window:`` part of its configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sinfer.config import ConfigModel
+from sinfer.units import Bytes, Duration, to_ms
+
+
+class _WindowSpec(ConfigModel):
+    """What every type of window has."""
+
+    max_count: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Close early at this many items."""
+    max_bytes: Bytes | None = Field(default=None, ge=1)
+    """Close early when the payloads add up to this much."""
+    max_wait: Duration | None = None
+    """Close early this long after the window's first item arrived, by the store's clock."""
+    time: Literal["event", "processing"] = "processing"
+    """Whose time counts: the items' own, or the clock when they arrive."""
+    max_out_of_orderness: Duration = Field(default="0s", validate_default=True)  # type: ignore[assignment]
+    """How far behind the latest event time an item may come without being late."""
+    allowed_lateness: Duration = Field(default="0s", validate_default=True)  # type: ignore[assignment]
+    """With ``late: update``, how long after its end a window fires again for late items."""
+    late: Literal["drop", "dead_letter", "update"] = "drop"
+    """What becomes of items whose window has closed."""
+    idle: Duration | None = None
+    """Close what is open when the source has been quiet for so long (event time)."""
+    max_future: Duration = Field(default="1h", validate_default=True)  # type: ignore[assignment]
+    """Dead-letter items whose event time is further ahead of the clock than this."""
+
+    @model_validator(mode="after")
+    def _combination(self) -> Self:
+        if self.max_wait is not None and to_ms(self.max_wait) < 1:
+            raise ValueError("max_wait must be at least 1ms")
+        if self.time == "processing":
+            given = self.model_fields_set & {
+                "max_out_of_orderness", "allowed_lateness", "late", "idle", "max_future",
+            }  # fmt: skip
+            if given:
+                raise ValueError(
+                    f"{', '.join(sorted(given))} only make sense with event time;"
+                    " add 'time: event' or remove them"
+                )
+        if self.late == "update":
+            if to_ms(self.allowed_lateness) == 0:
+                raise ValueError("late: update needs allowed_lateness above 0s")
+            if self.has_early_triggers:
+                raise ValueError(
+                    "late: update fires a whole window again, which max_count, max_bytes and"
+                    " max_wait have cut in parts; remove these, or choose late: drop or dead_letter"
+                )
+        elif to_ms(self.allowed_lateness) > 0:
+            raise ValueError("allowed_lateness only makes sense with late: update")
+        return self
+
+    @property
+    def has_early_triggers(self) -> bool:
+        """Whether a window can close before its time."""
+        return not (self.max_count is None and self.max_bytes is None and self.max_wait is None)
+
+
+class TumblingWindow(_WindowSpec):
+    """Windows ``[n·size, (n+1)·size)``, aligned to the epoch."""
+
+    type: Literal["tumbling"]
+    size: Duration
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        if to_ms(self.size) < 1:
+            raise ValueError("size must be at least 1ms")
+        return self
+
+
+class CountWindow(_WindowSpec):
+    """Windows of ``count`` items, whatever their times."""
+
+    type: Literal["count"]
+    count: int = Field(ge=1, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _only_counts(self) -> Self:
+        if self.max_count is not None:
+            raise ValueError("max_count repeats count; remove it")
+        if self.time == "event":
+            raise ValueError("count windows know no time; remove 'time: event'")
+        return self
+
+
+class SlidingWindow(_WindowSpec):
+    """Windows ``[n·slide, n·slide + size)``: an item belongs to about size/slide of them."""
+
+    type: Literal["sliding"]
+    size: Duration
+    slide: Duration
+
+    @model_validator(mode="after")
+    def _shape(self) -> Self:
+        size, slide = to_ms(self.size), to_ms(self.slide)
+        if slide < 1:
+            raise ValueError("slide must be at least 1ms")
+        if size < slide:
+            raise ValueError("size must not be less than slide, or items would fall between")
+        if size > 1000 * slide:
+            raise ValueError("an item would belong to more than 1,000 windows; enlarge slide")
+        if self.has_early_triggers:
+            raise ValueError(
+                "max_count, max_bytes and max_wait make no sense for sliding windows,"
+                " which share their items; remove them"
+            )
+        return self
+
+
+class SessionWindow(_WindowSpec):
+    """Windows of items less than ``gap`` apart; items that bridge two windows merge them."""
+
+    type: Literal["session"]
+    gap: Duration
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        if to_ms(self.gap) < 1:
+            raise ValueError("gap must be at least 1ms")
+        if self.late == "update":
+            raise ValueError("late: update is not for session windows, whose bounds move")
+        return self
+
+
+WindowSpec = Annotated[
+    TumblingWindow | CountWindow | SlidingWindow | SessionWindow, Field(discriminator="type")
+]
+"""One of the window types, told apart by ``type``."""

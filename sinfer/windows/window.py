@@ -1,0 +1,86 @@
+"""A closed window as products see it: a sequence of items with its bounds and reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Generic, Literal, TypeVar, overload
+
+from sinfer.messages import Message
+
+T = TypeVar("T")
+
+CloseReason = Literal["count", "bytes", "time", "idle", "gap", "drain", "condition"]
+"""Why a window closed; ``condition`` is a product's own ``close_when``."""
+
+
+class Window(Sequence[T], Generic[T]):
+    """The items of one window, in the order of the stream.
+
+    A slice of a window is a window of the same identity with fewer items.
+
+    Attributes:
+        id: deterministic, the same for every replay of the stream.
+        task: id of the task.
+        key: what ``InferPipeline.key`` returned for the items.
+        start, end: bounds ``[start, end)``, seconds since the epoch; None for count windows.
+        close_reason: count, bytes, time, idle, gap, drain or condition.
+        revision: 0, or how often late items made the window fire again.
+        messages: the messages that the items were made of, one for each item.
+    """
+
+    __slots__ = (
+        "_items", "close_reason", "end", "id", "key", "messages", "revision", "start", "task",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        items: Sequence[T],
+        messages: Sequence[Message],
+        *,
+        id: str,
+        task: str,
+        key: str = "all",
+        start: float | None = None,
+        end: float | None = None,
+        close_reason: CloseReason = "count",
+        revision: int = 0,
+    ) -> None:
+        if len(items) != len(messages):
+            raise ValueError(f"{len(items)} items but {len(messages)} messages")
+        self._items = items
+        self.messages = messages
+        self.id = id
+        self.task = task
+        self.key = key
+        self.start = start
+        self.end = end
+        self.close_reason: CloseReason = close_reason
+        self.revision = revision
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Window[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Window[T]:
+        if isinstance(index, slice):
+            return Window(
+                self._items[index],
+                self.messages[index],
+                id=self.id,
+                task=self.task,
+                key=self.key,
+                start=self.start,
+                end=self.end,
+                close_reason=self.close_reason,
+                revision=self.revision,
+            )
+        return self._items[index]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._items)
+
+    def __repr__(self) -> str:
+        return f"<Window {self.id} of {len(self)} items, closed by {self.close_reason}>"
