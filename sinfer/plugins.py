@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import difflib
 from abc import ABC
 from collections.abc import Callable
@@ -31,8 +32,8 @@ class Plugin(ABC, Generic[C]):
 
     kind: ClassVar[str]
     type: ClassVar[str] = ""
-    Config: ClassVar[type[ConfigModel]]
-    registry: ClassVar[dict[str, type[Plugin[Any]]]]
+    Config: ClassVar[builtins.type[ConfigModel]]
+    registry: ClassVar[dict[str, builtins.type[Plugin[Any]]]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -63,6 +64,6 @@ class Plugin(ABC, Generic[C]):
         return select
 
     @classmethod
-    def class_for(cls, config: ConfigModel) -> type[Any]:
+    def class_for(cls, config: ConfigModel) -> builtins.type[Any]:
         """The plugin class that a configuration selects."""
         return cls.registry[config.type]  # type: ignore[attr-defined]

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         default_factory=lambda: ["nats://127.0.0.1:4222"]
     )
     """NATS servers for tasks that name none, comma-separated."""
-    tick: Duration = Field(default="200ms", validate_default=True)  # type: ignore[assignment]
+    tick: Duration = Field(default="200ms", validate_default=True)
     """How often beat closes what is due."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least severe messages that are logged."""

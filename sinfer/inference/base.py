@@ -16,15 +16,15 @@ class InferenceConfig(ConfigModel):
     """The ``inference:`` part of a task."""
 
     type: str
-    timeout: Duration = Field(default="5s", validate_default=True)  # type: ignore[assignment]
+    timeout: Duration = Field(default="5s", validate_default=True)
     """Total time for one call, connecting included."""
     max_batch: int | None = Field(default=None, ge=1)
     """Send windows of more items in several calls of at most so many."""
     max_concurrency: int = Field(default=8, ge=1, le=1000)
     """Calls of one task under way at once in one worker process."""
-    retry_base: Duration = Field(default="500ms", validate_default=True)  # type: ignore[assignment]
+    retry_base: Duration = Field(default="500ms", validate_default=True)
     """First wait before a failed window is tried again; it doubles each time."""
-    retry_max: Duration = Field(default="30s", validate_default=True)  # type: ignore[assignment]
+    retry_max: Duration = Field(default="30s", validate_default=True)
     """Longest wait between two tries."""
 
 

@@ -83,9 +83,9 @@ class Limits(ConfigModel):
     """Stop pulling at so many closed windows that are not done; resume at half of it."""
     max_attempts: int = Field(default=5, ge=1, le=1000)
     """Dead-letter a window's messages after it was tried so often."""
-    lease: Duration = Field(default="30s", validate_default=True)  # type: ignore[assignment]
+    lease: Duration = Field(default="30s", validate_default=True)
     """How long a worker that went silent keeps its windows."""
-    max_message_bytes: Bytes = Field(default="8MiB", validate_default=True, ge=1)  # type: ignore[assignment]
+    max_message_bytes: Bytes = Field(default="8MiB", validate_default=True, ge=1)
     """Dead-letter messages with a larger payload."""
     max_key_length: int = Field(default=256, ge=1, le=4096)
     """Dead-letter items whose key has more characters."""

@@ -21,15 +21,15 @@ class _WindowSpec(ConfigModel):
     """Close early this long after the window's first item arrived, by the store's clock."""
     time: Literal["event", "processing"] = "processing"
     """Whose time counts: the items' own, or the clock when they arrive."""
-    max_out_of_orderness: Duration = Field(default="0s", validate_default=True)  # type: ignore[assignment]
+    max_out_of_orderness: Duration = Field(default="0s", validate_default=True)
     """How far behind the latest event time an item may come without being late."""
-    allowed_lateness: Duration = Field(default="0s", validate_default=True)  # type: ignore[assignment]
+    allowed_lateness: Duration = Field(default="0s", validate_default=True)
     """With ``late: update``, how long after its end a window fires again for late items."""
     late: Literal["drop", "dead_letter", "update"] = "drop"
     """What becomes of items whose window has closed."""
     idle: Duration | None = None
     """Close what is open when the source has been quiet for so long (event time)."""
-    max_future: Duration = Field(default="1h", validate_default=True)  # type: ignore[assignment]
+    max_future: Duration = Field(default="1h", validate_default=True)
     """Dead-letter items whose event time is further ahead of the clock than this."""
 
     @model_validator(mode="after")
