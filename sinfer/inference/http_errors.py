@@ -11,7 +11,7 @@ no connection, time-out, broken answer  InferenceUnavailableError      tries lat
 414 415 421 426 428 431 451 501 505
 511, any 1xx or 3xx, no usable URL,
 a certificate that cannot be trusted
-a body that cannot be decoded           InvalidResponseError           tries later, a few times
+a body that cannot be decoded           InvalidResponseError           counts a failed attempt
 ======================================  =============================  ===========================
 """
 
