@@ -42,6 +42,8 @@ class HttpSink(Sink):
         """Further headers, such as ``Authorization: Bearer ${TOKEN}``."""
         timeout: Duration = Field(default="10s", validate_default=True)
         """Longest wait for connecting, for sending, and for each part of the answer."""
+        max_connections: int = Field(default=16, ge=1)
+        """Windows that are posted at once by one process; others wait for their turn."""
 
         @field_validator("url")
         @classmethod
@@ -73,7 +75,11 @@ class HttpSink(Sink):
         self._secrets = [value for value in headers.values() if value]
         self._client = httpx.AsyncClient(
             headers={**headers, "Content-Type": "application/json"},
-            timeout=config.timeout.total_seconds(),
+            timeout=httpx.Timeout(config.timeout.total_seconds(), pool=None),
+            limits=httpx.Limits(
+                max_connections=config.max_connections,
+                max_keepalive_connections=config.max_connections,
+            ),
         )
 
     async def write(self, results: WindowResults) -> None:

@@ -65,8 +65,8 @@ def make_engine(url: str, timeout_s: float) -> Engine:
             # MySQL's default locks gaps between rows, and writers of different windows deadlock.
             isolation_level="SERIALIZABLE" if dialect == "sqlite" else "READ COMMITTED",
             hide_parameters=True,
-            # Results are JSON already.
-            json_serializer=lambda raw: raw.decode(),
+            # What goes into JSON columns is JSON already.
+            json_serializer=lambda encoded: encoded,
             connect_args=_connect_args(parsed, timeout_s),
         )
     except ModuleNotFoundError as error:

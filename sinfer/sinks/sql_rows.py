@@ -27,7 +27,7 @@ class RowMaker:
         self, table: Table, columns: tuple[tuple[str, str, str], ...], dialect: str
     ) -> None:
         self._mapped: list[tuple[str, str, Callable[[Any], Any]]] = [
-            (name, field, to_json if isinstance(table.c[name].type, JSON) else _plain)
+            (name, field, _json if isinstance(table.c[name].type, JSON) else _plain)
             for name, field, _ in columns
         ]
         # Only PostgreSQL has times with zones; elsewhere the column holds UTC.
@@ -47,7 +47,7 @@ class RowMaker:
             "window_start": self._time(window.start_ms),
             "window_end": self._time(window.end_ms),
             "close_reason": window.close_reason,
-            "result": row.data,
+            "result": row.data.decode(),
             "written_at": now if self._is_zoned else now.replace(tzinfo=None),
         }
         if self._mapped:
@@ -65,6 +65,10 @@ class RowMaker:
         return time if self._is_zoned else time.replace(tzinfo=None)
 
 
+def _json(value: Any) -> str:
+    return to_json(value).decode()
+
+
 def _plain(value: Any) -> Any:
     """Lists and objects are kept as JSON where the column holds none."""
-    return to_json(value).decode() if isinstance(value, list | dict) else value
+    return _json(value) if isinstance(value, list | dict) else value

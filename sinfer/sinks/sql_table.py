@@ -36,7 +36,12 @@ KEY = ("window", "ordinal")
 _ID = Text().with_variant(VARCHAR(MYSQL_ID_LENGTH, collation="utf8mb4_bin"), "mysql", "mariadb")
 _TEXT = Text().with_variant(Text(collation="utf8mb4_bin"), "mysql", "mariadb")
 _TIME = DateTime(timezone=True).with_variant(DATETIME(fsp=6), "mysql", "mariadb")
-_JSON = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+# SQLite makes numbers of what looks like one, and rounds them, unless the column is TEXT.
+_JSON = (
+    JSON(none_as_null=True)
+    .with_variant(JSONB(none_as_null=True), "postgresql")
+    .with_variant(Text(), "sqlite")
+)
 
 MAPPED_TYPES: dict[str, TypeEngine[Any]] = {
     "json": _JSON,

@@ -53,7 +53,8 @@ class SqlWriter:
         self._target = target
         self._engine = make_engine(target.url, target.timeout_s)
         self._dialect = self._engine.dialect.name
-        self._place = f"{self._engine.url.render_as_string(hide_password=True)}, {target.table!r}"
+        url = self._engine.url
+        self._place = f"{self._dialect}://{url.host or ''}/{url.database}, table {target.table!r}"
         self._table: Table | None = None
         self._group = GroupCommit(self._commit, size=len, max_size=MAX_ROWS)
 
