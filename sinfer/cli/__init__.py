@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -18,15 +17,13 @@ from sinfer.logs import mask
 class SinferGroup(click.Group):
     """Ends every command with a documented exit code and at most one clear text on stderr."""
 
-    def main(
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
-    ) -> NoReturn:
-        extra["standalone_mode"] = False
-        sys.exit(self._run(args, prog_name, extra))
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
+        sys.exit(self._run(*args, **kwargs))
 
-    def _run(self, args: Sequence[str] | None, prog_name: str | None, extra: dict[str, Any]) -> int:
+    def _run(self, *args: Any, **kwargs: Any) -> int:
         try:
-            code = super().main(args, prog_name, **extra)
+            code = super().main(*args, **kwargs)
         except click.ClickException as error:
             error.show()
             return error.exit_code

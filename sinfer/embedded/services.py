@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sinfer.embedded.process import ChildProcess
@@ -46,32 +47,41 @@ WORKER_READY = logged(" ready.")
 BEAT_READY = logged("beat: Starting...")
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where processes run.
+
+    Attributes:
+        directory: takes their logs and other files.
+        environment: their whole environment.
+        cwd: their working directory; this process's by default.
+    """
+
+    directory: Path
+    environment: Mapping[str, str]
+    cwd: Path | None = None
+
+
 class Service:
     """One of sinfer's processes.
 
     Args:
         name: for messages and the name of the log.
-        command: program and arguments; console scripts of this environment need no path.
+        command: program and arguments; a console script of this environment needs no path.
         ready: tells whether it is ready.
-        directory: where its log goes.
-        environment: its whole environment.
+        place: where it runs.
     """
 
-    def __init__(
-        self,
-        name: str,
-        command: Sequence[str],
-        ready: Readiness,
-        *,
-        directory: Path,
-        environment: Mapping[str, str],
-        cwd: Path | None = None,
-    ) -> None:
+    def __init__(self, name: str, command: Sequence[str], ready: Readiness, place: Place) -> None:
         self.name = name
         self._ready = ready
-        words = [program(command[0]), *command[1:]]
-        log = directory / f"{name}.log"
-        self.process = ChildProcess(name, words, log=log, env=environment, cwd=cwd)
+        self.process = ChildProcess(
+            name,
+            [program(command[0]), *command[1:]],
+            log=place.directory / f"{name}.log",
+            env=place.environment,
+            cwd=place.cwd,
+        )
 
     def start(self) -> None:
         """Start it; does not wait."""
@@ -108,48 +118,35 @@ class Service:
         self.process.stop(grace_s)
 
 
-def ingest_service(
-    product: str, *, directory: Path, environment: Mapping[str, str], name: str = "ingest"
-) -> Service:
+def ingest_service(place: Place, product: str, *, name: str = "ingest") -> Service:
     """`sinfer ingest` for one product."""
-    command = ["sinfer", "ingest", "--product", product]
-    return Service(name, command, INGEST_READY, directory=directory, environment=environment)
+    return Service(name, ["sinfer", "ingest", "--product", product], INGEST_READY, place)
 
 
 def worker_service(
-    *,
-    directory: Path,
-    environment: Mapping[str, str],
-    concurrency: int = 2,
-    name: str = "worker",
-    options: Sequence[str] = (),
+    place: Place, *, concurrency: int = 2, name: str = "worker", options: Sequence[str] = ()
 ) -> Service:
     """`celery worker` with as many child processes as ``concurrency``."""
     command = [
         "celery", "-A", "sinfer.tasks", "worker", "--loglevel", "INFO",
         "--hostname", f"{name}@%h", "--concurrency", str(concurrency), *options,
     ]  # fmt: skip
-    return Service(name, command, WORKER_READY, directory=directory, environment=environment)
+    return Service(name, command, WORKER_READY, place)
 
 
-def beat_service(
-    *, directory: Path, environment: Mapping[str, str], name: str = "beat"
-) -> Service:
-    """`celery beat`, whose schedule file goes to the directory."""
+def beat_service(place: Place, *, name: str = "beat") -> Service:
+    """`celery beat`, whose schedule file goes to the place's directory."""
     command = [
         "celery", "-A", "beat_schedule", "beat", "--loglevel", "INFO",
-        "--schedule", str(directory / f"{name}-schedule"),
+        "--schedule", str(place.directory / f"{name}-schedule"),
     ]  # fmt: skip
-    return Service(name, command, BEAT_READY, directory=directory, environment=environment)
+    return Service(name, command, BEAT_READY, place)
 
 
-def flower_service(
-    port: int, *, directory: Path, environment: Mapping[str, str], name: str = "flower"
-) -> Service:
+def flower_service(place: Place, port: int, *, name: str = "flower") -> Service:
     """`celery flower`, for this machine only: to look at, not to touch."""
     command = [
         "celery", "-A", "sinfer.tasks", "flower",
         "--address=127.0.0.1", f"--port={port}", "--read_only=True",
     ]  # fmt: skip
-    ready = answers(f"http://127.0.0.1:{port}/healthcheck")
-    return Service(name, command, ready, directory=directory, environment=environment)
+    return Service(name, command, answers(f"http://127.0.0.1:{port}/healthcheck"), place)

@@ -14,6 +14,7 @@ from sinfer.embedded.model_process import ModelServer
 from sinfer.embedded.process import ChildProcess, free_port
 from sinfer.embedded.servers import EmbeddedServer, NatsServer, RedisServer
 from sinfer.embedded.services import (
+    Place,
     Service,
     beat_service,
     flower_service,
@@ -103,12 +104,12 @@ class EmbeddedStack:
         Raises:
             UnavailableError: one of them ended or is not ready in time.
         """
-        common = {"directory": self.directory, "environment": {**os.environ, **self.environment}}
+        place = Place(self.directory, {**os.environ, **self.environment})
         self.services = [
-            worker_service(concurrency=self._concurrency, **common),
-            beat_service(**common),
-            ingest_service(self._scenario.product, **common),
-            flower_service(self._flower_port, **common),
+            worker_service(place, concurrency=self._concurrency),
+            beat_service(place),
+            ingest_service(place, self._scenario.product),
+            flower_service(place, self._flower_port),
         ]
         self._tell("starting ingest, worker, beat and Flower")
         for service in self.services:
