@@ -9,6 +9,10 @@ import msgspec
 
 from sinfer.products.example.pipeline import FEATURES
 
+STREAMS = {"IN": ["in.>"], "OUT": ["out.>"]}
+"""The JetStream streams that the example reads and writes, and their subjects."""
+SUBJECT = "in.w1"
+"""Where its messages are published."""
 FIRST_TIME_S = 1_700_000_000.0
 """Event time of the first sample, seconds since the epoch."""
 INTERVAL_S = 0.01

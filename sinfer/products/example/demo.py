@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from sinfer.embedded.model_server import expected
-from sinfer.products.example.data import samples
+from sinfer.products.example.data import STREAMS, SUBJECT, samples
 from sinfer.products.scenario import Case, Scenario
 
 
@@ -15,7 +15,7 @@ def _cases(count: int) -> Iterator[Case]:
     encoder = msgspec.json.Encoder()
     for sample in samples(count):
         result = {"id": sample.id, "y": expected(sample.features)}
-        yield Case("in.w1", encoder.encode(sample), sample.id, result)
+        yield Case(SUBJECT, encoder.encode(sample), sample.id, result)
 
 
 def _environment(model_url: str, database_url: str) -> Mapping[str, str]:
@@ -24,7 +24,7 @@ def _environment(model_url: str, database_url: str) -> Mapping[str, str]:
 
 scenario = Scenario(
     product="example",
-    streams={"IN": ["in.>"], "OUT": ["out.>"]},
+    streams=STREAMS,
     cases=_cases,
     results_subject="out.w1",
     results_table="results",
