@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sinfer.embedded.guardian import Guardian
-from sinfer.embedded.model_process import ModelServer
-from sinfer.embedded.process import ChildProcess, free_port
-from sinfer.embedded.servers import EmbeddedServer, NatsServer, RedisServer
+from sinfer.embedded.backing import BackingServers
+from sinfer.embedded.process import free_port
 from sinfer.embedded.services import (
     Place,
     Service,
@@ -22,10 +19,6 @@ from sinfer.embedded.services import (
     worker_service,
 )
 from sinfer.products.scenario import Scenario
-
-
-def _silent(text: str) -> None:
-    """Say nothing."""
 
 
 class EmbeddedStack:
@@ -39,30 +32,29 @@ class EmbeddedStack:
         tell: is called with a few words before each step.
 
     Attributes:
-        directory: all data and logs.
-        environment: what was added to the environment of sinfer's processes.
         services: sinfer's own processes, in the order in which they were started.
+        flower_url: where Flower is, for this machine only.
     """
 
     def __init__(
-        self,
-        scenario: Scenario,
-        *,
-        concurrency: int = 2,
-        tell: Callable[[str], None] = _silent,
+        self, scenario: Scenario, *, tell: Callable[[str], None], concurrency: int = 2
     ) -> None:
         self._scenario = scenario
         self._concurrency = concurrency
         self._tell = tell
-        self._servers: list[EmbeddedServer] = []
-        self._guardian: Guardian | None = None
+        self._flower_port = free_port()
+        self.flower_url = f"http://127.0.0.1:{self._flower_port}"
         self.services: list[Service] = []
-        self.environment: dict[str, str] = {}
-        self.directory = Path(tempfile.mkdtemp(prefix="sinfer-demo-"))
+        self._backing = BackingServers(tell=tell)
+
+    @property
+    def directory(self) -> Path:
+        """All data and logs."""
+        return self._backing.directory
 
     @property
     def nats_url(self) -> str:
-        return self.environment["SINFER_NATS_SERVERS"]
+        return self._backing.nats.url
 
     @property
     def database_path(self) -> Path:
@@ -70,33 +62,22 @@ class EmbeddedStack:
         return self.directory / "results.sqlite"
 
     @property
-    def flower_url(self) -> str:
-        return f"http://127.0.0.1:{self._flower_port}"
+    def environment(self) -> dict[str, str]:
+        """What is added to the environment of sinfer's processes."""
+        database_url = f"sqlite:///{self.database_path}"
+        return {
+            **self._backing.environment,
+            **self._scenario.environment(self._backing.model.url, database_url),
+            "FLOWER_UNAUTHENTICATED_API": "true",  # read only, and on the loopback interface
+        }
 
     def start_servers(self) -> None:
         """Start NATS, Redis and the model server.
 
         Raises:
             UnavailableError: one of them did not start; the text ends with its log.
-            ConfigError: the extra ``embedded`` is not installed.
         """
-        self._guardian = Guardian(self.directory)
-        nats = NatsServer(self.directory / "nats")
-        redis = RedisServer(self.directory / "redis")
-        model = ModelServer(self.directory / "model")
-        for server in (nats, redis, model):
-            self._tell(f"starting {server.name}")
-            self._servers.append(server)
-            server.start()
-            self._guardian.watch(server.process.pid)
-        self._flower_port = free_port()
-        self.environment = {
-            "SINFER_NATS_SERVERS": nats.url,
-            "SINFER_REDIS_URL": redis.url,
-            "SINFER_BROKER_URL": "",
-            "FLOWER_UNAUTHENTICATED_API": "true",  # read only, and on the loopback interface
-            **self._scenario.environment(model.url, f"sqlite:///{self.database_path}"),
-        }
+        self._backing.start()
 
     def start_services(self) -> None:
         """Start sinfer's own processes side by side, and wait until all are ready.
@@ -113,44 +94,22 @@ class EmbeddedStack:
         ]
         self._tell("starting ingest, worker, beat and Flower")
         for service in self.services:
-            self._start(service)
+            self._backing.run(service.process)
         for service in self.services:
-            self._tell(f"waiting for {service.name}")
             service.wait_until_ready()
 
     def check(self) -> None:
-        """Make sure that all of it still runs.
+        """Make sure that sinfer's own processes still run.
 
         Raises:
-            UnavailableError: a process ended; the text ends with its log.
+            UnavailableError: one of them ended; the text ends with its log.
         """
         for service in self.services:
             service.check()
 
     def stop(self) -> None:
         """Stop everything, in the reverse order, and remove the directory."""
-        try:
-            for service in reversed(self.services):
-                self._stop(service.process)
-            for server in reversed(self._servers):
-                self._stop(server.process)
-        finally:
-            if self._guardian is None:
-                self.directory.rmdir()
-            else:
-                self._guardian.dismiss()
-
-    def _start(self, service: Service) -> None:
-        service.start()
-        if self._guardian is not None:
-            self._guardian.watch(service.process.pid)
-
-    def _stop(self, process: ChildProcess) -> None:
-        if process.returncode is None and not process.is_running:
-            return  # never started
-        process.stop()
-        if self._guardian is not None:
-            self._guardian.forget(process.pid)
+        self._backing.stop()
 
     def __enter__(self) -> Self:
         return self
