@@ -128,7 +128,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_make_targets_that_are_named_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for text in (README, (ROOT / "CONTRIBUTING.md").read_text()):
-        assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= targets
+        assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= targets
 
 
 def test_links_lead_to_files_and_headings_that_exist() -> None:
