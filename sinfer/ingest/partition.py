@@ -17,8 +17,9 @@ from sinfer.errors import (
     WindowConflictError,
 )
 from sinfer.hints import HintSender
+from sinfer.ingest.batch import Batch
 from sinfer.ingest.entries import Prepared, Preparer
-from sinfer.ingest.reader import Batch, PartitionReader
+from sinfer.ingest.reader import PartitionReader
 from sinfer.ingest.state import SourceState
 from sinfer.products.pipeline import InferPipeline
 from sinfer.units import to_ms
@@ -132,7 +133,7 @@ class PartitionIngest:
             self._connection,
             self._task.source,
             self.scope.partition,
-            name=f"sinfer_{self.scope.product}_{self.scope.task}",
+            name=str(self.scope),
             state=None if state.source is None else SourceState.decode(state.source),
         )
         _log.info("%s: ingesting; %s", self.scope, reader.mode)
@@ -241,7 +242,7 @@ class PartitionIngest:
         now = time.monotonic()
         if spec.type == "sliding" and spec.time == "processing":
             await self._take_plan(self._planner.plan((), self._clock.now_ms()))
-        if spec.idle is None or not reader.caught_up:
+        if spec.idle is None or not await reader.caught_up():
             self._quiet_since = None
             return
         self._quiet_since = now if self._quiet_since is None else self._quiet_since

@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery, signals
 
 from sinfer.celery_app import PROCESS_TASK, TICK_QUEUE, TICK_TASK, make_app, product_queue
-from sinfer.logs import configure_logging
+from sinfer.logs import set_up_logging
 from sinfer.products.registry import load_products
 from sinfer.settings import settings
 from sinfer.tasks.draining import drain
@@ -44,7 +44,7 @@ def run_tick() -> None:
 
 @signals.setup_logging.connect
 def _logging(loglevel: Any = None, **_: object) -> None:
-    configure_logging(settings())
+    set_up_logging(settings().log_level, settings().log_format)
 
 
 signals.worker_process_shutdown.connect(close_runtime)
