@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,13 +11,9 @@ from pydantic import ValidationError
 from sinfer.errors import InvalidItemError
 from sinfer.messages import Message
 from sinfer.products.pipeline import DEFAULT_KEY, InferPipeline
-from sinfer.windows.dead_letters import DeadLetter, Stage
+from sinfer.windows.dead_letters import DeadLetter, Stage, one_line
 from sinfer.windows.event_time import checked_event_time_ms
 from sinfer.windows.plan import Entry
-
-_log = logging.getLogger(__name__)
-
-_MOST_ERROR_CHARACTERS = 500
 
 
 def error_line(error: BaseException) -> str:
@@ -33,7 +28,7 @@ def error_line(error: BaseException) -> str:
         text = str(error)
     else:
         text = f"{type(error).__name__}: {error}"
-    return " ".join(text.split())[:_MOST_ERROR_CHARACTERS]
+    return one_line(text)
 
 
 @dataclass(slots=True)
@@ -99,6 +94,8 @@ class Preparer:
                     f"key of {len(key)} characters is above limits.max_key_length"
                     f" ({self._limits.max_key_length})"
                 )
+            if not _is_unicode(key):
+                raise InvalidItemError("key() returned text that is not valid Unicode")
         time_ms = 0
         if self._event_time:
             seconds = self._pipeline.event_time(item) if self._own_time else None
@@ -109,3 +106,12 @@ class Preparer:
 
     def _dead(self, message: Message, stage: Stage, error: str, now_ms: int) -> DeadLetter:
         return DeadLetter(message, stage, error, now_ms)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be stored: JSON lets half a surrogate pair through."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
