@@ -121,7 +121,8 @@ class WindowProcessor:
         window, places, outcome = self._window(claim, messages)
         if len(window):
             try:
-                inferred = await self._inferrer.infer(window)
+                last_try = claim.attempt >= self._task.limits.max_attempts
+                inferred = await self._inferrer.infer(window, last_try=last_try)
             except InferenceMisconfiguredError as error:
                 _log.error("task %s: %s", self._task.id, error)
                 wait_ms = to_ms(self._task.inference.retry_max)
@@ -131,6 +132,9 @@ class WindowProcessor:
                 raise _TryLaterError(str(error), wait_ms) from error
             except InferenceError as error:
                 raise _TryLaterError(str(error), self._backoff(claim.attempt)) from error
+            again = [failure.error for failure in inferred.failures if failure.again]
+            if again and not last_try:
+                raise _TryLaterError(again[0], self._backoff(claim.attempt))
             outcome.rows = inferred.rows
             outcome.failures += [
                 Failure(places[f.first], places[f.last], f.stage, f.error)
@@ -153,7 +157,7 @@ class WindowProcessor:
                 item = self._ready.pipeline.preprocess(message)
             except Exception as error:
                 text = f"preprocess: {type(error).__name__}: {error}"
-                outcome.failures.append(Failure(place, place, "preprocess", text[:500]))
+                outcome.failures.append(Failure(place, place, "preprocess", text))
                 continue
             if item is not None:
                 items.append(item)
