@@ -134,7 +134,7 @@ class PartitionIngest:
             self._task.source,
             self.scope.partition,
             name=str(self.scope),
-            state=None if state.source is None else SourceState.decode(state.source),
+            state=SourceState.decode(state.source) if state.source else None,
         )
         _log.info("%s: ingesting; %s", self.scope, reader.mode)
         self._source = state.source or b""
