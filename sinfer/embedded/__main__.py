@@ -8,21 +8,15 @@ they stored is gone when they end.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import threading
-from types import FrameType
 from urllib.parse import urlsplit
 
 from sinfer.embedded.backing import BackingServers
 from sinfer.embedded.process import is_listening
+from sinfer.embedded.termination import unwinding_on_signals
 from sinfer.errors import SinferError, UnavailableError
 from sinfer.settings import settings
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """Let SIGTERM unwind the stack like any other end."""
-    sys.exit(128 + number)
 
 
 def _run(model_port: int) -> None:
@@ -53,9 +47,9 @@ def main() -> None:
     )
     parser.add_argument("--model-port", type=int, default=8000, help="default: %(default)s")
     model_port = parser.parse_args().model_port
-    signal.signal(signal.SIGTERM, _leave)
     try:
-        _run(model_port)
+        with unwinding_on_signals():
+            _run(model_port)
     except KeyboardInterrupt:
         sys.exit(130)
     except SinferError as error:
