@@ -19,6 +19,8 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:out:<id>``  | hash   | model output of a window, and the sinks that have it |
 | ``sinfer:partitions``        | set    | every scope that has state |
 | ``sinfer:due``               | zset   | scope by the time beat has to look at it (ms) |
+| ``sinfer:ticked``            | string | a tick was just here (expires) |
+| ``sinfer:swept``             | string | all partitions were just looked at (expires) |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
 """
 
@@ -29,6 +31,8 @@ from sinfer.windows.ids import Scope, escape
 PREFIX = "sinfer:"
 PARTITIONS = f"{PREFIX}partitions"
 DUE = f"{PREFIX}due"
+TICKED = f"{PREFIX}ticked"
+SWEPT = f"{PREFIX}swept"
 
 
 def ingestors(product: str) -> str:

@@ -111,6 +111,14 @@ class PartitionWriter:
             await self._store.run("yield", [self.keys.meta], [self._token])
             self._token = 0
 
+    async def pending(self) -> int:
+        """How many windows are closed and not done."""
+        pipeline = self._store.redis.pipeline(transaction=False)
+        pipeline.zcard(self.keys.ready)
+        pipeline.zcard(self.keys.leases)
+        ready, leased = await self._store.ask(pipeline.execute())
+        return int(ready) + int(leased)
+
     async def load(self) -> PartitionState:
         """Read where the last writer stopped. Needs the lease."""
         redis = self._store.redis

@@ -1,0 +1,125 @@
+"""The http sink: each window is posted to a URL."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import httpx
+from pydantic import Field, SecretStr, field_validator
+
+from sinfer.encoding import to_json
+from sinfer.errors import SinkRejectedError, SinkUnavailableError
+from sinfer.results import WindowResults
+from sinfer.sinks.base import Sink, SinkConfig
+from sinfer.sinks.header_value import header_value
+from sinfer.units import Duration, Secret
+
+_RETRY = {408, 425, 429}
+_SHOWN_CHARACTERS = 200
+
+
+class HttpSink(Sink):
+    """Posts windows; the receiver tells repeated ones by the ``Idempotency-Key`` header.
+
+    The key is the window's id. The body is the same, byte for byte, whenever the key is::
+
+        {"task": …, "window": …, "revision": …, "key": …, "start_ms": …, "end_ms": …,
+         "results": [{"ordinal": …, "data": …}, …]}
+
+    2xx means written. 408, 425, 429, 5xx and errors of the connection: the window is written
+    again later. Everything else, redirects included, is a refusal.
+    """
+
+    type = "http"
+
+    class Config(SinkConfig):
+        """Settings of the http sink."""
+
+        type: Literal["http"] = "http"
+        url: Secret
+        """Where to post; may refer to the environment as ``${NAME}``."""
+        headers: dict[str, Secret] = Field(default_factory=dict)
+        """Further headers, such as ``Authorization: Bearer ${TOKEN}``."""
+        timeout: Duration = Field(default="10s", validate_default=True)
+        """Longest wait for connecting, for sending, and for each part of the answer."""
+        max_connections: int = Field(default=16, ge=1)
+        """Windows that are posted at once by one process; others wait for their turn."""
+
+        @field_validator("url")
+        @classmethod
+        def _http(cls, value: SecretStr) -> SecretStr:
+            try:
+                url = httpx.URL(value.get_secret_value())
+            except httpx.InvalidURL:
+                url = httpx.URL()
+            if url.scheme not in ("http", "https") or not url.host:
+                raise ValueError("is a URL that begins with http:// or https://")
+            return value
+
+        @field_validator("headers")
+        @classmethod
+        def _plain(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+            for name, secret in value.items():
+                if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+                    raise ValueError(f"{name!r} is no name of a header")
+                text = secret.get_secret_value()
+                if not (text.isascii() and text.isprintable()):
+                    raise ValueError(f"{name}: the value has characters that no header may have")
+            return value
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self._url = httpx.URL(config.url.get_secret_value())
+        self._place = f"{self._url.scheme}://{self._url.netloc.decode().rpartition('@')[2]}"
+        headers = {name: value.get_secret_value() for name, value in config.headers.items()}
+        self._secrets = [value for value in headers.values() if value]
+        self._client = httpx.AsyncClient(
+            headers={**headers, "Content-Type": "application/json"},
+            timeout=httpx.Timeout(config.timeout.total_seconds(), pool=None),
+            limits=httpx.Limits(
+                max_connections=config.max_connections,
+                max_keepalive_connections=config.max_connections,
+            ),
+        )
+
+    async def write(self, results: WindowResults) -> None:
+        if not results.rows:
+            return
+        try:
+            response = await self._client.post(
+                self._url,
+                content=_body(results),
+                headers={"Idempotency-Key": header_value(results.window_id)},
+            )
+        except httpx.RequestError as error:
+            raise SinkUnavailableError(
+                f"{self._place} did not answer: {self._masked(str(error)) or type(error).__name__}"
+            ) from error
+        if response.is_success:
+            return
+        text = f"{self._place} answered {response.status_code} {self._masked(response.text)}"
+        if response.status_code in _RETRY or response.is_server_error:
+            raise SinkUnavailableError(text.strip())
+        raise SinkRejectedError(text.strip())
+
+    def _masked(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text[:_SHOWN_CHARACTERS]
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+def _body(results: WindowResults) -> bytes:
+    """The window as JSON: nothing that differs from one try to the next."""
+    head = {
+        "task": results.task,
+        "window": results.window_id,
+        "revision": results.revision,
+        "key": results.key,
+        "start_ms": results.start_ms,
+        "end_ms": results.end_ms,
+    }
+    rows = b",".join(b'{"ordinal":%d,"data":%b}' % (row.ordinal, row.data) for row in results)
+    return b'%b,"results":[%b]}' % (to_json(head)[:-1], rows)

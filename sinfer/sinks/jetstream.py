@@ -1,0 +1,150 @@
+"""The jetstream sink: each result a message of a JetStream stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from typing import Any, Literal
+
+import nats.errors
+from nats.js.api import StreamConfig
+from nats.js.errors import NotFoundError
+from pydantic import Field, field_validator
+
+from sinfer.errors import SinkUnavailableError
+from sinfer.results import WindowResults
+from sinfer.settings import settings
+from sinfer.sinks.base import Sink, SinkConfig
+from sinfer.sinks.header_value import header_value
+from sinfer.sinks.jetstream_acks import no_stream, wrong_stream
+from sinfer.sinks.jetstream_publisher import JetStreamPublisher
+from sinfer.sinks.nats_wire import header_block, header_lines
+from sinfer.sinks.shared import SharedByLoop
+from sinfer.units import Duration
+
+_log = logging.getLogger(__name__)
+_SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
+_MIN_DUPLICATE_WINDOW_S = 120.0
+
+_publishers: SharedByLoop[tuple[str, ...], JetStreamPublisher] = SharedByLoop(JetStreamPublisher)
+
+
+class JetStreamSink(Sink):
+    """Publishes each result as JSON; the stream drops repeated ones.
+
+    Headers: ``Nats-Msg-Id`` is the idempotency key, by which the stream knows a result that is
+    written again within its ``duplicate_window``; ``Sinfer-Task``, ``Sinfer-Window`` (the id,
+    revision included) and ``Sinfer-Closed-Ms`` (when the window closed, epoch).
+
+    All sinks of an event loop with the same servers share one connection.
+    """
+
+    type = "jetstream"
+
+    class Config(SinkConfig):
+        """Settings of the jetstream sink."""
+
+        type: Literal["jetstream"] = "jetstream"
+        servers: list[str] | None = Field(default=None, min_length=1)
+        """NATS URLs; by default those of ``SINFER_NATS_SERVERS``."""
+        subject: str
+        """Where to publish; a stream must cover it."""
+        stream: str | None = Field(default=None, pattern=r'^[^\s.*>/\\"]+$')
+        """The stream that has to cover the subject; by default any."""
+        timeout: Duration = Field(default="5s", validate_default=True)
+        """Longest wait for the acknowledgements of what was sent."""
+
+        @field_validator("subject")
+        @classmethod
+        def _plain(cls, value: str) -> str:
+            if not _SUBJECT.fullmatch(value):
+                raise ValueError("is a NATS subject without wildcards or blanks, such as 'out.w1'")
+            return value
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self._subject: str = config.subject
+        self._stream: str | None = config.stream
+        self._timeout_s: float = config.timeout.total_seconds()
+        self._servers: tuple[str, ...] = ()
+        self._publisher: JetStreamPublisher | None = None
+        self._checking = asyncio.Lock()
+        self._is_checked = False
+
+    async def write(self, results: WindowResults) -> None:
+        if not results.rows:
+            return
+        publisher = self._shared_publisher()
+        if not self._is_checked:
+            await self._check(publisher)
+        window = header_value(results.window_id)
+        lines = header_lines(
+            [
+                ("Sinfer-Task", results.task),
+                ("Sinfer-Window", window),
+                ("Sinfer-Closed-Ms", str(results.closed_ms)),
+            ]
+        )
+        id_line = b"Nats-Msg-Id:%b/" % window.encode()
+        await publisher.publish(
+            self._subject,
+            [
+                (header_block(b"%b%d\r\n%b" % (id_line, row.ordinal, lines)), row.data)
+                for row in results
+            ],
+            timeout_s=self._timeout_s,
+            stream=self._stream,
+        )
+
+    def _shared_publisher(self) -> JetStreamPublisher:
+        if self._publisher is None:
+            self._servers = tuple(self.config.servers or settings().nats_servers)
+            self._publisher = _publishers.acquire(self._servers)
+        return self._publisher
+
+    async def _check(self, publisher: JetStreamPublisher) -> None:
+        """Before the first write: does a stream cover the subject, and does it know copies?
+
+        Raises:
+            SinkUnavailableError: it does not, or not as configured.
+        """
+        async with self._checking:
+            if self._is_checked:
+                return
+            jetstream = (await publisher.client()).jetstream(timeout=self._timeout_s)
+            try:
+                name = await jetstream.find_stream_name_by_subject(self._subject)
+                stream = (await jetstream.stream_info(name)).config
+            except NotFoundError:
+                raise no_stream(self._subject) from None
+            except nats.errors.Error as error:
+                # Who may only publish cannot ask; the acks tell the rest.
+                _log.warning(
+                    "cannot look up the stream of %r (%s); its duplicate_window is not checked",
+                    self._subject,
+                    error or type(error).__name__,
+                )
+            else:
+                self._check_stream(name, stream)
+            self._is_checked = True
+
+    def _check_stream(self, name: str, stream: StreamConfig) -> None:
+        if self._stream is not None and name != self._stream:
+            raise wrong_stream(self._subject, name, self._stream)
+        if stream.no_ack:
+            raise SinkUnavailableError(
+                f"stream {name!r} acknowledges nothing (no_ack); results need one that does"
+            )
+        if stream.duplicate_window < _MIN_DUPLICATE_WINDOW_S:
+            _log.warning(
+                "stream %r knows copies for %gs only: results that are written again later than"
+                " that are stored twice; set its duplicate_window to 2m or more",
+                name,
+                stream.duplicate_window,
+            )
+
+    async def aclose(self) -> None:
+        if self._publisher is not None:
+            self._publisher = None
+            await _publishers.release(self._servers)

@@ -1,0 +1,206 @@
+"""Publishes groups of messages over one NATS connection and sees each of them acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from sinfer.errors import SinkRejectedError, SinkUnavailableError, UnavailableError
+from sinfer.nats_connection import connect
+from sinfer.sinks.jetstream_acks import AckedGroup
+from sinfer.sinks.nats_wire import encode_publish, send
+
+MAX_GROUP_MESSAGES = 512
+MAX_GROUP_BYTES = 512 * 1024
+MAX_GROUPS = 32
+"""Groups that wait for acks at once: 16,384 messages, and 16 MiB unless single ones are larger."""
+_LOOK_S = 0.1
+
+Headed = tuple[bytes, bytes]
+"""A message: its block of headers and its payload."""
+
+
+class JetStreamPublisher:
+    """One connection, and one inbox that takes the acknowledgements of all messages.
+
+    The acks of a group end in one future, so that a message costs neither a future nor a timer.
+    The reply subject of a message is ``inbox.group.place``.
+
+    Args:
+        servers: NATS URLs.
+    """
+
+    def __init__(self, servers: Sequence[str]) -> None:
+        self._servers = list(servers)
+        self._client: Client | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._connecting = asyncio.Lock()
+        self._inbox = ""
+        self._room = asyncio.Semaphore(MAX_GROUPS)
+        self._groups: dict[str, AckedGroup] = {}
+        self._last_group = 0
+
+    async def client(self) -> Client:
+        """The connection; made when there is none, or when it was closed for good.
+
+        Raises:
+            SinkUnavailableError: no server can be reached.
+        """
+        async with self._connecting:
+            if self._client is not None and not self._client.is_closed:
+                return self._client
+            try:
+                client = await connect(self._servers, name="sinfer-sinks")
+            except UnavailableError as error:
+                raise SinkUnavailableError(str(error)) from error
+            self._client = client
+            self._inbox = client.new_inbox()
+            await client.subscribe(f"{self._inbox}.*.*", cb=self._on_ack)
+            self._watcher = asyncio.create_task(self._watch(client))
+            return client
+
+    async def publish(
+        self,
+        subject: str,
+        messages: Sequence[Headed],
+        *,
+        timeout_s: float,
+        stream: str | None = None,
+    ) -> None:
+        """Publish messages; when this returns, JetStream has stored all of them.
+
+        Messages without an ack are sent again after a reconnect: they must carry ids by which
+        the stream knows copies.
+
+        Args:
+            subject: for all of them.
+            messages: what to publish, in this order.
+            timeout_s: longest wait for a connection, for room, and for the acks of a group.
+            stream: the stream that must have stored them; None for any.
+
+        Raises:
+            SinkUnavailableError: not all of them are known to be stored.
+            SinkRejectedError: one of them will never be stored.
+        """
+        client = await self._connected(timeout_s)
+        under_way: deque[AckedGroup] = deque()
+        try:
+            for part in _parts(messages, client.max_payload):
+                while under_way and under_way[0].done.done():
+                    under_way.popleft().done.result()
+                group = await self._enter(subject, part, stream, timeout_s)
+                under_way.append(group)
+                await send(client, group.unacked)
+            while under_way:
+                await _acked(under_way[0], subject, timeout_s)
+                under_way.popleft()
+        finally:
+            for group in under_way:
+                group.done.cancel()
+
+    async def _connected(self, timeout_s: float) -> Client:
+        """The connection once it is up: what is sent while it is down would only pile up."""
+        client = await self.client()
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while not client.is_connected:
+            if client.is_closed or asyncio.get_running_loop().time() > deadline:
+                raise SinkUnavailableError(
+                    f"the connection to NATS is lost and was not re-made in {timeout_s:g}s"
+                )
+            await asyncio.sleep(_LOOK_S)
+        return client
+
+    async def _enter(
+        self, subject: str, messages: Sequence[Headed], stream: str | None, timeout_s: float
+    ) -> AckedGroup:
+        """Wait for room and make a group; its room is free again when it is done."""
+        try:
+            await asyncio.wait_for(self._room.acquire(), timeout_s)
+        except TimeoutError:
+            raise SinkUnavailableError(
+                f"NATS has not acknowledged what was sent before in {timeout_s:g}s"
+            ) from None
+        self._last_group += 1
+        name = str(self._last_group)
+        to, inbox = subject.encode(), f"{self._inbox}.{name}".encode()
+        commands = [
+            encode_publish(to, b"%b.%d" % (inbox, place), headers, data)
+            for place, (headers, data) in enumerate(messages)
+        ]
+        group = self._groups[name] = AckedGroup(commands, subject, stream)
+        group.done.add_done_callback(lambda _: self._leave(name))
+        return group
+
+    def _leave(self, name: str) -> None:
+        del self._groups[name]
+        self._room.release()
+
+    async def _on_ack(self, msg: Msg) -> None:
+        name, _, place = msg.subject[len(self._inbox) + 1 :].partition(".")
+        group = self._groups.get(name)
+        if group is not None:
+            status = msg.headers.get("Status") if msg.headers else None
+            group.take(int(place), msg.data, status)
+
+    async def _watch(self, client: Client) -> None:
+        """Send again what a lost connection has left without an ack."""
+        reconnects = client.stats["reconnects"]
+        while not client.is_closed:
+            await asyncio.sleep(_LOOK_S)
+            if client.is_connected and client.stats["reconnects"] != reconnects:
+                reconnects = client.stats["reconnects"]
+                for group in list(self._groups.values()):
+                    await send(client, group.unacked)
+        self._fail_all()
+
+    def _fail_all(self) -> None:
+        for group in self._groups.values():
+            group.fail(SinkUnavailableError("the connection to NATS was closed"))
+
+    async def aclose(self) -> None:
+        """Close the connection; what waits for acks fails."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher])
+        self._fail_all()
+        if self._client is not None:
+            await self._client.close()
+
+
+async def _acked(group: AckedGroup, subject: str, timeout_s: float) -> None:
+    await asyncio.wait([group.done], timeout=timeout_s)
+    if not group.done.done():
+        raise SinkUnavailableError(
+            f"{len(group.unacked)} of {len(group)} results for {subject!r} have no ack"
+            f" of JetStream after {timeout_s:g}s"
+        )
+    group.done.result()
+
+
+def _parts(messages: Sequence[Headed], max_payload: int) -> Iterator[list[Headed]]:
+    """Cut into groups of bounded count and size.
+
+    Raises:
+        SinkRejectedError: a message is larger than the server takes; sending it would have the
+            server close the connection.
+    """
+    sizes = [len(headers) + len(data) for headers, data in messages]
+    if (largest := max(sizes, default=0)) > max_payload:
+        raise SinkRejectedError(
+            f"result {sizes.index(largest)} has {largest} bytes with its headers;"
+            f" NATS takes at most {max_payload} (max_payload of the server)"
+        )
+    part: list[Headed] = []
+    total = 0
+    for message, size in zip(messages, sizes, strict=True):
+        if part and (len(part) == MAX_GROUP_MESSAGES or total + size > MAX_GROUP_BYTES):
+            yield part
+            part, total = [], 0
+        part.append(message)
+        total += size
+    if part:
+        yield part

@@ -1,0 +1,119 @@
+"""The redis_stream sink: each result an entry of a Redis stream."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, TimeoutError
+
+from sinfer.errors import SinkRejectedError, SinkUnavailableError
+from sinfer.results import ResultRow, WindowResults
+from sinfer.sinks.base import Sink, SinkConfig
+from sinfer.units import Duration, Secret, to_ms
+
+_ROWS_PER_CALL = 250
+_BYTES_PER_CALL = 1024 * 1024
+_MAX_CONNECTIONS = 8
+_PASSING = re.compile(
+    r"^(OOM|READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS|UNBLOCKED)\b"
+    # redis-py takes the code off the errors that it has classes for.
+    r"|^(command not allowed when used memory|You can't write against a read only replica)"
+)
+"""Answers of a server that will take the same write later."""
+
+
+class RedisStreamSink(Sink):
+    """Appends results to a stream, each once.
+
+    An entry has the fields ``id`` (the idempotency key), ``task``, ``window``, ``revision`` and
+    ``data``. Beside the stream a marker for each window, kept for ``remember``, says what was
+    appended: a window that is written again within that time adds nothing, nor does a revision
+    that a higher one has overtaken.
+    """
+
+    type = "redis_stream"
+
+    class Config(SinkConfig):
+        """Settings of the redis_stream sink."""
+
+        type: Literal["redis_stream"] = "redis_stream"
+        url: Secret
+        """The server, ``redis://``, ``rediss://`` or ``unix://``; better not the window store."""
+        stream: str = Field(min_length=1)
+        """The key of the stream."""
+        maxlen: int | None = Field(default=None, ge=1)
+        """Have Redis drop the oldest entries beyond about so many; by default it keeps all."""
+        remember: Duration = Field(default="1d", validate_default=True)
+        """How long a window is known as written."""
+        timeout: Duration = Field(default="5s", validate_default=True)
+        """Longest wait for connecting and for each answer; a call is tried twice."""
+
+        @field_validator("url")
+        @classmethod
+        def _redis(cls, value: SecretStr) -> SecretStr:
+            if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+                raise ValueError("is a URL that begins with redis://, rediss:// or unix://")
+            return value
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self._stream: str = config.stream
+        self._head = [max(1, to_ms(config.remember)), config.maxlen or 0]
+        timeout_s = config.timeout.total_seconds()
+        pool = BlockingConnectionPool.from_url(
+            config.url.get_secret_value(),
+            max_connections=_MAX_CONNECTIONS,
+            timeout=timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(ExponentialBackoff(cap=1, base=0.05), retries=1),
+        )
+        self._redis: Redis = Redis.from_pool(pool)
+        script = files("sinfer.sinks").joinpath("redis_stream.lua").read_text("utf-8")
+        self._append = self._redis.register_script(script)
+
+    async def write(self, results: WindowResults) -> None:
+        keys = [self._stream, marker_key(self._stream, results.base_id)]
+        head = [results.revision, *self._head, results.task, results.window_id]
+        try:
+            for rows in _calls(results):
+                pairs = [part for row in rows for part in (row.ordinal, row.data)]
+                await self._append(keys, [*head, *pairs])
+        except (ConnectionError, TimeoutError, BusyLoadingError) as error:
+            raise SinkUnavailableError(
+                f"Redis did not take results for stream {self._stream!r}: {error}"
+            ) from error
+        except RedisError as error:
+            text = f"Redis refuses results for stream {self._stream!r}: {error}"
+            kind = SinkUnavailableError if _PASSING.search(str(error)) else SinkRejectedError
+            raise kind(text) from error
+
+    async def aclose(self) -> None:
+        await self._redis.aclose()
+
+
+def marker_key(stream: str, base_id: str) -> str:
+    """The key of a window's marker, in the hash slot of the stream."""
+    has_tag = re.search(r"^[^{]*\{[^}]+\}", stream) is not None
+    return f"{stream if has_tag else f'{{{stream}}}'}:written:{base_id}"
+
+
+def _calls(results: WindowResults) -> Iterator[list[ResultRow]]:
+    """The rows by ordinal, in parts that keep the server busy for a few milliseconds at most."""
+    part: list[ResultRow] = []
+    size = 0
+    for row in sorted(results.rows, key=lambda row: row.ordinal):
+        if part and (len(part) == _ROWS_PER_CALL or size + len(row.data) > _BYTES_PER_CALL):
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += len(row.data)
+    if part:
+        yield part

@@ -1,0 +1,175 @@
+"""Connecting to a database through SQLAlchemy, and what its errors mean."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    NotSupportedError,
+    SQLAlchemyError,
+    StatementError,
+)
+
+from sinfer.errors import ConfigError, SinkError, SinkRejectedError, SinkUnavailableError
+
+_DRIVERS = {
+    "postgresql": ("psycopg", "psycopg2"),
+    "mysql": ("MySQLdb", "pymysql"),
+    "mariadb": ("MySQLdb", "pymysql"),
+}
+_DRIVER_NAMES = {"MySQLdb": "mysqldb"}
+_WHEELS = {
+    "psycopg": "psycopg[binary]",
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+    "mysqldb": "mysqlclient",
+    "pymysql": "pymysql",
+}
+
+
+def make_engine(url: str, timeout_s: float) -> Engine:
+    """An engine for one writing thread. It connects when it is first used.
+
+    Args:
+        url: SQLAlchemy's form; without a driver, the first that is installed is taken.
+        timeout_s: longest wait for a connection, for a lock, and for one statement.
+
+    Raises:
+        ConfigError: the URL cannot be used, or its driver is not installed.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigError(
+            "sinks: sql: url: is no database URL; write dialect://user:password@host/database"
+        ) from None
+    dialect = parsed.get_backend_name()
+    parsed = _with_driver(parsed)
+    if dialect == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise ConfigError("sinks: sql: url: results in memory are lost; name a file")
+    try:
+        engine = create_engine(
+            parsed,
+            pool_size=1,
+            max_overflow=0,
+            pool_pre_ping=dialect != "sqlite",
+            # MySQL's default locks gaps between rows, and writers of different windows deadlock.
+            isolation_level="SERIALIZABLE" if dialect == "sqlite" else "READ COMMITTED",
+            hide_parameters=True,
+            # What goes into JSON columns is JSON already.
+            json_serializer=lambda encoded: encoded,
+            connect_args=_connect_args(parsed, timeout_s),
+        )
+    except ModuleNotFoundError as error:
+        wheel = _WHEELS.get(error.name or "", error.name)
+        raise ConfigError(
+            f"sinks: sql: url: the driver {error.name!r} is not installed; pip install '{wheel}'"
+        ) from None
+    except NoSuchModuleError:
+        raise ConfigError(
+            f"sinks: sql: url: {parsed.drivername!r} is no driver that SQLAlchemy knows"
+        ) from None
+    if engine.dialect.is_async:
+        raise ConfigError(
+            f"sinks: sql: url: {parsed.drivername!r} is an async driver; write '{dialect}://'"
+        )
+    if dialect in _SET_UP:
+        event.listen(engine, "connect", _set_up(_SET_UP[dialect](timeout_s)))
+    return engine
+
+
+def _with_driver(url: URL) -> URL:
+    dialect = url.get_backend_name()
+    if "+" not in url.drivername:
+        for module in _DRIVERS.get(dialect, ()):
+            if importlib.util.find_spec(module) is not None:
+                name = _DRIVER_NAMES.get(module, module)
+                return url.set(drivername=f"{url.drivername}+{name}")
+    return url
+
+
+def _connect_args(url: URL, timeout_s: float) -> dict[str, Any]:
+    whole_s = max(1, round(timeout_s))
+    driver = url.drivername.partition("+")[2]
+    if driver in ("psycopg", "psycopg2"):
+        given: dict[str, Any] = {
+            "connect_timeout": whole_s,
+            "tcp_user_timeout": round(timeout_s * 1000),
+            "keepalives_idle": whole_s,
+            "keepalives_interval": whole_s,
+            "keepalives_count": 2,
+        }
+    elif driver in ("pymysql", "mysqldb"):
+        # Reading waits for locks as well, which have a limit of their own.
+        given = {"connect_timeout": whole_s, "read_timeout": 2 * whole_s}
+        given["write_timeout"] = given["read_timeout"]
+    else:
+        given = {}
+    return {name: value for name, value in given.items() if name not in url.query}
+
+
+_SET_UP: dict[str, Callable[[float], list[str]]] = {
+    "sqlite": lambda timeout_s: [
+        f"PRAGMA busy_timeout = {round(timeout_s * 1000)}",
+        "PRAGMA journal_mode = WAL",
+    ],
+    "mysql": lambda timeout_s: [f"SET innodb_lock_wait_timeout = {max(1, round(timeout_s))}"],
+}
+_SET_UP["mariadb"] = _SET_UP["mysql"]
+
+
+def _set_up(statements: list[str]) -> Callable[[Any, Any], None]:
+    def run(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        for statement in statements:
+            cursor.execute(statement)
+        cursor.close()
+
+    return run
+
+
+def limit_waits(connection: Connection, timeout_s: float) -> None:
+    """Have PostgreSQL give up what takes too long in this transaction.
+
+    Not as options of the connection, which poolers refuse.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(
+            text(
+                "SELECT set_config('lock_timeout', :ms, true),"
+                " set_config('statement_timeout', :ms, true)"
+            ),
+            {"ms": str(round(timeout_s * 1000))},
+        )
+
+
+def sink_error(error: Exception, place: str) -> SinkError:
+    """What an error of SQLAlchemy or a driver means for the results.
+
+    Broken constraints and values that do not fit will be refused for ever. Everything else passes
+    or can be put right from outside: lost connections, deadlocks, a missing table or permission.
+
+    Args:
+        error: what was raised.
+        place: database and table, for the text.
+    """
+    refused = isinstance(error, IntegrityError | DataError | NotSupportedError) or not isinstance(
+        error, SQLAlchemyError
+    )
+    if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
+        refused = True  # A value that its column cannot even be given.
+    cause = error.orig if isinstance(error, StatementError) and error.orig else error
+    # Further lines quote whole rows.
+    first_line = next(iter(str(cause).splitlines()), "") or type(cause).__name__
+    if refused:
+        return SinkRejectedError(f"{place} refuses results: {first_line}")
+    return SinkUnavailableError(f"{place} cannot take results: {first_line}")

@@ -1,0 +1,146 @@
+"""The table of the sql sink: made when it is missing, checked when it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    DateTime,
+    Double,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    inspect,
+)
+from sqlalchemy.dialects.mysql import DATETIME, VARCHAR
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Inspector
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateTable
+from sqlalchemy.types import NullType, TypeEngine
+
+from sinfer.errors import SinkUnavailableError
+
+MYSQL_ID_LENGTH = 512
+KEY = ("window", "ordinal")
+
+# Binary collation: ids that differ in case only are different.
+_ID = Text().with_variant(VARCHAR(MYSQL_ID_LENGTH, collation="utf8mb4_bin"), "mysql", "mariadb")
+_TEXT = Text().with_variant(Text(collation="utf8mb4_bin"), "mysql", "mariadb")
+_TIME = DateTime(timezone=True).with_variant(DATETIME(fsp=6), "mysql", "mariadb")
+# SQLite makes numbers of what looks like one, and rounds them, unless the column is TEXT.
+_JSON = (
+    JSON(none_as_null=True)
+    .with_variant(JSONB(none_as_null=True), "postgresql")
+    .with_variant(Text(), "sqlite")
+)
+
+MAPPED_TYPES: dict[str, TypeEngine[Any]] = {
+    "json": _JSON,
+    "text": Text(),
+    "integer": BigInteger(),
+    "float": Double(),
+    "boolean": Boolean(),
+}
+
+
+def base_columns() -> list[Column[Any]]:
+    """The columns that every table of the sink has."""
+    return [
+        Column("window", _ID, primary_key=True),
+        Column("ordinal", Integer, primary_key=True, autoincrement=False),
+        Column("revision", Integer, nullable=False),
+        Column("attempt", Integer, nullable=False),
+        Column("window_id", _TEXT, nullable=False),
+        Column("task", _TEXT, nullable=False),
+        Column("partition", _TEXT, nullable=False),
+        Column("key", _TEXT, nullable=False),
+        Column("window_start", _TIME),
+        Column("window_end", _TIME),
+        Column("close_reason", String(32), nullable=False),
+        Column("result", _JSON, nullable=False),
+        Column("written_at", _TIME, nullable=False),
+    ]
+
+
+def open_table(
+    connection: Connection, name: str, schema: str | None, mapped: Mapping[str, str]
+) -> Table:
+    """The table as the database has it; made when it is missing.
+
+    Args:
+        connection: outside a transaction.
+        name: of the table.
+        schema: of the table; None for the connection's default.
+        mapped: further columns and their types, names of ``MAPPED_TYPES``.
+
+    Raises:
+        SinkUnavailableError: the table that is there lacks columns or its unique key.
+        DBAPIError: it cannot be made or looked up.
+    """
+    wanted = Table(
+        name,
+        MetaData(),
+        *base_columns(),
+        *(Column(column, MAPPED_TYPES[type_name]) for column, type_name in mapped.items()),
+        schema=schema,
+    )
+    if not inspect(connection).has_table(name, schema):
+        try:
+            connection.execute(CreateTable(wanted, if_not_exists=True))
+            connection.commit()
+        except DBAPIError:
+            # Two may make it at once; IF NOT EXISTS does not hold against that everywhere.
+            connection.rollback()
+            if not inspect(connection).has_table(name, schema):
+                raise
+    return _checked(inspect(connection), wanted)
+
+
+def _checked(inspector: Inspector, wanted: Table) -> Table:
+    """The table with its mapped columns as they are in the database."""
+    name, schema = wanted.name, wanted.schema
+    found = {column["name"]: column["type"] for column in inspector.get_columns(name, schema)}
+    missing = [column.name for column in wanted.columns if column.name not in found]
+    if missing:
+        raise SinkUnavailableError(
+            f"table {wanted.fullname!r} has no column {', '.join(map(repr, missing))};"
+            " add what is missing, or name another table"
+        )
+    keys = [inspector.get_pk_constraint(name, schema)["constrained_columns"]]
+    keys += [unique["column_names"] for unique in inspector.get_unique_constraints(name, schema)]
+    keys += [
+        [column for column in index["column_names"] if column is not None]
+        for index in inspector.get_indexes(name, schema)
+        if index["unique"]
+    ]
+    if not any(set(key) == set(KEY) for key in keys):
+        raise SinkUnavailableError(
+            f"table {wanted.fullname!r} has no primary key or unique index on"
+            f" ({', '.join(KEY)}); add one, or name another table"
+        )
+    base = base_columns()
+    names = {column.name for column in base}
+    mapped = [column.name for column in wanted.columns if column.name not in names]
+    return Table(
+        name,
+        MetaData(),
+        *base,
+        *(Column(column, _bound_type(found[column], inspector)) for column in mapped),
+        schema=schema,
+    )
+
+
+def _bound_type(found: TypeEngine[Any], inspector: Inspector) -> TypeEngine[Any]:
+    if isinstance(found, JSON):
+        return _JSON
+    # SQLite's columns take any value, SQLAlchemy's types for them do not.
+    return NullType() if inspector.dialect.name == "sqlite" else found

@@ -1,0 +1,109 @@
+"""PostgreSQL and MariaDB from programs that are on the machine, in a directory of their own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sinfer.embedded.process import free_port, is_listening
+
+_START_TIMEOUT_S = 30.0
+
+
+def _account(name: str) -> str | None:
+    """Whom to run a server as that refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam(name).pw_name
+    except KeyError:
+        return "nobody"
+
+
+@contextmanager
+def _directory(account: str | None) -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="sinfer-db-"))
+    if account is not None:
+        shutil.chown(directory, account)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _running(command: list[str], account: str | None, directory: Path, port: int) -> Iterator[None]:
+    with (directory / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, user=account, cwd=directory, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + _START_TIMEOUT_S
+            while not is_listening(port):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(f"{command[0]}: {(directory / 'server.log').read_text()[-2000:]}")
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+@contextmanager
+def postgresql() -> Iterator[str]:
+    """The URL of a new PostgreSQL server; skips the test when there are no programs for one."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    initdb = shutil.which("initdb") or (str(found[-1]) if found else None)
+    if initdb is None:
+        pytest.skip("needs PostgreSQL: no initdb on the path or in /usr/lib/postgresql/*/bin")
+    account = _account("postgres")
+    with _directory(account) as directory:
+        data, port = directory / "data", free_port()
+        subprocess.run(
+            [initdb, "--pgdata", data, "--username", "sinfer", "--auth", "trust", "--no-sync"],
+            user=account,
+            cwd=directory,
+            check=True,
+            capture_output=True,
+        )
+        command = [
+            str(Path(initdb).with_name("postgres")), "-D", str(data), "-p", str(port),
+            "-k", str(directory), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off",
+        ]  # fmt: skip
+        with _running(command, account, directory, port):
+            yield f"postgresql://sinfer@127.0.0.1:{port}/postgres"
+
+
+@contextmanager
+def mariadb() -> Iterator[str]:
+    """The URL of a new MariaDB server; skips the test when there are no programs for one."""
+    server = shutil.which("mariadbd", path=os.defpath + ":/usr/sbin")
+    install = shutil.which("mariadb-install-db")
+    if server is None or install is None:
+        pytest.skip("needs MariaDB: no mariadbd and mariadb-install-db on the path")
+    account = _account("mysql")
+    with _directory(account) as directory:
+        data, port = directory / "data", free_port()
+        subprocess.run(
+            [
+                install, "--no-defaults", f"--datadir={data}", "--skip-test-db",
+                "--auth-root-authentication-method=normal",
+            ],
+            user=account,
+            cwd=directory,
+            check=True,
+            capture_output=True,
+        )  # fmt: skip
+        command = [
+            server, "--no-defaults", f"--datadir={data}", f"--port={port}",
+            "--bind-address=127.0.0.1", f"--socket={directory / 's'}", "--skip-log-bin",
+        ]  # fmt: skip
+        with _running(command, account, directory, port):
+            yield f"mariadb+pymysql://root@127.0.0.1:{port}/mysql"

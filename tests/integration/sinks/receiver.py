@@ -1,0 +1,74 @@
+"""An HTTP server that keeps what is posted to it, and answers as told."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Post:
+    """One request: lower-case headers, and the body."""
+
+    headers: dict[str, str]
+    body: bytes
+
+
+class Receiver:
+    """Listens on a free loopback port.
+
+    Attributes:
+        posts: every request, in order of arrival.
+        answers: status and body of the next answers; 204 once there are no more.
+    """
+
+    def __init__(self) -> None:
+        self.posts: list[Post] = []
+        self.answers: deque[tuple[int, bytes]] = deque()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                receiver.posts.append(Post(headers, body))
+                status, answer = receiver.answers.popleft() if receiver.answers else (204, b"")
+                self.send_response(status)
+                if status != 204:
+                    self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Requests are kept, not logged."""
+
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 128
+            daemon_threads = True
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/results"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

@@ -1,0 +1,42 @@
+"""Results of windows, as sinks receive them, for tests and benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sinfer.encoding import to_json
+from sinfer.results import ResultRow, WindowResults
+
+
+def window_results(
+    data: Sequence[Any] | int = 3,
+    *,
+    base_id: str = "ex_1/in.w1/all/0",
+    task: str = "ex_1",
+    key: str = "all",
+    revision: int = 0,
+    attempt: int = 1,
+    start_ms: int | None = 1_700_000_000_000,
+    end_ms: int | None = 1_700_000_005_000,
+    ordinals: Iterable[int] | None = None,
+) -> WindowResults:
+    """The results of one window: the data given, or so many made-up ones."""
+    if isinstance(data, int):
+        data = [{"id": i, "y": i / 2, "revision": revision} for i in range(data)]
+    places = range(len(data)) if ordinals is None else ordinals
+    return WindowResults(
+        product="example",
+        task=task,
+        partition="in.w1",
+        key=key,
+        window_id=f"{base_id}/{revision}",
+        base_id=base_id,
+        revision=revision,
+        attempt=attempt,
+        start_ms=start_ms,
+        end_ms=end_ms,
+        close_reason="time",
+        closed_ms=1_700_000_005_250,
+        rows=[ResultRow(i, to_json(d)) for i, d in zip(places, data, strict=True)],
+    )
