@@ -20,15 +20,14 @@ from sinfer.settings import settings
 
 
 def _run(model_port: int) -> None:
-    ports = {
-        "nats_port": urlsplit(settings().nats_servers[0]).port or 4222,
-        "redis_port": urlsplit(settings().redis_url).port or 6379,
-        "model_port": model_port,
-    }
-    for port in ports.values():
+    nats_port = urlsplit(settings().nats_servers[0]).port or 4222
+    redis_port = urlsplit(settings().redis_url).port or 6379
+    for port in (nats_port, redis_port, model_port):
         if is_listening(port):
             raise UnavailableError(f"port {port} is taken; is it running already?")
-    with BackingServers(**ports) as servers:
+    with BackingServers(
+        nats_port=nats_port, redis_port=redis_port, model_port=model_port
+    ) as servers:
         servers.start()
         for server in servers.servers:
             print(f"{server.name}: {server.url}", flush=True)
