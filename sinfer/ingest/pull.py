@@ -21,6 +21,7 @@ DROP_BYTES = 256 * 1024 * 1024
 
 _FEW_WAITING = 8
 _HELD_S = 1.0
+_LOST = {"Consumer Deleted", "Leadership Change", "Server Shutdown"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class PullRequests:
         expires_s = min(timing.expires_s, (config.max_expires or 1 << 62) / 1e9)
         self._heartbeat_s = min(timing.heartbeat_s, expires_s / 2)
         self._expires_s = expires_s
-        self._asked = 0
+        self._asked = inbox.buffered
         self._large_next = False
         self._held_until = 0.0
         now = time.monotonic()
@@ -137,8 +138,6 @@ class PullRequests:
         returned = headers.get("Nats-Pending-Messages")
         if returned is not None:
             self._asked = max(0, self._asked - int(returned))
-        if code in ("404", "408"):
-            return None
         if code == "409" and text.startswith("Message Size Exceeds"):
             self._large_next = headers.get("Nats-Pending-Bytes") == str(self._bytes)
             return None
@@ -148,4 +147,5 @@ class PullRequests:
             return None
         if code == "400" or text.startswith("Exceeded Max"):
             raise SourceError(f"{self._subject}: the server refuses the request: {code} {text}")
-        return f"{code} {text}".strip()
+        # Others end one request, as "408 Request Timeout" and "409 Batch Completed" do.
+        return f"{code} {text}".strip() if code == "503" or text in _LOST else None
