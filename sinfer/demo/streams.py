@@ -76,6 +76,7 @@ async def results(jetstream: JetStreamContext, subject: str) -> AsyncGenerator[l
                 messages = await subscription.fetch(_BATCH, timeout=1)
             except NatsTimeoutError:
                 messages = []
+            _raise_if_cancelled()
             yield [
                 Arrival(
                     from_json(message.data),
@@ -86,3 +87,10 @@ async def results(jetstream: JetStreamContext, subject: str) -> AsyncGenerator[l
             ]
     finally:
         await subscription.unsubscribe()
+
+
+def _raise_if_cancelled() -> None:
+    """The client's ``fetch`` can take a cancellation for a time-out and swallow it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
