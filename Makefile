@@ -1,18 +1,34 @@
-# Everything a developer or CI runs. `make demo` and `make test` set up what they need.
+# Everything that a developer or CI runs. Each target sets up what it needs.
+#
+#   make demo          all of sinfer on this machine, every result checked
+#   make test          linters, types and all tests
+#   make check         linters and types alone
+#   make test-oldest   the tests against the oldest versions that pyproject.toml admits
+#   make bench         how fast it is here, beside other ways to do the same
+#   make lock          write constraints.txt anew, with the newest versions
+#   make clean         remove what the others made
+#
+# PYTHON=python3.13 chooses the interpreter: 3.11 or later.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
+LOCK := .venv-lock
+PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
-.PHONY: demo test check bench setup clean
+.PHONY: setup demo test check test-oldest bench lock clean
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(call new-venv,$(VENV))
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-test: setup check
+demo: setup
+	$(BIN)/sinfer demo
+
+test: check
 	$(BIN)/python -m pytest
 
 check: setup
@@ -20,8 +36,31 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-demo: setup
-	$(BIN)/sinfer demo
+test-oldest: $(OLDEST)/.ready
+	$(OLDEST)/bin/python -m pytest
+
+$(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
+	@$(call new-venv,$(OLDEST))
+	$(OLDEST)/bin/python $(PIP_INSTALL) --constraint constraints-oldest.txt --editable '.[dev]'
+	@touch $@
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+lock:
+	@$(call new-venv,$(LOCK))
+	$(LOCK)/bin/python $(PIP_INSTALL) --editable '.[dev]'
+	$(LOCK)/bin/python -m pip freeze --exclude-editable --exclude sinfer > constraints.txt
+	rm -rf $(LOCK)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(OLDEST) $(LOCK) build dist *.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# $(call new-venv,DIRECTORY): an empty virtual environment, or a word on why there is none.
+define new-venv
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+  || { echo "sinfer needs Python 3.11 or later; name one: make PYTHON=python3.12" >&2; exit 1; }; \
+$(PYTHON) -m venv --clear $(1) \
+  || { echo "$(PYTHON) has no venv module; on Debian: apt install python3-venv" >&2; exit 1; }
+endef

@@ -1,1 +1,19 @@
-"""The beat entries and the app they belong to."""
+"""The beat entries and the app they belong to: ``celery -A beat_schedule beat``."""
+
+from __future__ import annotations
+
+from sinfer.celery_app import TICK_QUEUE, TICK_TASK
+from sinfer.settings import settings
+from sinfer.tasks import app
+
+TICK_EXPIRES_S = 60.0
+"""Far above the tick: clocks of beat and workers may differ. A late tick finds nothing to do."""
+
+app.conf.beat_schedule = {
+    "tick": {
+        "task": TICK_TASK,
+        "schedule": settings().tick.total_seconds(),
+        "options": {"queue": TICK_QUEUE, "expires": TICK_EXPIRES_S},
+    }
+}
+app.conf.beat_max_loop_interval = settings().tick.total_seconds()

@@ -59,11 +59,13 @@ class WindowConflictError(StoreError):
 
     Attributes:
         now_ms: the store's clock, milliseconds since the epoch.
+        window_ids: the windows that closed; none when only a window's time has passed.
     """
 
-    def __init__(self, message: str, now_ms: int = 0) -> None:
+    def __init__(self, message: str, now_ms: int = 0, window_ids: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.now_ms = now_ms
+        self.window_ids = window_ids
 
 
 class StoreFullError(StoreError):

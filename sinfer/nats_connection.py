@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-import nats
 from nats.aio.client import Client
 from nats.errors import NoServersError
 
@@ -33,18 +32,20 @@ async def connect(servers: Sequence[str], *, name: str, timeout_s: float = 5.0) 
         _log.warning("NATS %s: %s", name, error or type(error).__name__)
 
     async def on_disconnect() -> None:
-        _log.warning("NATS %s: disconnected from %s", name, ", ".join(servers))
+        if not client.is_closed:
+            _log.warning("NATS %s: disconnected from %s", name, ", ".join(servers))
 
     async def on_reconnect() -> None:
         _log.info("NATS %s: connected again", name)
 
+    client = Client()
     try:
-        return await nats.connect(
+        await client.connect(
             servers=list(servers),
             name=name,
             connect_timeout=max(1, round(timeout_s)),
             max_reconnect_attempts=-1,
-            reconnect_time_wait=0.5,
+            reconnect_time_wait=0.5,  # type: ignore[arg-type]  # seconds, used as they are
             allow_reconnect=True,
             pending_size=OUTBOUND_BUFFER_BYTES,
             error_cb=on_error,
@@ -56,3 +57,4 @@ async def connect(servers: Sequence[str], *, name: str, timeout_s: float = 5.0) 
             f"NATS cannot be reached at {', '.join(servers)}"
             f" ({error or type(error).__name__}); is it running?"
         ) from error
+    return client

@@ -10,6 +10,7 @@ import pytest
 from nats.aio.client import Client
 from redis.asyncio import Redis
 
+from sinfer.embedded.model_process import ModelServer
 from sinfer.embedded.servers import NatsServer, RedisServer
 
 
@@ -22,6 +23,13 @@ def nats_server() -> Iterator[NatsServer]:
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def model_server() -> Iterator[ModelServer]:
+    """The reference model. A test that orders faults heals it again with ``reset``."""
+    with ModelServer() as server:
         yield server
 
 

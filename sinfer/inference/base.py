@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -16,7 +17,7 @@ class InferenceConfig(ConfigModel):
     """The ``inference:`` part of a task."""
 
     type: str
-    timeout: Duration = Field(default="5s", validate_default=True)
+    timeout: Duration = Field(default="5s", validate_default=True, gt=timedelta(0))
     """Total time for one call, connecting included."""
     max_batch: int | None = Field(default=None, ge=1)
     """Send windows of more items in several calls of at most so many."""

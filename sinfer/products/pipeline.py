@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origi
 from sinfer.messages import Message
 from sinfer.products.task import InferTaskConfig
 from sinfer.results import Result
+from sinfer.windows.planner import WindowStats
 from sinfer.windows.window import Window
 
 C = TypeVar("C", bound=InferTaskConfig)
@@ -47,6 +48,10 @@ class InferPipeline(ABC, Generic[C, T]):
         """When the item happened, seconds since the epoch; None means JetStream's timestamp."""
         return None
 
+    def close_when(self, window: WindowStats, item: T) -> bool:
+        """Close a window early, right behind this item. Pure, as ``key`` is."""
+        return False
+
     @abstractmethod
     def build_request(self, window: Window[T]) -> Any | Awaitable[Any]:
         """Make what the task's inference client sends."""
@@ -56,6 +61,11 @@ class InferPipeline(ABC, Generic[C, T]):
         self, window: Window[T], response: Any
     ) -> list[Result] | Awaitable[list[Result]]:
         """Make results of the model's answer, as many as ``results_per`` says."""
+
+    @classmethod
+    def overrides(cls, hook: str) -> bool:
+        """Whether the product gave its own version of an optional hook."""
+        return getattr(cls, hook) is not getattr(InferPipeline, hook)
 
     @classmethod
     def task_type(cls) -> type[InferTaskConfig]:

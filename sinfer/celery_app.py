@@ -1,0 +1,61 @@
+"""The Celery application: how messages travel. What they do is in ``sinfer.tasks``."""
+
+from __future__ import annotations
+
+from celery import Celery
+from kombu import Queue
+
+from sinfer.settings import settings
+
+TICK_QUEUE = "sinfer.tick"
+"""Ticks have a queue of their own, so that a worker can serve nothing else."""
+
+PROCESS_TASK = "sinfer.process"
+TICK_TASK = "sinfer.tick"
+
+_BROKER_TIMEOUT_S = 2.0
+_VISIBILITY_TIMEOUT_S = 12 * 3600
+"""Far above any task: what is lost comes back by the window store, not by the broker."""
+
+
+def product_queue(product: str) -> str:
+    """The queue that carries the windows of a product."""
+    return f"sinfer.{product}"
+
+
+def make_app(queues: list[str]) -> Celery:
+    """A Celery application as sinfer uses it.
+
+    Args:
+        queues: what a worker serves that names none with ``-Q``.
+    """
+    app = Celery("sinfer", broker=settings().celery_broker_url)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        result_backend=None,
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=False,  # the store counts attempts; the broker must not loop
+        task_publish_retry=False,
+        task_default_queue=TICK_QUEUE,
+        task_queues=[Queue(name) for name in queues],
+        task_routes={TICK_TASK: {"queue": TICK_QUEUE}},
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=True,  # for Flower; a few dozen messages a second at most
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_timeout=_BROKER_TIMEOUT_S,
+        broker_transport_options={
+            "visibility_timeout": _VISIBILITY_TIMEOUT_S,
+            "socket_timeout": _BROKER_TIMEOUT_S,
+            "socket_connect_timeout": _BROKER_TIMEOUT_S,
+            "socket_keepalive": True,
+            "max_retries": 0,
+        },
+        timezone="UTC",
+        enable_utc=True,
+    )
+    return app

@@ -1,0 +1,60 @@
+"""The command `sinfer`. Each command is a file here that only wires parts together."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from sinfer.cli import exit_codes
+from sinfer.cli.demo import demo
+from sinfer.cli.ingest import ingest
+from sinfer.errors import SinferError
+from sinfer.logs import mask
+
+
+class SinferGroup(click.Group):
+    """Ends every command with a documented exit code and at most one clear text on stderr."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
+        sys.exit(self._run(*args, **kwargs))
+
+    def _run(self, *args: Any, **kwargs: Any) -> int:
+        try:
+            code = super().main(*args, **kwargs)
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("Interrupted.", err=True)
+            return exit_codes.INTERRUPTED
+        except SinferError as error:
+            click.echo(f"Error: {mask(str(error))}", err=True)
+            return exit_codes.exit_code_for(error)
+        except BrokenPipeError:  # as in `sinfer ... | head`
+            sys.stderr.close()
+            return exit_codes.FAILED
+        return code if isinstance(code, int) else exit_codes.OK
+
+
+@click.group(
+    cls=SinferGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 it worked, 1 it ran and something is not right, 2 wrong command line,"
+    " 3 wrong configuration, 4 a server cannot be reached, 130 Ctrl-C.",
+)
+@click.version_option(package_name="sinfer", message="sinfer %(version)s")
+def main() -> None:
+    """Streaming inference: NATS JetStream in, windows to a model, results out.
+
+    \b
+    Example:
+      sinfer demo                      see all of it work, in a minute
+      sinfer ingest --product example  feed a product's windows
+    """
+
+
+main.add_command(demo)
+main.add_command(ingest)

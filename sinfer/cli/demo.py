@@ -1,0 +1,89 @@
+"""`sinfer demo`: all of sinfer on this machine, with real messages, every result checked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import threading
+from contextlib import suppress
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from sinfer.cli import exit_codes
+
+if TYPE_CHECKING:
+    from sinfer.embedded.stack import EmbeddedStack
+
+
+@click.command()
+@click.option("--product", default="example", show_default=True, metavar="NAME")
+@click.option(
+    "--messages", default=10_000, show_default=True, metavar="N", type=click.IntRange(min=1)
+)
+@click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@click.pass_context
+def demo(ctx: click.Context, product: str, messages: int, keep: bool, as_json: bool) -> None:
+    """Run everything on this machine and check every result.
+
+    Starts NATS, Redis, a model server, and sinfer's own processes on free ports; publishes
+    messages; makes sure that each has exactly one correct result in each sink; stops it all.
+    Ends with 0 when it has, with 1 when something is missing.
+
+    \b
+    Example:
+      sinfer demo
+      sinfer demo --messages 100000 --keep
+    """
+    from sinfer.demo.progress import TerminalProgress
+    from sinfer.demo.run import demonstrate, prepare
+    from sinfer.embedded.stack import EmbeddedStack
+    from sinfer.products.registry import find_product
+    from sinfer.products.scenario import scenario_of
+    from sinfer.settings import settings
+
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGHUP, _leave)
+    scenario = scenario_of(find_product(product, settings().products))
+    with (
+        TerminalProgress(messages, quiet=as_json) as progress,
+        EmbeddedStack(scenario, tell=progress.say) as stack,
+    ):
+        stack.start_servers()
+        asyncio.run(prepare(stack, scenario))
+        stack.start_services()
+        progress.say(f"running; Flower is at {stack.flower_url}")
+        report = asyncio.run(demonstrate(stack, scenario, messages, progress))
+        progress.finish()
+        if as_json:
+            click.echo(json.dumps(report.as_dict(), indent=2))
+        else:
+            click.echo("\n".join(report.lines()))
+        if keep:
+            _keep(stack, quiet=as_json)
+        progress.say("stopping everything")
+    ctx.exit(exit_codes.OK if report.is_right else exit_codes.FAILED)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Let SIGTERM and SIGHUP unwind the stack like any other end."""
+    sys.exit(128 + number)
+
+
+def _keep(stack: EmbeddedStack, *, quiet: bool) -> None:
+    """Wait for Ctrl-C, which is how a kept demonstration ends.
+
+    Raises:
+        UnavailableError: a process ended by itself.
+    """
+    if not quiet:
+        click.echo(f"\nEverything keeps running; Ctrl-C stops it. Files: {stack.directory}")
+        for name, value in stack.environment.items():
+            click.echo(f"  export {name}={value}")
+    with suppress(KeyboardInterrupt):
+        while not threading.Event().wait(1):
+            stack.check()

@@ -1,0 +1,30 @@
+"""`sinfer ingest`: read a product's streams into its windows."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.option(
+    "--product", required=True, metavar="NAME", help="Name of the product, or a module that has it."
+)
+@click.option(
+    "--task", metavar="ID", default=None, help="Only this task; all of the product by default."
+)
+def ingest(product: str, task: str | None) -> None:
+    """Read a product's streams into its windows, until SIGTERM or Ctrl-C.
+
+    Start as many as you like: they share the tasks, and take over from each other.
+
+    \b
+    Example:
+      sinfer ingest --product example
+      sinfer ingest --product my_package.my_product --task ex_1
+    """
+    from sinfer.ingest import run
+    from sinfer.logs import set_up_logging
+    from sinfer.settings import settings
+
+    set_up_logging(settings().log_level, settings().log_format)
+    run(product, task)

@@ -1,0 +1,104 @@
+"""NATS, Redis and the model server together, in one directory that goes with them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sinfer.embedded.guardian import Guardian
+from sinfer.embedded.model_process import ModelServer
+from sinfer.embedded.process import ChildProcess
+from sinfer.embedded.servers import EmbeddedServer, NatsServer, RedisServer
+
+
+def _silent(text: str) -> None:
+    """Say nothing."""
+
+
+class BackingServers:
+    """What sinfer needs around it. No process and no file outlives it, however it ends.
+
+    Args:
+        tell: is called with a few words before each step.
+        nats_port, redis_port, model_port: where they listen; free ports by default.
+
+    Attributes:
+        directory: all data and logs.
+    """
+
+    def __init__(
+        self,
+        *,
+        tell: Callable[[str], None] = _silent,
+        nats_port: int | None = None,
+        redis_port: int | None = None,
+        model_port: int | None = None,
+    ) -> None:
+        self._tell = tell
+        self.directory = Path(tempfile.mkdtemp(prefix="sinfer-"))
+        self._ending = ExitStack()
+        self._guardian = Guardian(self.directory)
+        self._ending.callback(self._guardian.dismiss)
+        try:
+            self.nats = NatsServer(self.directory / "nats", nats_port)
+            self.redis = RedisServer(self.directory / "redis", redis_port)
+            self.model = ModelServer(self.directory / "model", model_port)
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def servers(self) -> list[EmbeddedServer]:
+        """All of them, in the order in which they start."""
+        return [self.nats, self.redis, self.model]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What leads sinfer's processes to them."""
+        return {
+            "SINFER_NATS_SERVERS": self.nats.url,
+            "SINFER_REDIS_URL": self.redis.url,
+            "SINFER_BROKER_URL": "",
+        }
+
+    def start(self) -> None:
+        """Start all and wait until they accept connections.
+
+        Raises:
+            UnavailableError: one of them did not start; the text ends with its log.
+        """
+        for server in self.servers:
+            self._tell(f"starting {server.name}")
+            self._ending.callback(self._end, server.process)
+            server.start()
+            self._guardian.watch(server.process.pid)
+
+    def run(self, process: ChildProcess) -> None:
+        """Start a further process, which ends before those that were started earlier."""
+        self._ending.callback(self._end, process)
+        process.start()
+        self._guardian.watch(process.pid)
+
+    def stop(self) -> None:
+        """End everything in the reverse order of its start, and remove the directory."""
+        self._ending.close()
+
+    def _end(self, process: ChildProcess) -> None:
+        process.stop()
+        if process.returncode is not None:
+            self._guardian.forget(process.pid)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()

@@ -1,0 +1,55 @@
+"""The reference model server as a child process, with its faults and counters at hand."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from sinfer.embedded.servers import EmbeddedServer
+from sinfer.errors import ConfigError
+
+
+class ModelServer(EmbeddedServer):
+    """The model ``example`` on a free loopback port.
+
+    Args:
+        delay_ms: how long each inference takes, milliseconds.
+    """
+
+    name = "model-server"
+
+    def __init__(
+        self, directory: Path | None = None, port: int | None = None, delay_ms: float = 0
+    ) -> None:
+        self._delay_ms = delay_ms
+        super().__init__(directory, port)
+
+    def _command(self) -> list[str]:
+        if importlib.util.find_spec("httptools") is None:
+            raise ConfigError("httptools is not installed; pip install 'sinfer[embedded]'")
+        module = "sinfer.embedded.model_server"
+        options = ["--port", str(self.port), "--delay-ms", str(self._delay_ms)]
+        return [sys.executable, "-m", module, *options]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def order(self, *faults: dict[str, Any]) -> None:
+        """Replace the faults of the next requests; none heals it (see ``faults.Fault``)."""
+        httpx.post(f"{self.url}/faults", json=faults, trust_env=False).raise_for_status()
+
+    def stats(self) -> dict[str, int]:
+        """Counters of inference requests (see ``model_server.Stats``)."""
+        response = httpx.get(f"{self.url}/stats", trust_env=False).raise_for_status()
+        counters: dict[str, int] = response.json()
+        return counters
+
+    def reset(self) -> None:
+        """Heal it and set its counters to zero."""
+        self.order()
+        httpx.delete(f"{self.url}/stats", trust_env=False).raise_for_status()

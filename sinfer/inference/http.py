@@ -1,0 +1,236 @@
+"""What the clients of HTTP protocols share: settings, a connection pool, one deadline per call."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ssl
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+from urllib.parse import quote
+
+import httpx
+from pydantic import Field, field_validator
+
+from sinfer.config import ConfigModel
+from sinfer.encoding import from_json, to_json
+from sinfer.errors import ConfigError, InferenceRejectedError, InferenceUnavailableError
+from sinfer.inference.base import InferenceClient, InferenceConfig
+from sinfer.inference.http_errors import (
+    FOREIGN_ERRORS,
+    error_of_exception,
+    error_of_status,
+    invalid_response,
+    shown_url,
+)
+from sinfer.units import Duration, Secret, format_duration
+
+_KEEPALIVE_S = 4.0
+"""Let idle connections go before usual servers do (5 s), or requests meet them half-closed."""
+
+_VISIBLE_ASCII = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
+
+
+class HttpConfig(InferenceConfig):
+    """Settings of every HTTP client."""
+
+    url: str
+    """``http://`` or ``https://``. Secrets belong into ``headers``, which are masked."""
+    headers: dict[str, Secret] = Field(default_factory=dict)
+    """Sent with each request; values may refer to the environment, as in ``Bearer ${TOKEN}``."""
+    connect_timeout: Duration = Field(default="2s", validate_default=True)
+    """Longest wait for a new connection, within ``timeout``."""
+    verify: bool = True
+    """Whether the certificate of an ``https://`` server must be valid."""
+    ca_file: Path | None = None
+    """PEM file of the certificate authorities to trust instead of the usual ones."""
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        try:
+            url = httpx.URL(value)
+        except httpx.InvalidURL as error:
+            raise ValueError(f"is no URL: {error}") from None
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ValueError("is no URL of a server: write http://host:port or https://host")
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _headers(cls, value: dict[str, Secret]) -> dict[str, Secret]:
+        for name, secret in value.items():
+            if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+                raise ValueError(f"{name!r} is no header name")
+            text = secret.get_secret_value()
+            if not text.isascii() or not text.isprintable() or text != text.strip():
+                raise ValueError(
+                    f"the value of {name} must be ASCII, on one line and without outer spaces"
+                )
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What to call; made once per client.
+
+    Attributes:
+        call: method and URL for messages, without credentials and query.
+    """
+
+    method: str
+    url: httpx.URL
+    call: str
+
+    @classmethod
+    def of(cls, method: str, base: str, path: str = "") -> Self:
+        """The endpoint at a path below a base URL, whose query is kept.
+
+        Args:
+            path: begins with ``/``; names within it are already quoted.
+        """
+        url = httpx.URL(base).copy_with(username=None, password=None)
+        if path:
+            raw_path = url.raw_path.partition(b"?")[0].rstrip(b"/") + path.encode("ascii")
+            query = b"?" + url.query if url.query else b""
+            url = url.copy_with(raw_path=raw_path + query)
+        return cls(method, url, f"{method} {shown_url(url)}")
+
+
+class HttpSession:
+    """A pool of keep-alive connections, as many as the task may have calls under way.
+
+    The bound is a semaphore before the pool, not the pool's own: a call that is cancelled while it
+    waits inside httpcore's pool can take a place there for good (httpcore issue 1093).
+
+    Args:
+        config: the settings.
+        headers: the protocol's own headers; those of the settings override them.
+    """
+
+    def __init__(self, config: HttpConfig, headers: Mapping[str, str] | None = None) -> None:
+        self._timeout_s = config.timeout.total_seconds()
+        self._timeout_text = format_duration(config.timeout)
+        self._headers = _all_headers(config, headers or {})
+        self._json_headers = httpx.Headers([*self._headers, (b"Content-Type", b"application/json")])
+        self._client = httpx.AsyncClient(
+            verify=_trust(config.verify, config.ca_file),
+            timeout=httpx.Timeout(None, connect=config.connect_timeout.total_seconds()),
+            limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S),
+        )
+        self._places = asyncio.Semaphore(config.max_concurrency)
+
+    async def request(
+        self,
+        endpoint: Endpoint,
+        body: bytes | None = None,
+        *,
+        idempotency_key: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """Call once and return an answer of status 2xx, read to its end.
+
+        Args:
+            body: JSON, unless the headers give another ``Content-Type``.
+            idempotency_key: sent as ``Idempotency-Key``, percent-encoded where it must be.
+            headers: further headers of this call.
+
+        Raises:
+            InferenceError: as told in ``http_errors``.
+        """
+        all_headers = self._json_headers
+        if headers is not None or idempotency_key:
+            all_headers = all_headers.copy()
+            if headers is not None:
+                all_headers.update(headers)
+            if idempotency_key:
+                all_headers["Idempotency-Key"] = quote(idempotency_key, safe=_VISIBLE_ASCII)
+        request = httpx.Request(endpoint.method, endpoint.url, headers=all_headers, content=body)
+        try:
+            async with asyncio.timeout(self._timeout_s), self._places:
+                response = await self._client.send(request)
+        except TimeoutError:
+            raise InferenceUnavailableError(
+                f"{endpoint.call}: no answer within {self._timeout_text}"
+            ) from None
+        except FOREIGN_ERRORS as error:
+            raise error_of_exception(error, endpoint.call) from error
+        if not response.is_success:
+            raise error_of_status(response, endpoint.call)
+        return response
+
+    async def request_json(
+        self, endpoint: Endpoint, value: Any = None, *, idempotency_key: str = ""
+    ) -> tuple[Any, httpx.Response]:
+        """Send a value as JSON and return the JSON of the answer, and the answer.
+
+        Raises:
+            InferenceRejectedError: the value has no form in JSON.
+            InvalidResponseError: the answer is no JSON.
+            InferenceError: as told in ``http_errors``.
+        """
+        body = None if endpoint.method == "GET" else json_body(value)
+        response = await self.request(endpoint, body, idempotency_key=idempotency_key)
+        try:
+            return from_json(response.content), response
+        except (ValueError, RecursionError) as error:
+            raise invalid_response(response, endpoint.call, f"no JSON ({error})") from error
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+
+class HttpInferenceClient(InferenceClient):
+    """A client with an ``HttpSession``."""
+
+    Config: ClassVar[type[ConfigModel]] = HttpConfig
+
+    def __init__(self, config: Any, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(config)
+        self.http = HttpSession(config, headers)
+
+    async def aclose(self) -> None:
+        await self.http.aclose()
+
+
+def json_body(value: Any) -> bytes:
+    """The bytes of a JSON request.
+
+    Raises:
+        InferenceRejectedError: some value in it has no form in JSON.
+    """
+    try:
+        return to_json(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InferenceRejectedError(f"the request cannot be written as JSON: {error}") from error
+
+
+def path_part(name: str) -> str:
+    """A model's name or version as one part of a path."""
+    return quote(name, safe="")
+
+
+def _all_headers(config: HttpConfig, own: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    headers = httpx.Headers({"Accept": "application/json", "User-Agent": "sinfer"})
+    url = httpx.URL(config.url)
+    if url.userinfo:
+        pair = f"{url.username}:{url.password}".encode()
+        headers["Authorization"] = f"Basic {b64encode(pair).decode()}"
+    headers.update(own)
+    headers.update({name: value.get_secret_value() for name, value in config.headers.items()})
+    return headers.raw
+
+
+@functools.lru_cache(maxsize=32)
+def _trust(verify: bool, ca_file: Path | None) -> ssl.SSLContext:
+    """The TLS context, shared by all clients of a process: reading the authorities is slow."""
+    if not verify or ca_file is None:
+        return httpx.create_ssl_context(verify=verify)
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise ConfigError(f"inference.ca_file: {ca_file} cannot be used: {error}") from error

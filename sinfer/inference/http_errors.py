@@ -1,0 +1,142 @@
+"""The one place where what HTTP and httpx report becomes an error of sinfer.
+
+======================================  =============================  ===========================
+what happened                           error                          what the worker does
+======================================  =============================  ===========================
+no connection, time-out, broken answer  InferenceUnavailableError      tries later
+408 409 423 425 429 499, other 5xx      InferenceUnavailableError      tries later
+500, 424 (a gateway's "model failed")   InferenceServerError           tries once, then bisects
+400 413 422, other 4xx                  InferenceRejectedError         bisects
+401 402 403 404 405 406 407 410 411     InferenceMisconfiguredError    waits for someone to act
+414 415 421 426 428 431 451 501 505
+511, any 1xx or 3xx, no usable URL,
+a certificate that cannot be trusted
+a body that cannot be decoded           InvalidResponseError           counts a failed attempt
+======================================  =============================  ===========================
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+import time
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+
+import httpx
+
+from sinfer.errors import (
+    InferenceError,
+    InferenceMisconfiguredError,
+    InferenceRejectedError,
+    InferenceServerError,
+    InferenceUnavailableError,
+    InvalidResponseError,
+)
+
+FOREIGN_ERRORS = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.CookieConflict,
+    httpx.StreamError,
+    OSError,
+)
+"""All that httpx raises when a call does not come to an answer."""
+
+EXCERPT_CHARS = 200
+
+_UNAVAILABLE = frozenset({408, 409, 423, 425, 429, 499})
+_FAILED = frozenset({424, 500})
+_MISCONFIGURED = frozenset(
+    {401, 402, 403, 404, 405, 406, 407, 410, 411, 414, 415, 421, 426, 428, 431, 451, 501, 505, 511}
+)
+_NEVER_ANY_BETTER = (
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+    httpx.TooManyRedirects,
+    httpx.InvalidURL,
+)
+
+
+def shown_url(url: httpx.URL) -> str:
+    """A URL for messages: without credentials, and without the query, which may hold secrets."""
+    return str(url.copy_with(username=None, password=None, query=None, fragment=None))
+
+
+def excerpt(content: bytes) -> str:
+    """The first 200 characters of a body, on one line."""
+    text = content[: 4 * EXCERPT_CHARS].decode("utf-8", "replace")
+    return " ".join(text.split())[:EXCERPT_CHARS] or "(empty body)"
+
+
+def error_of_status(response: httpx.Response, call: str) -> InferenceError:
+    """The error that a status other than 2xx stands for.
+
+    Args:
+        response: read to its end.
+        call: method and URL, as they may be shown.
+    """
+    status = response.status_code
+    text = f"{call}: {_named(status)}: {excerpt(response.content)}"
+    if status in _FAILED:
+        return InferenceServerError(text, status=status)
+    if status in _MISCONFIGURED or status < 400:
+        return InferenceMisconfiguredError(text, status=status)
+    if status in _UNAVAILABLE or status >= 500:
+        wait_s = retry_after(response.headers.get("retry-after"))
+        return InferenceUnavailableError(text, status=status, retry_after=wait_s)
+    return InferenceRejectedError(text, status=status)
+
+
+def error_of_exception(error: Exception, call: str) -> InferenceError:
+    """The error that one of ``FOREIGN_ERRORS`` stands for.
+
+    Args:
+        error: what httpx raised.
+        call: method and URL, as they may be shown.
+    """
+    if isinstance(error, httpx.LocalProtocolError):  # its text may quote a header, secrets included
+        return InferenceMisconfiguredError(f"{call}: the request is no valid HTTP; check headers")
+    text = f"{call}: {type(error).__name__}: {error}".removesuffix(": ")
+    if isinstance(error, _NEVER_ANY_BETTER) or _is_distrust(error):
+        return InferenceMisconfiguredError(text)
+    if isinstance(error, httpx.DecodingError):
+        return InvalidResponseError(text)
+    return InferenceUnavailableError(text)
+
+
+def invalid_response(response: httpx.Response, call: str, reason: str) -> InvalidResponseError:
+    """The error for an answer of status 2xx that cannot be understood."""
+    status = response.status_code
+    return InvalidResponseError(
+        f"{call}: {_named(status)}: {reason}: {excerpt(response.content)}", status=status
+    )
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds to wait by a ``Retry-After`` header (seconds or an HTTP date); None if unreadable."""
+    if value is None:
+        return None
+    try:
+        wait_s = float(value)
+    except ValueError:
+        try:
+            wait_s = parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return max(0.0, wait_s) if math.isfinite(wait_s) else None
+
+
+def _named(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+def _is_distrust(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,131 @@
+"""A model inside the worker: any Python callable."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import importlib
+import inspect
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any, Literal
+
+from pydantic import PlainSerializer, field_validator
+
+from sinfer.errors import (
+    ConfigError,
+    InferenceError,
+    InferenceServerError,
+    InferenceUnavailableError,
+)
+from sinfer.inference.base import InferenceClient, InferenceConfig
+from sinfer.units import format_duration
+
+
+def _name_of(call: str | Callable[..., Any]) -> str:
+    if isinstance(call, str):
+        return call
+    return f"{call.__module__}:{getattr(call, '__qualname__', type(call).__qualname__)}"
+
+
+class PythonConfig(InferenceConfig):
+    """Settings of the ``python`` client."""
+
+    type: Literal["python"] = "python"
+    call: Annotated[
+        str | Callable[..., Any],
+        PlainSerializer(_name_of, return_type=str, when_used="json"),
+    ]
+    """``"package.module:function"``, or the callable itself where the task is made in code."""
+
+    @field_validator("call")
+    @classmethod
+    def _call(cls, value: str | Callable[..., Any]) -> str | Callable[..., Any]:
+        if isinstance(value, str):
+            module, colon, name = value.partition(":")
+            parts = [*module.split("."), *name.split(".")]
+            if not colon or not all(part.isidentifier() for part in parts):
+                raise ValueError("write 'package.module:function'")
+        return value
+
+
+class PythonClient(InferenceClient):
+    """Calls ``function(request)`` and returns what it returns.
+
+    ``async`` functions run on the worker's event loop and must not block it. Others run in threads
+    of their own, at most ``max_concurrency`` at once. A thread cannot be interrupted: after the
+    time-out its result is dropped, but it keeps its place until the function returns.
+
+    An ``InferenceError`` that the function raises counts as it is: raise
+    ``InferenceUnavailableError`` for "later" and ``InferenceRejectedError`` for "a bad element".
+    Any other exception counts as ``InferenceServerError``.
+    """
+
+    type = "python"
+    Config = PythonConfig
+
+    def __init__(self, config: PythonConfig) -> None:
+        super().__init__(config)
+        self._name = _name_of(config.call)
+        self._call = _imported(config.call) if isinstance(config.call, str) else config.call
+        self._is_async = inspect.iscoroutinefunction(self._call) or inspect.iscoroutinefunction(
+            getattr(self._call, "__call__", None)  # noqa: B004 (an object with async __call__)
+        )
+        self._threads = ThreadPoolExecutor(
+            config.max_concurrency, thread_name_prefix="sinfer-python"
+        )
+
+    async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
+        deadline = asyncio.timeout(self.config.timeout.total_seconds())
+        try:
+            async with deadline:
+                return await self._run(request)
+        except TimeoutError:
+            raise InferenceUnavailableError(
+                f"{self._name}: no answer within {format_duration(self.config.timeout)}"
+            ) from None
+
+    async def _run(self, request: Any) -> Any:
+        if self._is_async:
+            return await self._on_loop(request)
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, context.run, self._in_thread, request)
+
+    async def _on_loop(self, request: Any) -> Any:
+        try:
+            return await self._call(request)
+        except InferenceError:
+            raise
+        except Exception as error:
+            raise self._failure(error) from error
+
+    def _in_thread(self, request: Any) -> Any:
+        try:
+            return self._call(request)
+        except InferenceError:
+            raise
+        except Exception as error:  # here, as a StopIteration cannot pass through a future
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> InferenceServerError:
+        return InferenceServerError(f"{self._name}: {type(error).__name__}: {error}")
+
+    async def aclose(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _imported(name: str) -> Callable[..., Any]:
+    module_name, _, path = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        raise ConfigError(
+            f"inference.call: {name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    if not callable(found):
+        raise ConfigError(f"inference.call: {name!r} is not callable")
+    checked: Callable[..., Any] = found
+    return checked

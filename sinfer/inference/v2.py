@@ -1,0 +1,101 @@
+"""The Open Inference Protocol (v2), as spoken by KServe, Triton, MLServer, OpenVINO and others."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from sinfer.errors import InferenceMisconfiguredError, InferenceUnavailableError
+from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient, path_part
+from sinfer.inference.http_errors import invalid_response
+from sinfer.inference.v2_messages import (
+    HEADER_LENGTH,
+    V2Response,
+    decode_response,
+    encode_binary_request,
+    encode_json_request,
+)
+
+
+class V2Config(HttpConfig):
+    """Settings of the ``v2`` client; ``url`` is the server, such as ``http://triton:8000``."""
+
+    type: Literal["v2"] = "v2"
+    model: str = Field(min_length=1)
+    version: str = Field(default="", coerce_numbers_to_str=True)
+    """The server's choice by default."""
+    binary: bool = False
+    """Send and ask for tensors as bytes behind the JSON (the binary tensor data extension)."""
+
+    @field_validator("url")
+    @classmethod
+    def _base(cls, value: str) -> str:
+        base = value.rstrip("/").removesuffix("/v2")
+        if "/v2/models/" in base:
+            raise ValueError("give the server alone; the path is made of model and version")
+        return base
+
+
+class V2Client(HttpInferenceClient):
+    """Calls ``/v2/models/{model}[/versions/{version}]/infer`` and returns a ``V2Response``.
+
+    A request is a mapping as the protocol defines it::
+
+        {"inputs": [{"name": "x", "shape": [2, 3], "datatype": "FP32", "data": [...]}],
+         "outputs": [{"name": "y"}], "parameters": {}, "id": ""}      # these three may be left out
+
+    ``data`` is a flat or nested list, a NumPy array, or little-endian bytes as the binary extension
+    defines them; with ``binary: false``, too. A value that does not fit its datatype raises
+    ``InferenceRejectedError`` before anything is sent.
+    """
+
+    type = "v2"
+    Config = V2Config
+
+    def __init__(self, config: V2Config) -> None:
+        super().__init__(config)
+        self._binary = config.binary
+        path = f"/v2/models/{path_part(config.model)}"
+        if config.version:
+            path += f"/versions/{path_part(config.version)}"
+        self._infer = Endpoint.of("POST", config.url, f"{path}/infer")
+        self._model = Endpoint.of("GET", config.url, path)
+        self._ready = Endpoint.of("GET", config.url, f"{path}/ready")
+
+    async def infer(self, request: Any, *, idempotency_key: str = "") -> V2Response:
+        headers = None
+        if self._binary:
+            body, json_length = encode_binary_request(request)
+            headers = {
+                "Content-Type": "application/octet-stream",
+                HEADER_LENGTH: str(json_length),
+            }
+        else:
+            body = encode_json_request(request)
+        response = await self.http.request(
+            self._infer, body, idempotency_key=idempotency_key, headers=headers
+        )
+        try:
+            return decode_response(response.content, response.headers.get(HEADER_LENGTH))
+        except (ValueError, RecursionError) as error:
+            raise invalid_response(response, self._infer.call, str(error)) from error
+
+    async def metadata(self) -> dict[str, Any]:
+        """The model's metadata: name, versions, platform, inputs, outputs.
+
+        Raises:
+            InferenceError: as ``infer``.
+        """
+        answer, response = await self.http.request_json(self._model)
+        if not isinstance(answer, dict):
+            raise invalid_response(response, self._model.call, "is no model metadata")
+        return answer
+
+    async def is_ready(self) -> bool:
+        """Whether the server can be reached and says that the model is ready."""
+        try:
+            await self.http.request(self._ready)
+        except (InferenceUnavailableError, InferenceMisconfiguredError):
+            return False
+        return True

@@ -1,0 +1,189 @@
+"""Requests and responses of the Open Inference Protocol, as JSON alone or with binary tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sinfer.encoding import from_json
+from sinfer.errors import InferenceMisconfiguredError, InferenceRejectedError
+from sinfer.inference.http import json_body
+from sinfer.inference.v2_tensors import flatten, nest, pack_tensor, unpack_tensor
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+@dataclass(frozen=True, slots=True)
+class V2Response:
+    """An answer, checked: each output has as many values as its shape says.
+
+    Attributes:
+        outputs: by name, nested as the shape says: ``[n]`` is a list of n values, ``[n, k]`` a list
+            of n lists. Values of ``BYTES`` are ``str`` from JSON and ``bytes`` from binary tensors.
+        shapes, datatypes: by name, as the server gave them.
+        model_name, model_version, id: as the server gave them; empty where it did not.
+        raw: the whole JSON of the answer; binary tensors are not in it.
+    """
+
+    outputs: dict[str, list[Any]]
+    shapes: dict[str, list[int]]
+    datatypes: dict[str, str]
+    model_name: str
+    model_version: str
+    id: str
+    raw: dict[str, Any]
+
+
+def encode_json_request(request: Any) -> bytes:
+    """A request as JSON; tensors given as bytes are turned into lists.
+
+    Raises:
+        InferenceMisconfiguredError: it has not the form of a v2 request.
+        InferenceRejectedError: a value does not fit its datatype.
+    """
+    inputs = list(_inputs(request))
+    if any(_needs_listing(tensor) for tensor in inputs):
+        request = {**request, "inputs": [_listed(tensor) for tensor in inputs]}
+    return json_body(request)
+
+
+def encode_binary_request(request: Any) -> tuple[bytes, int]:
+    """A request whose tensors follow its JSON as bytes, and the length of the JSON.
+
+    All outputs are asked for as binary, unless the request says otherwise.
+
+    Raises:
+        InferenceMisconfiguredError: it has not the form of a v2 request.
+        InferenceRejectedError: a value does not fit its datatype, or the data their shape.
+    """
+    headers, tensors = [], []
+    for tensor in _inputs(request):
+        if "data" not in tensor:
+            headers.append(tensor)
+            continue
+        try:
+            packed = pack_tensor(tensor["data"], tensor["datatype"], tensor["shape"])
+        except (ValueError, TypeError) as error:
+            raise InferenceRejectedError(f"input {tensor['name']!r}: {error}") from error
+        header = {name: value for name, value in tensor.items() if name != "data"}
+        header["parameters"] = {
+            **(tensor.get("parameters") or {}),
+            "binary_data_size": len(packed),
+        }
+        headers.append(header)
+        tensors.append(packed)
+    body = {**request, "inputs": headers}
+    if outputs := request.get("outputs"):
+        body["outputs"] = [
+            {**output, "parameters": {"binary_data": True, **(output.get("parameters") or {})}}
+            for output in outputs
+        ]
+    else:
+        body["parameters"] = {"binary_data_output": True, **(request.get("parameters") or {})}
+    encoded = json_body(body)
+    return b"".join((encoded, *tensors)), len(encoded)
+
+
+def decode_response(content: bytes, header_length: str | None) -> V2Response:
+    """An answer, with or without binary tensors.
+
+    Args:
+        header_length: the header ``Inference-Header-Content-Length``, if there is one.
+
+    Raises:
+        ValueError: it is no v2 response, or not consistent.
+    """
+    tensors = memoryview(b"")
+    if header_length is not None:
+        if not header_length.isdecimal() or int(header_length) > len(content):
+            raise ValueError(f"{HEADER_LENGTH} {header_length!r} is not within the body")
+        tensors = memoryview(content)[int(header_length) :]
+        content = content[: int(header_length)]
+    raw = from_json(content)
+    if not isinstance(raw, dict) or not isinstance(raw.get("outputs"), list):
+        raise ValueError("has no outputs")
+    response = V2Response(
+        outputs={},
+        shapes={},
+        datatypes={},
+        model_name=str(raw.get("model_name") or ""),
+        model_version=str(raw.get("model_version") or ""),
+        id=str(raw.get("id") or ""),
+        raw=raw,
+    )
+    for output in raw["outputs"]:
+        tensors = _take_output(response, output, tensors)
+    if len(tensors):
+        raise ValueError(f"{len(tensors)} bytes follow the last output")
+    return response
+
+
+def _take_output(response: V2Response, output: Any, tensors: memoryview) -> memoryview:
+    """Add an output to the response; return the binary tensors that are left."""
+    if not isinstance(output, dict) or not isinstance(name := output.get("name"), str):
+        raise ValueError("an output has no name")
+    shape, datatype = output.get("shape"), output.get("datatype")
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"output {name!r} has no shape, but {shape!r}")
+    if not isinstance(datatype, str):
+        raise ValueError(f"output {name!r} has no datatype")
+    size = (output.get("parameters") or {}).get("binary_data_size")
+    try:
+        if size is not None:
+            if type(size) is not int or not 0 <= size <= len(tensors):
+                raise ValueError(f"binary_data_size {size!r} is not within the body")
+            values = unpack_tensor(tensors[:size], datatype)
+            tensors = tensors[size:]
+        elif isinstance(data := output.get("data"), list):
+            values = list(flatten(data))
+        else:
+            raise ValueError("has no data")
+        response.outputs[name] = nest(values, shape)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"output {name!r}: {error}") from error
+    response.shapes[name] = shape
+    response.datatypes[name] = datatype
+    return tensors
+
+
+def _inputs(request: Any) -> Iterator[Mapping[str, Any]]:
+    if not isinstance(request, Mapping) or not isinstance(request.get("inputs"), list | tuple):
+        raise InferenceMisconfiguredError(
+            "a v2 request is a mapping with a list of 'inputs'; see build_request of the pipeline"
+        )
+    for tensor in request["inputs"]:
+        missing = {"name", "shape", "datatype"} - set(tensor)
+        if missing:
+            raise InferenceMisconfiguredError(
+                f"an input of the v2 request lacks {', '.join(sorted(missing))};"
+                " see build_request of the pipeline"
+            )
+        yield tensor
+
+
+def _needs_listing(tensor: Mapping[str, Any]) -> bool:
+    """Whether the data are something that the JSON encoder would not write as a list of values."""
+    data = tensor.get("data")
+    if isinstance(data, list | tuple):
+        return bool(tensor["datatype"] == "BYTES")
+    if isinstance(data, bytes | bytearray | memoryview):
+        return True
+    return data is not None and (tensor["datatype"] == "BYTES" or not hasattr(data, "tolist"))
+
+
+def _listed(tensor: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The tensor with data that JSON has a form for."""
+    if not _needs_listing(tensor):
+        return tensor
+    data, datatype = tensor["data"], tensor["datatype"]
+    try:
+        if hasattr(data, "tolist") and not isinstance(data, memoryview):
+            data = data.tolist()
+        elif not isinstance(data, list | tuple):
+            data = unpack_tensor(pack_tensor(data, datatype, tensor["shape"]), datatype)
+        if datatype == "BYTES":
+            data = [v.decode() if isinstance(v, bytes) else v for v in flatten(data)]
+    except (ValueError, TypeError) as error:
+        raise InferenceRejectedError(f"input {tensor['name']!r}: {error}") from error
+    return {**tensor, "data": data}

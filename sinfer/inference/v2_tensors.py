@@ -1,0 +1,174 @@
+"""Tensors of the Open Inference Protocol: lists to little-endian bytes and back, all datatypes."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+_FORMATS = {
+    "BOOL": "?",
+    "INT8": "b",
+    "INT16": "h",
+    "INT32": "i",
+    "INT64": "q",
+    "UINT8": "B",
+    "UINT16": "H",
+    "UINT32": "I",
+    "UINT64": "Q",
+    "FP16": "e",
+    "FP32": "f",
+    "FP64": "d",
+}
+_NUMPY_TYPES = {
+    "BOOL": "|b1",
+    "INT8": "|i1",
+    "INT16": "<i2",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "UINT8": "|u1",
+    "UINT16": "<u2",
+    "UINT32": "<u4",
+    "UINT64": "<u8",
+    "FP16": "<f2",
+    "FP32": "<f4",
+    "FP64": "<f8",
+}
+DATATYPES = frozenset({*_FORMATS, "BF16", "BYTES"})
+
+
+def pack_tensor(data: Any, datatype: str, shape: Sequence[int]) -> bytes:
+    """The bytes of a tensor, row by row.
+
+    Args:
+        data: flat or nested lists; a NumPy array or another object with ``tolist`` or ``tobytes``;
+            or bytes, which are taken as they are.
+
+    Raises:
+        ValueError: the data do not fit the datatype or the shape.
+    """
+    if isinstance(data, bytes | bytearray | memoryview):
+        packed = bytes(data)
+    elif _has_dtype(data, datatype) or not hasattr(data, "tolist"):
+        packed = data.tobytes() if hasattr(data, "tobytes") else _pack(flatten(data), datatype)
+    else:
+        packed = _pack(flatten(data.tolist()), datatype)
+    if datatype != "BYTES" and len(packed) != (size := math.prod(shape) * item_size(datatype)):
+        raise ValueError(
+            f"{datatype} of shape {list(shape)} needs {size} bytes, the data are {len(packed)}"
+        )
+    return packed
+
+
+def unpack_tensor(packed: bytes | memoryview, datatype: str) -> list[Any]:
+    """The values of a tensor, row by row: numbers, booleans, or ``bytes`` for ``BYTES``.
+
+    Raises:
+        ValueError: the bytes do not fit the datatype.
+    """
+    if datatype == "BYTES":
+        return list(_strings(packed))
+    size = item_size(datatype)
+    count, rest = divmod(len(packed), size)
+    if rest:
+        raise ValueError(f"{len(packed)} bytes are no whole number of {datatype}")
+    if datatype == "BF16":
+        wide = bytearray(4 * count)
+        wide[2::4] = packed[0::2]
+        wide[3::4] = packed[1::2]
+        return list(struct.unpack(f"<{count}f", wide))
+    return list(struct.unpack(f"<{count}{_FORMATS[datatype]}", packed))
+
+
+def item_size(datatype: str) -> int:
+    """Bytes of one value.
+
+    Raises:
+        ValueError: the datatype is unknown, or its values differ in size.
+    """
+    if datatype == "BF16":
+        return 2
+    try:
+        return struct.calcsize("<" + _FORMATS[datatype])
+    except KeyError:
+        raise ValueError(f"datatype {datatype!r} has no fixed size") from None
+
+
+def flatten(data: Any) -> Sequence[Any]:
+    """Nested lists as one flat list, row by row; a flat list is returned as it is.
+
+    Raises:
+        TypeError: the nesting is not even.
+    """
+    while len(data) and isinstance(data[0], list | tuple):
+        data = list(chain.from_iterable(data))
+    checked: Sequence[Any] = data
+    return checked
+
+
+def nest(flat: list[Any], shape: Sequence[int]) -> list[Any]:
+    """A flat list as lists within lists, one level for each dimension but the last.
+
+    Raises:
+        ValueError: the shape holds another number of values.
+    """
+    if math.prod(shape) != len(flat):
+        raise ValueError(f"shape {list(shape)} does not hold {len(flat)} values")
+    for depth in range(len(shape) - 1, 0, -1):
+        size = shape[depth]
+        flat = [
+            flat[place * size : (place + 1) * size] for place in range(math.prod(shape[:depth]))
+        ]
+    return flat
+
+
+def _has_dtype(data: Any, datatype: str) -> bool:
+    found = getattr(getattr(data, "dtype", None), "str", None)
+    return found is not None and found == _NUMPY_TYPES.get(datatype)
+
+
+def _pack(values: Sequence[Any], datatype: str) -> bytes:
+    try:
+        if datatype == "BYTES":
+            return b"".join(_length_prefixed(values))
+        if datatype == "BF16":
+            return _pack_bf16(values)
+        return struct.pack(f"<{len(values)}{_FORMATS[datatype]}", *values)
+    except KeyError:
+        raise ValueError(f"datatype {datatype!r} is unknown") from None
+    except (struct.error, TypeError, OverflowError) as error:
+        raise ValueError(f"not {datatype}: {error}") from error
+
+
+def _pack_bf16(values: Sequence[float]) -> bytes:
+    """The upper halves of FP32, rounded to the nearest, ties to even; NaN stays NaN."""
+    words = struct.unpack(f"<{len(values)}I", struct.pack(f"<{len(values)}f", *values))
+    halves = [
+        (word >> 16) | 0x40
+        if word & 0x7FFFFFFF > 0x7F800000
+        else (word + 0x7FFF + (word >> 16 & 1)) >> 16
+        for word in words
+    ]
+    return struct.pack(f"<{len(halves)}H", *halves)
+
+
+def _length_prefixed(values: Sequence[Any]) -> Iterable[bytes]:
+    for value in values:
+        element = value.encode() if isinstance(value, str) else bytes(memoryview(value))
+        yield struct.pack("<I", len(element))
+        yield element
+
+
+def _strings(packed: bytes | memoryview) -> Iterable[bytes]:
+    place = 0
+    while place < len(packed):
+        if place + 4 > len(packed):
+            raise ValueError("BYTES end within a length")
+        (size,) = struct.unpack_from("<I", packed, place)
+        place += 4
+        if place + size > len(packed):
+            raise ValueError("BYTES end within an element")
+        yield bytes(packed[place : place + size])
+        place += size

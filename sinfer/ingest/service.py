@@ -1,0 +1,48 @@
+"""The process behind ``sinfer ingest``: set up, run until SIGTERM or SIGINT, clean up."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+
+from sinfer.celery_app import make_app
+from sinfer.hints import HintSender
+from sinfer.ingest.supervisor import Supervisor
+from sinfer.products.registry import find_product
+from sinfer.settings import settings
+from sinfer.windows.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+def run(product_name: str, task_id: str | None = None) -> None:
+    """Ingest a product until SIGTERM or SIGINT.
+
+    Args:
+        product_name: a product's name or module.
+        task_id: the one task to ingest; all by default.
+
+    Raises:
+        ConfigError: the product, the task or a setting is wrong.
+    """
+    product = find_product(product_name, settings().products)
+    gc.freeze()  # imports stay for good: keep the collector from walking them
+    hints = HintSender(make_app([]))
+
+    async def ingest() -> None:
+        store = Store(settings().redis_url)
+        supervisor = Supervisor(store, product, hints, task_id)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, supervisor.stop)
+        try:
+            await supervisor.run()
+        finally:
+            await store.aclose()
+
+    try:
+        asyncio.run(ingest())
+    finally:
+        hints.close()

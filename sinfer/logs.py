@@ -1,0 +1,68 @@
+"""Log lines of all sinfer processes: as text or JSON, with passwords masked."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Literal
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def mask(text: str) -> str:
+    """Replace the credentials of every URL in a text: ``redis://***@host``."""
+    return _CREDENTIALS.sub("***@", text)
+
+
+class TextFormatter(logging.Formatter):
+    """``2026-01-31T12:00:00.000Z INFO sinfer.ingest: text``, in UTC."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        return _utc(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask(super().format(record))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and what ``extra=`` adds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, object] = {
+            "time": _utc(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": mask(record.getMessage()),
+        }
+        for name, value in vars(record).items():
+            if name not in _STANDARD:
+                fields[name] = mask(value) if isinstance(value, str) else value
+        if record.exc_info:
+            fields["exception"] = mask(self.formatException(record.exc_info))
+        return json.dumps(fields, default=lambda value: mask(str(value)), ensure_ascii=False)
+
+
+def _utc(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def set_up_logging(level: str = "INFO", form: Literal["text", "json"] = "text") -> None:
+    """Send the process's log to stderr, instead of wherever it went before.
+
+    Args:
+        level: the least severe level that is written, as in ``SINFER_LOG_LEVEL``.
+        form: how lines are written, as in ``SINFER_LOG_FORMAT``.
+    """
+    target = logging.StreamHandler(sys.stderr)
+    target.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    logging.basicConfig(level=level, handlers=[target], force=True)
+    for chatty in ("httpx", "httpcore"):  # one INFO line for each request
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))

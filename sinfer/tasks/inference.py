@@ -1,0 +1,153 @@
+"""From a window to rows: requests, the model's answers, and the search for bad items.
+
+A request that the model refuses is halved until the culprit stands alone (design guarantee 8): of
+64 items with one bad, 63 get results after at most 13 calls.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+from sinfer.encoding import to_json
+from sinfer.errors import (
+    InferenceError,
+    InferenceRejectedError,
+    InferenceServerError,
+    InvalidResponseError,
+)
+from sinfer.inference.base import InferenceClient
+from sinfer.products.pipeline import InferPipeline
+from sinfer.results import Result, ResultRow
+from sinfer.windows.dead_letters import Stage
+from sinfer.windows.window import Window
+
+
+@dataclass(slots=True)
+class Failure:
+    """Items that were given up.
+
+    Attributes:
+        first, last: their places in the window, inclusive.
+        stage: where they failed.
+        error: why, in one line.
+    """
+
+    first: int
+    last: int
+    stage: Stage
+    error: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the items of a window.
+
+    Attributes:
+        rows: results, in order of their ordinals.
+        failures: items without a result.
+    """
+
+    rows: list[ResultRow] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+class StageError(Exception):
+    """A product's hook failed; carries the stage and, as its cause, what the hook raised."""
+
+    def __init__(self, stage: Stage, error: str) -> None:
+        super().__init__(error)
+        self.stage = stage
+
+
+class Inferrer:
+    """Asks the model about windows of one task."""
+
+    def __init__(self, pipeline: InferPipeline[Any, Any], client: InferenceClient) -> None:
+        self._pipeline = pipeline
+        self._client = client
+        self._max_batch = pipeline.task.inference.max_batch
+        self._per_item = pipeline.results_per == "item"
+
+    async def infer(self, window: Window[Any]) -> Outcome:
+        """Results for a window, in several calls where it is larger than ``max_batch``.
+
+        Raises:
+            InferenceUnavailableError, InferenceMisconfiguredError: the whole window has to wait.
+        """
+        outcome = Outcome()
+        size = self._max_batch if self._max_batch and self._per_item else len(window)
+        for first in range(0, len(window), size):
+            await self._ask(window[first : first + size], first, outcome)
+        return outcome
+
+    async def _ask(self, window: Window[Any], first: int, outcome: Outcome) -> None:
+        """Ask about part of a window; when it is refused, about its halves."""
+        try:
+            results = await self._results(window, first)
+        except (InferenceRejectedError, InferenceServerError, InvalidResponseError) as error:
+            await self._halve(window, first, outcome, "inference", str(error))
+        except StageError as error:
+            await self._halve(window, first, outcome, error.stage, str(error))
+        else:
+            self._take(results, len(window), first, outcome)
+
+    async def _halve(
+        self, window: Window[Any], first: int, outcome: Outcome, stage: Stage, error: str
+    ) -> None:
+        if len(window) == 1 or not self._per_item:
+            last = first + len(window) - 1
+            outcome.failures.append(Failure(first, last, stage, error))
+            return
+        middle = len(window) // 2
+        await self._ask(window[:middle], first, outcome)
+        await self._ask(window[middle:], first + middle, outcome)
+
+    async def _results(self, window: Window[Any], first: int) -> list[Result]:
+        key = f"{window.id}/{first}+{len(window)}"
+        try:
+            request = self._pipeline.build_request(window)
+            if inspect.isawaitable(request):
+                request = await request
+        except Exception as error:
+            raise StageError("request", f"build_request: {_text(error)}") from error
+        try:
+            response = await self._client.infer(request, idempotency_key=key)
+        except InferenceServerError:
+            response = await self._client.infer(request, idempotency_key=key)
+        try:
+            results = self._pipeline.build_results(window, response)
+            if inspect.isawaitable(results):
+                results = await results
+            results = list(results)
+        except InferenceError:
+            raise
+        except Exception as error:
+            raise StageError("results", f"build_results: {_text(error)}") from error
+        expected = {"item": len(window), "window": 1}.get(self._pipeline.results_per)
+        if expected is not None and len(results) != expected:
+            raise InvalidResponseError(
+                f"build_results returned {len(results)} results for {len(window)} items;"
+                f" results_per = {self._pipeline.results_per!r} asks for {expected}"
+            )
+        return results
+
+    def _take(self, results: list[Result], items: int, first: int, outcome: Outcome) -> None:
+        for place, result in enumerate(results):
+            ordinal = first + place
+            if result.outcome != "ok":
+                last = ordinal if self._per_item else first + items - 1
+                reason = result.reason or f"build_results marked it {result.outcome}"
+                outcome.failures.append(Failure(ordinal, last, "results", reason))
+                continue
+            try:
+                outcome.rows.append(ResultRow(ordinal, to_json(result.data)))
+            except (TypeError, ValueError) as error:
+                last = ordinal if self._per_item else first + items - 1
+                text = f"result cannot be written as JSON: {_text(error)}"
+                outcome.failures.append(Failure(ordinal, last, "results", text))
+
+
+def _text(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]

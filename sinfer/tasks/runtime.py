@@ -1,0 +1,113 @@
+"""One event loop for each worker process, in a thread, with everything that is pooled on it.
+
+Made when the first task runs, so always after a fork, and known by process id, so that a child
+never touches its parent's. Celery's prefork, threads and solo pools all go through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import gc
+import logging
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from celery import Celery
+
+from sinfer.hints import HintSender
+from sinfer.settings import settings
+from sinfer.tasks.catalogue import Catalogue
+from sinfer.windows.schedule import Schedule
+from sinfer.windows.store import Store
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Runtime:
+    """What the tasks of one process share.
+
+    Attributes:
+        store: the window store.
+        schedule: when beat looks where.
+        catalogue: the products' tasks, ready to run.
+        hints: sends further Celery messages.
+        closing: set when the process is about to end.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self.hints = HintSender(app)
+        self.closing = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="sinfer-loop", daemon=True)
+        self._thread.start()
+        self.call(self._open())
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    async def _open(self) -> None:
+        self.store = Store(settings().redis_url)
+        self.schedule = Schedule(self.store)
+        self.catalogue = Catalogue()
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop and wait for it; cancel it when the wait is broken off."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Close all connections and end the loop."""
+        self.closing = True
+
+        async def close() -> None:
+            current = asyncio.current_task()
+            others = [task for task in asyncio.all_tasks() if task is not current]
+            if others:
+                _, late = await asyncio.wait(others, timeout=5)
+                for task in late:
+                    task.cancel()
+            await self.catalogue.aclose()
+            await self.store.aclose()
+
+        try:
+            self.call(close())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(5)
+            self.hints.close()
+
+
+_runtimes: dict[int, Runtime] = {}
+_making = threading.Lock()
+
+
+def runtime(app: Celery) -> Runtime:
+    """The runtime of this process."""
+    found = _runtimes.get(os.getpid())
+    if found is None:
+        with _making:
+            found = _runtimes.get(os.getpid())
+            if found is None:
+                gc.freeze()
+                found = _runtimes[os.getpid()] = Runtime(app)
+    return found
+
+
+def close_runtime(**_: object) -> None:
+    """Close the runtime of this process, if it has one."""
+    found = _runtimes.pop(os.getpid(), None)
+    if found is not None:
+        found.close()
+
+
+atexit.register(close_runtime)

@@ -1,0 +1,58 @@
+"""What a tick does: close what is due by time, find what nobody works on, send hints for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from sinfer.settings import settings
+from sinfer.tasks.runtime import Runtime
+from sinfer.units import to_ms
+from sinfer.windows import keys
+from sinfer.windows.ids import Scope
+from sinfer.windows.schedule import Closing, DuePartition
+
+_log = logging.getLogger(__name__)
+
+_MOST_PARTITIONS = 1000
+_AT_ONCE = 32
+_SWEEP_MS = 10_000
+"""How often all partitions are looked at, due or not."""
+
+
+async def tick(runtime: Runtime) -> dict[str, int]:
+    """Look at the due partitions, and from time to time at all.
+
+    Ticks that come in a bunch, as behind a stalled worker or from several beats, find that one of
+    them was just here and return.
+
+    Returns:
+        Partitions looked at, windows closed, leases ended and windows hinted.
+    """
+    store, schedule = runtime.store, runtime.schedule
+    totals = {"partitions": 0, "closed": 0, "expired": 0, "hinted": 0}
+    pause_ms = max(1, to_ms(settings().tick) // 2)
+    if not await store.ask(store.redis.set(keys.TICKED, 1, nx=True, px=pause_ms)):
+        return totals
+    due = await schedule.due(await store.now_ms(), _MOST_PARTITIONS)
+    if await store.ask(store.redis.set(keys.SWEPT, 1, nx=True, px=_SWEEP_MS)):
+        known = {partition.scope for partition in due}
+        due += [DuePartition(s, 0) for s in await schedule.partitions() if s not in known]
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def look(partition: DuePartition) -> tuple[Scope, Closing]:
+        async with limit:
+            closing = await schedule.close_due(partition.scope)
+            if partition.due_ms:
+                await schedule.reschedule(partition, closing.next_due_ms)
+            elif closing.next_due_ms:
+                await schedule.announce(partition.scope, closing.next_due_ms)
+            return partition.scope, closing
+
+    for scope, closing in await asyncio.gather(*(look(partition) for partition in due)):
+        runtime.hints.send(scope, closing.hint)
+        totals["partitions"] += 1
+        totals["closed"] += closing.closed
+        totals["expired"] += closing.expired
+        totals["hinted"] += closing.hint
+    return totals

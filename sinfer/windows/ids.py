@@ -1,0 +1,63 @@
+"""Names that never collide: scopes (product, task, partition) and deterministic window ids.
+
+Components are percent-encoded (RFC 3986) and joined by ``/``, so that no two differ in meaning and
+agree in text. Braces are encoded too, which keeps them out of Redis hash tags.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+_SAFE = "*@:+,=!$~"
+
+
+def escape(component: str) -> str:
+    """One component of a name: letters, digits and ``-._*@:+,=!$~`` stay, the rest is ``%XX``."""
+    return quote(component, safe=_SAFE, errors="surrogatepass")
+
+
+def unescape(component: str) -> str:
+    """The inverse of ``escape``."""
+    return unquote(component, errors="surrogatepass")
+
+
+class Scope(NamedTuple):
+    """One partition of one task: everything that has a writer of its own."""
+
+    product: str
+    task: str
+    partition: str
+
+    def __str__(self) -> str:
+        return "/".join(escape(part) for part in self)
+
+    @classmethod
+    def parse(cls, text: str) -> Scope:
+        """The inverse of ``str``.
+
+        Raises:
+            ValueError: the text has not three components.
+        """
+        product, task, partition = (unescape(part) for part in text.split("/"))
+        return cls(product, task, partition)
+
+    @property
+    def window_prefix(self) -> str:
+        """How the ids of its windows begin."""
+        return f"{escape(self.task)}/{escape(self.partition)}/"
+
+
+def time_window_id(prefix: str, key: str, start_ms: int, first_seq: int | None = None) -> str:
+    """Base id of a time window: ``task/partition/key/start``.
+
+    Windows that can close early come in parts, told apart by the stream sequence of their first
+    message: ``task/partition/key/start@first_seq``.
+    """
+    part = "" if first_seq is None else f"@{first_seq}"
+    return f"{prefix}{escape(key)}/{start_ms}{part}"
+
+
+def count_window_id(prefix: str, key: str, first_seq: int) -> str:
+    """Id of a count or session window: ``task/partition/key/first_seq``."""
+    return f"{prefix}{escape(key)}/{first_seq}"

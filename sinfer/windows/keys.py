@@ -1,0 +1,71 @@
+"""Every Redis key that sinfer uses, and what it holds. No other file spells a key.
+
+The keys of one partition share the hash tag ``{product/task/partition}``, so that on Redis Cluster
+they live in one slot and a script may touch all of them.
+
+| key                          | type   | holds |
+| ---------------------------- | ------ | ----- |
+| ``sinfer:{scope}:meta``      | hash   | writer lease, fencing token, position, watermark, counts |
+| ``sinfer:{scope}:open``      | hash   | open window id → record |
+| ``sinfer:{scope}:deadlines`` | zset   | open window id by the time beat closes it (ms) |
+| ``sinfer:{scope}:closed``    | hash   | closed or leased window id → reason, closed_ms, record |
+| ``sinfer:{scope}:ready``     | zset   | closed window id by the time it may be claimed (ms) |
+| ``sinfer:{scope}:leases``    | zset   | leased window id by the end of its lease (ms) |
+| ``sinfer:{scope}:tokens``    | hash   | window id → fencing token of its last claim |
+| ``sinfer:{scope}:attempts``  | hash   | window id → how often it was claimed |
+| ``sinfer:{scope}:refs``      | hash   | shared segment → number of holders |
+| ``sinfer:{scope}:dead``      | stream | dead letters |
+| ``sinfer:{scope}:seg:<name>`` | list   | packed chunks of messages |
+| ``sinfer:{scope}:out:<id>``  | hash   | model output of a window, and the sinks that have it |
+| ``sinfer:partitions``        | set    | every scope that has state |
+| ``sinfer:due``               | zset   | scope by the time beat has to look at it (ms) |
+| ``sinfer:ticked``            | string | a tick was just here (expires) |
+| ``sinfer:swept``             | string | all partitions were just looked at (expires) |
+| ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
+"""
+
+from __future__ import annotations
+
+from sinfer.windows.ids import Scope, escape
+
+PREFIX = "sinfer:"
+PARTITIONS = f"{PREFIX}partitions"
+DUE = f"{PREFIX}due"
+TICKED = f"{PREFIX}ticked"
+SWEPT = f"{PREFIX}swept"
+
+
+def ingestors(product: str) -> str:
+    """Who ingests a product."""
+    return f"{PREFIX}ingestors:{escape(product)}"
+
+
+class PartitionKeys:
+    """The keys of one partition."""
+
+    __slots__ = (
+        "_base", "attempts", "closed", "dead", "deadlines", "leases", "meta", "open", "ready",
+        "refs", "scope", "tokens",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self._base = f"{PREFIX}{{{scope}}}:"
+        self.meta = f"{self._base}meta"
+        self.open = f"{self._base}open"
+        self.deadlines = f"{self._base}deadlines"
+        self.closed = f"{self._base}closed"
+        self.ready = f"{self._base}ready"
+        self.leases = f"{self._base}leases"
+        self.tokens = f"{self._base}tokens"
+        self.attempts = f"{self._base}attempts"
+        self.refs = f"{self._base}refs"
+        self.dead = f"{self._base}dead"
+
+    def segment(self, name: str) -> str:
+        """The chunks of a segment."""
+        return f"{self._base}seg:{name}"
+
+    def output(self, window_id: str) -> str:
+        """The model output of a window."""
+        return f"{self._base}out:{window_id}"

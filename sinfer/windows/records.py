@@ -1,0 +1,115 @@
+"""What is kept about a window beside its messages.
+
+A window goes through these states; the store's scripts are the only ones that move it:
+
+    open ──trigger──▶ closed ──claim──▶ leased ──complete──▶ (gone: done or dead)
+                         ▲                 │
+                         └─release, expiry─┘
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from sinfer.windows.window import CloseReason
+
+
+class WindowState(enum.StrEnum):
+    """Where a window is."""
+
+    OPEN = "open"  # takes messages
+    CLOSED = "closed"  # complete; waits for a worker, or for the due time of its next attempt
+    LEASED = "leased"  # a worker holds it
+
+
+class Part(msgspec.Struct, array_like=True, frozen=True):
+    """Some chunks of a segment, which several windows share.
+
+    Attributes:
+        segment: the segment's name.
+        chunks: how many of its chunks, from the first.
+    """
+
+    segment: str
+    chunks: int
+
+
+class WindowRecord(msgspec.Struct, array_like=True):
+    """What the store keeps of a window, opaque to its scripts.
+
+    Attributes:
+        key: the key of its items.
+        start_ms, end_ms: bounds ``[start, end)`` in milliseconds since the epoch, None for count.
+        first_seq, last_seq: least and greatest stream sequence among its messages.
+        count: messages in it.
+        bytes: sum of their payloads.
+        revision: how often it fired already.
+        deadline_ms: when beat closes it by the store's clock; 0 for never.
+        chunks: chunks in its own segment.
+        parts: the shared segments it is made of; empty when it has one of its own.
+    """
+
+    key: str
+    start_ms: int | None
+    end_ms: int | None
+    first_seq: int
+    last_seq: int
+    count: int = 0
+    bytes: int = 0
+    revision: int = 0
+    deadline_ms: int = 0
+    chunks: int = 0
+    parts: list[Part] = []
+
+
+class ClosedWindow(msgspec.Struct, frozen=True):
+    """A window that takes no more messages.
+
+    Attributes:
+        id: its id, revision included.
+        record: its description.
+        reason: why it closed.
+        closed_ms: when, by the store's clock; 0 until it is stored.
+    """
+
+    id: str
+    record: WindowRecord
+    reason: CloseReason
+    closed_ms: int = 0
+
+    @property
+    def base_id(self) -> str:
+        """The id without its revision."""
+        return base_id(self.id, self.record)
+
+    @property
+    def parts(self) -> list[Part]:
+        """The segments that hold its messages, in order."""
+        return self.record.parts or [Part(self.id, self.record.chunks)]
+
+    @property
+    def shares_segments(self) -> bool:
+        """Whether other windows may need its segments."""
+        return bool(self.record.parts)
+
+
+def base_id(window_id: str, record: WindowRecord) -> str:
+    """The id of a window without its revision; count and session windows have none."""
+    has_revision = window_id.count("/") == 4
+    return window_id.rpartition("/")[0] if has_revision else window_id
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(WindowRecord)
+
+
+def pack_record(record: WindowRecord) -> bytes:
+    """Encode a record for the store."""
+    return _encoder.encode(record)
+
+
+def unpack_record(blob: bytes) -> WindowRecord:
+    """Decode a record."""
+    return _decoder.decode(blob)

@@ -1,0 +1,93 @@
+"""When beat has to look at which partition, and what it does there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sinfer.windows import keys as names
+from sinfer.windows.ids import Scope
+from sinfer.windows.keys import PartitionKeys
+from sinfer.windows.store import Store
+from sinfer.windows.writer import HINT_MS
+
+
+@dataclass(frozen=True, slots=True)
+class DuePartition:
+    """A partition to look at.
+
+    Attributes:
+        scope: the partition.
+        due_ms: since when it is due, as the schedule says.
+    """
+
+    scope: Scope
+    due_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What a look at a partition did.
+
+    Attributes:
+        closed: windows closed by time.
+        expired: windows taken back from workers whose lease ran out.
+        hint: closed windows that no Celery message is on its way for.
+        next_due_ms: when to look again; 0 for never.
+        now_ms: the store's clock.
+    """
+
+    closed: int
+    expired: int
+    hint: int
+    next_due_ms: int
+    now_ms: int
+
+
+class Schedule:
+    """The index of due partitions. It only speeds things up: beat looks at all of them at times.
+
+    Its key is in no partition's slot, so it is written beside the scripts and not in them.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def register(self, scope: Scope) -> None:
+        """Make a partition known to beat."""
+        await self._store.ask(self._store.redis.sadd(names.PARTITIONS, str(scope)))
+
+    async def announce(self, scope: Scope, due_ms: int) -> None:
+        """Have beat look at a partition at that time, or earlier if it would anyway."""
+        await self._store.ask(self._store.redis.zadd(names.DUE, {str(scope): due_ms}, lt=True))
+
+    async def due(self, now_ms: int, limit: int) -> list[DuePartition]:
+        """Partitions that are due, the longest waiting first."""
+        found = await self._store.ask(
+            self._store.redis.zrange(
+                names.DUE, "-inf", now_ms, byscore=True, offset=0, num=limit, withscores=True
+            )
+        )
+        return [DuePartition(Scope.parse(name.decode()), score) for name, score in found]
+
+    async def partitions(self) -> list[Scope]:
+        """Every partition that has state."""
+        found = await self._store.ask(self._store.redis.smembers(names.PARTITIONS))
+        return sorted(Scope.parse(name.decode()) for name in found)
+
+    async def close_due(self, scope: Scope, *, limit: int = 500) -> Closing:
+        """Close a partition's windows by time and take back those whose lease ran out."""
+        keys = PartitionKeys(scope)
+        reply = await self._store.run(
+            "close_due",
+            [keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready, keys.leases],
+            [limit, HINT_MS],
+        )
+        return Closing(*(int(value) for value in reply))
+
+    async def reschedule(self, partition: DuePartition, next_due_ms: int) -> None:
+        """Note when to look again, unless someone has announced a time meanwhile."""
+        await self._store.run(
+            "reschedule",
+            [names.DUE],
+            [str(partition.scope), repr(partition.due_ms), next_due_ms],
+        )

@@ -1,0 +1,220 @@
+"""Planner for sliding windows, which share their messages: each is stored once, in a pane.
+
+Panes are cut wherever a window begins or ends, so that every window is a run of whole panes
+(Li et al., "No pane, no gain", SIGMOD Record 34(1), 2005). With size 5 and slide 2:
+
+    windows   [0 . . . . 5)
+                  [2 . . . . 7)
+                      [4 . . . . 9)
+    panes      0 1|2 3|4|5|6|7|8        cut at multiples of 2, and at multiples of 2 plus 5 % 2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
+from sortedcontainers import SortedDict
+
+from sinfer.units import to_ms
+from sinfer.windows.ids import time_window_id
+from sinfer.windows.plan import Entry, Plan
+from sinfer.windows.planner import Held, Planner, Slot
+from sinfer.windows.records import ClosedWindow, Part, WindowRecord
+from sinfer.windows.specs import SlidingWindow
+from sinfer.windows.window import CloseReason
+
+_PANE, _FIRED = 0, 1
+
+
+class SlidingPlanner(Planner):
+    """Windows ``[n·slide, n·slide + size)`` of one key.
+
+    Slots are ``(key, _PANE, start)`` for panes and, with ``late: update``, ``(key, _FIRED, end)``
+    for windows that fired and may fire again. In processing time the clock is the watermark.
+    """
+
+    spec: SlidingWindow
+
+    def _prepare(self) -> None:
+        self._size = to_ms(self.spec.size)
+        self._slide = to_ms(self.spec.slide)
+        self._cut = self._size % self._slide
+        self._follows_watermark = True
+        self._to_fire: SortedDict[int, dict[str, int]] = SortedDict()
+
+    # --- geometry ---
+
+    def _pane(self, time_ms: int) -> tuple[int, int]:
+        """Bounds of the pane that holds a time."""
+        base = time_ms - time_ms % self._slide
+        cut = base + self._cut
+        if time_ms < cut:
+            return base, cut
+        return cut, base + self._slide
+
+    def _ends(self, start: int, end: int) -> range:
+        """Ends of the windows that contain a pane."""
+        first = -((self._size - end) // self._slide) * self._slide
+        last = start - start % self._slide
+        return range(first + self._size, last + self._size + 1, self._slide)
+
+    def _panes_of(self, window_end: int) -> Iterator[int]:
+        """Starts of the panes of a window."""
+        start = window_end - self._size
+        while start < window_end:
+            yield start
+            start = self._pane(start)[1]
+
+    # --- state ---
+
+    def _slot(self, window_id: str, record: WindowRecord) -> Slot:
+        if record.revision:
+            return record.key, _FIRED, record.end_ms
+        return record.key, _PANE, record.start_ms
+
+    def _due_of(self, record: WindowRecord) -> int | None:
+        """When a pane is of no use any more, or a fired window can no longer fire again."""
+        if record.start_ms is None or record.end_ms is None:
+            return None
+        last = record.end_ms
+        if not record.revision:
+            last = self._ends(record.start_ms, record.end_ms)[-1]
+        return last + self._lateness
+
+    def _keep(self, slot: Slot, held: Held) -> None:
+        super()._keep(slot, held)
+        if not held.record.revision:
+            for end in self._open_ends(held, self.watermark_ms):
+                keys = self._to_fire.setdefault(end, {})
+                keys[held.record.key] = keys.get(held.record.key, 0) + 1
+
+    def _drop(self, slot: Slot, held: Held) -> None:
+        super()._drop(slot, held)
+        if not held.record.revision:
+            for end in self._open_ends(held, self.watermark_ms):
+                keys = self._to_fire[end]
+                keys[held.record.key] -= 1
+                if not keys[held.record.key]:
+                    del keys[held.record.key]
+                if not keys:
+                    del self._to_fire[end]
+
+    def _open_ends(self, held: Held, mark: int | None) -> list[int]:
+        record = held.record
+        if record.start_ms is None or record.end_ms is None:
+            return []
+        ends = self._ends(record.start_ms, record.end_ms)
+        return [end for end in ends if mark is None or end > mark]
+
+    def apply(self, plan: Plan) -> None:
+        super().apply(plan)
+        if plan.watermark_ms is not None:
+            for end in list(self._to_fire.irange(None, plan.watermark_ms)):
+                del self._to_fire[end]
+            self._begin()
+
+    # --- planning ---
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._fire_drafts: list[tuple[int, str]] = []
+        self._fired_until = self._mark
+        self._next_fire: int | None = self._to_fire.peekitem(0)[0] if self._to_fire else None
+
+    def _add(self, entry: Entry, time_ms: int, now_ms: int) -> None:
+        start, end = self._pane(time_ms)
+        ends = self._ends(start, end)
+        mark = self._mark
+        if mark is not None and ends[-1] + self._lateness <= mark:
+            self._plan.late.append(entry.message)
+            return
+        slot = (entry.key, _PANE, start)
+        held = self._hold(slot)
+        if held is None:
+            seq = entry.message.stream_seq
+            pane_id = f"{time_window_id(self._prefix, entry.key, start)}/pane"
+            held = self._open(slot, pane_id, WindowRecord(entry.key, start, end, seq, seq), now_ms)
+            if not self._updates:
+                self._ref(pane_id, 1)
+            for window_end in self._open_ends(held, mark):
+                heappush(self._fire_drafts, (window_end, entry.key))
+                if self._next_fire is None or window_end < self._next_fire:
+                    self._next_fire = window_end
+        self._append(held, entry.message)
+        if self._updates and mark is not None:
+            for window_end in ends:
+                if window_end <= mark < window_end + self._lateness:
+                    self._fire(window_end, entry.key, "time")
+
+    def _advance(self, mark: int) -> None:
+        self._fire_until(mark, "time")
+        super()._advance(mark)
+
+    def _fire_until(self, mark: int, reason: CloseReason) -> None:
+        while self._next_fire is not None and mark >= self._next_fire:
+            due = set()
+            while self._fire_drafts and self._fire_drafts[0][0] <= mark:
+                due.add(heappop(self._fire_drafts))
+            since = self._fired_until
+            for end in self._to_fire.irange(since, mark, inclusive=(False, True)):
+                due |= {(end, key) for key in self._to_fire[end]}
+            for end, key in sorted(due):
+                self._fire(end, key, reason)
+            self._fired_until = mark
+            following = next(self._to_fire.irange(mark, inclusive=(False, True)), None)
+            drafted = self._fire_drafts[0][0] if self._fire_drafts else None
+            both = [end for end in (following, drafted) if end is not None]
+            self._next_fire = min(both, default=None)
+
+    def _fire(self, window_end: int, key: str, reason: CloseReason) -> None:
+        """Close a window: the panes it is made of stay for the windows that follow."""
+        window = WindowRecord(key, window_end - self._size, window_end, 0, 0)
+        for start in self._panes_of(window_end):
+            slot = (key, _PANE, start)
+            pane = self._drafted[slot] if slot in self._drafted else self._kept.get(slot)
+            if pane is None:
+                continue
+            self._seal(pane)
+            record = pane.record
+            window.parts = [*window.parts, Part(pane.id, record.chunks)]
+            window.first_seq = min(window.first_seq or record.first_seq, record.first_seq)
+            window.last_seq = max(window.last_seq, record.last_seq)
+            window.count += record.count
+            window.bytes += record.bytes
+            self._ref(pane.id, 1)
+        base = time_window_id(self._prefix, key, window_end - self._size)
+        revision = self._next_revision(base, window) if self._updates else 0
+        window.revision = revision
+        self._plan.closed.append(ClosedWindow(f"{base}/{revision}", window, reason))
+
+    def _next_revision(self, base: str, window: WindowRecord) -> int:
+        """The revision that a window fires with, noted for the next time."""
+        slot = (window.key, _FIRED, window.end_ms)
+        fired = self._hold(slot)
+        if fired is None:
+            marker = WindowRecord(
+                window.key, window.start_ms, window.end_ms, window.first_seq, 0, revision=1
+            )
+            fired = Held(f"{base}/fired", marker, stored=False, due_ms=self._due_of(marker))
+            self._drafted[slot] = fired
+            self._note_due(slot, fired)
+            return 0
+        fired.record.revision += 1
+        return fired.record.revision - 1
+
+    def _on_due(self, slot: Slot, held: Held) -> None:
+        """A pane, or the note of a fired window, is of no use any more."""
+        if not held.record.revision:
+            self._seal(held)
+            self._ref(held.id, -1)
+        self._remove(slot, held)
+
+    def close_all(self, reason: CloseReason) -> Plan:
+        self._begin()
+        if self._to_fire:
+            self._fire_until(self._to_fire.peekitem(-1)[0], reason)
+            self._mark = self._fired_until
+        if reason == "drain":
+            self._purge()
+        return self._finish()

@@ -1,0 +1,115 @@
+"""The connection to Redis, the scripts, and the one place where Redis errors become sinfer's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any, TypeAlias, cast
+from urllib.parse import urlsplit
+
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+from redis.commands.core import AsyncScript
+
+from sinfer.errors import ConfigError, StoreError, StoreFullError, UnavailableError
+
+SOCKET_TIMEOUT_S = 1.25
+"""Two tries of this take less than a third of the shortest lease."""
+
+Argument: TypeAlias = str | int | bytes
+
+SCRIPTS = tuple(
+    sorted(path.name.removesuffix(".lua") for path in (files(__package__) / "scripts").iterdir())
+)
+
+
+def shown_url(url: str) -> str:
+    """A URL without its password, for messages."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{place}{parts.path}"
+
+
+class Store:
+    """Redis as the window store. Use it on one event loop.
+
+    Args:
+        url: ``redis://`` or ``rediss://``; the environment's ``SINFER_REDIS_URL`` usually.
+
+    Raises:
+        ConfigError: the URL is none that Redis clients understand.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.shown_url = shown_url(url)
+        try:
+            pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=64,
+                timeout=5,
+                socket_timeout=SOCKET_TIMEOUT_S,
+                socket_connect_timeout=SOCKET_TIMEOUT_S,
+                retry=Retry(ConstantBackoff(0.05), 1),
+                retry_on_error=[exceptions.ConnectionError, exceptions.TimeoutError],
+                health_check_interval=0,
+            )
+        except ValueError as error:
+            raise ConfigError(f"SINFER_REDIS_URL: {error}") from None
+        self.redis: Redis = Redis.from_pool(pool)
+        self._scripts: dict[str, AsyncScript] = {
+            name: self.redis.register_script(
+                (files(__package__) / "scripts" / f"{name}.lua").read_text()
+            )
+            for name in SCRIPTS
+        }
+
+    async def run(self, script: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        """Run a script.
+
+        Raises:
+            UnavailableError: Redis cannot be reached.
+            StoreFullError: Redis is at maxmemory.
+            StoreError: Redis refused it for another reason.
+        """
+        async with self.errors():
+            return await self._scripts[script](keys=keys, args=args)
+
+    async def ask(self, command: Awaitable[Any] | Any) -> Any:
+        """Await a plain command; raises as ``run`` does."""
+        async with self.errors():
+            return await cast("Awaitable[Any]", command)
+
+    @asynccontextmanager
+    async def errors(self) -> AsyncIterator[None]:
+        """Turn Redis errors into sinfer's."""
+        try:
+            yield
+        except (
+            exceptions.ConnectionError,
+            exceptions.TimeoutError,
+            exceptions.BusyLoadingError,
+            exceptions.ReadOnlyError,
+            exceptions.ClusterDownError,
+            OSError,
+        ) as error:
+            raise UnavailableError(
+                f"Redis cannot be reached at {self.shown_url}"
+                f" ({str(error) or type(error).__name__}); is it running?"
+            ) from error
+        except exceptions.OutOfMemoryError as error:
+            raise StoreFullError(f"Redis at {self.shown_url} is at maxmemory") from error
+        except exceptions.RedisError as error:
+            raise StoreError(f"Redis at {self.shown_url}: {error}") from error
+
+    async def now_ms(self) -> int:
+        """Redis' clock, milliseconds since the epoch."""
+        seconds, microseconds = await self.ask(self.redis.time())
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.redis.aclose()
+        await self.redis.connection_pool.disconnect()

@@ -1,0 +1,195 @@
+"""The v2 client against the reference model server: answers, faults, connections."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sinfer.embedded.model_process import ModelServer
+from sinfer.embedded.model_server import expected
+from sinfer.embedded.process import free_port
+from sinfer.errors import (
+    InferenceError,
+    InferenceMisconfiguredError,
+    InferenceRejectedError,
+    InferenceServerError,
+    InferenceUnavailableError,
+    InvalidResponseError,
+)
+from sinfer.inference import V2Client
+
+Make = Callable[..., V2Client]
+
+
+def rows(count: int) -> list[list[float]]:
+    draw = random.Random(count)
+    return [[draw.uniform(-5, 5) for _ in range(16)] for _ in range(count)]
+
+
+def request(x: list[list[float]], data: Any = None) -> dict[str, Any]:
+    flat = [value for row in x for value in row] if data is None else data
+    tensor = {"name": "x", "shape": [len(x), 16], "datatype": "FP32", "data": flat}
+    return {"inputs": [tensor]}
+
+
+def settings(server: ModelServer, /, **changes: Any) -> dict[str, Any]:
+    return {"type": "v2", "url": server.url, "model": "example", **changes}
+
+
+@pytest.mark.parametrize("version", ["", "1"])
+async def test_each_row_has_its_own_answer(client: Make, model: ModelServer, version: str) -> None:
+    x = rows(100)
+    response = await client(**settings(model, version=version)).infer(request(x))
+    assert response.outputs["y"] == [expected(row) for row in x]
+    assert response.shapes["y"] == [100]
+    assert response.datatypes["y"] == "FP32"
+    assert response.model_version == "1"
+
+
+@pytest.mark.parametrize("count", [0, 1, 100])
+@pytest.mark.parametrize("form", ["list", "array", "bytes"])
+async def test_binary_tensors_give_the_same_answer(
+    client: Make, model: ModelServer, form: str, count: int
+) -> None:
+    x = rows(count)
+    array = np.array(x, dtype="<f4").reshape(count, 16)
+    data = {"list": None, "array": array, "bytes": array.tobytes()}[form]
+    response = await client(**settings(model, binary=True)).infer(request(x, data))
+    assert response.outputs["y"] == pytest.approx([expected(row) for row in x], abs=1e-5)
+    assert "data" not in response.raw["outputs"][0]
+
+
+async def test_json_takes_arrays_too(client: Make, model: ModelServer) -> None:
+    x = rows(3)
+    response = await client(**settings(model)).infer(request(x, np.array(x)))
+    assert response.outputs["y"] == [expected(row) for row in x]
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ({"status": 400}, InferenceRejectedError),
+        ({"status": 404}, InferenceMisconfiguredError),
+        ({"status": 500}, InferenceServerError),
+        ({"status": 503}, InferenceUnavailableError),
+        ({"mode": "close_midway"}, InferenceUnavailableError),
+        ({"mode": "garbage"}, InvalidResponseError),
+        ({"status": 204}, InvalidResponseError),
+        ({"status": 302}, InferenceMisconfiguredError),
+    ],
+)
+@pytest.mark.parametrize("binary", [False, True])
+async def test_a_fault_is_told_and_the_next_call_succeeds(
+    client: Make,
+    model: ModelServer,
+    fault: dict[str, Any],
+    kind: type[InferenceError],
+    binary: bool,
+) -> None:
+    made = client(**settings(model, binary=binary))
+    model.order(fault)
+    with pytest.raises(InferenceError) as caught:
+        await made.infer(request(rows(4)))
+    assert type(caught.value) is kind
+    assert str(caught.value).startswith(f"POST {model.url}/v2/models/example/infer: ")
+    assert len((await made.infer(request(rows(4)))).outputs["y"]) == 4
+
+
+async def test_the_wait_that_the_server_asks_for_is_passed_on(
+    client: Make, model: ModelServer
+) -> None:
+    model.order({"status": 429, "retry_after": 3})
+    with pytest.raises(InferenceUnavailableError) as caught:
+        await client(**settings(model)).infer(request(rows(1)))
+    assert (caught.value.status, caught.value.retry_after) == (429, 3.0)
+
+
+@pytest.mark.parametrize("bad", [None, float("nan"), "x"])
+async def test_one_bad_value_rejects_the_request(
+    client: Make, model: ModelServer, bad: Any
+) -> None:
+    x = rows(5)
+    x[3][2] = bad
+    with pytest.raises(InferenceRejectedError, match="400 Bad Request"):
+        await client(**settings(model)).infer(request(x))
+
+
+async def test_a_bad_value_in_a_binary_tensor_rejects_the_request(
+    client: Make, model: ModelServer
+) -> None:
+    x = rows(5)
+    x[3][2] = float("inf")
+    made = client(**settings(model, binary=True))
+    with pytest.raises(InferenceRejectedError, match="row 3 holds a value"):
+        await made.infer(request(x))
+    with pytest.raises(InferenceRejectedError, match="not FP32"):
+        await made.infer(request(rows(1), [None] * 16))
+
+
+@pytest.mark.parametrize("wrong", [{"model": "other"}, {"version": "9"}, {"model": "a/b"}])
+async def test_an_unknown_model_is_misconfigured(
+    client: Make, model: ModelServer, wrong: dict[str, str]
+) -> None:
+    with pytest.raises(InferenceMisconfiguredError, match="404 Not Found"):
+        await client(**settings(model, **wrong)).infer(request(rows(1)))
+
+
+async def test_a_server_that_is_not_there_is_unavailable(client: Make) -> None:
+    made = client(type="v2", url=f"http://127.0.0.1:{free_port()}", model="m")
+    with pytest.raises(InferenceUnavailableError, match="ConnectError"):
+        await made.infer(request(rows(1)))
+    assert not await made.is_ready()
+
+
+async def test_hanging_calls_end_at_their_deadline_and_leave_the_pool_usable(
+    client: Make, model: ModelServer
+) -> None:
+    made = client(**settings(model, timeout="1s", max_concurrency=2))
+    model.order({"mode": "hang", "count": None})
+    calls = [made.infer(request(rows(1))) for _ in range(6)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [InferenceUnavailableError] * 6
+    assert "no answer within 1s" in str(outcomes[0])
+    model.order()
+    assert len((await made.infer(request(rows(1)))).outputs["y"]) == 1
+
+
+async def test_no_more_calls_are_under_way_than_allowed(client: Make, model: ModelServer) -> None:
+    made = client(**settings(model, max_concurrency=3))
+    model.order({"delay_ms": 20, "count": None})
+    await asyncio.gather(*(made.infer(request(rows(1))) for _ in range(12)))
+    assert model.stats()["max_concurrent"] == 3
+
+
+async def test_a_server_that_was_restarted_is_found_again(client: Make) -> None:
+    with ModelServer() as server:
+        made = client(**settings(server))
+        assert await made.is_ready()
+        server.restart()
+        try:
+            await made.infer(request(rows(1)))
+        except InferenceUnavailableError:
+            await made.infer(request(rows(1)))
+
+
+async def test_the_idempotency_key_is_sent_whatever_it_holds(
+    client: Make, model: ModelServer
+) -> None:
+    made = client(**settings(model))
+    keys = ["t/p/k/1", "t/p/ключ 1\n", "t/p/k%2F/1", "t/p/k/1"]
+    for key in keys:
+        await made.infer(request(rows(1)), idempotency_key=key)
+    assert model.stats()["repeated"] == 1
+
+
+async def test_metadata_tell_names_types_and_shapes(client: Make, model: ModelServer) -> None:
+    made = client(**settings(model))
+    metadata = await made.metadata()
+    assert metadata["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 16]}]
+    assert await made.is_ready()
+    assert not await client(**settings(model, model="other")).is_ready()

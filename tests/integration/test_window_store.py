@@ -1,0 +1,152 @@
+"""The window store on a real server: from commit to completion, and who is refused."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from pydantic import TypeAdapter
+
+from sinfer.embedded.servers import RedisServer
+from sinfer.errors import PositionError, StaleTokenError, WindowConflictError
+from sinfer.messages import Message
+from sinfer.windows.claims import Completion, PartitionClaims
+from sinfer.windows.ids import Scope
+from sinfer.windows.plan import Entry
+from sinfer.windows.planner import Planner
+from sinfer.windows.planners import make_planner
+from sinfer.windows.schedule import Schedule
+from sinfer.windows.specs import WindowSpec
+from sinfer.windows.store import Store
+from sinfer.windows.writer import Commit, PartitionWriter
+
+
+@pytest.fixture
+async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
+    store = Store(redis_server.url)
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+def scope(unique: str) -> Scope:
+    return Scope("p", unique, "in.{odd}")
+
+
+def planner_for(scope: Scope, **spec: object) -> Planner:
+    return make_planner(TypeAdapter(WindowSpec).validate_python(spec), scope.window_prefix)
+
+
+def entries(*sequences: int) -> list[Entry]:
+    return [Entry(Message(b"m%d" % n, "s", None, n, n), "k/{1}", n) for n in sequences]
+
+
+async def writer_for(store: Store, scope: Scope, owner: str = "a") -> PartitionWriter:
+    writer = PartitionWriter(store, scope, owner=owner, lease_ms=5000)
+    while await writer.acquire():
+        pass
+    return writer
+
+
+async def test_a_window_goes_from_commit_through_claim_to_nothing(
+    store: Store, scope: Scope
+) -> None:
+    writer = await writer_for(store, scope)
+    planner = planner_for(scope, type="count", count=3)
+    plan = planner.plan(entries(1, 2, 3, 4), 0)
+    committed = await writer.commit(Commit(plan, b"state", counts={"fetched": 4}))
+    planner.apply(plan)
+    assert (committed.pending, committed.hint) == (1, 1)
+
+    claims = PartitionClaims(store, scope)
+    [claim], left = await claims.claim(10, lease_ms=5000, hinted=1)
+    assert left == 0
+    assert claim.attempt == 1
+    [messages] = await claims.read([claim])
+    assert [message.data for message in messages] == [b"m1", b"m2", b"m3"]
+    assert await claims.complete([Completion(claim, {"sunk": 3})]) == [True]
+    assert await claims.complete([Completion(claim, {"sunk": 3})]) == [False]
+
+    state = await writer.load()
+    assert state.source == b"state"
+    assert [record.count for record in state.windows.values()] == [1]
+    counts = await store.redis.hmget(writer.keys.meta, ["fetched", "sunk"])
+    assert counts == [b"4", b"3"]
+    left_keys = [key async for key in store.redis.scan_iter(match=f"*{scope.task}*")]
+    assert len(left_keys) == 3  # meta, open, and the segment of the open window
+
+
+async def test_a_commit_that_is_repeated_changes_nothing(store: Store, scope: Scope) -> None:
+    writer = await writer_for(store, scope)
+    plan = planner_for(scope, type="count", count=10).plan(entries(1, 2), 0)
+    commit = Commit(plan, b"s", counts={"fetched": 2})
+    await writer.commit(commit)
+    writer._commits -= 1  # as after an answer that never came
+    await writer.commit(commit)
+    assert await store.redis.hget(writer.keys.meta, "fetched") == b"2"
+
+
+async def test_a_batch_that_does_not_follow_is_refused(store: Store, scope: Scope) -> None:
+    writer = await writer_for(store, scope)
+    writer._commits = 7
+    plan = planner_for(scope, type="count", count=10).plan(entries(1), 0)
+    with pytest.raises(PositionError):
+        await writer.commit(Commit(plan, b"s"))
+
+
+async def test_a_writer_whose_lease_another_took_is_refused(store: Store, scope: Scope) -> None:
+    first = PartitionWriter(store, scope, owner="a", lease_ms=1)
+    await first.acquire()
+    second = await writer_for(store, scope, "b")
+    plan = planner_for(scope, type="count", count=10).plan(entries(1), 0)
+    with pytest.raises(StaleTokenError):
+        await first.commit(Commit(plan, b"s"))
+    assert (await second.commit(Commit(plan, b"s"))).pending == 0
+
+
+async def test_beat_closes_by_time_and_the_writer_plans_again(store: Store, scope: Scope) -> None:
+    writer = await writer_for(store, scope)
+    planner = planner_for(scope, type="count", count=10, max_wait=0.05)
+    now = await store.now_ms()
+    plan = planner.plan(entries(1), now)
+    committed = await writer.commit(Commit(plan, b"s"))
+    planner.apply(plan)
+    assert committed.next_due_ms == now + 50
+
+    schedule = Schedule(store)
+    while not (closing := await schedule.close_due(scope)).closed:
+        pass
+    assert closing.hint == 1
+    plan = planner.plan(entries(2), closing.now_ms)
+    with pytest.raises(WindowConflictError) as conflict:
+        await writer.commit(Commit(plan, b"s"))
+    planner.forget(conflict.value.window_ids)
+    await writer.commit(Commit(planner.plan(entries(2), closing.now_ms), b"s"))
+
+
+async def test_a_worker_past_its_lease_cannot_complete(store: Store, scope: Scope) -> None:
+    writer = await writer_for(store, scope)
+    await writer.commit(Commit(planner_for(scope, type="count", count=1).plan(entries(1), 0), b""))
+    claims = PartitionClaims(store, scope)
+    [stalled], _ = await claims.claim(1, lease_ms=1)
+    while not (await Schedule(store).close_due(scope)).expired:
+        pass
+    [taken], _ = await claims.claim(1, lease_ms=5000)
+    assert taken.attempt == 2
+    assert await claims.renew([stalled, taken], lease_ms=5000) == [False, True]
+    assert await claims.complete([Completion(stalled)]) == [False]
+    assert await claims.complete([Completion(taken)]) == [True]
+
+
+async def test_what_an_attempt_stored_is_there_for_the_next(store: Store, scope: Scope) -> None:
+    writer = await writer_for(store, scope)
+    await writer.commit(Commit(planner_for(scope, type="count", count=1).plan(entries(1), 0), b""))
+    claims = PartitionClaims(store, scope)
+    [claim], _ = await claims.claim(1, lease_ms=5000)
+    assert await claims.store_output(claim, output=b"rows", sinks=["sql-1"])
+    assert await claims.release(claim)
+    assert not await claims.store_output(claim, output=b"other")
+    [again], _ = await claims.claim(1, lease_ms=5000)
+    stored = await claims.read_output(again)
+    assert stored.output == b"rows"
+    assert stored.sinks == {"sql-1"}
