@@ -1,0 +1,1 @@
+"""Ingest: reading JetStream exactly, and storing what was read."""
