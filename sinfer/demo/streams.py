@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import Any
 
-from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 
@@ -74,7 +73,7 @@ async def results(jetstream: JetStreamContext, subject: str) -> AsyncGenerator[l
         while True:
             try:
                 messages = await subscription.fetch(_BATCH, timeout=1)
-            except NatsTimeoutError:
+            except TimeoutError:  # nats.errors.TimeoutError is one of them
                 messages = []
             _raise_if_cancelled()
             yield [
