@@ -20,6 +20,9 @@ from sinfer.errors import ConfigError, StoreError, StoreFullError, UnavailableEr
 SOCKET_TIMEOUT_S = 1.25
 """Two tries of this take less than a third of the shortest lease."""
 
+HINT_MS = 5_000
+"""How long a Celery message counts as on its way; then beat sends another."""
+
 Argument: TypeAlias = str | int | bytes
 
 
