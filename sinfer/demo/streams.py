@@ -73,7 +73,7 @@ async def results(jetstream: JetStreamContext, subject: str) -> AsyncGenerator[l
         while True:
             try:
                 messages = await subscription.fetch(_BATCH, timeout=1)
-            except TimeoutError:
+            except TimeoutError:  # nats.errors.TimeoutError is one of them
                 messages = []
             _raise_if_cancelled()
             yield [

@@ -109,6 +109,8 @@ class InferTaskConfig(ConfigModel):
     sinks: list[Annotated[SerializeAsAny[SinkConfig], BeforeValidator(Sink.validator())]] = Field(
         min_length=1
     )
+    fallback: Annotated[SerializeAsAny[SinkConfig], BeforeValidator(Sink.validator())] | None = None
+    """Takes what a sink refuses for good; without it the messages are dead-lettered."""
     limits: Limits = Limits()
 
     @field_validator("limits", mode="before")
