@@ -279,7 +279,7 @@ async def test_every_result_is_there_once_after_the_server_was_killed_while_writ
                 return
 
     writing = asyncio.gather(*(write(window) for window in range(200)))
-    while done < 20:
+    while done < 20:  # noqa: ASYNC110
         await asyncio.sleep(0)
     await asyncio.to_thread(own_server.restart)
     await asyncio.wait_for(writing, 60)
