@@ -86,6 +86,7 @@ def test_windows_are_those_of_the_reference(
                 reference.tick(now)
             case "restart":
                 real.restart()
+                reference.restart()
             case "plan twice":
                 real.planner.plan([Item(9_999, "a", event_time + 500).entry], now)
                 reference.notice(now)
