@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,14 +11,10 @@ from pydantic import ValidationError
 from sinfer.errors import InvalidItemError
 from sinfer.messages import Message
 from sinfer.products.pipeline import DEFAULT_KEY, InferPipeline
-from sinfer.windows.dead_letters import DeadLetter, Stage
+from sinfer.windows.dead_letters import DeadLetter, Stage, one_line
 from sinfer.windows.event_time import checked_event_time_ms
 from sinfer.windows.item_key import checked_key
 from sinfer.windows.plan import Entry
-
-_log = logging.getLogger(__name__)
-
-_MOST_ERROR_CHARACTERS = 500
 
 
 def error_line(error: BaseException) -> str:
@@ -34,7 +29,7 @@ def error_line(error: BaseException) -> str:
         text = str(error)
     else:
         text = f"{type(error).__name__}: {error}"
-    return " ".join(text.split())[:_MOST_ERROR_CHARACTERS]
+    return one_line(text)
 
 
 @dataclass(slots=True)
