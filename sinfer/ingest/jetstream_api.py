@@ -97,6 +97,7 @@ class StreamConfig(msgspec.Struct):
     """The settings of a stream that matter here."""
 
     name: str
+    subjects: list[str] = []
     retention: str = "limits"
     consumer_limits: ConsumerLimits | None = None
 

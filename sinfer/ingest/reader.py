@@ -8,6 +8,7 @@ import time
 from typing import Self
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from sinfer.errors import UnavailableError
 from sinfer.ingest.batch import Batch
@@ -297,26 +298,28 @@ class PartitionReader:
         Asks the server, so that no stale number is trusted: nothing is buffered here, nothing on
         its way, nothing waits for redelivery, and nothing is left in the stream.
         """
-        if self._pull is None or self._inbox is None or self._inbox.buffered:
-            return False
-        if not self._client.is_connected:
+        if self._pull is None or not self._client.is_connected:
             return False
         try:
             info = await self._mode.info()
         except UnavailableError:
             return False
-        if info is None or self._pull is None or self._inbox.buffered:
-            return False
-        return self._mode.caught_up(info)
+        return info is not None and self._pull is not None and self._mode.caught_up(info)
 
     async def aclose(self) -> None:
-        """Stop reading and remove what was made for it; the connection stays open."""
+        """Stop reading and remove what was made for it; the connection stays open.
+
+        Messages of a durable consumer that were not stored are given back, so that the next reader
+        has them at once.
+        """
         self._pull = None
         if self._attaching is not None:
             self._attaching.cancel()
             await asyncio.wait({self._attaching})
             self._attaching = None
         inbox, self._inbox = self._inbox, None
+        unread: list[Msg] = []
         if inbox is not None:
             await inbox.close()
-        await self._mode.aclose()
+            unread = inbox.take(inbox.buffered)
+        await self._mode.aclose(unread)
