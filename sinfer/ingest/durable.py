@@ -80,7 +80,7 @@ class DurableMode(ReadingMode):
         self._config: ConsumerConfig | None = None
         self._in_hand: list[Batch] = []
         self._tended_at = 0.0
-        self._floor: tuple[int, int] | None = None
+        self._floor: tuple[int, int | None] | None = None
 
     @property
     def progress(self) -> Progress:
@@ -134,10 +134,10 @@ class DurableMode(ReadingMode):
                 Progress(state.position, state.ahead) if state is not None else Progress(0)
             )
             self._progress.follow(info.delivered.consumer_seq, info.delivered.stream_seq)
+            self._progress.settle(_settled(info, stream.state.last_seq))
         else:
             self._progress.lose_track()
-        self._floor = None
-        self._progress.settle(_settled(info, stream.state.last_seq))
+            self._floor = (_settled(info, stream.state.last_seq), None)
         self._stream_created = stream.created
         self._consumer_created = info.created
         self._config = structs.replace(info.config, name=info.name)
@@ -208,9 +208,16 @@ class DurableMode(ReadingMode):
 
     async def tend(self, inbox: Inbox) -> None:
         """Close gaps in what was read: by the consumer's ack floor, and by the stream itself."""
-        if self._floor is not None and inbox.taken >= self._floor[1]:
-            self._settle(self._floor[0])
-            self._floor = None
+        if self._floor is not None:
+            through, after = self._floor
+            # What the server has given up on may still lie in the inbox: it counts as new.
+            if after is None:
+                after = inbox.taken + inbox.buffered
+                self._floor = (through, after)
+            if inbox.taken >= after:
+                self._floor = None
+                self.progress.settle(through)
+                self._acks.settle(through)
         now = time.monotonic()
         if now - self._tended_at < _TEND_S:
             return
@@ -220,16 +227,11 @@ class DurableMode(ReadingMode):
         try:
             info = await self._api.consumer_info(self._durable)
             if info is not None:
-                # What the server has given up on may still lie in the inbox: it counts as new.
                 self._floor = (_settled(info), inbox.taken + inbox.buffered)
             if self._policy == "all":
                 await self._skip_holes()
         except UnavailableError as error:
             _log.debug("consumer %s: %s", self._durable, error)
-
-    def _settle(self, through: int) -> None:
-        self.progress.settle(through)
-        self._acks.settle(through)
 
     async def _skip_holes(self) -> None:
         """Move the position over sequences that no stored message of the filter has.

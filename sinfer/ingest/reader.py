@@ -9,6 +9,7 @@ from typing import Self
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 
 from sinfer.errors import UnavailableError
 from sinfer.ingest.batch import Batch
@@ -160,7 +161,10 @@ class PartitionReader:
                 assert inbox is not None
                 assert pull is not None
                 await self._mode.tend(inbox)
-                await pull.refill()
+                try:
+                    await pull.refill()
+                except NatsError as error:
+                    self._lose(f"the connection takes no request: {error or type(error).__name__}")
                 # Let the connection read and write, however fast batches are taken.
                 await asyncio.sleep(0)
                 batch = self._take(inbox, pull, max_messages)
@@ -232,14 +236,11 @@ class PartitionReader:
         reconnects = self._client.stats["reconnects"]
         config = await self._mode.attach()
         if self._inbox is None or not self._mode.keeps_inbox:
-            old = self._inbox
-            self._inbox = await Inbox.open(
-                self._client,
-                max_messages=8 * self._batch + 1024,
-                max_bytes=DROP_BYTES,
-            )
-            if old is not None:
-                await old.close()
+            try:
+                await self._change_inbox()
+            except NatsError as error:
+                raise UnavailableError(f"{self._name}: {error or type(error).__name__}") from error
+        assert self._inbox is not None
         self._reconnects = reconnects
         self._attached_at = time.monotonic()
         self._pull = PullRequests(
@@ -253,6 +254,14 @@ class PartitionReader:
         if self._outage:
             _log.info("%s: reads again", self._name)
             self._outage = ""
+
+    async def _change_inbox(self) -> None:
+        old, self._inbox = self._inbox, None
+        if old is not None:
+            await old.close()
+        self._inbox = await Inbox.open(
+            self._client, max_messages=8 * self._batch + 1024, max_bytes=DROP_BYTES
+        )
 
     def _lose(self, reason: str) -> None:
         """What was asked for may not come: attach anew before the next read."""

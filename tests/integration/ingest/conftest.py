@@ -62,19 +62,24 @@ class Stream:
         config = ConsumerConfig(durable_name=name, **settings)
         await self.jetstream.add_consumer(self.name, config)
 
-    async def publish(self, payloads: Iterable[bytes | int], subject: str = "a") -> None:
+    async def publish(self, payloads: Iterable[bytes], subject: str = "a") -> None:
         """Publish in order and wait until all is stored."""
+        await self._publish_all([(subject, payload) for payload in payloads])
+
+    async def publish_between_others(self, count: int) -> None:
+        """Publish so many numbers on subject ``b``, each followed by one for somebody else."""
+        pairs = [(("b", number), ("a", b"other")) for number in numbers(count)]
+        await self._publish_all([message for pair in pairs for message in pair])
+
+    async def _publish_all(self, messages: list[tuple[str, bytes]]) -> None:
         before = (await self.jetstream.stream_info(self.name)).state.last_seq
-        count = 0
-        for payload in payloads:
-            data = payload if isinstance(payload, bytes) else b"%d" % payload
+        for subject, data in messages:
             await self.client.publish(f"{self.name}.{subject}", data)
-            count += 1
         await self.client.flush()
 
         async def all_stored() -> bool:
             info = await self.jetstream.stream_info(self.name)
-            return info.state.last_seq >= before + count
+            return info.state.last_seq >= before + len(messages)
 
         await until(all_stored)
 

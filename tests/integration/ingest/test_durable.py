@@ -142,9 +142,7 @@ async def test_the_state_stays_small_whatever_the_filter_leaves_out(
 ) -> None:
     await stream.create()
     await stream.add_durable("d", ack_wait=0.5, filter_subject=f"{stream.name}.b")
-    for number in range(600):
-        await stream.client.publish(f"{stream.name}.b", b"%d" % number)
-        await stream.client.publish(f"{stream.name}.a", b"other")
+    await stream.publish_between_others(600)
     connection = await nats.connect(nats_server.url)
     reader = await stream.open(store, client=connection, batch=100, durable="d")
     assert await reader.next_batch(1, 0) is None
@@ -177,9 +175,7 @@ async def test_ack_all_never_acknowledges_what_an_earlier_reader_had_in_hand(
     await stream.add_durable(
         "d", ack_policy=AckPolicy.ALL, ack_wait=1.0, filter_subject=f"{stream.name}.b"
     )
-    for number in range(300):
-        await stream.client.publish(f"{stream.name}.b", b"%d" % number)
-        await stream.client.publish(f"{stream.name}.a", b"other")
+    await stream.publish_between_others(300)
     earlier = await stream.jetstream.pull_subscribe_bind("d", stream.name)
     assert len(await earlier.fetch(50)) == 50
     await earlier.unsubscribe()
@@ -256,6 +252,22 @@ async def test_a_durable_that_someone_made_anew_further_on_is_told(
     with caplog.at_level(logging.WARNING):
         reader = await stream.open(store, durable="d")
     assert "was made anew; it starts behind sequence 20, the position was 10" in caplog.text
+    await reader.aclose()
+
+
+async def test_what_has_arrived_counts_although_the_durable_is_made_anew_further_on(
+    stream: Stream, store: Store
+) -> None:
+    await stream.create()
+    await stream.publish(numbers(20))
+    reader = await stream.open(store, durable="d", batch=10)
+    store.commit(await one_batch(reader, 5))
+    await stream.jetstream.delete_consumer(stream.name, "d")
+    await stream.add_durable("d", deliver_policy=DeliverPolicy.NEW)
+    await read(reader, store, 15)
+    await stream.publish(numbers(5, 20))
+    await read(reader, store, 20)
+    assert store.payloads[:15] == numbers(15)
     await reader.aclose()
 
 

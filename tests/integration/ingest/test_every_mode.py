@@ -107,6 +107,25 @@ async def test_a_consumer_that_is_deleted_underneath_changes_nothing(
     await reader.aclose()
 
 
+async def test_a_consumer_that_goes_without_a_word_is_noticed(
+    stream: Stream, store: Store, source: dict[str, Any]
+) -> None:
+    reader = await stream.open(store, **source)
+    await read_quietly(reader, store, 0.1)
+    inbox = reader._inbox
+    assert inbox is not None
+    for consumer in await stream.jetstream.consumers_info(stream.name):
+        await stream.jetstream.delete_consumer(stream.name, consumer.name)
+        if "durable" in source:
+            await stream.jetstream.add_consumer(stream.name, consumer.config)
+    assert await inbox.wait(5.0)
+    inbox.take(inbox.buffered)  # older servers do not tell that the consumer was deleted
+    await stream.publish(numbers(10))
+    await read(reader, store, 10)
+    assert store.payloads == numbers(10)
+    await reader.aclose()
+
+
 async def test_messages_that_get_lost_on_the_way_come_again(
     stream: Stream, store: Store, source: dict[str, Any]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -273,6 +274,28 @@ async def test_an_outage_is_waited_out() -> None:
         await stream.publish(numbers(10, 1000))
         await read(reader, store, 1010)
         assert store.payloads == numbers(1010)
+        await reader.aclose()
+        await client.close()
+
+
+@pytest.mark.parametrize("durable", [None, "d"])
+async def test_a_server_that_stalls_is_waited_for(durable: str | None) -> None:
+    with NatsServer() as server:
+        client = await connect([server.url], name="test")
+        stream, store = Stream(client, "S"), Store()
+        await stream.create()
+        if durable is not None:
+            await stream.add_durable(durable, ack_wait=0.5)
+        await stream.publish(numbers(1000))
+        reader = await stream.open(store, batch=50, durable=durable)
+        for total in (200, 500):
+            await read(reader, store, total)
+            server.process.signal(signal.SIGSTOP)
+            await read_quietly(reader, store, 1.2)
+            server.process.signal(signal.SIGCONT)
+        await read(reader, store, 1000)
+        await read_quietly(reader, store, 0.7)
+        assert sorted(store.payloads, key=int) == numbers(1000)
         await reader.aclose()
         await client.close()
 
