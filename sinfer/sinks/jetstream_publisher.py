@@ -119,7 +119,8 @@ class JetStreamPublisher:
     ) -> AckedGroup:
         """Wait for room and make a group; its room is free again when it is done."""
         try:
-            await asyncio.wait_for(self._room.acquire(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._room.acquire()
         except TimeoutError:
             raise SinkUnavailableError(
                 f"NATS has not acknowledged what was sent before in {timeout_s:g}s"
