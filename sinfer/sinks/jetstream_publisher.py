@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
 
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -59,7 +60,10 @@ class JetStreamPublisher:
                 raise SinkUnavailableError(str(error)) from error
             self._client = client
             self._inbox = client.new_inbox()
-            await client.subscribe(f"{self._inbox}.*.*", cb=self._on_ack)
+            try:
+                await client.subscribe(f"{self._inbox}.*.*", cb=self._on_ack)
+            except nats.errors.Error as error:
+                raise SinkUnavailableError(f"NATS took no subscription: {error}") from error
             self._watcher = asyncio.create_task(self._watch(client))
             return client
 
