@@ -85,7 +85,10 @@ class EmbeddedStack:
         Raises:
             UnavailableError: one of them ended or is not ready in time.
         """
-        place = Place(self.directory, {**os.environ, **self.environment})
+        temporary = self.directory / "tmp"  # what a killed process leaves there goes with the rest
+        temporary.mkdir()
+        environment = {**os.environ, **self.environment, "TMPDIR": str(temporary)}
+        place = Place(self.directory, environment)
         self.services = [
             worker_service(place, concurrency=self._concurrency),
             beat_service(place),

@@ -18,11 +18,13 @@ from sinfer.errors import ConfigError, SinferError, StaleTokenError, Unavailable
 from sinfer.hints import HintSender
 from sinfer.ingest.membership import SIGN_OF_LIFE_S, Membership, preferred
 from sinfer.ingest.partition import PartitionIngest
+from sinfer.ingest.pressure import MemoryPressure
 from sinfer.nats_connection import connect
 from sinfer.products.product import Product, TaskList
 from sinfer.products.task import InferTaskConfig
 from sinfer.settings import settings
 from sinfer.windows.ids import Scope
+from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.store import Store
 
 _log = logging.getLogger(__name__)
@@ -60,6 +62,8 @@ class Supervisor:
         self._only_task = only_task
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._membership = Membership(store, product.name, self.name)
+        self._pauses = PauseBoard(store)
+        self._memory = MemoryPressure(store)
         self._running: dict[Scope, _Running] = {}
         self._connections: dict[tuple[str, ...], Client] = {}
         self._connecting = asyncio.Lock()
@@ -128,6 +132,8 @@ class Supervisor:
         """Start the partitions that are this ingestor's share, stop those that are not."""
         try:
             members = await self._membership.beat()
+            await self._pauses.refresh()
+            await self._memory.refresh()
         except UnavailableError as error:
             _log.warning("%s", error)
             return
@@ -185,7 +191,16 @@ class Supervisor:
         task = running.config
         connection = await self._connection(task.source.servers or settings().nats_servers)
         pipeline = self._product.pipeline(task)
-        ingest = PartitionIngest(self._store, connection, scope, pipeline, self._hints, self.name)
+        ingest = PartitionIngest(
+            self._store,
+            connection,
+            scope,
+            pipeline,
+            self._hints,
+            self._pauses,
+            self._memory,
+            self.name,
+        )
         running.ingest = ingest
         if running.stopping or self._stopping.is_set():
             return

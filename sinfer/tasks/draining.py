@@ -38,6 +38,9 @@ async def drain(runtime: Runtime, scope: Scope, hinted: int) -> int:
     except ConfigError as error:
         _log.error("%s; its windows wait", error)
         return 0
+    await runtime.pauses.refresh()
+    if runtime.pauses.of(scope.product, scope.task) is not None:
+        return 0
     return await _Drain(runtime, scope, ready).run(hinted)
 
 
@@ -50,7 +53,7 @@ class _Drain:
         self._ready = ready
         self._lease_ms = to_ms(ready.config.limits.lease)
         self._claims = PartitionClaims(runtime.store, scope)
-        self._processor = WindowProcessor(ready, self._claims)
+        self._processor = WindowProcessor(ready, self._claims, runtime.pauses)
         self._active: dict[asyncio.Task[None], Claim] = {}
         self._taken = 0
         self._left = 0
@@ -61,7 +64,7 @@ class _Drain:
         try:
             while True:
                 claiming = time.monotonic() < until and not self._runtime.closing
-                if claiming and self._ready.free:
+                if claiming and not await self._ready.guard.wait_ms() and self._ready.free:
                     await self._claim(hinted)
                     hinted = 0
                 if not self._active:
@@ -73,7 +76,7 @@ class _Drain:
             raise
         finally:
             renewing.cancel()
-        if self._left:
+        if self._left and not await self._ready.guard.wait_ms():
             self._runtime.hints.send(self._scope, self._left)
         return self._taken
 

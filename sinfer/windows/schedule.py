@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sinfer.windows import keys as names
+from sinfer.windows.alignment import unseal
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.store import Store
-from sinfer.windows.writer import HINT_MS
+from sinfer.windows.store import HINT_MS, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Closing:
         hint: closed windows that no Celery message is on its way for.
         next_due_ms: when to look again; 0 for never.
         now_ms: the store's clock.
+        unsealed: windows that waited for other partitions and are ready now.
     """
 
     closed: int
@@ -41,6 +42,7 @@ class Closing:
     hint: int
     next_due_ms: int
     now_ms: int
+    unsealed: int = 0
 
 
 class Schedule:
@@ -79,10 +81,25 @@ class Schedule:
         keys = PartitionKeys(scope)
         reply = await self._store.run(
             "close_due",
-            [keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready, keys.leases],
+            [
+                keys.meta,
+                keys.open,
+                keys.deadlines,
+                keys.closed,
+                keys.ready,
+                keys.leases,
+                keys.sealed,
+            ],
             [limit, HINT_MS],
         )
-        return Closing(*(int(value) for value in reply))
+        *found, sealed = (int(value) for value in reply)
+        closing = Closing(*found)
+        if not sealed:
+            return closing
+        partitions = await self._store.ask(self._store.redis.hget(keys.meta, "partitions"))
+        task = [Scope.parse(name) for name in (partitions or b"").decode().split()]
+        ready = await unseal(self._store, scope, task)
+        return replace(closing, hint=closing.hint + ready.hint, unsealed=ready.windows)
 
     async def reschedule(self, partition: DuePartition, next_due_ms: int) -> None:
         """Note when to look again, unless someone has announced a time meanwhile."""

@@ -73,7 +73,8 @@ async def test_a_window_goes_from_commit_through_claim_to_nothing(
     counts = await store.redis.hmget(writer.keys.meta, ["fetched", "sunk"])
     assert counts == [b"4", b"3"]
     left_keys = [key async for key in store.redis.scan_iter(match=f"*{scope.task}*")]
-    assert len(left_keys) == 3  # meta, open, and the segment of the open window
+    kept = [key for key in left_keys if b":ask:" not in key]
+    assert len(kept) == 3  # meta, open, and the segment of the open window
 
 
 async def test_a_commit_that_is_repeated_changes_nothing(store: Store, scope: Scope) -> None:
@@ -81,8 +82,7 @@ async def test_a_commit_that_is_repeated_changes_nothing(store: Store, scope: Sc
     plan = planner_for(scope, type="count", count=10).plan(entries(1, 2), 0)
     commit = Commit(plan, b"s", counts={"fetched": 2})
     await writer.commit(commit)
-    writer._commits -= 1  # as after an answer that never came
-    await writer.commit(commit)
+    await writer.commit(commit)  # as after an answer that never came
     assert await store.redis.hget(writer.keys.meta, "fetched") == b"2"
 
 
@@ -117,7 +117,7 @@ async def test_beat_closes_by_time_and_the_writer_plans_again(store: Store, scop
     while not (closing := await schedule.close_due(scope)).closed:
         pass
     assert closing.hint == 1
-    plan = planner.plan(entries(2), closing.now_ms)
+    plan = planner.plan(entries(2), now)  # by a clock that is slow
     with pytest.raises(WindowConflictError) as conflict:
         await writer.commit(Commit(plan, b"s"))
     planner.forget(conflict.value.window_ids)
