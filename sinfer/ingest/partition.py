@@ -11,6 +11,7 @@ from nats.aio.client import Client
 
 from sinfer.clock import SystemClock
 from sinfer.errors import (
+    ConfigError,
     StaleTokenError,
     StoreFullError,
     UnavailableError,
@@ -19,18 +20,20 @@ from sinfer.errors import (
 from sinfer.hints import HintSender
 from sinfer.ingest.batch import Batch
 from sinfer.ingest.entries import Prepared, Preparer
+from sinfer.ingest.pressure import MemoryPressure, PartitionPressure
 from sinfer.ingest.reader import PartitionReader
 from sinfer.ingest.state import SourceState
 from sinfer.products.pipeline import InferPipeline
 from sinfer.units import to_ms
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
+from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.plan import Plan
 from sinfer.windows.planners import make_planner
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
 from sinfer.windows.window import CloseReason
-from sinfer.windows.writer import Commit, Committed, PartitionWriter
+from sinfer.windows.writer import Commit, Committed, PartitionWriter, Unfinished
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +45,12 @@ _POLL_S = 1.0
 
 _QUIET_S = 0.5
 """How long to wait for messages before looking at the clock, the lease and the stop sign."""
+
+_WAIT_S = 0.2
+"""How often a partition under pressure looks whether it is over."""
+
+_LOOK_S = 1.0
+"""How often a partition that pulls looks at what its unfinished windows hold."""
 
 _RETRY_S = 0.5
 """Pause before a commit is repeated that Redis did not answer."""
@@ -56,6 +65,8 @@ class PartitionIngest:
         scope: the partition; its third part is the subject filter.
         pipeline: the product's code, made for the task.
         hints: who tells the workers.
+        pauses: what is paused, kept fresh by the caller.
+        memory: whether Redis is nearly full, kept fresh by the caller.
         owner: name of this ingestor, unique among all.
     """
 
@@ -66,12 +77,15 @@ class PartitionIngest:
         scope: Scope,
         pipeline: InferPipeline[Any, Any],
         hints: HintSender,
+        pauses: PauseBoard,
+        memory: MemoryPressure,
         owner: str,
     ) -> None:
         self.scope = scope
         self._store = store
         self._connection = connection
         self._task = pipeline.task
+        self._acks_when_done = self._task.source.ack == "done"
         self._pipeline = pipeline
         self._preparer = Preparer(pipeline)
         self._hints = hints
@@ -81,7 +95,13 @@ class PartitionIngest:
         self._stopping = asyncio.Event()
         self._renewed = 0.0
         self._announced_ms = 0
+        self._pauses = pauses
+        self._memory = memory
+        self._pressure = PartitionPressure(self._task.limits)
         self._pending = 0
+        self._unfinished = Unfinished(0, None)
+        self._looked = 0.0
+        self._stored_seq = 0
         self._quiet_since: float | None = None
 
     def stop(self) -> None:
@@ -136,7 +156,10 @@ class PartitionIngest:
             name=str(self.scope),
             state=None if state.source is None else SourceState.decode(state.source),
         )
+        self._reader = reader
         _log.info("%s: ingesting; %s", self.scope, reader.mode)
+        self._stored_seq = max([reader.state.position, *(last for _, last in reader.state.ahead)])
+        self._check_budget(reader.max_ack_pending)
         self._source = state.source or b""
         reason = "gap" if self._task.window.type == "session" else "time"
         await self._commit(Plan(watermark_ms=state.watermark_ms), settings={"due_reason": reason})
@@ -150,8 +173,31 @@ class PartitionIngest:
                 else:
                     await self._quiet(reader)
                 await self._renew()
+                if self._pending or self._acks_when_done:
+                    await self._look(at_least_every_s=_LOOK_S)
         finally:
             await reader.aclose()
+
+    def _check_budget(self, max_ack_pending: int | None) -> None:
+        """With ``ack: done`` the server delivers no more than so many unfinished messages.
+
+        Raises:
+            ConfigError: not even one window could become full.
+        """
+        spec = self._task.window
+        largest = spec.count if spec.type == "count" else spec.max_count
+        if not self._acks_when_done or max_ack_pending is None or max_ack_pending < 0:
+            return
+        if largest is not None and largest > max_ack_pending:
+            raise ConfigError(
+                f"{self.scope}: windows of {largest} messages never become full, since the consumer"
+                f" allows {max_ack_pending} unacknowledged messages; raise its max_ack_pending,"
+                " or make the windows smaller, or use ack: stored"
+            )
+        _log.info(
+            "%s: ack: done: all unfinished windows together hold at most %d messages"
+            " (max_ack_pending)", self.scope, max_ack_pending,
+        )  # fmt: skip
 
     # --- one batch ---
 
@@ -170,6 +216,8 @@ class PartitionIngest:
                 self._clock.follow(conflict.now_ms)
                 self._planner.forget(conflict.window_ids)
         self._planner.apply(plan)
+        if batch.messages:
+            self._stored_seq = max(self._stored_seq, *(m.stream_seq for m in batch.messages))
 
     def _account(
         self, batch: Batch, prepared: Prepared, plan: Plan
@@ -229,7 +277,7 @@ class PartitionIngest:
         if due_ms and (due_ms < self._announced_ms or self._announced_ms <= committed.now_ms):
             try:
                 await self._schedule.announce(self.scope, due_ms)
-            except UnavailableError as error:
+            except (UnavailableError, StoreFullError) as error:
                 _log.warning("%s: beat will find out by itself: %s", self.scope, error)
             else:
                 self._announced_ms = due_ms
@@ -275,22 +323,47 @@ class PartitionIngest:
                 self._renewed = time.monotonic()
 
     async def _relieve(self) -> None:
-        """Pull nothing while too many windows wait; JetStream keeps the backlog."""
-        limit = self._task.limits.max_pending_windows
-        if self._pending < limit:
-            return
-        _log.warning(
-            "%s: %d windows wait (limits.max_pending_windows %d); pulling stops until half are"
-            " done", self.scope, self._pending, limit,
-        )  # fmt: skip
-        while self._pending > limit // 2 and not self._stopping.is_set():
-            await self._pause(0.2)
+        """Pull nothing while there is pressure or a pause; JetStream keeps the backlog."""
+        told = ""
+        while not self._stopping.is_set() and (reason := self._reason_to_wait()):
+            if reason != told:
+                _log.warning("%s: pulling stops: %s", self.scope, reason)
+            told = reason
+            await self._pause(_WAIT_S)
             await self._renew()
-            try:
-                self._pending = await self._writer.pending()
-            except UnavailableError as error:
-                _log.warning("%s: %s", self.scope, error)
-        _log.info("%s: pulling again", self.scope)
+            await self._look()
+        if told and not self._stopping.is_set():
+            _log.info("%s: pulling goes on", self.scope)
+
+    def _reason_to_wait(self) -> str:
+        pause = self._pauses.of(self.scope.product, self.scope.task)
+        if pause is not None and pause.what == "all":
+            return f"paused: {pause.reason}"
+        if self._memory.is_high:
+            return "Redis is nearly full"
+        return self._pressure.reason(self._pending, self._unfinished.bytes)
+
+    async def _look(self, *, at_least_every_s: float = 0.0) -> None:
+        """See what waits, and acknowledge what is done where that is how the task wants it."""
+        now = time.monotonic()
+        if now - self._looked < at_least_every_s:
+            return
+        self._looked = now
+        try:
+            self._pending = await self._writer.pending()
+            self._unfinished = await self._writer.unfinished()
+        except UnavailableError as error:
+            _log.warning("%s: %s", self.scope, error)
+            return
+        if self._acks_when_done:
+            await self._reader.finished([(1, self._finished_seq())])
+
+    def _finished_seq(self) -> int:
+        """Every message up to this one is done: none of them is in an open or closed window."""
+        held = [record.first_seq for _, record in self._planner.open_windows()]
+        if self._unfinished.first_seq is not None:
+            held.append(self._unfinished.first_seq)
+        return min(held, default=self._stored_seq + 1) - 1
 
     async def _pause(self, seconds: float) -> None:
         try:

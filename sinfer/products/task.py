@@ -81,6 +81,8 @@ class Limits(ConfigModel):
 
     max_pending_windows: int = Field(default=1000, ge=1)
     """Stop pulling at so many closed windows that are not done; resume at half of it."""
+    max_pending_bytes: Bytes = Field(default="256MiB", validate_default=True, ge=1)
+    """Stop pulling likewise when these windows hold more payload than this."""
     max_attempts: int = Field(default=5, ge=1, le=1000)
     """Dead-letter a window's messages after it was tried so often."""
     lease: Duration = Field(default="30s", validate_default=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 from sinfer.errors import (
     PositionError,
@@ -20,7 +19,13 @@ from sinfer.windows.dead_letters import DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.plan import Plan
-from sinfer.windows.records import ClosedWindow, WindowRecord, pack_record, unpack_record
+from sinfer.windows.records import (
+    ClosedWindow,
+    WindowRecord,
+    pack_record,
+    unpack_closed,
+    unpack_record,
+)
 from sinfer.windows.store import HINT_MS as HINT_MS
 from sinfer.windows.store import Argument, Store
 
@@ -38,6 +43,19 @@ class PartitionState:
     source: bytes | None
     watermark_ms: int | None
     windows: dict[str, WindowRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What the closed windows of a partition hold that are not done.
+
+    Attributes:
+        bytes: payloads, counted once for each window that holds them.
+        first_seq: least stream sequence among their messages; None when there is no such window.
+    """
+
+    bytes: int
+    first_seq: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +104,11 @@ class _Batch:
     commit: Commit | None
     name: str
     follows: int
+
+
+def _pairs(mapping: Mapping[str, Argument] | Mapping[str, int]) -> list[Argument]:
+    """Names and values as a script takes them, with their number in front."""
+    return [len(mapping), *(word for pair in mapping.items() for word in pair)]
 
 
 class PartitionWriter:
@@ -151,6 +174,15 @@ class PartitionWriter:
         """How many windows are closed and not done."""
         return int(await self._store.ask(self._store.redis.hlen(self.keys.closed)))
 
+    async def unfinished(self) -> Unfinished:
+        """What the closed windows that are not done hold together."""
+        values = await self._store.ask(self._store.redis.hgetall(self.keys.closed))
+        records = [unpack_closed(name, value).record for name, value in values.items()]
+        return Unfinished(
+            bytes=sum(record.bytes for record in records),
+            first_seq=min((record.first_seq for record in records), default=None),
+        )
+
     async def load(self) -> PartitionState:
         """Read where the last writer stopped, and go on from there. Needs the lease."""
         redis = self._store.redis
@@ -200,8 +232,8 @@ class PartitionWriter:
         args: list[Argument] = [
             self._token, self._batch.name, self._batch.follows, self._lease_ms, HINT_MS,
         ]  # fmt: skip
-        args += [len(fields), *chain.from_iterable(fields.items())]
-        args += [len(counts), *chain.from_iterable(counts.items())]
+        args += _pairs(fields)
+        args += _pairs(counts)
         args += [len(plan.required), *plan.required]
         args.append(len(plan.appends))
         for segment, messages in plan.appends:
@@ -214,7 +246,7 @@ class PartitionWriter:
         args.append(len(plan.closed))
         for window in plan.closed:
             args += [window.id, window.reason, pack_record(window.record), self._sealed(window)]
-        args += [len(refs), *chain.from_iterable(refs.items())]
+        args += _pairs(refs)
         args += [len(commit.dead), *(pack_dead_letter(letter) for letter in commit.dead)]
         return await self._after(self._answer(await self._store.run("commit", names, args)))
 
