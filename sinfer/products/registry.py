@@ -30,7 +30,7 @@ def product_in(module_name: str) -> Product:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends by itself ends nobody else
         raise ConfigError(
             f"product module {module_name!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
