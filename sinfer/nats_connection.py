@@ -29,8 +29,8 @@ async def connect(servers: Sequence[str], *, name: str, timeout_s: float = 5.0) 
     Raises:
         UnavailableError: none of the servers answers; the text names them, without passwords.
     """
-    client = Client()
     shown = ", ".join(re.sub(r"//[^@/]*@", "//", server) for server in servers)
+    client = Client()
     failures: list[Exception] = []
     is_up = False
 
