@@ -97,6 +97,7 @@ class StreamConfig(msgspec.Struct):
     """The settings of a stream that matter here."""
 
     name: str
+    subjects: list[str] = []
     retention: str = "limits"
     consumer_limits: ConsumerLimits | None = None
 
@@ -230,9 +231,10 @@ class JetStreamApi:
         except ConnectionClosedError as error:
             raise UnavailableError("the NATS connection is closed") from error
         except (NatsError, TimeoutError) as error:
+            request = f"{_PREFIX}.{subject.split('.' + self.stream)[0]}"
             raise UnavailableError(
-                f"JetStream did not answer {subject.split('.' + self.stream)[0]}"
-                f" ({error or type(error).__name__})"
+                f"JetStream did not answer {request} in {self._timeout_s:g} s; is the server"
+                " overloaded, or does this user lack the permission?"
             ) from error
         failure = msgspec.json.decode(reply.data, type=_Answer).error
         if failure is None:

@@ -80,8 +80,8 @@ class ReadingMode(ABC):
         """The windows of these stream sequences are done."""
 
     @abstractmethod
-    async def aclose(self) -> None:
-        """Remove what the mode made for itself."""
+    async def aclose(self, unread: list[Msg]) -> None:
+        """Remove what the mode made for itself, and give back what it did not read."""
 
 
 def check_identity(stream: StreamInfo, state: SourceState) -> None:

@@ -172,7 +172,7 @@ class PositionMode(ReadingMode):
     async def finished(self, ranges: list[tuple[int, int]]) -> None:
         """Nothing: there are no acknowledgements."""
 
-    async def aclose(self) -> None:
+    async def aclose(self, unread: list[Msg]) -> None:
         if self._api.is_connected:
             await self._delete()
 

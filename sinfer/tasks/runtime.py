@@ -28,6 +28,9 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+GRACE_S = 5.0
+"""How long a process that is told to end waits for its windows; then it hands them back."""
+
 
 class Runtime:
     """What the tasks of one process share.
@@ -44,6 +47,7 @@ class Runtime:
     def __init__(self, app: Celery) -> None:
         self.hints = HintSender(app)
         self.closing = False
+        self._works: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="sinfer-loop", daemon=True)
         self._thread.start()
@@ -68,22 +72,27 @@ class Runtime:
             future.cancel()
             raise
 
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start work on the loop that may outlast the Celery message it came from."""
+        task = asyncio.create_task(work)
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
+        return task
+
+    async def _close(self) -> None:
+        if self._works:
+            _, late = await asyncio.wait(self._works, timeout=GRACE_S)
+            for work in late:
+                work.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await self.catalogue.aclose()
+        await self.store.aclose()
+
     def close(self) -> None:
-        """Close all connections and end the loop."""
+        """End or hand back what is under way, close all connections and end the loop."""
         self.closing = True
-
-        async def close() -> None:
-            current = asyncio.current_task()
-            others = [task for task in asyncio.all_tasks() if task is not current]
-            if others:
-                _, late = await asyncio.wait(others, timeout=5)
-                for task in late:
-                    task.cancel()
-            await self.catalogue.aclose()
-            await self.store.aclose()
-
         try:
-            self.call(close())
+            self.call(self._close())
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
