@@ -15,6 +15,8 @@ from benchmarks.run import NAMES, run
 from benchmarks.tables import as_dict, show
 from sinfer.errors import SinferError
 
+_WIDTH = 100
+
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -32,9 +34,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--limit",
         type=float,
-        default=200.0,
+        default=220.0,
         metavar="SECONDS",
-        help="begin no further round after so long (default: %(default)s)",
+        help="begin no round that would end later than this (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     arguments = parser.parse_args()
@@ -71,7 +73,8 @@ def main() -> int:
     if arguments.json:
         print(json.dumps(as_dict(report), indent=2))
     else:
-        show(report, Console(highlight=False))
+        console = Console(highlight=False)
+        show(report, console if console.is_terminal else Console(highlight=False, width=_WIDTH))
     return 1 if report.problems else 0
 
 

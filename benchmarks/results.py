@@ -16,6 +16,7 @@ from sinfer.ingest.reader import PartitionReader
 from sinfer.products.task import JetStreamSource
 
 _BATCH = 2_000
+_QUIET_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ async def read_results(client: Client, stream: str, expected: Sequence[Mapping[s
     results: list[Mapping[str, Any]] = []
     first_closed_ms, last_stored_ns = float("inf"), 0
     try:
-        while (batch := await reader.next_batch(_BATCH, 1.0)) is not None:
+        while (batch := await reader.next_batch(_BATCH, _QUIET_S)) is not None:
             for message in batch.messages:
                 results.append(from_json(message.data))
                 closed_ms = float((message.headers or {})[CLOSED_HEADER])

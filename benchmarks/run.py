@@ -37,7 +37,7 @@ async def run(
         messages: in the timed part of a system, less for slow ones.
         rounds: how often each system runs.
         only: what to measure.
-        limit_s: no further round begins after so long.
+        limit_s: no further round begins that would end later than this.
         tell: is called with a line for each thing that is done.
     """
     started = time.monotonic()
@@ -46,6 +46,7 @@ async def run(
     workload = make_workload(needed)
     await _measure_rest(report, workload, only, tell)
     for number in range(1, rounds + 1):
+        round_started = time.monotonic()
         for system in SYSTEMS:
             if system.name in only:
                 part = workload.first(_share(messages, system))
@@ -53,8 +54,9 @@ async def run(
                 if timing is not None:
                     report.timings.append(timing)
                     tell(f"{system.name}, round {number}: {timing.per_s:,.0f} messages/s")
-        if time.monotonic() - started > limit_s:
-            tell(f"{limit_s:.0f} s are over: no further round")
+        now = time.monotonic()
+        if number < rounds and now - started + (now - round_started) > limit_s:
+            tell(f"no time is left for round {number + 1}")
             break
     return report
 

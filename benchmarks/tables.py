@@ -90,14 +90,13 @@ def _systems(report: Report) -> Table:
     table = Table(
         box=SIMPLE,
         pad_edge=False,
-        caption="best round of each; CPU for each message: its own processes + the servers",
+        caption="best round of each; CPU for each message: own processes + servers",
     )
     table.add_column("system", no_wrap=True)
     for title in (
-        "messages", "a second", "with boot", "boot", "/ bare", "/ batches",
-        "CPU",
+        "messages", "per s", "with boot", "boot", "/ bare", "/ batches", "CPU each",
     ):  # fmt: skip
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     for name, best in report.best().items():
         servers = sum(us for part, us in best.cpu_us.items() if part in _SERVERS)
         own = sum(best.cpu_us.values()) - servers
