@@ -22,7 +22,8 @@ from sinfer.errors import SourceError
 from sinfer.ingest.acks import Acks, AcksThrough, AcksWhenDone
 from sinfer.ingest.durable import ACK_WAIT_S, DurableMode
 from sinfer.ingest.existing import check_consumer, warn_of_limits
-from sinfer.ingest.jetstream_api import ConsumerConfig, ConsumerInfo, JetStreamApi, StreamInfo
+from sinfer.ingest.jetstream_api import JetStreamApi
+from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
 from sinfer.ingest.mode import ReadingMode
 from sinfer.ingest.position import PositionMode
 from sinfer.ingest.state import SourceState

@@ -19,7 +19,8 @@ from sinfer.ingest.acks import Acks
 from sinfer.ingest.batch import Batch
 from sinfer.ingest.existing import check_consumer
 from sinfer.ingest.inbox import Inbox
-from sinfer.ingest.jetstream_api import ConsumerConfig, ConsumerInfo, JetStreamApi, StreamInfo
+from sinfer.ingest.jetstream_api import JetStreamApi
+from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
 from sinfer.ingest.mode import ReadingMode, after, check_identity, start_of
 from sinfer.ingest.progress import Progress
 from sinfer.ingest.state import SourceState
@@ -209,12 +210,12 @@ class DurableMode(ReadingMode):
     async def tend(self, inbox: Inbox) -> None:
         """Close gaps in what was read: by the consumer's ack floor, and by the stream itself."""
         if self._floor is not None:
-            through, after = self._floor
+            through, mark = self._floor
             # What the server has given up on may still lie in the inbox: it counts as new.
-            if after is None:
-                after = inbox.taken + inbox.buffered
-                self._floor = (through, after)
-            if inbox.taken >= after:
+            if mark is None:
+                mark = inbox.taken + inbox.buffered
+                self._floor = (through, mark)
+            if inbox.taken >= mark:
                 self._floor = None
                 self.progress.settle(through)
                 self._acks.settle(through)

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from sinfer.errors import StreamResetError
 from sinfer.ingest.batch import Batch
 from sinfer.ingest.inbox import Inbox
-from sinfer.ingest.jetstream_api import ConsumerConfig, ConsumerInfo, StreamInfo
+from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
 from sinfer.ingest.state import SourceState
 from sinfer.products.task import JetStreamSource, StartSequence
 

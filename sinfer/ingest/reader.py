@@ -208,6 +208,7 @@ class PartitionReader:
             raise UnavailableError(f"{self._name}: the NATS connection is closed")
         if not self._client.is_connected:
             self._note_outage("NATS is disconnected")
+            await self._stop_attaching()
             await asyncio.sleep(max(0.0, min(timeout_s, _SLICE_S)))
             return False
         if self._pull is not None:
@@ -254,6 +255,12 @@ class PartitionReader:
         if self._outage:
             _log.info("%s: reads again", self._name)
             self._outage = ""
+
+    async def _stop_attaching(self) -> None:
+        attaching, self._attaching = self._attaching, None
+        if attaching is not None:
+            attaching.cancel()
+            await asyncio.gather(attaching, return_exceptions=True)
 
     async def _change_inbox(self) -> None:
         old, self._inbox = self._inbox, None
@@ -322,10 +329,7 @@ class PartitionReader:
         has them at once.
         """
         self._pull = None
-        if self._attaching is not None:
-            self._attaching.cancel()
-            await asyncio.wait({self._attaching})
-            self._attaching = None
+        await self._stop_attaching()
         inbox, self._inbox = self._inbox, None
         unread: list[Msg] = []
         if inbox is not None:

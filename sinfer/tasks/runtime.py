@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from celery import Celery
 
+from sinfer.errors import UnavailableError
 from sinfer.hints import HintSender
 from sinfer.settings import settings
 from sinfer.tasks.catalogue import Catalogue
@@ -47,6 +48,7 @@ class Runtime:
     def __init__(self, app: Celery) -> None:
         self.hints = HintSender(app)
         self.closing = False
+        self._has_outage = False
         self._works: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="sinfer-loop", daemon=True)
@@ -71,6 +73,20 @@ class Runtime:
         except BaseException:
             future.cancel()
             raise
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run what a Celery message asks for. While Redis is away that is told once, and no more:
+        whatever is missed now, the next message finds."""
+        try:
+            self.call(coroutine)
+        except UnavailableError as error:
+            if not self._has_outage:
+                _log.warning("%s", error)
+            self._has_outage = True
+        else:
+            if self._has_outage:
+                _log.info("Redis answers again")
+            self._has_outage = False
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start work on the loop that may outlast the Celery message it came from."""
