@@ -12,6 +12,7 @@ from tests.e2e.harness import Connections, Deployment
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     with Deployment(tmp_path_factory.mktemp("deployment")) as deployment:
+        deployment.start_servers()
         yield deployment
 
 

@@ -29,7 +29,7 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from sinfer.embedded.model_process import ModelServer
-from sinfer.embedded.servers import NatsServer, RedisServer
+from sinfer.embedded.servers import EmbeddedServer, NatsServer, RedisServer
 from sinfer.embedded.services import (
     Place,
     Service,
@@ -38,6 +38,7 @@ from sinfer.embedded.services import (
     ingest_service,
     worker_service,
 )
+from sinfer.windows import keys
 from sinfer.windows.dead_letters import DeadLetter, unpack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
@@ -101,6 +102,8 @@ product = Product({name!r}, tasks=FileTasks(), pipeline=Pipeline)
 class Deployment:
     """NATS, Redis and the model server for the tests of one module, and what runs on them.
 
+    All of it ends with the ``with`` block.
+
     Args:
         directory: takes all files.
         redis_config: further options of the Redis server.
@@ -124,10 +127,14 @@ class Deployment:
         self._ending = ExitStack()
         self._count = 0
 
+    def start_servers(self, *servers: EmbeddedServer) -> None:
+        """Start these servers, or all that do not run."""
+        for server in servers or (self.nats, self.redis, self.model):
+            if not server.process.is_running:
+                self._ending.callback(server.stop)
+                server.start()
+
     def __enter__(self) -> Self:
-        for server in (self.nats, self.redis, self.model):
-            self._ending.callback(server.stop)
-            server.start()
         return self
 
     def __exit__(
@@ -264,27 +271,29 @@ class Account:
 class Connections:
     """A test's own connections to the servers of a deployment."""
 
-    def __init__(self, deployment: Deployment, client: Client, redis: Redis) -> None:
+    def __init__(self, deployment: Deployment, client: Client) -> None:
         self.deployment = deployment
         self.nats = client
-        self.redis = redis
+        self.redis = _redis(deployment, 0)
+        self.broker = _redis(deployment, 1)
 
     @classmethod
     async def open(cls, deployment: Deployment) -> Connections:
-        client = await nats.connect(
-            deployment.nats.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1,  # type: ignore[arg-type]
-            error_cb=_ignore,
-        )  # fmt: skip
-        redis = Redis.from_url(
-            deployment.redis.url,
-            retry=Retry(ConstantBackoff(0.1), 50),
-            retry_on_error=[RedisConnectionError],
+        """Connect so that a restart of a server is survived."""
+        return cls(
+            deployment,
+            await nats.connect(
+                deployment.nats.url,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=1,
+                error_cb=_ignore,
+            ),
         )
-        return cls(deployment, client, redis)
 
     async def aclose(self) -> None:
         await self.nats.close()
         await self.redis.aclose()
+        await self.broker.aclose()
 
     @property
     def jetstream(self) -> JetStreamContext:
@@ -326,11 +335,11 @@ class Connections:
 
     async def account(self, task: Task) -> Account:
         """The account of the task's partition, read in one step."""
-        keys = PartitionKeys(task.scope)
+        names = PartitionKeys(task.scope)
         pipeline = self.redis.pipeline(transaction=True)
-        pipeline.hgetall(keys.meta)
-        pipeline.hvals(keys.open)
-        pipeline.hvals(keys.closed)
+        pipeline.hgetall(names.meta)
+        pipeline.hvals(names.open)
+        pipeline.hvals(names.closed)
         meta, opened, closed = await pipeline.execute()
         counts = {name: int(meta.get(name.encode(), 0)) for name in _COUNTS}
         held = sum(unpack_record(blob).count for blob in opened)
@@ -339,8 +348,13 @@ class Connections:
 
     async def dead_letters(self, task: Task) -> list[DeadLetter]:
         """The dead letters of the task's partition."""
-        entries = await self.redis.xrange(PartitionKeys(task.scope).dead)
+        entries: Any = await self.redis.xrange(PartitionKeys(task.scope).dead)
         return [unpack_dead_letter(fields[b"letter"]) for _, fields in entries]
+
+    async def scopes(self) -> set[Scope]:
+        """All partitions that beat knows."""
+        names: Any = await self.redis.smembers(keys.PARTITIONS)
+        return {Scope.parse(name.decode()) for name in names}
 
     async def settled(self, task: Task, messages: int, timeout_s: float = PATIENCE_S) -> Account:
         """Wait until so many messages were fetched and all of them came to an end."""
@@ -370,6 +384,15 @@ class Connections:
 _COUNTS = ("fetched", "sunk", "dead", "filtered", "late")
 
 
+def _redis(deployment: Deployment, database: int) -> Redis:
+    return Redis(
+        port=deployment.redis.port,
+        db=database,
+        retry=Retry(ConstantBackoff(0.1), 50),
+        retry_on_error=[RedisConnectionError],
+    )
+
+
 async def _ignore(error: Exception) -> None:
     """Errors while a server restarts are what the test is about."""
 
@@ -384,6 +407,12 @@ def rows(task: Task) -> list[dict[str, Any]]:
 def numbers(first: int, last: int, **fields: Any) -> list[dict[str, Any]]:
     """Messages with the ids from ``first`` to ``last``, exclusive."""
     return [{"id": n, **fields} for n in range(first, last)]
+
+
+async def wait_for_log(service: Service, text: str, times: int = 1) -> None:
+    """Wait until a process has logged a text so many times."""
+    log = service.process.log
+    await wait_for(lambda: log.read_text().count(text) >= times, f"{service.name} to log {text!r}")
 
 
 async def wait_for(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from sinfer.embedded.process import free_port
@@ -21,6 +21,7 @@ from tests.e2e.harness import (
     numbers,
     rows,
     wait_for,
+    wait_for_log,
 )
 
 pytestmark = pytest.mark.e2e
@@ -294,12 +295,6 @@ async def test_a_changed_task_starts_again_and_a_withdrawn_one_stops(
     await connections.assert_one_result_each(task, range(25))
 
 
-async def wait_for_log(service: Service, text: str, times: int = 1) -> None:
-    await wait_for(
-        lambda: service.process.log.read_text().count(text) >= times, f"{text!r} in the log"
-    )
-
-
 async def test_a_model_that_never_answers_holds_up_neither_other_tasks_nor_ticks(
     deployment: Deployment, connections: Connections
 ) -> None:
@@ -359,7 +354,7 @@ async def test_flower_shows_workers_and_tasks_by_readable_names(
 def test_flower_is_not_open_to_the_world_by_default(deployment: Deployment) -> None:
     port = free_port()
     command = ["celery", "-A", "sinfer.tasks", "flower", f"--port={port}"]
-    service = Service("flower-bare", command, lambda _: is_listening_on(port), deployment.place)
+    service = Service("flower-bare", command, lambda _: bool(listeners(port)), deployment.place)
     deployment.start(service)
     try:
         service.wait_until_ready()
@@ -370,21 +365,16 @@ def test_flower_is_not_open_to_the_world_by_default(deployment: Deployment) -> N
 
 def listeners(port: int) -> set[str]:
     """The addresses on which somebody listens at a port."""
-    import psutil
-
     return {
         connection.laddr.ip
         for connection in psutil.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+        if connection.status == psutil.CONN_LISTEN
+        and connection.laddr
+        and connection.laddr.port == port
     }
 
 
-def is_listening_on(port: int) -> bool:
-    return bool(listeners(port))
-
-
 def test_no_process_wrote_a_traceback(running: Running) -> None:
-    assert os.environ.get("PYTHONTRACEMALLOC") is None
     for service in running.services:
         log = service.process.log.read_text()
         assert "Traceback" not in log or service is running.ingest, log
