@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sinfer.cli import exit_codes
+from sinfer import exit_codes
 
 if TYPE_CHECKING:
     from sinfer.embedded.stack import EmbeddedStack
@@ -41,13 +41,13 @@ def demo(ctx: click.Context, product: str, messages: int, keep: bool, as_json: b
     from sinfer.embedded.stack import EmbeddedStack
     from sinfer.embedded.termination import unwinding_on_signals
     from sinfer.products.registry import find_product
-    from sinfer.products.scenario import scenario_of
+    from sinfer.products.scenario import demonstration_of
     from sinfer.settings import settings
 
-    scenario = scenario_of(find_product(product, settings().products))
+    scenario = demonstration_of(find_product(product, settings().products))
     with (
         unwinding_on_signals(),
-        TerminalProgress(messages, quiet=as_json) as progress,
+        TerminalProgress(quiet=as_json) as progress,
         EmbeddedStack(scenario, tell=progress.say) as stack,
     ):
         stack.start_servers()

@@ -26,7 +26,7 @@ from sinfer.windows.window import Window
 
 
 class StageError(Exception):
-    """A product's hook failed; carries the stage and, as its cause, what the hook raised."""
+    """A product's hook failed; carries the stage and, if any, what the hook raised as its cause."""
 
     def __init__(self, stage: Stage, error: str) -> None:
         super().__init__(error)
@@ -54,39 +54,47 @@ class Inferrer:
         self._max_batch = pipeline.task.inference.max_batch
         self._per_item = pipeline.results_per == "item"
 
-    async def infer(self, window: Window[Any]) -> Outcome:
+    async def infer(self, window: Window[Any], *, last_try: bool = False) -> Outcome:
         """Results for a window, in several calls where it is larger than ``max_batch``.
 
+        Args:
+            window: the window.
+            last_try: look for a culprit even when the answer is one that nobody can read. Before,
+                that counts as a fault of the model, which may have an answer later.
+
         Raises:
-            InferenceUnavailableError, InferenceMisconfiguredError: the whole window has to wait.
+            InferenceUnavailableError, InferenceMisconfiguredError, InvalidResponseError: the whole
+                window has to wait.
         """
         outcome = Outcome()
         size = self._max_batch if self._max_batch and self._per_item else len(window)
         for first in range(0, len(window), size):
-            await self._ask(window[first : first + size], first, outcome)
+            await self._ask(window[first : first + size], first, outcome, last_try)
         return outcome
 
-    async def _ask(self, window: Window[Any], first: int, outcome: Outcome) -> None:
+    async def _ask(self, window: Window[Any], first: int, outcome: Outcome, last_try: bool) -> None:
         """Ask about part of a window; when it is refused, about its halves."""
+        stage: Stage = "inference"
         try:
             results = await self._results(window, first)
-        except (InferenceRejectedError, InferenceServerError, InvalidResponseError) as error:
-            await self._halve(window, first, outcome, "inference", str(error))
+        except (InferenceRejectedError, InferenceServerError) as error:
+            reason = str(error)
+        except InvalidResponseError as error:
+            if not last_try:
+                raise
+            reason = str(error)
         except StageError as error:
-            await self._halve(window, first, outcome, error.stage, str(error))
+            stage, reason = error.stage, str(error)
         else:
             self._take(results, len(window), first, outcome)
-
-    async def _halve(
-        self, window: Window[Any], first: int, outcome: Outcome, stage: Stage, error: str
-    ) -> None:
+            return
         if len(window) == 1 or not self._per_item:
             last = first + len(window) - 1
-            outcome.failures.append(Failure(first, last, stage, error))
+            outcome.failures.append(Failure.at(first, last, stage, reason))
             return
         middle = len(window) // 2
-        await self._ask(window[:middle], first, outcome)
-        await self._ask(window[middle:], first + middle, outcome)
+        await self._ask(window[:middle], first, outcome, last_try)
+        await self._ask(window[middle:], first + middle, outcome, last_try)
 
     async def _results(self, window: Window[Any], first: int) -> list[Result]:
         key = f"{window.id}/{first}+{len(window)}"
@@ -111,9 +119,10 @@ class Inferrer:
             raise StageError("results", f"build_results: {_text(error)}") from error
         expected = {"item": len(window), "window": 1}.get(self._pipeline.results_per)
         if expected is not None and len(results) != expected:
-            raise InvalidResponseError(
+            raise StageError(
+                "results",
                 f"build_results returned {len(results)} results for {len(window)} items;"
-                f" results_per = {self._pipeline.results_per!r} asks for {expected}"
+                f" results_per = {self._pipeline.results_per!r} asks for {expected}",
             )
         return results
 
@@ -133,15 +142,15 @@ class Inferrer:
                 last = ordinal if self._per_item else first + items - 1
                 reason = result.reason or f"build_results marked it {result.outcome}"
                 kept = outcome.retries if result.outcome == "retry" else outcome.failures
-                kept.append(Failure(ordinal, last, "results", reason))
+                kept.append(Failure.at(ordinal, last, "results", reason))
                 continue
             try:
                 outcome.rows.append(ResultRow(ordinal, to_json(result.data)))
             except (TypeError, ValueError) as error:
                 last = ordinal if self._per_item else first + items - 1
                 text = f"result cannot be written as JSON: {_text(error)}"
-                outcome.failures.append(Failure(ordinal, last, "results", text))
+                outcome.failures.append(Failure.at(ordinal, last, "results", text))
 
 
 def _text(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    return f"{type(error).__name__}: {error}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sinfer.results import ResultRow
-from sinfer.windows.dead_letters import Stage
+from sinfer.windows.dead_letters import Stage, one_line
 
 
 class Failure(msgspec.Struct, array_like=True, frozen=True):
@@ -21,6 +21,11 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
     last: int
     stage: Stage
     error: str
+
+    @classmethod
+    def at(cls, first: int, last: int, stage: Stage, error: str) -> Failure:
+        """A failure whose reason is made one line of bounded length."""
+        return cls(first, last, stage, one_line(error))
 
 
 class Outcome(msgspec.Struct, array_like=True):

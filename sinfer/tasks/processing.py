@@ -21,7 +21,7 @@ from sinfer.tasks.outcomes import Failure, Outcome, pack_outcome, unpack_outcome
 from sinfer.tasks.writing import SinkWriter
 from sinfer.units import to_ms
 from sinfer.windows.claims import Claim, Completion, PartitionClaims, StoredOutput
-from sinfer.windows.dead_letters import DeadLetter, Stage
+from sinfer.windows.dead_letters import DeadLetter, Stage, one_line
 from sinfer.windows.pauses import Pause, PauseBoard
 from sinfer.windows.window import Window
 
@@ -131,7 +131,8 @@ class WindowProcessor:
         if not len(window):
             return
         try:
-            inferred = await self._inferrer.infer(window)
+            last_try = claim.attempt >= self._task.limits.max_attempts
+            inferred = await self._inferrer.infer(window, last_try=last_try)
         except InferenceMisconfiguredError as error:
             await self._pause(error)
             raise TryLaterError(str(error), 0, counts=False) from error
@@ -149,7 +150,7 @@ class WindowProcessor:
             (inferred.retries, outcome.retries),
         ):
             into += [
-                Failure(kept[place], kept[place], f.stage, f.error)
+                Failure.at(kept[place], kept[place], f.stage, f.error)
                 for f in found
                 for place in range(f.first, f.last + 1)
             ]
@@ -163,8 +164,8 @@ class WindowProcessor:
             try:
                 item = self._ready.pipeline.preprocess(messages[place])
             except Exception as error:  # the product's own code
-                text = f"{type(error).__name__}: {error}"[:500]
-                outcome.failures.append(Failure(place, place, "preprocess", text))
+                text = one_line(f"{type(error).__name__}: {error}")
+                outcome.failures.append(Failure.at(place, place, "preprocess", text))
                 continue
             if item is not None:
                 items.append(item)
@@ -237,7 +238,7 @@ class WindowProcessor:
         if places is None:
             gone = {p for f in outcome.failures for p in range(f.first, f.last + 1)}
             places = [p for p in range(claim.window.record.count) if p not in gone]
-        return [Failure(place, place, "sink", error) for place in places]
+        return [Failure.at(place, place, "sink", error) for place in places]
 
     def _given_up(
         self, messages: Sequence[Message], error: str, outcome: Outcome | None = None
@@ -247,7 +248,7 @@ class WindowProcessor:
         gone = {place for f in failures for place in range(f.first, f.last + 1)}
         stage: Stage = "sink" if outcome is not None and not outcome.retries else "inference"
         failures += [
-            Failure(place, place, stage, error)
+            Failure.at(place, place, stage, error)
             for place in range(len(messages))
             if place not in gone
         ]

@@ -178,7 +178,9 @@ class PartitionClaims:
             places = await self._places(completion)
             args += [window.id, claim.token, int(window.shares_segments)]
             args += [len(segments), *segments]
-            args += [len(counts), *(word for item in counts.items() for word in item)]
+            args.append(len(counts))
+            for name, change in counts.items():
+                args += [name, change]
             args.append(len(completion.dead))
             for letter in completion.dead:
                 seq = letter.message.stream_seq

@@ -42,6 +42,10 @@ class WindowStats:
 CloseWhen = Callable[[WindowStats, Any], bool]
 
 
+def _by_deadline(window: tuple[str, WindowRecord]) -> tuple[int, int]:
+    return window[1].deadline_ms, window[1].first_seq
+
+
 class Planner(ABC):
     """Base of the planners, one for each window type.
 
@@ -80,10 +84,14 @@ class Planner(ABC):
         self._kept: dict[Slot, Held] = {}
         self._slot_of: dict[str, Slot] = {}
         self._due = DueIndex()
+        self._deadlines = DueIndex()
         self._prepare()
-        for window_id, record in (windows or {}).items():
+        for window_id, record in sorted((windows or {}).items(), key=_by_deadline):
             held = Held(window_id, record, stored=True, due_ms=self._due_of(record))
-            self._keep(self._slot(window_id, record), held)
+            slot = self._slot(window_id, record)
+            if slot in self._kept:  # overdue, and its successor is open already
+                self._drop(slot, self._kept[slot])
+            self._keep(slot, held)
         self._begin()
 
     # --- what the types differ in ---
@@ -122,6 +130,9 @@ class Planner(ABC):
     def plan(self, entries: Iterable[Entry], now_ms: int) -> Plan:
         """Decide what a batch changes.
 
+        Windows whose deadline has passed take no more messages, whether or not beat has closed them
+        by now; the planner knows nothing of them afterwards.
+
         Args:
             entries: the batch, in the order of the stream.
             now_ms: the store's clock, milliseconds since the epoch.
@@ -130,6 +141,7 @@ class Planner(ABC):
             InvalidItemError: the product's ``close_when`` failed on the message of its
                 ``stream_seq``; plan again without it.
         """
+        self._leave_to_beat(now_ms)
         self._begin()
         if self.spec.time == "event":
             for entry in entries:
@@ -178,7 +190,8 @@ class Planner(ABC):
             if (
                 old is not None
                 and held is not None
-                and (old.id, old.due_ms) == (held.id, held.due_ms)
+                and (old.id, old.due_ms, old.record.deadline_ms)
+                == (held.id, held.due_ms, held.record.deadline_ms)
             ):
                 self._kept[slot] = held
                 continue
@@ -208,17 +221,26 @@ class Planner(ABC):
 
     # --- state ---
 
+    def _leave_to_beat(self, now_ms: int) -> None:
+        self._deadlines.begin()
+        for _, slot in self._deadlines.take(now_ms):
+            self._drop(slot, self._kept[slot])
+
     def _keep(self, slot: Slot, held: Held) -> None:
         self._kept[slot] = held
         self._slot_of[held.id] = slot
         if held.due_ms is not None:
             self._due.keep(held.due_ms, (held.record.key, held.id, slot))
+        if held.record.deadline_ms:
+            self._deadlines.keep(held.record.deadline_ms, slot)
 
     def _drop(self, slot: Slot, held: Held) -> None:
         del self._kept[slot]
         del self._slot_of[held.id]
         if held.due_ms is not None:
             self._due.drop(held.due_ms, (held.record.key, held.id, slot))
+        if held.record.deadline_ms:
+            self._deadlines.drop(held.record.deadline_ms, slot)
 
     # --- the draft of one plan ---
 

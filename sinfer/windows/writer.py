@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sinfer.errors import (
@@ -104,6 +104,11 @@ class _Batch:
     commit: Commit | None
     name: str
     follows: int
+
+
+def _pairs(mapping: Mapping[str, Argument] | Mapping[str, int]) -> list[Argument]:
+    """Names and values as a script takes them, with their number in front."""
+    return [len(mapping), *(word for pair in mapping.items() for word in pair)]
 
 
 class PartitionWriter:
@@ -227,8 +232,8 @@ class PartitionWriter:
         args: list[Argument] = [
             self._token, self._batch.name, self._batch.follows, self._lease_ms, HINT_MS,
         ]  # fmt: skip
-        args += [len(fields), *(word for pair in fields.items() for word in pair)]
-        args += [len(counts), *(word for pair in counts.items() for word in pair)]
+        args += _pairs(fields)
+        args += _pairs(counts)
         args += [len(plan.required), *plan.required]
         args.append(len(plan.appends))
         for segment, messages in plan.appends:
@@ -241,7 +246,7 @@ class PartitionWriter:
         args.append(len(plan.closed))
         for window in plan.closed:
             args += [window.id, window.reason, pack_record(window.record), self._sealed(window)]
-        args += [len(refs), *(word for pair in refs.items() for word in pair)]
+        args += _pairs(refs)
         args += [len(commit.dead), *(pack_dead_letter(letter) for letter in commit.dead)]
         return await self._after(self._answer(await self._store.run("commit", names, args)))
 

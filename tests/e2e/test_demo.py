@@ -52,7 +52,7 @@ class Demo:
 
     def wait_for_text(self, text: str) -> None:
         def shown() -> bool:
-            assert self.process.is_running(), self.text()
+            assert self.process.poll() is None, self.text()
             return text in self.text()
 
         self.wait_for(shown)
@@ -80,7 +80,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
 
     yield start_one
     for demo in started:
-        if demo.process.is_running():
+        if demo.process.poll() is None:
             demo.process.kill()
         demo.process.wait()
 
