@@ -44,8 +44,13 @@ $(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
 	$(OLDEST)/bin/python $(PIP_INSTALL) --constraint constraints-oldest.txt --editable '.[dev]'
 	@touch $@
 
-bench: setup
+bench: $(VENV)/.ready-bench
 	$(BIN)/python -m benchmarks
+
+# celery-batches runs with Celery 5.7 but asks for an older one, hence --no-deps.
+$(VENV)/.ready-bench: $(VENV)/.ready
+	$(BIN)/python $(PIP_INSTALL) --no-deps 'celery-batches==0.11'
+	@touch $@
 
 lock:
 	@$(call new-venv,$(LOCK))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Sequence
 
 from nats.aio.client import Client
@@ -26,8 +27,9 @@ async def connect(servers: Sequence[str], *, name: str, timeout_s: float = 5.0) 
         timeout_s: how long to try one server.
 
     Raises:
-        UnavailableError: none of the servers answers; the text names them.
+        UnavailableError: none of the servers answers; the text names them, without passwords.
     """
+    shown = ", ".join(re.sub(r"//[^@/]*@", "//", server) for server in servers)
     client = Client()
     failures: list[Exception] = []
     is_up = False
@@ -35,7 +37,7 @@ async def connect(servers: Sequence[str], *, name: str, timeout_s: float = 5.0) 
     def unavailable() -> UnavailableError:
         reasons = {str(error) or type(error).__name__: None for error in failures}
         return UnavailableError(
-            f"NATS cannot be reached at {', '.join(servers)}"
+            f"NATS cannot be reached at {shown}"
             f" ({'; '.join(reasons) or 'no answer'}); is it running?"
         )
 
@@ -51,7 +53,7 @@ async def connect(servers: Sequence[str], *, name: str, timeout_s: float = 5.0) 
 
     async def on_disconnect() -> None:
         if is_up and not client.is_closed:
-            _log.warning("NATS %s: disconnected from %s", name, ", ".join(servers))
+            _log.warning("NATS %s: disconnected from %s", name, shown)
 
     async def on_reconnect() -> None:
         _log.info("NATS %s: connected again", name)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sinfer.cli import exit_codes
+from sinfer import exit_codes
 
 if TYPE_CHECKING:
     from sinfer.embedded.stack import EmbeddedStack

@@ -12,7 +12,6 @@ import httpx
 from sinfer.embedded.servers import EmbeddedServer
 from sinfer.errors import ConfigError
 
-
 EXAMPLE_MODULE = "sinfer.embedded.model_server"
 
 

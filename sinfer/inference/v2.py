@@ -17,7 +17,6 @@ from sinfer.inference.v2_messages import (
     encode_json_request,
 )
 
-
 BINARY_EXTENSION = "binary_tensor_data"
 """What a server calls it that has binary tensors."""
 

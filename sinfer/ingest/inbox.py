@@ -100,3 +100,4 @@ async def publish_to_each(client: Client, subjects: Sequence[str], payload: byte
         ]
         await client._send_command(b"".join(lines))
         await client._flush_pending()
+        await asyncio.sleep(0)

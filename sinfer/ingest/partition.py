@@ -277,7 +277,7 @@ class PartitionIngest:
         if due_ms and (due_ms < self._announced_ms or self._announced_ms <= committed.now_ms):
             try:
                 await self._schedule.announce(self.scope, due_ms)
-            except UnavailableError as error:
+            except (UnavailableError, StoreFullError) as error:
                 _log.warning("%s: beat will find out by itself: %s", self.scope, error)
             else:
                 self._announced_ms = due_ms

@@ -10,7 +10,7 @@ from nats.aio.client import Client
 
 from sinfer.errors import SourceError
 from sinfer.ingest.inbox import Inbox
-from sinfer.ingest.jetstream_api import ConsumerConfig
+from sinfer.ingest.jetstream_types import ConsumerConfig
 
 BUFFER_BYTES = 32 * 1024 * 1024
 """No more is asked for while so many bytes of payload wait to be read."""

@@ -40,8 +40,9 @@ def product_in(module_name: str) -> Product:
     found = {id(value): value for value in vars(module).values() if isinstance(value, Product)}
     if len(found) != 1:
         raise ConfigError(
-            f"product module {module_name!r} holds {len(found)} products; it should hold one,"
-            " as in: product = Product('name', tasks=..., pipeline=...)"
+            f"product module {module_name!r} ({getattr(module, '__file__', 'no file')}) holds"
+            f" {len(found)} products; it should hold one, as in:"
+            " product = Product('name', tasks=..., pipeline=...)"
         )
     return next(iter(found.values()))
 

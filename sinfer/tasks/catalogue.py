@@ -16,6 +16,7 @@ from sinfer.products.registry import find_product
 from sinfer.products.task import InferTaskConfig
 from sinfer.settings import settings
 from sinfer.sinks.base import Sink
+from sinfer.windows.ids import Scope
 from sinfer.windows.store import Store
 
 _log = logging.getLogger(__name__)
@@ -36,7 +37,9 @@ class ReadyTask:
         guard: what all workers together grant the model's endpoint.
         sinks: its sinks by name.
         fallback: takes what a sink refuses for good; None when there is none.
-        active: windows under way in this process.
+        limit: windows that may be under way at once in this process.
+        active: windows that are.
+        turned_away: partitions that were to be looked at when there was no place for a window.
     """
 
     def __init__(self, store: Store, product: Product, config: InferTaskConfig) -> None:
@@ -56,6 +59,7 @@ class ReadyTask:
             self.fallback = Sink.class_for(config.fallback)(config.fallback)
         self.limit = config.inference.max_concurrency
         self.active = 0
+        self.turned_away: set[Scope] = set()
 
     @property
     def free(self) -> int:
@@ -81,6 +85,7 @@ class Catalogue:
         self._listed: dict[str, dict[str, InferTaskConfig]] = {}
         self._asked: dict[str, float] = {}
         self._ready: dict[tuple[str, str], ReadyTask] = {}
+        self._replaced: list[ReadyTask] = []
         self._lock = asyncio.Lock()
 
     async def task(self, product_name: str, task_id: str) -> ReadyTask:
@@ -93,10 +98,13 @@ class Catalogue:
             config = await self._config(product_name, task_id)
             ready = self._ready.get((product_name, task_id))
             if ready is None or ready.config != config:
-                if ready is not None and not ready.active:
-                    await ready.aclose()
-                ready = ReadyTask(self._store, self._products[product_name], config)
-                self._ready[product_name, task_id] = ready
+                made = ReadyTask(self._store, self._products[product_name], config)
+                if ready is not None:
+                    self._replaced.append(ready)
+                ready = self._ready[product_name, task_id] = made
+            for unused in [old for old in self._replaced if not old.active]:
+                self._replaced.remove(unused)
+                await unused.aclose()
             return ready
 
     async def _config(self, product_name: str, task_id: str) -> InferTaskConfig:
@@ -119,6 +127,7 @@ class Catalogue:
 
     async def aclose(self) -> None:
         """Close every task."""
-        for ready in self._ready.values():
+        for ready in (*self._ready.values(), *self._replaced):
             await ready.aclose()
         self._ready.clear()
+        self._replaced.clear()

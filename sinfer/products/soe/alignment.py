@@ -75,9 +75,7 @@ def align(
     )
 
 
-def _row(
-    measured: dict[int, float], seconds: int, max_gap: int
-) -> tuple[list[float], list[bool]]:
+def _row(measured: dict[int, float], seconds: int, max_gap: int) -> tuple[list[float], list[bool]]:
     places = [place for place in measured if 0 <= place < seconds]
     value = measured[min(places)] if places else 0.0
     values, known = [], []

@@ -54,7 +54,11 @@ class UnitTasks(SqlTaskManager[SoeTask]):
         unit = f"{settings.get('plant')}.{settings.get('unit')}"
         sinks = _sinks(unit, **settings.pop("sink", {}))
         # A task for each unit: one that fails or lags does so alone.
-        return {"source": {"stream": STREAM, "subject": f"soe.{unit}.*"}, "sinks": sinks, **settings}
+        return {
+            "source": {"stream": STREAM, "subject": f"soe.{unit}.*"},
+            "sinks": sinks,
+            **settings,
+        }
 
 
 def _sinks(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ import nats
 import psutil
 import pytest
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 from nats.js.api import DiscardPolicy, StreamConfig
 
 from sinfer.embedded.process import free_port
@@ -19,6 +19,7 @@ from sinfer.embedded.servers import NatsServer
 from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
 from sinfer.sinks import JetStreamSink
 from sinfer.sinks.jetstream_publisher import MAX_GROUP_MESSAGES, JetStreamPublisher
+from tests.integration.sinks.stalling import stalled
 from tests.window_results import window_results
 
 
@@ -40,6 +41,15 @@ async def add_stream(client: Client, name: str, **settings: Any) -> None:
 
 async def count(client: Client, stream: str) -> int:
     return (await client.jetstream().stream_info(stream)).state.messages
+
+
+async def subscribed(client: Client, subject: str) -> Subscription:
+    """A subscription that the server knows of."""
+    subscription = await client.subscribe(subject)
+    # The first flush may overtake the subscription, the second cannot.
+    await client.flush()
+    await client.flush()
+    return subscription
 
 
 @pytest.fixture
@@ -138,8 +148,8 @@ async def test_a_result_too_large_for_the_server_is_refused_and_the_connection_s
     nats_server: NatsServer, nats_client: Client, stream: str
 ) -> None:
     sink = jetstream_sink(nats_server, f"{stream}.out")
-    with pytest.raises(SinkRejectedError, match=r"result 1 has 16000.* max_payload"):
-        await sink.write(window_results(["x", "x" * 16_000_000]))
+    with pytest.raises(SinkRejectedError, match=r"result 1 has 17000.*max_payload"):
+        await sink.write(window_results(["x", "x" * 17_000_000]))
     await sink.write(window_results(["x"]))
     await sink.aclose()
     assert await count(nats_client, stream) == 1
@@ -174,8 +184,7 @@ async def test_an_answer_of_somebody_else_is_no_ack(
     sink = jetstream_sink(nats_server, f"{unique}.out")
     await sink.write(window_results(1))
     await nats_client.jetstream().delete_stream(unique)
-    answers = await nats_client.subscribe(f"{unique}.out")
-    await nats_client.flush()
+    answers = await subscribed(nats_client, f"{unique}.out")
     writing = asyncio.create_task(sink.write(window_results(1, base_id="next")))
     await (await answers.next_msg(timeout=5)).respond(b"hello")
     with pytest.raises(SinkUnavailableError, match="somebody other than JetStream"):
@@ -190,8 +199,7 @@ async def test_acks_that_do_not_come_end_the_write(
     sink = jetstream_sink(nats_server, f"{unique}.out", timeout="300ms")
     await sink.write(window_results(1))
     await nats_client.jetstream().delete_stream(unique)
-    await nats_client.subscribe(f"{unique}.out")
-    await nats_client.flush()
+    await subscribed(nats_client, f"{unique}.out")
     with pytest.raises(SinkUnavailableError, match=r"5 of 5 results .* have no ack"):
         await sink.write(window_results(5))
     await sink.aclose()
@@ -247,12 +255,10 @@ async def test_a_stalled_server_ends_the_write_and_the_next_write_repeats_nothin
 ) -> None:
     client = await nats.connect(own_server.url)
     await add_stream(client, unique)
-    sink = jetstream_sink(own_server, f"{unique}.out", timeout="500ms")
+    sink = jetstream_sink(own_server, f"{unique}.out", timeout="2s")
     await sink.write(window_results(1))
-    own_server.process.signal(signal.SIGSTOP)
-    with pytest.raises(SinkUnavailableError, match="100 of 100"):
+    with stalled(own_server), pytest.raises(SinkUnavailableError, match="100 of 100"):
         await sink.write(window_results(100, base_id="next"))
-    own_server.process.signal(signal.SIGCONT)
     await sink.write(window_results(100, base_id="next"))
     assert await count(client, unique) == 101
     await sink.aclose()
@@ -266,6 +272,7 @@ async def test_every_result_is_there_once_after_the_server_was_killed_while_writ
     await add_stream(client, unique)
     sink = jetstream_sink(own_server, f"{unique}.out", timeout="5s")
     done = 0
+    is_busy = asyncio.Event()
 
     async def write(window: int) -> None:
         nonlocal done
@@ -276,11 +283,12 @@ async def test_every_result_is_there_once_after_the_server_was_killed_while_writ
                 await asyncio.sleep(0.05)
             else:
                 done += 1
+                if done == 20:
+                    is_busy.set()
                 return
 
     writing = asyncio.gather(*(write(window) for window in range(200)))
-    while done < 20:  # noqa: ASYNC110
-        await asyncio.sleep(0)
+    await is_busy.wait()
     await asyncio.to_thread(own_server.restart)
     await asyncio.wait_for(writing, 60)
     await sink.aclose()
@@ -300,10 +308,10 @@ async def test_a_write_under_way_survives_a_reconnect(own_server: NatsServer, un
     await add_stream(client, unique)
     sink = jetstream_sink(own_server, f"{unique}.out", timeout="20s")
     await sink.write(window_results(1))
-    own_server.process.signal(signal.SIGSTOP)
-    writing = asyncio.create_task(sink.write(window_results(100, base_id="next")))
-    await asyncio.wait([writing], timeout=0.2)
-    await asyncio.to_thread(own_server.restart)
+    with stalled(own_server):
+        writing = asyncio.create_task(sink.write(window_results(100, base_id="next")))
+        await asyncio.wait([writing], timeout=0.2)
+        await asyncio.to_thread(own_server.restart)
     await writing
     await sink.aclose()
     await client.close()
@@ -322,8 +330,7 @@ async def test_a_connection_closed_for_good_fails_what_waits_and_is_made_anew(
 ) -> None:
     await add_stream(nats_client, unique)
     publisher = JetStreamPublisher([nats_server.url])
-    listener = await nats_client.subscribe("nobody.answers")
-    await nats_client.flush()
+    listener = await subscribed(nats_client, "nobody.answers")
     writing = asyncio.create_task(
         publisher.publish("nobody.answers", [(b"NATS/1.0\r\n\r\n", b"x")], timeout_s=30)
     )

@@ -312,7 +312,9 @@ async def test_writers_that_make_the_table_at_once_all_write(
 
 
 async def test_sinks_of_a_process_share_a_connection(postgresql_url: str, unique: str) -> None:
-    sinks = [sql_sink(postgresql_url, unique) for _ in range(3)]
+    # Without a driver in the URL, the one that is installed is taken.
+    url = postgresql_url.replace("+psycopg", "")
+    sinks = [sql_sink(url, unique) for _ in range(3)]
     for i, sink in enumerate(sinks):
         await sink.write(window_results(1, base_id=f"w{i}"))
     open_now = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%{}%' AND pid <> pg_backend_pid()"

@@ -149,6 +149,6 @@ def test_an_unknown_product_is_answered_with_the_known_ones(write: Write) -> Non
 
 
 def test_a_module_that_is_no_product_is_told_as_such() -> None:
-    with pytest.raises(ConfigError, match="'json' holds 0 products"):
+    with pytest.raises(ConfigError, match=r"'json' \(.*json/__init__.py\) holds 0 products"):
         find_product("json")
     assert isinstance(sys.modules["json"], ModuleType)
