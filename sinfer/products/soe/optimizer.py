@@ -78,8 +78,8 @@ def optimize(surrogate: Surrogate, problem: Problem, max_iterations: int = 100) 
     else:
         closest = minimize(search.excess, grid[excess.argmin()], method="L-BFGS-B", bounds=_SIDES)
         if closest.fun > _TOLERANCE**2:
-            limited = ", ".join(search.limited)
-            return Answer("infeasible", f"no settings within their bounds keep {limited} within theirs")
+            reason = f"no settings within bounds keep {', '.join(search.limited)} within theirs"
+            return Answer("infeasible", reason)
         first = closest.x
     found = [
         minimize(
