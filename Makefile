@@ -1,6 +1,7 @@
 # Everything that a developer or CI runs. Each target sets up what it needs.
 #
-#   make demo          all of sinfer on this machine, every result checked
+#   make demo          all of sinfer on this machine, every result checked;
+#                      PRODUCT=soe shows that product instead of the example
 #   make test          linters, types and all tests
 #   make check         linters and types alone
 #   make test-oldest   the tests against the oldest versions that pyproject.toml admits
@@ -26,7 +27,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup
-	$(BIN)/sinfer demo
+	$(BIN)/sinfer demo $(if $(PRODUCT),--product $(PRODUCT))
 
 test: check
 	$(BIN)/python -m pytest

@@ -44,13 +44,11 @@ class Tensor:
 
 
 class Model(Protocol):
-    """What a server needs of a model.
+    """What a server needs of a model."""
 
-    Attributes:
-        metadata: name, versions, platform, inputs and outputs, as the protocol defines them.
-    """
-
-    metadata: Mapping[str, Any]
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Name, versions, platform, inputs and outputs, as the protocol defines them."""
 
     def infer(self, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[Tensor]:
         """Answer a request; in a thread.

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
@@ -18,68 +14,32 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from sinfer.encoding import from_json
 from sinfer.nats_connection import connect
 from sinfer.products.scenario import Experiment, Progress, Surroundings
-from sinfer.products.soe.plot import line_chart
+from sinfer.products.soe.findings import (
+    FOLLOWING,
+    Answer,
+    Findings,
+    expected_windows,
+    judge,
+    plot,
+)
 from sinfer.products.soe.reactor import SENSORS
-from sinfer.products.soe.simulator import Point, Simulation
-from sinfer.products.soe.tasks import DEFAULTS, RESULTS_TABLE, STREAM
+from sinfer.products.soe.simulator import Simulation
+from sinfer.products.soe.tasks import RESULTS_TABLE, STREAM
 from sinfer.products.soe.units import UNITS, add_units
-from sinfer.units import parse_duration
 
 PLOT = Path("soe-demo.svg")
-"""Objective with and without feedback, in the working directory."""
+"""Profit with and without set-points, in the working directory."""
 
-FOLLOWING, ALONE, IMPOSSIBLE = (unit["id"] for unit in UNITS)
 SPEED = 60.0
 """Seconds of the units in one second of the clock: ten minutes pass in ten seconds."""
-SHORTEST_S = 120
+SHORTEST_S = 60
 _STALL_TIMEOUT_S = 30.0
-_PLOT_STEP_S = 10
-
-SIZE_S, SLIDE_S = (
-    round(parse_duration(DEFAULTS["window"][name]).total_seconds()) for name in ("size", "slide")
-)
-
-Answer = Mapping[str, Any]
-"""A result as it is stored: see ``pipeline.Answer``."""
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What was found.
-
-    Attributes:
-        checks: whether something is as it should be, and what.
-        data: the figures.
-    """
-
-    checks: list[tuple[bool, str]] = field(default_factory=list)
-    data: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def is_right(self) -> bool:
-        """Whether everything is as it should be."""
-        return all(right for right, _ in self.checks)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {"ok": self.is_right, "product": "soe", **self.data}
-
-    def lines(self) -> list[str]:
-        """For people."""
-        lines = [f"{'✔' if right else '✘'} {text}" for right, text in self.checks]
-        return [*lines, f"  profit over time, with and without set-points: {self.data['plot']}"]
-
-
-def expected_windows(start_s: float, seconds: int) -> set[float]:
-    """Starts of all windows that hold a reading of ``[start_s, start_s + seconds)``."""
-    first = int(start_s) - SIZE_S + SLIDE_S
-    return {float(start) for start in range(first, int(start_s) + seconds, SLIDE_S)}
-
-
-async def _run(place: Surroundings, messages: int, progress: Progress) -> Outcome:
+async def _run(place: Surroundings, messages: int, progress: Progress) -> Findings:
     seconds = max(SHORTEST_S, messages // (len(UNITS) * len(SENSORS)))
-    windows = len(expected_windows(0, seconds)) * len(UNITS)
-    progress.expect(seconds * len(UNITS) * len(SENSORS), windows)
+    results = len(expected_windows(0, seconds)) * len(UNITS)
+    progress.expect(seconds * len(UNITS) * len(SENSORS), results)
     client = await connect([place.nats_url], name="sinfer-demo")
     try:
         simulation = Simulation(
@@ -91,7 +51,7 @@ async def _run(place: Surroundings, messages: int, progress: Progress) -> Outcom
         )
         progress.say(f"{len(UNITS)} units run for {seconds} s of theirs, {SPEED:g} times as fast")
         running = asyncio.create_task(simulation.run(seconds))
-        watching = asyncio.create_task(_watch(place, windows, progress))
+        watching = asyncio.create_task(_watch(place, results, progress))
         try:
             _, stored = await asyncio.gather(running, watching)
         finally:
@@ -101,7 +61,11 @@ async def _run(place: Surroundings, messages: int, progress: Progress) -> Outcom
         published = await _published(client)
     finally:
         await client.close()
-    return judge(stored, published, simulation.points, simulation.start_s, seconds)
+    windows = expected_windows(simulation.start_s, seconds)
+    findings = judge(stored, published, simulation.points, windows)
+    await asyncio.to_thread(PLOT.write_text, plot(simulation.points, simulation.start_s))
+    findings.data["plot"] = str(PLOT)
+    return findings
 
 
 async def _watch(place: Surroundings, expected: int, progress: Progress) -> list[Answer]:
@@ -126,11 +90,9 @@ def _rows(database_url: str) -> list[Answer]:
     try:
         if not inspect(engine).has_table(RESULTS_TABLE):
             return []
+        query = text(f"SELECT result FROM {RESULTS_TABLE} ORDER BY written_at")
         with engine.connect() as connection:
-            rows = connection.execute(
-                text(f"SELECT result FROM {RESULTS_TABLE} ORDER BY written_at")
-            )
-            return [from_json(result) for (result,) in rows]
+            return [from_json(result) for (result,) in connection.execute(query)]
     finally:
         engine.dispose()
 
@@ -141,91 +103,15 @@ async def _published(client: Client) -> list[Answer]:
         "soe.setpoints.>", stream=STREAM, config=ConsumerConfig(ack_policy=AckPolicy.NONE)
     )
     answers: list[Answer] = []
-    with suppress(TimeoutError):
+    with suppress(TimeoutError):  # there are no more
         while True:
             batch = await subscription.fetch(500, timeout=1)
             answers += [from_json(message.data) for message in batch]
     return answers
 
 
-def judge(
-    stored: list[Answer],
-    published: list[Answer],
-    points: list[Point],
-    start_s: float,
-    seconds: int,
-) -> Outcome:
-    """Check results, set-points and profits, and draw the plot."""
-    outcome = Outcome()
-    windows = expected_windows(start_s, seconds)
-    expected = Counter((unit["id"], start) for unit in UNITS for start in windows)
-    found = Counter((_unit(answer), answer["start"]) for answer in stored)
-    text = f"{len(stored)} results for {len(expected)} windows of {len(UNITS)} units"
-    if found == expected:
-        text = f"{len(stored)} results, exactly one for each window of each unit"
-    else:
-        text += f": {(expected - found).total()} missing, {(found - expected).total()} too many"
-    outcome.checks.append((found == expected, text))
-
-    sent = Counter((_unit(answer), answer["start"]) for answer in published)
-    converged = Counter(
-        (FOLLOWING, answer["start"])
-        for answer in stored
-        if _unit(answer) == FOLLOWING and answer["status"] == "converged"
-    )
-    text = f"{len(published)} set-points sent: one for each answer that converged, of {FOLLOWING}"
-    outcome.checks.append((bool(sent) and sent == converged, text))
-
-    statuses = Counter(answer["status"] for answer in stored if _unit(answer) == IMPOSSIBLE)
-    text = f"{IMPOSSIBLE}, which cannot be as pure as asked for: {dict(statuses)}, none of it sent"
-    is_infeasible = statuses["converged"] == 0 and statuses["infeasible"] > 0
-    outcome.checks.append((is_infeasible, text))
-
-    profits = {
-        unit: fmean(point.profit for point in points if point.unit == unit)
-        for unit in (FOLLOWING, ALONE)
-    }
-    gain = profits[FOLLOWING] - profits[ALONE]
-    share = gain / abs(profits[ALONE])
-    text = (
-        f"profit with set-points {profits[FOLLOWING]:.1f} €/h, without {profits[ALONE]:.1f} €/h:"
-        f" {share:+.0%}"
-    )
-    outcome.checks.append((gain > 0, text))
-
-    PLOT.write_text(_plot(points, start_s))
-    outcome.data = {
-        "results": len(stored),
-        "windows": len(expected),
-        "statuses": dict(Counter(answer["status"] for answer in stored)),
-        "setpoints_sent": len(published),
-        "profit_with": round(profits[FOLLOWING], 2),
-        "profit_without": round(profits[ALONE], 2),
-        "plot": str(PLOT),
-        "checks": [{"ok": right, "text": text} for right, text in outcome.checks],
-    }
-    return outcome
-
-
-def _unit(answer: Answer) -> str:
-    return f"{answer['plant']}.{answer['unit']}"
-
-
-def _plot(points: list[Point], start_s: float) -> str:
-    names = {
-        FOLLOWING: f"with set-points ({FOLLOWING})",
-        ALONE: f"without ({ALONE})",
-    }
-    lines = {}
-    for unit, name in names.items():
-        profits: dict[int, list[float]] = {}
-        for point in points:
-            if point.unit == unit:
-                profits.setdefault(int(point.time - start_s) // _PLOT_STEP_S, []).append(
-                    point.profit
-                )
-        lines[name] = [((n + 0.5) * _PLOT_STEP_S, fmean(values)) for n, values in profits.items()]
-    return line_chart("Profit of two equal reactors", "seconds", "€/h", lines)
+def _environment(model_url: str, database_url: str) -> Mapping[str, str]:
+    return {"SOE_MODEL_URL": model_url, "SOE_DATABASE_URL": database_url}
 
 
 def _prepare(environment: Mapping[str, str]) -> None:
@@ -235,10 +121,7 @@ def _prepare(environment: Mapping[str, str]) -> None:
 scenario = Experiment(
     product="soe",
     streams={STREAM: ["soe.>"]},
-    environment=lambda model_url, database_url: {
-        "SOE_MODEL_URL": model_url,
-        "SOE_DATABASE_URL": database_url,
-    },
+    environment=_environment,
     model_server="sinfer.products.soe.model_server",
     prepare=_prepare,
     run=_run,

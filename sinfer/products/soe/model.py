@@ -20,7 +20,7 @@ from sinfer.products.soe.surrogate import Array, fitted_surrogate
 _FEWEST_FOR_TREND = 30
 """Readings; of fewer the mean counts, because a trend would be noise."""
 
-METADATA = {
+METADATA: dict[str, Any] = {
     "name": "soe",
     "versions": ["1"],
     "platform": "scipy",

@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import sys
 from collections.abc import Sequence
-
-from sinfer.embedded.model_server import serve
-from sinfer.embedded.v2_app import V2App
-from sinfer.products.soe.model import SoeModel
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,6 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--max-iterations", type=int, default=100, help="of one search (%(default)s)"
     )
     options = parser.parse_args(arguments)
+    try:
+        from sinfer.embedded.model_server import serve
+        from sinfer.embedded.v2_app import V2App
+        from sinfer.products.soe.model import SoeModel
+    except ImportError as error:
+        sys.exit(f"Error: {error.name} is not installed; pip install 'sinfer[soe,embedded]'")
     logging.basicConfig(level=logging.INFO)
     app = V2App(SoeModel(options.max_iterations))
     asyncio.run(serve(app, options.host, options.port))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from scipy.optimize import minimize
@@ -16,7 +15,10 @@ from sinfer.products.soe.surrogate import Array, Surrogate
 Status = Literal["converged", "infeasible", "not_converged"]
 
 _TOLERANCE = 1e-4
-"""By how much of a bound's width an output may miss it."""
+"""By how much of its bounds' width an output may miss them."""
+_GRID = 15
+"""Places along each side of the grid."""
+_SIDES = [(0.0, 1.0)] * len(SETTINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Answer:
 
 
 def optimize(surrogate: Surrogate, problem: Problem, max_iterations: int = 100) -> Answer:
-    """Search from where the unit is, from the middle and from the corners; the best counts.
+    """Search from the best place of a coarse grid, and from where the unit is; the better counts.
 
     The surrogate is not convex: from one place alone the search may end in a valley.
     """
@@ -66,57 +68,95 @@ def optimize(surrogate: Surrogate, problem: Problem, max_iterations: int = 100) 
         if low > high:
             given, known = problem.bounds[name], RANGES[name]
             return Answer("infeasible", f"{name}: the model knows {known}, not {given}")
-    low, high = np.array([box[name] for name in SETTINGS]).T
-    width = high - low
-
-    def outputs(place: Array) -> Array:
-        """Of a place in the box, whose sides are 1 long, so that all steps are of a size."""
-        return surrogate.predict(np.append(low + place * width, problem.disturbances))
-
-    aim = OUTPUTS.index(problem.objective)
-    sign = -1.0 if problem.maximize else 1.0
-    limits = [(OUTPUTS.index(n), *problem.bounds[n]) for n in OUTPUTS if n in problem.bounds]
-
-    def room(place: Array) -> Array:
-        """How far each limited output is from its limits, in widths of its bounds."""
-        found = outputs(place)
-        sides = [((found[n] - lo) / (hi - lo), (hi - found[n]) / (hi - lo)) for n, lo, hi in limits]
-        return np.array(sides).ravel()
-
-    def excess(place: Array) -> float:
-        return float(np.square(np.minimum(room(place), 0)).sum())
-
-    options: dict[str, Any] = {"bounds": [(0.0, 1.0)] * len(SETTINGS)}
-    starts = _starts((np.asarray(problem.current) - low) / np.where(width > 0, width, 1))
+    search = _Search(surrogate, problem, *np.array([box[name] for name in SETTINGS]).T)
+    sides = np.meshgrid(*[np.linspace(0, 1, _GRID)] * len(SETTINGS))
+    grid = np.stack([side.ravel() for side in sides], axis=-1)
+    excess = search.excess(grid)
+    allowed = grid[excess == 0]
+    if len(allowed):
+        first = allowed[search.cost(allowed).argmin()]
+    else:
+        closest = minimize(search.excess, grid[excess.argmin()], method="L-BFGS-B", bounds=_SIDES)
+        if closest.fun > _TOLERANCE**2:
+            reason = f"no settings within bounds keep {', '.join(search.limited)} within theirs"
+            return Answer("infeasible", reason)
+        first = closest.x
     found = [
         minimize(
-            lambda place: sign * outputs(place)[aim],
+            search.cost,
             start,
             method="SLSQP",
-            constraints=[{"type": "ineq", "fun": room}] if limits else (),
+            bounds=_SIDES,
+            constraints=[{"type": "ineq", "fun": search.room}] if search.limited else (),
             options={"maxiter": max_iterations},
-            **options,
         )
-        for start in starts
+        for start in (first, search.place_of(problem.current))
     ]
-    good = [r for r in found if r.success and all(room(r.x) >= -_TOLERANCE)]
-    if good:
-        best = min(good, key=lambda result: result.fun).x
-        chosen = np.clip(low + best * width, low, high)  # rounding must not leave the bounds
-        settings = dict(zip(SETTINGS, chosen.tolist(), strict=True))
-        return Answer("converged", "", settings, float(outputs(best)[aim]))
-    closest = min(minimize(excess, start, method="L-BFGS-B", **options).fun for start in starts)
-    if closest > _TOLERANCE**2:
-        names = ", ".join(OUTPUTS[number] for number, *_ in limits)
-        return Answer("infeasible", f"no settings within their bounds keep {names} within theirs")
-    return Answer("not_converged", f"after {max_iterations} iterations: {found[0].message}")
+    good = [r for r in found if r.success and search.excess(r.x) <= _TOLERANCE**2]
+    if not good:
+        reason = f"after {found[0].nit} iterations: {found[0].message}"
+        return Answer("not_converged", reason)
+    best = min(good, key=lambda result: float(result.fun)).x
+    settings = dict(zip(SETTINGS, search.settings_at(best).tolist(), strict=True))
+    return Answer("converged", "", settings, float(search.sign * search.cost(best)))
+
+
+class _Search:
+    """A problem as the search sees it: places in a box whose sides are 1 long.
+
+    So all steps are of a size, whatever the units are. Functions take one place or many.
+
+    Attributes:
+        limited: outputs that have bounds.
+        sign: of the objective in the cost, which is always brought down.
+    """
+
+    def __init__(self, surrogate: Surrogate, problem: Problem, low: Array, high: Array) -> None:
+        self._surrogate = surrogate
+        self._disturbances = np.asarray(problem.disturbances)
+        self._low, self._high = low, high
+        self._aim = OUTPUTS.index(problem.objective)
+        self.sign = -1.0 if problem.maximize else 1.0
+        self.limited = [name for name in OUTPUTS if name in problem.bounds]
+        self._places = [OUTPUTS.index(name) for name in self.limited]
+        limits = [problem.bounds[name] for name in self.limited]
+        self._least, self._most = np.array(limits).reshape(-1, 2).T
+
+    def settings_at(self, place: Array) -> Array:
+        settings = self._low + place * (self._high - self._low)
+        return np.clip(settings, self._low, self._high)  # rounding must not leave the bounds
+
+    def place_of(self, settings: Sequence[float]) -> Array:
+        """The nearest place to settings, which may be out of bounds."""
+        width = self._high - self._low
+        place = (np.asarray(settings) - self._low) / np.where(width > 0, width, 1)
+        return np.clip(place, 0, 1)
+
+    def _outputs(self, place: Array) -> Array:
+        settings = self.settings_at(place)
+        disturbances = np.broadcast_to(
+            self._disturbances, (*settings.shape[:-1], len(self._disturbances))
+        )
+        return self._surrogate.predict(np.concatenate([settings, disturbances], axis=-1))
+
+    def cost(self, place: Array) -> Array:
+        """What is to be brought down."""
+        cost: Array = self.sign * self._outputs(place)[..., self._aim]
+        return cost
+
+    def room(self, place: Array) -> Array:
+        """How far each limited output is from each of its limits, in widths of its bounds."""
+        found = self._outputs(place)[..., self._places]
+        both = np.concatenate([found - self._least, self._most - found], axis=-1)
+        room: Array = both / np.tile(self._most - self._least, 2)
+        return room
+
+    def excess(self, place: Array) -> Array:
+        """By how much limits are exceeded: the sum of squares, 0 where none is."""
+        excess: Array = np.square(np.minimum(self.room(place), 0)).sum(axis=-1)
+        return excess
 
 
 def _within_range(name: str, bounds: tuple[float, float]) -> tuple[float, float]:
     """The part of the bounds in which the surrogate holds."""
     return max(bounds[0], RANGES[name][0]), min(bounds[1], RANGES[name][1])
-
-
-def _starts(current: Array) -> list[Array]:
-    corners = [np.array(corner) for corner in product((0.1, 0.9), repeat=len(SETTINGS))]
-    return [np.clip(current, 0, 1), np.full(len(SETTINGS), 0.5), *corners]

@@ -50,7 +50,8 @@ def line_chart(title: str, x_label: str, y_label: str, lines: Mapping[str, Line]
     for place, (name, line) in enumerate(lines.items()):
         colour = _COLOURS[place % len(_COLOURS)]
         parts.append(_stroke([(at_x(x), at_y(y)) for x, y in line], colour, 2))
-        parts.append(_text(_LEFT + 10, _TOP + 16 * (place + 1), name, f'fill="{colour}"'))
+        legend = f'text-anchor="end" fill="{colour}"'
+        parts.append(_text(right - 10, _TOP + 16 * (place + 1), name, legend))
     return "\n".join([*parts, "</svg>\n"])
 
 

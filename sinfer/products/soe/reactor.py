@@ -30,7 +30,9 @@ NOISE = {"temperature": 0.1, "flow": 0.01, "activity": 0.01, "impurity": 0.002, 
 
 _LAG_S = {"temperature": 12.0, "flow": 3.0}
 """Time constants with which the unit follows its settings."""
-_ACTIVITY_PERIOD_S = 600.0
+_FRESH, _SPENT = 1.05, 0.35
+_AGEING_S = 100.0
+_CATALYST_LASTS_S = 400.0
 
 
 def steady_state(temperature: float, flow: float, activity: float) -> tuple[float, float]:
@@ -65,8 +67,9 @@ class Reactor:
 
     @property
     def activity(self) -> float:
-        """Falls from 1.05 to 0.45 and is restored, over ten minutes."""
-        return 0.75 + 0.3 * math.cos(2 * math.pi * self._time_s / _ACTIVITY_PERIOD_S)
+        """Of the catalyst, which ages within minutes here, and is then replaced."""
+        age_s = self._time_s % _CATALYST_LASTS_S
+        return _SPENT + (_FRESH - _SPENT) * math.exp(-age_s / _AGEING_S)
 
     def step(self, seconds: float = 1.0) -> None:
         """Let time pass."""

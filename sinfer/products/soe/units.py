@@ -29,7 +29,7 @@ def _unit(plant: str, unit: str, **changes: Any) -> dict[str, Any]:
         "sensors": list(SENSORS),
         "bounds": _BOUNDS,
         "objective": {"sensor": "profit", "sense": "maximize"},
-        "horizon": "60s",
+        "horizon": "30s",
         **changes,
     }
 
