@@ -32,11 +32,13 @@ class PartitionState:
         source: the reader's state as it was committed; None when nothing ever was.
         watermark_ms: the watermark; None before the first item.
         windows: open windows by id.
+        spec: the window settings that they were made by; None when none were committed.
     """
 
     source: bytes | None
     watermark_ms: int | None
     windows: dict[str, WindowRecord]
+    spec: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +160,8 @@ class PartitionWriter:
     async def load(self) -> PartitionState:
         """Read where the last writer stopped, and go on from there. Needs the lease."""
         redis = self._store.redis
-        commits, source, watermark = await self._store.ask(
-            redis.hmget(self.keys.meta, ["commits", "source", "watermark"])
+        commits, source, watermark, spec = await self._store.ask(
+            redis.hmget(self.keys.meta, ["commits", "source", "watermark", "spec"])
         )
         self._commits = int(commits or 0)
         windows: dict[str, WindowRecord] = {}
@@ -169,14 +171,14 @@ class PartitionWriter:
             windows.update((name.decode(), unpack_record(blob)) for name, blob in found.items())
             if cursor == 0:
                 break
-        return PartitionState(source, None if watermark is None else int(watermark), windows)
+        return PartitionState(source, None if watermark is None else int(watermark), windows, spec)
 
     async def commit(self, commit: Commit, *, settings: dict[str, str] | None = None) -> Committed:
         """Store a batch, all of it or nothing. Safe to repeat when no answer came.
 
         Args:
             commit: the batch. The same object is stored once, however often it is given.
-            settings: further fields of the partition to set.
+            settings: further fields of the partition to set, such as ``spec``.
 
         Raises:
             WindowConflictError: windows of the plan are not open any more: ``forget`` those that
