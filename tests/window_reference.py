@@ -28,6 +28,43 @@ def window_spec(**settings: Any) -> WindowSpec:
     return _adapter.validate_python(settings)
 
 
+SPECS: dict[str, dict[str, Any]] = {
+    "count": {"type": "count", "count": 3},
+    "count, or bytes": {"type": "count", "count": 5, "max_bytes": 6},
+    "count, or wait": {"type": "count", "count": 4, "max_wait": "30ms"},
+    "tumbling": {"type": "tumbling", "size": "50ms"},
+    "tumbling, or wait": {"type": "tumbling", "size": "50ms", "max_wait": "20ms"},
+    "tumbling by event time": {"type": "tumbling", "size": "50ms", "time": "event"},
+    "tumbling by event time, in parts": {
+        "type": "tumbling", "size": "100ms", "time": "event", "max_count": 3, "max_bytes": 7,
+        "max_out_of_orderness": "20ms",
+    },
+    "tumbling, fired again": {
+        "type": "tumbling", "size": "50ms", "time": "event", "late": "update",
+        "allowed_lateness": "40ms", "max_out_of_orderness": "10ms",
+    },
+    "sliding": {"type": "sliding", "size": "60ms", "slide": "20ms"},
+    "sliding by event time": {
+        "type": "sliding", "size": "50ms", "slide": "20ms", "time": "event",
+        "max_out_of_orderness": "15ms",
+    },
+    "sliding, fired again": {
+        "type": "sliding", "size": "50ms", "slide": "20ms", "time": "event", "late": "update",
+        "allowed_lateness": "45ms",
+    },
+    "session": {"type": "session", "gap": "20ms"},
+    "session, or wait": {"type": "session", "gap": "20ms", "max_wait": "35ms"},
+    "session by event time": {
+        "type": "session", "gap": "20ms", "time": "event", "max_out_of_orderness": "30ms",
+    },
+    "session by event time, in parts": {
+        "type": "session", "gap": "20ms", "time": "event", "max_out_of_orderness": "30ms",
+        "max_count": 4, "max_wait": "25ms",
+    },
+}  # fmt: skip
+"""A window of every type, with and without each trigger and notion of time."""
+
+
 class Item(NamedTuple):
     """One item of a history."""
 
@@ -98,7 +135,7 @@ class Reference:
         self._event = spec.time == "event"
         self._lateness = to_ms(spec.allowed_lateness) if spec.late == "update" else 0
         self._wait = None if spec.max_wait is None else to_ms(spec.max_wait)
-        self._keeps_content = spec.type == "sliding" or spec.late == "update"
+        self.keeps_content = spec.type == "sliding" or spec.late == "update"
 
     # --- what happens ---
 
@@ -141,7 +178,7 @@ class Reference:
 
     def close_all(self, reason: str) -> None:
         """The source is idle, or is drained."""
-        if self._keeps_content:
+        if self.keeps_content:
             ends = [end for item in self._seen for _, end in self._bounds(item) if self._ahead(end)]
             if ends:
                 self._move(max(ends), reason)
@@ -158,6 +195,11 @@ class Reference:
                 self._move(max(ends), reason)
         if reason == "drain":
             self._seen.clear()
+
+    @property
+    def all_open(self) -> list[OpenWindow]:
+        """The windows that did not close yet."""
+        return self.open + self._overdue
 
     # --- the rules ---
 
@@ -183,7 +225,7 @@ class Reference:
             self._put_in_one(item, now, None, None)
         elif self.spec.type == "session":
             self._put_in_session(item, now)
-        elif self._keeps_content:
+        elif self.keeps_content:
             self._put_in_all(item)
         else:
             [(start, end)] = self._bounds(item)
@@ -257,7 +299,7 @@ class Reference:
         """The watermark moves forward, and windows end in the order of their ends."""
         if self.watermark is not None and mark <= self.watermark:
             return
-        if self._keeps_content:
+        if self.keeps_content:
             ended = {
                 (end, item.key)
                 for item in self._seen

@@ -90,7 +90,9 @@ class PartitionIngest:
         self._preparer = Preparer(pipeline)
         self._hints = hints
         self._schedule = Schedule(store)
-        self._writer = PartitionWriter(store, scope, owner=owner, lease_ms=LEASE_MS)
+        self._writer = PartitionWriter(
+            store, scope, owner=owner, lease_ms=LEASE_MS, partitions=self._watched_partitions()
+        )
         self._clock = SystemClock()
         self._stopping = asyncio.Event()
         self._renewed = 0.0
@@ -103,6 +105,16 @@ class PartitionIngest:
         self._looked = 0.0
         self._stored_seq = 0
         self._quiet_since: float | None = None
+        self._is_idle = False
+
+    def _watched_partitions(self) -> list[Scope]:
+        """In event time, the partitions whose watermarks decide together when windows close."""
+        if self._task.window.time != "event":
+            return []
+        return [
+            Scope(self.scope.product, self.scope.task, subject)
+            for subject in self._task.source.partition_subjects
+        ]
 
     def stop(self) -> None:
         """Store what is in hand, give the partition back and return from ``run``."""
@@ -204,6 +216,7 @@ class PartitionIngest:
     async def _take(self, batch: Batch) -> None:
         """Put a batch into windows, planning again whenever beat closed one of them meanwhile."""
         self._quiet_since = None
+        self._is_idle = False
         prepared = self._preparer.prepare(batch.messages, self._clock.now_ms())
         source = batch.state.encode()
         while True:
@@ -249,7 +262,7 @@ class PartitionIngest:
     ) -> Committed:
         """Commit until Redis has said yes or no, and pass on what it says is to do."""
         self._source = self._source if source is None else source
-        commit = Commit(plan, self._source, dead or (), counts or {})
+        commit = Commit(plan, self._source, dead or (), counts or {}, self._is_idle)
         complained = False
         while True:
             try:
@@ -290,27 +303,32 @@ class PartitionIngest:
         now = time.monotonic()
         if spec.type == "sliding" and spec.time == "processing":
             await self._take_plan(self._planner.plan((), self._clock.now_ms()))
-        if spec.idle is None or not await reader.caught_up():
-            self._quiet_since = None
+        if spec.idle is None or self._is_idle:
             return
         self._quiet_since = now if self._quiet_since is None else self._quiet_since
-        if (now - self._quiet_since) * 1000 >= to_ms(spec.idle):
-            await self.close_all("idle")
-
-    async def close_all(self, reason: CloseReason) -> None:
-        """Close every open window of the partition."""
-        await self._take_plan(self._planner.close_all(reason))
-
-    async def _take_plan(self, plan: Plan) -> None:
-        if plan.is_empty:
+        if (now - self._quiet_since) * 1000 < to_ms(spec.idle):
             return
+        if not await reader.caught_up():
+            self._quiet_since = None
+            return
+        self._is_idle = True  # the commit tells the task's other partitions not to wait
+        self._is_idle = await self.close_all("idle")
+
+    async def close_all(self, reason: CloseReason) -> bool:
+        """Close every open window of the partition; False when beat was faster with some."""
+        return await self._take_plan(self._planner.close_all(reason))
+
+    async def _take_plan(self, plan: Plan) -> bool:
+        if plan.is_empty and not self._is_idle:
+            return True
         try:
             await self._commit(plan)
         except WindowConflictError as conflict:
             self._clock.follow(conflict.now_ms)
             self._planner.forget(conflict.window_ids)
-        else:
-            self._planner.apply(plan)
+            return False
+        self._planner.apply(plan)
+        return True
 
     async def _renew(self) -> None:
         if (time.monotonic() - self._renewed) * 1000 > LEASE_MS / 3:

@@ -171,7 +171,7 @@ class Planner(ABC):
                 self._close(slot, held, reason)
         if still_open:
             self._rule_out(still_open[-1][0])
-        if reason == "drain":
+        if reason == "drain" and self._updates:
             self._purge()
         return self._finish()
 

@@ -9,42 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.windows.memory import MemoryPartition
-from tests.window_reference import Item, Reference, window_spec
-
-SPECS: dict[str, dict[str, Any]] = {
-    "count": {"type": "count", "count": 3},
-    "count, or bytes": {"type": "count", "count": 5, "max_bytes": 6},
-    "count, or wait": {"type": "count", "count": 4, "max_wait": "30ms"},
-    "tumbling": {"type": "tumbling", "size": "50ms"},
-    "tumbling, or wait": {"type": "tumbling", "size": "50ms", "max_wait": "20ms"},
-    "tumbling by event time": {"type": "tumbling", "size": "50ms", "time": "event"},
-    "tumbling by event time, in parts": {
-        "type": "tumbling", "size": "100ms", "time": "event", "max_count": 3, "max_bytes": 7,
-        "max_out_of_orderness": "20ms",
-    },
-    "tumbling, fired again": {
-        "type": "tumbling", "size": "50ms", "time": "event", "late": "update",
-        "allowed_lateness": "40ms", "max_out_of_orderness": "10ms",
-    },
-    "sliding": {"type": "sliding", "size": "60ms", "slide": "20ms"},
-    "sliding by event time": {
-        "type": "sliding", "size": "50ms", "slide": "20ms", "time": "event",
-        "max_out_of_orderness": "15ms",
-    },
-    "sliding, fired again": {
-        "type": "sliding", "size": "50ms", "slide": "20ms", "time": "event", "late": "update",
-        "allowed_lateness": "45ms",
-    },
-    "session": {"type": "session", "gap": "20ms"},
-    "session, or wait": {"type": "session", "gap": "20ms", "max_wait": "35ms"},
-    "session by event time": {
-        "type": "session", "gap": "20ms", "time": "event", "max_out_of_orderness": "30ms",
-    },
-    "session by event time, in parts": {
-        "type": "session", "gap": "20ms", "time": "event", "max_out_of_orderness": "30ms",
-        "max_count": 4, "max_wait": "25ms",
-    },
-}  # fmt: skip
+from tests.window_reference import SPECS, Item, Reference, window_spec
 
 item_steps = st.tuples(
     st.sampled_from(["a", "b", "k/{1}"]),
