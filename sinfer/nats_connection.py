@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -17,17 +18,25 @@ OUTBOUND_BUFFER_BYTES = 64 * 1024 * 1024
 """Bytes that may wait for a reconnect; the client's own 2 MiB raises under bursts."""
 
 
-async def connect(servers: Sequence[str], *, name: str, timeout_s: float = 5.0) -> Client:
+async def connect(
+    servers: Sequence[str],
+    *,
+    name: str,
+    timeout_s: float = 5.0,
+    reconnected: Callable[[], None] | None = None,
+) -> Client:
     """Connect, and stay connected: once it was up, the connection is re-made for ever.
 
     Args:
         servers: NATS URLs.
         name: shown by the server's monitoring.
         timeout_s: how long to try one server.
+        reconnected: is called whenever the connection was made anew.
 
     Raises:
-        UnavailableError: none of the servers answers; the text names them.
+        UnavailableError: none of the servers answers; the text names them, without passwords.
     """
+    shown = ", ".join(re.sub(r"//[^@/]*@", "//", server) for server in servers)
     client = Client()
     failures: list[Exception] = []
     is_up = False
@@ -35,7 +44,7 @@ async def connect(servers: Sequence[str], *, name: str, timeout_s: float = 5.0) 
     def unavailable() -> UnavailableError:
         reasons = {str(error) or type(error).__name__: None for error in failures}
         return UnavailableError(
-            f"NATS cannot be reached at {', '.join(servers)}"
+            f"NATS cannot be reached at {shown}"
             f" ({'; '.join(reasons) or 'no answer'}); is it running?"
         )
 
@@ -51,10 +60,12 @@ async def connect(servers: Sequence[str], *, name: str, timeout_s: float = 5.0) 
 
     async def on_disconnect() -> None:
         if is_up and not client.is_closed:
-            _log.warning("NATS %s: disconnected from %s", name, ", ".join(servers))
+            _log.warning("NATS %s: disconnected from %s", name, shown)
 
     async def on_reconnect() -> None:
         _log.info("NATS %s: connected again", name)
+        if reconnected is not None:
+            reconnected()
 
     try:
         async with asyncio.timeout(timeout_s * len(servers)):

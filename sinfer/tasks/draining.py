@@ -42,6 +42,9 @@ async def drain(runtime: Runtime, scope: Scope, hinted: int) -> None:
     except ConfigError as error:
         _log.error("%s; its windows wait", error)
         return
+    await runtime.pauses.refresh()
+    if runtime.pauses.of(scope.product, scope.task) is not None:
+        return
     if not ready.free:
         ready.turned_away.add(scope)
         return
@@ -75,7 +78,7 @@ class _Drain:
         self._ready = ready
         self._lease_ms = to_ms(ready.config.limits.lease)
         self._claims = PartitionClaims(runtime.store, scope)
-        self._processor = WindowProcessor(ready, self._claims)
+        self._processor = WindowProcessor(ready, self._claims, runtime.pauses)
         self._active: dict[asyncio.Task[None], Claim] = {}
         self._left = 0
 
@@ -89,7 +92,10 @@ class _Drain:
                     self._call_back()
                 elif self._ready.free:
                     try:
-                        await self._claim(hinted)
+                        if await self._ready.guard.wait_ms():
+                            self._left = 0  # beat comes back when the endpoint may be called
+                        elif self._ready.free:
+                            await self._claim(hinted)
                     except UnavailableError as error:
                         if not self._active:
                             raise

@@ -7,7 +7,6 @@ A request that the model refuses is halved until the culprit stands alone (desig
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
 from typing import Any
 
 from sinfer.encoding import to_json
@@ -18,44 +17,12 @@ from sinfer.errors import (
     InvalidResponseError,
 )
 from sinfer.inference.base import InferenceClient
+from sinfer.inference.guard import EndpointGuard
 from sinfer.products.pipeline import InferPipeline
 from sinfer.results import Result, ResultRow
-from sinfer.windows.dead_letters import Stage, one_line
+from sinfer.tasks.outcomes import Failure, Outcome
+from sinfer.windows.dead_letters import Stage
 from sinfer.windows.window import Window
-
-
-@dataclass(slots=True)
-class Failure:
-    """Items that were given up.
-
-    Attributes:
-        first, last: their places in the window, inclusive.
-        stage: where they failed.
-        error: why, in one line.
-        again: whether the product asks for another try.
-    """
-
-    first: int
-    last: int
-    stage: Stage
-    error: str
-    again: bool = False
-
-    def __post_init__(self) -> None:
-        self.error = one_line(self.error)
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of the items of a window.
-
-    Attributes:
-        rows: results, in order of their ordinals.
-        failures: items without a result.
-    """
-
-    rows: list[ResultRow] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
 
 
 class StageError(Exception):
@@ -67,11 +34,23 @@ class StageError(Exception):
 
 
 class Inferrer:
-    """Asks the model about windows of one task."""
+    """Asks the model about windows of one task.
 
-    def __init__(self, pipeline: InferPipeline[Any, Any], client: InferenceClient) -> None:
+    Args:
+        pipeline: the product's code.
+        client: sends its requests.
+        guard: what all workers together grant the endpoint; None where there is no Redis.
+    """
+
+    def __init__(
+        self,
+        pipeline: InferPipeline[Any, Any],
+        client: InferenceClient,
+        guard: EndpointGuard | None = None,
+    ) -> None:
         self._pipeline = pipeline
         self._client = client
+        self._guard = guard
         self._max_batch = pipeline.task.inference.max_batch
         self._per_item = pipeline.results_per == "item"
 
@@ -111,7 +90,7 @@ class Inferrer:
             return
         if len(window) == 1 or not self._per_item:
             last = first + len(window) - 1
-            outcome.failures.append(Failure(first, last, stage, reason))
+            outcome.failures.append(Failure.at(first, last, stage, reason))
             return
         middle = len(window) // 2
         await self._ask(window[:middle], first, outcome, last_try)
@@ -126,9 +105,9 @@ class Inferrer:
         except Exception as error:
             raise StageError("request", f"build_request: {_text(error)}") from error
         try:
-            response = await self._client.infer(request, idempotency_key=key)
+            response = await self._call(request, key)
         except InferenceServerError:
-            response = await self._client.infer(request, idempotency_key=key)
+            response = await self._call(request, key)
         try:
             results = self._pipeline.build_results(window, response)
             if inspect.isawaitable(results):
@@ -147,21 +126,30 @@ class Inferrer:
             )
         return results
 
+    async def _call(self, request: Any, key: str) -> Any:
+        """One call, within what the endpoint grants."""
+        if self._guard is None:
+            return await self._client.infer(request, idempotency_key=key)
+        async with self._guard.slot():
+            response = await self._client.infer(request, idempotency_key=key)
+        await self._guard.succeeded()
+        return response
+
     def _take(self, results: list[Result], items: int, first: int, outcome: Outcome) -> None:
         for place, result in enumerate(results):
             ordinal = first + place
             if result.outcome != "ok":
                 last = ordinal if self._per_item else first + items - 1
                 reason = result.reason or f"build_results marked it {result.outcome}"
-                again = result.outcome == "retry"
-                outcome.failures.append(Failure(ordinal, last, "results", reason, again))
+                kept = outcome.retries if result.outcome == "retry" else outcome.failures
+                kept.append(Failure.at(ordinal, last, "results", reason))
                 continue
             try:
                 outcome.rows.append(ResultRow(ordinal, to_json(result.data)))
             except (TypeError, ValueError) as error:
                 last = ordinal if self._per_item else first + items - 1
                 text = f"result cannot be written as JSON: {_text(error)}"
-                outcome.failures.append(Failure(ordinal, last, "results", text))
+                outcome.failures.append(Failure.at(ordinal, last, "results", text))
 
 
 def _text(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from sinfer.errors import UnavailableError
 from sinfer.hints import HintSender
 from sinfer.settings import settings
 from sinfer.tasks.catalogue import Catalogue
+from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
 
@@ -39,6 +40,7 @@ class Runtime:
         store: the window store.
         schedule: when beat looks where.
         catalogue: the products' tasks, ready to run.
+        pauses: what is paused.
         hints: sends further Celery messages.
         closing: set when the process is about to end.
     """
@@ -60,7 +62,8 @@ class Runtime:
     async def _open(self) -> None:
         self.store = Store(settings().redis_url)
         self.schedule = Schedule(self.store)
-        self.catalogue = Catalogue()
+        self.catalogue = Catalogue(self.store)
+        self.pauses = PauseBoard(self.store)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for it; cancel it when the wait is broken off."""

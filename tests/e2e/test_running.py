@@ -91,7 +91,7 @@ async def test_bad_messages_are_kept_with_their_reason_and_the_others_go_on(
         b'{"no": "id"}': "KeyError: 'id'",
         b'{"id": "7"}': "TypeError",
         b'{"id": 1, "key": 5}': "key() returned int, not str",
-        b'{"id": 1, "key": "\\ud800"}': "not valid Unicode",
+        b'{"id": 1, "key": "\\ud800"}': "holds half of a surrogate pair",
         b'{"id": 1, "key": "' + b"k" * 300 + b'"}': "limits.max_key_length (256)",
         b'{"id": 1, "pad": "' + b"x" * 1000 + b'"}': "limits.max_message_bytes (1000)",
     }
@@ -335,7 +335,9 @@ async def test_flower_shows_workers_and_tasks_by_readable_names(
     assert name.startswith(f"{running.worker.name}@")
     assert sorted(worker["registered"]) == ["sinfer.process", "sinfer.tick"]
     queues = {queue["name"] for queue in worker["active_queues"]}
-    assert queues == {"sinfer.tick", "sinfer.example", f"sinfer.{deployment.product}"}
+    assert queues == {
+        "sinfer.tick", "sinfer.example", "sinfer.soe", f"sinfer.{deployment.product}"
+    }  # fmt: skip
 
     def shown() -> list[dict[str, Any]]:
         tasks = running.flower_api("tasks?taskname=sinfer.process&limit=1000").values()

@@ -81,7 +81,7 @@ async def test_a_task_may_be_made_in_code() -> None:
         (lambda t: t["window"].update(size="0s"), ["window", "size must be at least 1ms"]),
         (lambda t: t["window"].update(max_count=0), ["window.tumbling.max_count", "got 0"]),
         (lambda t: t["window"].update(type="hopping"), ["window", "'hopping'", "'sliding'"]),
-        (lambda t: t["window"].update(idle="5s"), ["idle only make sense with event time"]),
+        (lambda t: t["window"].update(idle="5s"), ["idle only makes sense in event time"]),
         (lambda t: t["source"].update(subject="in..x"), ["source.subject", "'in..x'"]),
         (lambda t: t["source"].update(ack="later"), ["source.ack", "'stored'", "'later'"]),
         (lambda t: t["inference"].update(type="v3"), ["inference", "'v3' is unknown", "v2)"]),

@@ -24,7 +24,8 @@ from sinfer.errors import (
     InferenceUnavailableError,
     InvalidResponseError,
 )
-from sinfer.tasks.inference import Failure, Inferrer
+from sinfer.tasks.inference import Inferrer
+from sinfer.tasks.outcomes import Failure
 
 BAD = -1
 
@@ -310,8 +311,8 @@ async def test_the_product_may_give_up_single_items_or_ask_for_another_try() -> 
     assert [row.ordinal for row in outcome.rows] == [0, 3]
     assert outcome.failures == [
         Failure(1, 1, "results", "too small"),
-        Failure(2, 2, "results", "too early", again=True),
     ]
+    assert outcome.retries == [Failure(2, 2, "results", "too early")]
 
 
 async def test_a_result_that_json_has_no_form_for_fails_alone() -> None:

@@ -1,4 +1,4 @@
-"""One partition in this process, on real servers: who takes it over finds what was left."""
+"""An ingestor in this process, on real servers: who takes over from it finds what was left."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ import pytest
 from celery import Celery
 from nats.aio.client import Client
 
-from sinfer import InferPipeline, InferTaskConfig, Message, Result, Window
-from sinfer.embedded.servers import RedisServer
+from sinfer import (
+    InferPipeline,
+    InferTaskConfig,
+    Message,
+    Product,
+    Result,
+    StaticTaskManager,
+    Window,
+)
+from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.hints import HintSender
-from sinfer.ingest.partition import PartitionIngest
+from sinfer.ingest.supervisor import Supervisor
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.store import Store
@@ -42,22 +50,19 @@ async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def make(
-    store: Store, redis_server: RedisServer, nats_client: Client, unique: str
-) -> AsyncIterator[Callable[[str], PartitionIngest]]:
-    """Makes ingestors of one and the same partition."""
+    store: Store, redis_server: RedisServer, nats_server: NatsServer, unique: str
+) -> AsyncIterator[Callable[[], Supervisor]]:
+    """Makes ingestors of one and the same product, with one task on a stream of its own."""
+    task = {
+        "id": unique,
+        "source": {"stream": unique, "servers": [nats_server.url]},
+        "window": {"type": "count", "count": 2},
+        "inference": {"type": "python", "call": "operator:index"},
+        "sinks": [{"type": "log"}],
+    }
+    product = Product(unique, tasks=StaticTaskManager([task]), pipeline=Texts)
     hints = HintSender(Celery(broker=redis_server.url))
-    task = InferTaskConfig.model_validate(
-        {
-            "id": unique,
-            "source": {"stream": unique},
-            "window": {"type": "count", "count": 2},
-            "inference": {"type": "python", "call": "operator:index"},
-            "sinks": [{"type": "log"}],
-        }
-    )
-    scope = Scope("texts", unique, ">")
-    await nats_client.jetstream().add_stream(name=unique, subjects=[f"{unique}.>"])
-    yield lambda owner: PartitionIngest(store, nats_client, scope, Texts(task), hints, owner)
+    yield lambda: Supervisor(store, product, hints)
     hints.close()
 
 
@@ -69,10 +74,11 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def test_a_partition_that_never_had_a_message_can_be_taken_over(
-    make: Callable[[str], PartitionIngest], store: Store, nats_client: Client, unique: str
+    make: Callable[[], Supervisor], store: Store, nats_client: Client, unique: str
 ) -> None:
-    first = make("first")
-    meta = PartitionKeys(first.scope).meta
+    await nats_client.jetstream().add_stream(name=unique, subjects=[f"{unique}.>"])
+    meta = PartitionKeys(Scope(unique, unique, ">")).meta
+    first = make()
     running = asyncio.create_task(first.run())
 
     async def has_begun() -> bool:
@@ -82,14 +88,13 @@ async def test_a_partition_that_never_had_a_message_can_be_taken_over(
     first.stop()
     await running
 
-    second = make("second")
+    second = make()
     running = asyncio.create_task(second.run())
     for text in (b"a", b"b", b"c"):
         await nats_client.jetstream().publish(f"{unique}.x", text)
 
     async def all_are_fetched() -> bool:
-        assert not running.done(), running
-        return await store.redis.hget(meta, "fetched") == b"3"  # type: ignore[comparison-overlap]
+        return int(await store.redis.hget(meta, "fetched") or 0) == 3
 
     await until(all_are_fetched)
     second.stop()
