@@ -1,6 +1,7 @@
 # Everything that a developer or CI runs. Each target sets up what it needs.
 #
-#   make demo          all of sinfer on this machine, every result checked
+#   make demo          all of sinfer on this machine, every result checked;
+#                      PRODUCT=soe shows that product instead of the example
 #   make test          linters, types and all tests
 #   make check         linters and types alone
 #   make test-oldest   the tests against the oldest versions that pyproject.toml admits
@@ -26,10 +27,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup
-	$(BIN)/sinfer demo
+	$(BIN)/sinfer demo $(if $(PRODUCT),--product $(PRODUCT))
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
@@ -37,15 +38,20 @@ check: setup
 	$(BIN)/mypy
 
 test-oldest: $(OLDEST)/.ready
-	$(OLDEST)/bin/python -m pytest
+	$(OLDEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 $(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
 	@$(call new-venv,$(OLDEST))
 	$(OLDEST)/bin/python $(PIP_INSTALL) --constraint constraints-oldest.txt --editable '.[dev]'
 	@touch $@
 
-bench: setup
+bench: $(VENV)/.ready-bench
 	$(BIN)/python -m benchmarks
+
+# celery-batches runs with Celery 5.7 but asks for an older one, hence --no-deps.
+$(VENV)/.ready-bench: $(VENV)/.ready
+	$(BIN)/python $(PIP_INSTALL) --no-deps 'celery-batches==0.11'
+	@touch $@
 
 lock:
 	@$(call new-venv,$(LOCK))

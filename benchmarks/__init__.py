@@ -1,1 +1,1 @@
-"""Benchmarks, run by `make bench`."""
+"""How fast sinfer is here, beside other ways to do the same: ``python -m benchmarks``."""

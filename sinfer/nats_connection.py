@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 from collections.abc import Sequence
 
 from nats.aio.client import Client
-from nats.errors import NoServersError
+from nats.errors import Error as NatsError
 
 from sinfer.errors import UnavailableError
 
@@ -25,36 +27,57 @@ async def connect(servers: Sequence[str], *, name: str, timeout_s: float = 5.0) 
         timeout_s: how long to try one server.
 
     Raises:
-        UnavailableError: none of the servers answers; the text names them.
+        UnavailableError: none of the servers answers; the text names them, without passwords.
     """
+    shown = ", ".join(re.sub(r"//[^@/]*@", "//", server) for server in servers)
+    client = Client()
+    failures: list[Exception] = []
+    is_up = False
+
+    def unavailable() -> UnavailableError:
+        reasons = {str(error) or type(error).__name__: None for error in failures}
+        return UnavailableError(
+            f"NATS cannot be reached at {shown}"
+            f" ({'; '.join(reasons) or 'no answer'}); is it running?"
+        )
 
     async def on_error(error: Exception) -> None:
-        _log.warning("NATS %s: %s", name, error or type(error).__name__)
+        if is_up:
+            level = logging.DEBUG if client.is_reconnecting else logging.WARNING
+            _log.log(level, "NATS %s: %s", name, error or type(error).__name__)
+            return
+        # The client would try again for ever, since that is what it is to do later.
+        failures.append(error)
+        if len(failures) >= len(servers):
+            raise unavailable()
 
     async def on_disconnect() -> None:
-        if not client.is_closed:
-            _log.warning("NATS %s: disconnected from %s", name, ", ".join(servers))
+        if is_up and not client.is_closed:
+            _log.warning("NATS %s: disconnected from %s", name, shown)
 
     async def on_reconnect() -> None:
         _log.info("NATS %s: connected again", name)
 
-    client = Client()
     try:
-        await client.connect(
-            servers=list(servers),
-            name=name,
-            connect_timeout=max(1, round(timeout_s)),
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=0.5,
-            allow_reconnect=True,
-            pending_size=OUTBOUND_BUFFER_BYTES,
-            error_cb=on_error,
-            disconnected_cb=on_disconnect,
-            reconnected_cb=on_reconnect,
-        )
-    except (NoServersError, OSError, TimeoutError) as error:
-        raise UnavailableError(
-            f"NATS cannot be reached at {', '.join(servers)}"
-            f" ({error or type(error).__name__}); is it running?"
-        ) from error
+        async with asyncio.timeout(timeout_s * len(servers)):
+            await client.connect(
+                servers=list(servers),
+                name=name,
+                connect_timeout=max(1, round(timeout_s)),
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.5,  # type: ignore[arg-type]  # seconds, used as they are
+                allow_reconnect=True,
+                pending_size=OUTBOUND_BUFFER_BYTES,
+                error_cb=on_error,
+                disconnected_cb=on_disconnect,
+                reconnected_cb=on_reconnect,
+            )
+    except UnavailableError:
+        await client.close()
+        raise
+    except (NatsError, OSError, TimeoutError) as error:
+        failures.append(error)
+        await client.close()
+        raise unavailable() from error
+    is_up = True
     return client

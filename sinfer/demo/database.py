@@ -29,7 +29,7 @@ def read_rows(path: Path, table: str) -> list[Mapping[str, Any]]:
     if count_rows(path, table) == 0:
         return []
     with closing(_connect(path)) as connection:
-        return [json.loads(data) for (data,) in connection.execute(f'SELECT data FROM "{table}"')]
+        return [json.loads(data) for (data,) in connection.execute(f'SELECT result FROM "{table}"')]
 
 
 def _connect(path: Path) -> sqlite3.Connection:

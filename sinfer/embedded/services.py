@@ -42,7 +42,7 @@ def answers(url: str) -> Readiness:
     return check
 
 
-INGEST_READY = logged("reads stream")
+INGEST_READY = logged(": ingesting; ")
 WORKER_READY = logged(" ready.")
 BEAT_READY = logged("beat: Starting...")
 

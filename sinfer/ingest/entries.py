@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from sinfer.errors import InvalidItemError
+from sinfer.errors import ConfigError, InvalidItemError
 from sinfer.messages import Message
 from sinfer.products.pipeline import DEFAULT_KEY, InferPipeline
-from sinfer.windows.dead_letters import DeadLetter, Stage
+from sinfer.windows.dead_letters import DeadLetter, Stage, one_line
 from sinfer.windows.event_time import checked_event_time_ms
 from sinfer.windows.item_key import checked_key
 from sinfer.windows.plan import Entry
-
-_log = logging.getLogger(__name__)
-
-_MOST_ERROR_CHARACTERS = 500
 
 
 def error_line(error: BaseException) -> str:
@@ -34,7 +29,7 @@ def error_line(error: BaseException) -> str:
         text = str(error)
     else:
         text = f"{type(error).__name__}: {error}"
-    return " ".join(text.split())[:_MOST_ERROR_CHARACTERS]
+    return one_line(text)
 
 
 @dataclass(slots=True)
@@ -59,6 +54,11 @@ class Preparer:
         self._pipeline = pipeline
         task = pipeline.task
         self._limits = task.limits
+        if task.window.dedupe is not None and not pipeline.overrides("item_id"):
+            raise ConfigError(
+                f"task {task.id!r}: window.dedupe needs a pipeline with item_id(); add it to"
+                f" {type(pipeline).__name__} or remove dedupe"
+            )
         self._by_key = pipeline.overrides("key")
         self._event_time = task.window.time == "event"
         self._own_time = pipeline.overrides("event_time")

@@ -11,25 +11,29 @@ from nats.aio.client import Client
 
 from sinfer.clock import SystemClock
 from sinfer.errors import (
+    ConfigError,
     StaleTokenError,
     StoreFullError,
     UnavailableError,
     WindowConflictError,
 )
 from sinfer.hints import HintSender
+from sinfer.ingest.batch import Batch
 from sinfer.ingest.entries import Prepared, Preparer
-from sinfer.ingest.reader import Batch, PartitionReader
+from sinfer.ingest.pressure import MemoryPressure, PartitionPressure
+from sinfer.ingest.reader import PartitionReader
 from sinfer.ingest.state import SourceState
 from sinfer.products.pipeline import InferPipeline
 from sinfer.units import to_ms
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
+from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.plan import Plan
 from sinfer.windows.planners import make_planner
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
 from sinfer.windows.window import CloseReason
-from sinfer.windows.writer import Commit, Committed, PartitionWriter
+from sinfer.windows.writer import Commit, Committed, PartitionWriter, Unfinished
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +45,12 @@ _POLL_S = 1.0
 
 _QUIET_S = 0.5
 """How long to wait for messages before looking at the clock, the lease and the stop sign."""
+
+_WAIT_S = 0.2
+"""How often a partition under pressure looks whether it is over."""
+
+_LOOK_S = 1.0
+"""How often a partition that pulls looks at what its unfinished windows hold."""
 
 _RETRY_S = 0.5
 """Pause before a commit is repeated that Redis did not answer."""
@@ -55,6 +65,8 @@ class PartitionIngest:
         scope: the partition; its third part is the subject filter.
         pipeline: the product's code, made for the task.
         hints: who tells the workers.
+        pauses: what is paused, kept fresh by the caller.
+        memory: whether Redis is nearly full, kept fresh by the caller.
         owner: name of this ingestor, unique among all.
     """
 
@@ -65,23 +77,44 @@ class PartitionIngest:
         scope: Scope,
         pipeline: InferPipeline[Any, Any],
         hints: HintSender,
+        pauses: PauseBoard,
+        memory: MemoryPressure,
         owner: str,
     ) -> None:
         self.scope = scope
         self._store = store
         self._connection = connection
         self._task = pipeline.task
+        self._acks_when_done = self._task.source.ack == "done"
         self._pipeline = pipeline
         self._preparer = Preparer(pipeline)
         self._hints = hints
         self._schedule = Schedule(store)
-        self._writer = PartitionWriter(store, scope, owner=owner, lease_ms=LEASE_MS)
+        self._writer = PartitionWriter(
+            store, scope, owner=owner, lease_ms=LEASE_MS, partitions=self._watched_partitions()
+        )
         self._clock = SystemClock()
         self._stopping = asyncio.Event()
         self._renewed = 0.0
         self._announced_ms = 0
+        self._pauses = pauses
+        self._memory = memory
+        self._pressure = PartitionPressure(self._task.limits)
         self._pending = 0
+        self._unfinished = Unfinished(0, None)
+        self._looked = 0.0
+        self._stored_seq = 0
         self._quiet_since: float | None = None
+        self._is_idle = False
+
+    def _watched_partitions(self) -> list[Scope]:
+        """In event time, the partitions whose watermarks decide together when windows close."""
+        if self._task.window.time != "event":
+            return []
+        return [
+            Scope(self.scope.product, self.scope.task, subject)
+            for subject in self._task.source.partition_subjects
+        ]
 
     def stop(self) -> None:
         """Store what is in hand, give the partition back and return from ``run``."""
@@ -132,10 +165,13 @@ class PartitionIngest:
             self._connection,
             self._task.source,
             self.scope.partition,
-            name=f"sinfer_{self.scope.product}_{self.scope.task}",
+            name=str(self.scope),
             state=None if state.source is None else SourceState.decode(state.source),
         )
+        self._reader = reader
         _log.info("%s: ingesting; %s", self.scope, reader.mode)
+        self._stored_seq = max([reader.state.position, *(last for _, last in reader.state.ahead)])
+        self._check_budget(reader.max_ack_pending)
         self._source = state.source or b""
         reason = "gap" if self._task.window.type == "session" else "time"
         await self._commit(Plan(watermark_ms=state.watermark_ms), settings={"due_reason": reason})
@@ -149,14 +185,38 @@ class PartitionIngest:
                 else:
                     await self._quiet(reader)
                 await self._renew()
+                if self._pending or self._acks_when_done:
+                    await self._look(at_least_every_s=_LOOK_S)
         finally:
             await reader.aclose()
+
+    def _check_budget(self, max_ack_pending: int | None) -> None:
+        """With ``ack: done`` the server delivers no more than so many unfinished messages.
+
+        Raises:
+            ConfigError: not even one window could become full.
+        """
+        spec = self._task.window
+        largest = spec.count if spec.type == "count" else spec.max_count
+        if not self._acks_when_done or max_ack_pending is None or max_ack_pending < 0:
+            return
+        if largest is not None and largest > max_ack_pending:
+            raise ConfigError(
+                f"{self.scope}: windows of {largest} messages never become full, since the consumer"
+                f" allows {max_ack_pending} unacknowledged messages; raise its max_ack_pending,"
+                " or make the windows smaller, or use ack: stored"
+            )
+        _log.info(
+            "%s: ack: done: all unfinished windows together hold at most %d messages"
+            " (max_ack_pending)", self.scope, max_ack_pending,
+        )  # fmt: skip
 
     # --- one batch ---
 
     async def _take(self, batch: Batch) -> None:
         """Put a batch into windows, planning again whenever beat closed one of them meanwhile."""
         self._quiet_since = None
+        self._is_idle = False
         prepared = self._preparer.prepare(batch.messages, self._clock.now_ms())
         source = batch.state.encode()
         while True:
@@ -169,6 +229,8 @@ class PartitionIngest:
                 self._clock.follow(conflict.now_ms)
                 self._planner.forget(conflict.window_ids)
         self._planner.apply(plan)
+        if batch.messages:
+            self._stored_seq = max(self._stored_seq, *(m.stream_seq for m in batch.messages))
 
     def _account(
         self, batch: Batch, prepared: Prepared, plan: Plan
@@ -200,7 +262,7 @@ class PartitionIngest:
     ) -> Committed:
         """Commit until Redis has said yes or no, and pass on what it says is to do."""
         self._source = self._source if source is None else source
-        commit = Commit(plan, self._source, dead or (), counts or {})
+        commit = Commit(plan, self._source, dead or (), counts or {}, self._is_idle)
         complained = False
         while True:
             try:
@@ -228,7 +290,7 @@ class PartitionIngest:
         if due_ms and (due_ms < self._announced_ms or self._announced_ms <= committed.now_ms):
             try:
                 await self._schedule.announce(self.scope, due_ms)
-            except UnavailableError as error:
+            except (UnavailableError, StoreFullError) as error:
                 _log.warning("%s: beat will find out by itself: %s", self.scope, error)
             else:
                 self._announced_ms = due_ms
@@ -241,27 +303,32 @@ class PartitionIngest:
         now = time.monotonic()
         if spec.type == "sliding" and spec.time == "processing":
             await self._take_plan(self._planner.plan((), self._clock.now_ms()))
-        if spec.idle is None or not reader.caught_up:
-            self._quiet_since = None
+        if spec.idle is None or self._is_idle:
             return
         self._quiet_since = now if self._quiet_since is None else self._quiet_since
-        if (now - self._quiet_since) * 1000 >= to_ms(spec.idle):
-            await self.close_all("idle")
-
-    async def close_all(self, reason: CloseReason) -> None:
-        """Close every open window of the partition."""
-        await self._take_plan(self._planner.close_all(reason))
-
-    async def _take_plan(self, plan: Plan) -> None:
-        if plan.is_empty:
+        if (now - self._quiet_since) * 1000 < to_ms(spec.idle):
             return
+        if not await reader.caught_up():
+            self._quiet_since = None
+            return
+        self._is_idle = True  # the commit tells the task's other partitions not to wait
+        self._is_idle = await self.close_all("idle")
+
+    async def close_all(self, reason: CloseReason) -> bool:
+        """Close every open window of the partition; False when beat was faster with some."""
+        return await self._take_plan(self._planner.close_all(reason))
+
+    async def _take_plan(self, plan: Plan) -> bool:
+        if plan.is_empty and not self._is_idle:
+            return True
         try:
             await self._commit(plan)
         except WindowConflictError as conflict:
             self._clock.follow(conflict.now_ms)
             self._planner.forget(conflict.window_ids)
-        else:
-            self._planner.apply(plan)
+            return False
+        self._planner.apply(plan)
+        return True
 
     async def _renew(self) -> None:
         if (time.monotonic() - self._renewed) * 1000 > LEASE_MS / 3:
@@ -274,22 +341,47 @@ class PartitionIngest:
                 self._renewed = time.monotonic()
 
     async def _relieve(self) -> None:
-        """Pull nothing while too many windows wait; JetStream keeps the backlog."""
-        limit = self._task.limits.max_pending_windows
-        if self._pending < limit:
-            return
-        _log.warning(
-            "%s: %d windows wait (limits.max_pending_windows %d); pulling stops until half are"
-            " done", self.scope, self._pending, limit,
-        )  # fmt: skip
-        while self._pending > limit // 2 and not self._stopping.is_set():
-            await self._pause(0.2)
+        """Pull nothing while there is pressure or a pause; JetStream keeps the backlog."""
+        told = ""
+        while not self._stopping.is_set() and (reason := self._reason_to_wait()):
+            if reason != told:
+                _log.warning("%s: pulling stops: %s", self.scope, reason)
+            told = reason
+            await self._pause(_WAIT_S)
             await self._renew()
-            try:
-                self._pending = await self._writer.pending()
-            except UnavailableError as error:
-                _log.warning("%s: %s", self.scope, error)
-        _log.info("%s: pulling again", self.scope)
+            await self._look()
+        if told and not self._stopping.is_set():
+            _log.info("%s: pulling goes on", self.scope)
+
+    def _reason_to_wait(self) -> str:
+        pause = self._pauses.of(self.scope.product, self.scope.task)
+        if pause is not None and pause.what == "all":
+            return f"paused: {pause.reason}"
+        if self._memory.is_high:
+            return "Redis is nearly full"
+        return self._pressure.reason(self._pending, self._unfinished.bytes)
+
+    async def _look(self, *, at_least_every_s: float = 0.0) -> None:
+        """See what waits, and acknowledge what is done where that is how the task wants it."""
+        now = time.monotonic()
+        if now - self._looked < at_least_every_s:
+            return
+        self._looked = now
+        try:
+            self._pending = await self._writer.pending()
+            self._unfinished = await self._writer.unfinished()
+        except UnavailableError as error:
+            _log.warning("%s: %s", self.scope, error)
+            return
+        if self._acks_when_done:
+            await self._reader.finished([(1, self._finished_seq())])
+
+    def _finished_seq(self) -> int:
+        """Every message up to this one is done: none of them is in an open or closed window."""
+        held = [record.first_seq for _, record in self._planner.open_windows()]
+        if self._unfinished.first_seq is not None:
+            held.append(self._unfinished.first_seq)
+        return min(held, default=self._stored_seq + 1) - 1
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -9,36 +9,62 @@ import random
 import socket
 import time
 import uuid
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 
 from nats.aio.client import Client
 
-from sinfer.errors import ConfigError, SinferError, StaleTokenError, UnavailableError
+from sinfer.errors import (
+    ConfigError,
+    SinferError,
+    StaleTokenError,
+    StoreFullError,
+    UnavailableError,
+)
 from sinfer.hints import HintSender
 from sinfer.ingest.membership import SIGN_OF_LIFE_S, Membership, preferred
 from sinfer.ingest.partition import PartitionIngest
+from sinfer.ingest.pressure import MemoryPressure
 from sinfer.nats_connection import connect
 from sinfer.products.product import Product, TaskList
 from sinfer.products.task import InferTaskConfig
 from sinfer.settings import settings
 from sinfer.windows.ids import Scope
+from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.store import Store
 
 _log = logging.getLogger(__name__)
 
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 30.0
+_LONGEST_OUTAGE_BACKOFF_S = 3.0
+"""Servers come back by themselves, and then nothing should wait for long."""
 
 
 @dataclass(slots=True)
 class _Running:
-    """A partition that this ingestor runs, or tries to."""
+    """A partition that this ingestor runs, or tries to.
+
+    Attributes:
+        config: the task as it was when the partition was started.
+        runner: keeps it running.
+        ingest: the partition at work; None before it is made and between two tries.
+        stopping: whether it is to be given back.
+    """
 
     config: InferTaskConfig
-    runner: asyncio.Task[None]
+    runner: asyncio.Task[None] | None = None
     ingest: PartitionIngest | None = None
     stopping: bool = False
+
+    def stop(self) -> None:
+        """Have it store what is in hand and give the partition back."""
+        self.stopping = True
+        if self.ingest is not None:
+            self.ingest.stop()
+        elif self.runner is not None:
+            self.runner.cancel()
 
 
 class Supervisor:
@@ -60,14 +86,17 @@ class Supervisor:
         self._only_task = only_task
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._membership = Membership(store, product.name, self.name)
+        self._pauses = PauseBoard(store)
+        self._memory = MemoryPressure(store)
         self._running: dict[Scope, _Running] = {}
         self._connections: dict[tuple[str, ...], Client] = {}
-        self._connecting = asyncio.Lock()
+        self._connecting: defaultdict[tuple[str, ...], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._stopping = asyncio.Event()
         self._tasks: dict[str, InferTaskConfig] = {}
         self._problems: dict[str, str] = {}
         self._tasks_are_known = False
         self._asked = float("-inf")
+        self._has_outage = False
 
     def stop(self) -> None:
         """Store what is in hand, give all partitions back and return from ``run``."""
@@ -128,9 +157,16 @@ class Supervisor:
         """Start the partitions that are this ingestor's share, stop those that are not."""
         try:
             members = await self._membership.beat()
-        except UnavailableError as error:
-            _log.warning("%s", error)
+            await self._pauses.refresh()
+            await self._memory.refresh()
+        except (UnavailableError, StoreFullError) as error:
+            if not self._has_outage:
+                _log.warning("%s; trying again", error)
+            self._has_outage = True
             return
+        if self._has_outage:
+            _log.info("Redis takes signs of life again")
+        self._has_outage = False
         wanted = {
             scope: task
             for task in self._tasks.values()
@@ -138,74 +174,84 @@ class Supervisor:
             if preferred(scope := Scope(self._product.name, task.id, subject), members) == self.name
         }
         for scope, running in list(self._running.items()):
-            if running.runner.done():
+            if running.runner is None or running.runner.done():
                 del self._running[scope]
             elif wanted.get(scope) != running.config:
-                self._stop_one(running)
+                running.stop()
         for scope, task in wanted.items():
             if scope not in self._running:
-                runner = asyncio.create_task(self._keep_running(scope), name=str(scope))
-                self._running[scope] = _Running(task, runner)
-
-    def _stop_one(self, running: _Running) -> None:
-        running.stopping = True
-        if running.ingest is not None:
-            running.ingest.stop()
+                running = self._running[scope] = _Running(task)
+                running.runner = asyncio.create_task(
+                    self._keep_running(scope, running), name=str(scope)
+                )
 
     # --- one partition ---
 
-    async def _keep_running(self, scope: Scope) -> None:
+    async def _keep_running(self, scope: Scope, running: _Running) -> None:
         """Run one partition; when it fails, run it again with backoff. Others never notice."""
         backoff = _FIRST_BACKOFF_S
         complaint = ""
-        while not (self._stopping.is_set() or self._running[scope].stopping):
+        while not running.stopping:
             started = time.monotonic()
+            longest = _LONGEST_BACKOFF_S
             try:
-                await self._run_once(scope)
+                await self._run_once(scope, running)
+                continue
             except StaleTokenError as error:
                 _log.warning("%s", error)
                 continue
+            except UnavailableError as error:
+                text, trace = str(error), None
+                longest = _LONGEST_OUTAGE_BACKOFF_S
             except SinferError as error:
-                text = str(error)
-                _log.log(
-                    logging.ERROR if text != complaint else logging.DEBUG, "%s: %s", scope, text
-                )
-                complaint = text
-            except Exception:
-                _log.exception("%s: stopped by an unexpected error; it starts again", scope)
+                text, trace = str(error), None
+            except Exception as error:  # a product's own code
+                text, trace = f"{type(error).__name__}: {error}", error
+            if text != complaint:
+                _log.error("%s: %s; trying again", scope, text, exc_info=trace)
+            complaint = text
             if time.monotonic() - started > _LONGEST_BACKOFF_S:
                 backoff = _FIRST_BACKOFF_S
-            with suppress(TimeoutError):
-                async with asyncio.timeout(backoff * random.uniform(0.5, 1.0)):
-                    await self._stopping.wait()
-            backoff = min(2 * backoff, _LONGEST_BACKOFF_S)
+            backoff = min(backoff, longest)
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
+            backoff *= 2
 
-    async def _run_once(self, scope: Scope) -> None:
-        running = self._running[scope]
+    async def _run_once(self, scope: Scope, running: _Running) -> None:
         task = running.config
         connection = await self._connection(task.source.servers or settings().nats_servers)
         pipeline = self._product.pipeline(task)
-        ingest = PartitionIngest(self._store, connection, scope, pipeline, self._hints, self.name)
+        ingest = PartitionIngest(
+            self._store,
+            connection,
+            scope,
+            pipeline,
+            self._hints,
+            self._pauses,
+            self._memory,
+            self.name,
+        )
         running.ingest = ingest
-        if running.stopping or self._stopping.is_set():
-            return
-        await ingest.run()
+        try:
+            await ingest.run()
+        finally:
+            running.ingest = None
 
     async def _connection(self, servers: list[str]) -> Client:
         """One connection for all partitions that name the same servers."""
-        async with self._connecting:
-            known = self._connections.get(tuple(servers))
+        key = tuple(servers)
+        async with self._connecting[key]:
+            known = self._connections.get(key)
             if known is None or known.is_closed:
                 known = await connect(servers, name=f"sinfer-ingest-{self._product.name}")
-                self._connections[tuple(servers)] = known
+                self._connections[key] = known
         return known
 
     # --- the end ---
 
     async def _leave(self) -> None:
         for running in self._running.values():
-            self._stop_one(running)
-        runners = [running.runner for running in self._running.values()]
+            running.stop()
+        runners = [running.runner for running in self._running.values() if running.runner]
         if runners:
             _, late = await asyncio.wait(runners, timeout=20)
             for runner in late:

@@ -81,6 +81,8 @@ class Limits(ConfigModel):
 
     max_pending_windows: int = Field(default=1000, ge=1)
     """Stop pulling at so many closed windows that are not done; resume at half of it."""
+    max_pending_bytes: Bytes = Field(default="256MiB", validate_default=True, ge=1)
+    """Stop pulling likewise when these windows hold more payload than this."""
     max_attempts: int = Field(default=5, ge=1, le=1000)
     """Dead-letter a window's messages after it was tried so often."""
     lease: Duration = Field(default="30s", validate_default=True)
@@ -109,6 +111,8 @@ class InferTaskConfig(ConfigModel):
     sinks: list[Annotated[SerializeAsAny[SinkConfig], BeforeValidator(Sink.validator())]] = Field(
         min_length=1
     )
+    fallback: Annotated[SerializeAsAny[SinkConfig], BeforeValidator(Sink.validator())] | None = None
+    """Takes what a sink refuses for good; without it the messages are dead-lettered."""
     limits: Limits = Limits()
 
     @field_validator("limits", mode="before")

@@ -9,12 +9,15 @@ from typing import Any
 
 from sinfer.errors import ConfigError
 from sinfer.inference.base import InferenceClient
+from sinfer.inference.guard import EndpointGuard
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.registry import find_product
 from sinfer.products.task import InferTaskConfig
 from sinfer.settings import settings
 from sinfer.sinks.base import Sink
+from sinfer.windows.ids import Scope
+from sinfer.windows.store import Store
 
 _log = logging.getLogger(__name__)
 
@@ -22,35 +25,52 @@ _log = logging.getLogger(__name__)
 class ReadyTask:
     """One task with its clients open. Use it on one event loop.
 
+    Args:
+        store: Redis, for what all workers share about the model's endpoint.
+        product: the product.
+        config: the task.
+
     Attributes:
         config: the task.
         pipeline: the product's code, made for it.
         client: asks its model.
+        guard: what all workers together grant the model's endpoint.
         sinks: its sinks by name.
-        slots: windows that may be under way at once in this process.
+        fallback: takes what a sink refuses for good; None when there is none.
+        limit: windows that may be under way at once in this process.
+        active: windows that are.
+        turned_away: partitions that were to be looked at when there was no place for a window.
     """
 
-    def __init__(self, product: Product, config: InferTaskConfig) -> None:
+    def __init__(self, store: Store, product: Product, config: InferTaskConfig) -> None:
         self.product = product.name
         self.config = config
         self.pipeline: InferPipeline[Any, Any] = product.pipeline(config)
         client_type = InferenceClient.class_for(config.inference)
         self.client: InferenceClient = client_type(config.inference)
+        endpoint = self.client.endpoint or f"{product.name}/{config.id}"
+        self.guard = EndpointGuard(store, endpoint, config.inference)
         self.sinks: dict[str, Sink] = {
             name: Sink.class_for(sink)(sink)
             for name, sink in zip(config.sink_names(), config.sinks, strict=True)
         }
+        self.fallback: Sink | None = None
+        if config.fallback is not None:
+            self.fallback = Sink.class_for(config.fallback)(config.fallback)
         self.limit = config.inference.max_concurrency
         self.active = 0
+        self.turned_away: set[Scope] = set()
 
     @property
     def free(self) -> int:
-        """Windows that may still be started."""
-        return max(0, self.limit - self.active)
+        """Windows that may still be started; one at most while the endpoint is on trial."""
+        limit = 1 if self.guard.on_trial else self.limit
+        return max(0, limit - self.active)
 
     async def aclose(self) -> None:
         """Close client and sinks, all of them even if one fails."""
-        closing = [self.client.aclose(), *(sink.aclose() for sink in self.sinks.values())]
+        sinks = [*self.sinks.values(), *([self.fallback] if self.fallback else [])]
+        closing = [self.client.aclose(), *(sink.aclose() for sink in sinks)]
         for problem in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(problem, Exception):
                 _log.warning("task %s: closing: %s", self.config.id, problem)
@@ -59,11 +79,13 @@ class ReadyTask:
 class Catalogue:
     """Finds tasks by name, and asks the task managers again as often as they want."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._products: dict[str, Product] = {}
         self._listed: dict[str, dict[str, InferTaskConfig]] = {}
         self._asked: dict[str, float] = {}
         self._ready: dict[tuple[str, str], ReadyTask] = {}
+        self._replaced: list[ReadyTask] = []
         self._lock = asyncio.Lock()
 
     async def task(self, product_name: str, task_id: str) -> ReadyTask:
@@ -76,10 +98,13 @@ class Catalogue:
             config = await self._config(product_name, task_id)
             ready = self._ready.get((product_name, task_id))
             if ready is None or ready.config != config:
-                if ready is not None and not ready.active:
-                    await ready.aclose()
-                ready = ReadyTask(self._products[product_name], config)
-                self._ready[product_name, task_id] = ready
+                made = ReadyTask(self._store, self._products[product_name], config)
+                if ready is not None:
+                    self._replaced.append(ready)
+                ready = self._ready[product_name, task_id] = made
+            for unused in [old for old in self._replaced if not old.active]:
+                self._replaced.remove(unused)
+                await unused.aclose()
             return ready
 
     async def _config(self, product_name: str, task_id: str) -> InferTaskConfig:
@@ -102,6 +127,7 @@ class Catalogue:
 
     async def aclose(self) -> None:
         """Close every task."""
-        for ready in self._ready.values():
+        for ready in (*self._ready.values(), *self._replaced):
             await ready.aclose()
         self._ready.clear()
+        self._replaced.clear()

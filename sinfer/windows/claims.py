@@ -97,6 +97,10 @@ class PartitionClaims:
         ]
         return claims, int(reply[1])
 
+    async def now_ms(self) -> int:
+        """The store's clock, milliseconds since the epoch."""
+        return await self._store.now_ms()
+
     async def read(self, claims: Sequence[Claim]) -> list[list[Message]]:
         """The messages of claimed windows, each in the order of the stream."""
         contents = []

@@ -10,6 +10,14 @@ from sinfer.messages import Message
 
 Stage = Literal["preprocess", "window", "request", "inference", "results", "sink"]
 
+_MOST_REASON_CHARACTERS = 500
+
+
+def one_line(text: str) -> str:
+    """A reason as it can be stored and shown: one line of valid Unicode, at most 500 characters."""
+    text = text[: 4 * _MOST_REASON_CHARACTERS].encode("utf-8", "backslashreplace").decode()
+    return " ".join(text.split())[:_MOST_REASON_CHARACTERS]
+
 
 class DeadLetter(msgspec.Struct, array_like=True, frozen=True):
     """One message that was given up, and why.

@@ -23,6 +23,10 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:out:<id>``  | hash   | model output of a window, and the sinks that have it |
 | ``sinfer:partitions``        | set    | every scope that has state |
 | ``sinfer:due``               | zset   | scope by the time beat has to look at it (ms) |
+| ``sinfer:endpoint:{<name>}:slots`` | zset | calls under way by the end of their lease (ms) |
+| ``sinfer:endpoint:{<name>}:breaker`` | hash | failures in a row, open_until (ms) |
+| ``sinfer:endpoint:{<name>}:probe`` | string | a call is on trial (expires) |
+| ``sinfer:paused`` | hash | paused product or task → why, since when, by whom |
 | ``sinfer:ticked``            | string | a tick was just here (expires) |
 | ``sinfer:swept``             | string | all partitions were just looked at (expires) |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
@@ -37,6 +41,14 @@ PARTITIONS = f"{PREFIX}partitions"
 DUE = f"{PREFIX}due"
 TICKED = f"{PREFIX}ticked"
 SWEPT = f"{PREFIX}swept"
+
+PAUSED = f"{PREFIX}paused"
+
+
+def endpoint_keys(endpoint: str) -> tuple[str, str, str]:
+    """Slots, breaker and probe of an endpoint."""
+    base = f"{PREFIX}endpoint:{{{escape(endpoint)}}}:"
+    return f"{base}slots", f"{base}breaker", f"{base}probe"
 
 
 def ingestors(product: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
@@ -23,10 +24,6 @@ HINT_MS = 5_000
 """How long a Celery message counts as on its way; then beat sends another."""
 
 Argument: TypeAlias = str | int | bytes
-
-SCRIPTS = tuple(
-    sorted(path.name.removesuffix(".lua") for path in (files(__package__) / "scripts").iterdir())
-)
 
 
 def shown_url(url: str) -> str:
@@ -62,12 +59,15 @@ class Store:
         except ValueError as error:
             raise ConfigError(f"SINFER_REDIS_URL: {error}") from None
         self.redis: Redis = Redis.from_pool(pool)
-        self._scripts: dict[str, AsyncScript] = {
-            name: self.redis.register_script(
-                (files(__package__) / "scripts" / f"{name}.lua").read_text()
-            )
-            for name in SCRIPTS
-        }
+        self._scripts: dict[str, AsyncScript] = {}
+        self.add_scripts(files(__package__) / "scripts")
+
+    def add_scripts(self, folder: Traversable) -> None:
+        """Make the Lua files of a folder known by their names."""
+        for path in folder.iterdir():
+            name = path.name.removesuffix(".lua")
+            if name not in self._scripts:
+                self._scripts[name] = self.redis.register_script(path.read_text())
 
     async def run(self, script: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """Run a script.

@@ -19,7 +19,12 @@ from sinfer.windows.dead_letters import DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.plan import Plan
-from sinfer.windows.records import WindowRecord, pack_record, unpack_record
+from sinfer.windows.records import (
+    WindowRecord,
+    pack_record,
+    unpack_closed,
+    unpack_record,
+)
 from sinfer.windows.store import HINT_MS as HINT_MS
 from sinfer.windows.store import Argument, Store
 
@@ -39,6 +44,19 @@ class PartitionState:
     watermark_ms: int | None
     windows: dict[str, WindowRecord]
     spec: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What the closed windows of a partition hold that are not done.
+
+    Attributes:
+        bytes: payloads, counted once for each window that holds them.
+        first_seq: least stream sequence among their messages; None when there is no such window.
+    """
+
+    bytes: int
+    first_seq: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +174,15 @@ class PartitionWriter:
     async def pending(self) -> int:
         """How many windows are closed and not done."""
         return int(await self._store.ask(self._store.redis.hlen(self.keys.closed)))
+
+    async def unfinished(self) -> Unfinished:
+        """What the closed windows that are not done hold together."""
+        values = await self._store.ask(self._store.redis.hgetall(self.keys.closed))
+        records = [unpack_closed(name, value).record for name, value in values.items()]
+        return Unfinished(
+            bytes=sum(record.bytes for record in records),
+            first_seq=min((record.first_seq for record in records), default=None),
+        )
 
     async def load(self) -> PartitionState:
         """Read where the last writer stopped, and go on from there. Needs the lease."""

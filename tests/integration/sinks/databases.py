@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from sinfer.embedded.process import free_port, is_listening
+from sinfer.embedded.process import _die_with_parent, free_port, is_listening
 
 _START_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 20.0
 
 
 def _account(name: str) -> str | None:
@@ -41,9 +43,18 @@ def _directory(account: str | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _running(command: list[str], account: str | None, directory: Path, port: int) -> Iterator[None]:
+def _running(
+    command: list[str], account: str | None, directory: Path, port: int, stop: signal.Signals
+) -> Iterator[None]:
     with (directory / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, user=account, cwd=directory, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command,
+            user=account,
+            cwd=directory,
+            stdout=log,
+            stderr=log,
+            preexec_fn=_die_with_parent,
+        )
         try:
             deadline = time.monotonic() + _START_TIMEOUT_S
             while not is_listening(port):
@@ -52,8 +63,12 @@ def _running(command: list[str], account: str | None, directory: Path, port: int
                 time.sleep(0.05)
             yield
         finally:
-            process.terminate()
-            process.wait(20)
+            process.send_signal(stop)
+            try:
+                process.wait(_STOP_TIMEOUT_S)
+            finally:
+                process.kill()
+                process.wait()
 
 
 @contextmanager
@@ -77,8 +92,9 @@ def postgresql() -> Iterator[str]:
             str(Path(initdb).with_name("postgres")), "-D", str(data), "-p", str(port),
             "-k", str(directory), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off",
         ]  # fmt: skip
-        with _running(command, account, directory, port):
-            yield f"postgresql://sinfer@127.0.0.1:{port}/postgres"
+        # SIGINT ends connections, SIGTERM would wait for them.
+        with _running(command, account, directory, port, signal.SIGINT):
+            yield f"postgresql+psycopg://sinfer@127.0.0.1:{port}/postgres"
 
 
 @contextmanager
@@ -105,5 +121,5 @@ def mariadb() -> Iterator[str]:
             server, "--no-defaults", f"--datadir={data}", f"--port={port}",
             "--bind-address=127.0.0.1", f"--socket={directory / 's'}", "--skip-log-bin",
         ]  # fmt: skip
-        with _running(command, account, directory, port):
+        with _running(command, account, directory, port, signal.SIGTERM):
             yield f"mariadb+pymysql://root@127.0.0.1:{port}/mysql"

@@ -1,0 +1,82 @@
+"""The command line of the benchmarks. How a system is timed is told in ``benchmarks.timing``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from types import FrameType
+
+from rich.console import Console
+
+from benchmarks.run import NAMES, run
+from benchmarks.tables import as_dict, show
+from sinfer.errors import SinferError
+
+_WIDTH = 100
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Time sinfer beside other ways to do the same. Exits 1 when a result is"
+        " missing, repeated or wrong; missed targets are only shown.",
+    )
+    parser.add_argument("--messages", type=int, default=50_000, help="default: %(default)s")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="the best one counts (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}"
+    )
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=220.0,
+        metavar="SECONDS",
+        help="begin no round that would end later than this (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    arguments = parser.parse_args()
+    if arguments.messages < 1 or arguments.rounds < 1:
+        parser.error("--messages and --rounds are at least 1")
+    return arguments
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Let SIGTERM unwind the stack like any other end."""
+    sys.exit(128 + number)
+
+
+def main() -> int:
+    """Run the benchmarks; returns the exit code."""
+    arguments = _arguments()
+    signal.signal(signal.SIGTERM, _leave)
+    progress = Console(stderr=True, highlight=False)
+    try:
+        report = asyncio.run(
+            run(
+                messages=arguments.messages,
+                rounds=arguments.rounds,
+                only=arguments.only or NAMES,
+                limit_s=arguments.limit,
+                tell=lambda text: progress.print(f"[dim]·[/] {text}"),
+            )
+        )
+    except SinferError as error:
+        progress.print(f"Error: {error}", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if arguments.json:
+        print(json.dumps(as_dict(report), indent=2))
+    else:
+        console = Console(highlight=False)
+        show(report, console if console.is_terminal else Console(highlight=False, width=_WIDTH))
+    return 1 if report.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

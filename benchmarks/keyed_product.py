@@ -1,0 +1,36 @@
+"""A product of 10,000 keys and windows of 5 items."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+
+from benchmarks.product import WARM, GatedTasks
+from sinfer import Product
+from sinfer.products.example.pipeline import ExamplePipeline, Reading
+
+ITEMS = 5
+"""Messages in a window."""
+KEYS = 10_000
+MESSAGES = ITEMS * KEYS
+
+_WARM_KEYS = 200
+_SEED = 5
+
+
+@cache
+def _shuffled() -> list[str]:
+    """The key of each message: each one as often as a window has items, in random order."""
+    keys = [str(number // ITEMS) for number in range(MESSAGES)]
+    random.Random(_SEED).shuffle(keys)
+    return keys
+
+
+class KeyedPipeline(ExamplePipeline):
+    """The example with keys. Those of the warm-up come in turn, so that all its windows close."""
+
+    def key(self, item: Reading) -> str:
+        return str(item.id % _WARM_KEYS) if self.task.id == WARM else _shuffled()[item.id]
+
+
+product = Product("keyed", tasks=GatedTasks(ITEMS), pipeline=KeyedPipeline)

@@ -1,0 +1,90 @@
+"""What a run of the benchmarks found: the numbers, the ratios, and which targets are met."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from benchmarks.catalogue import BARE, CELERY_BATCHES, RECOMMENDED
+from benchmarks.costs import Costs
+from benchmarks.keyed_product import ITEMS
+from benchmarks.memory import Memory
+from benchmarks.timing import Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A number to reach.
+
+    Attributes:
+        name: what is measured.
+        value: what was found.
+        limit: the least that is asked for, or the most where ``at_most``.
+    """
+
+    name: str
+    value: float
+    limit: float
+    at_most: bool = False
+
+    @property
+    def is_met(self) -> bool:
+        return self.value <= self.limit if self.at_most else self.value >= self.limit
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run found.
+
+    Attributes:
+        machine: what it ran on.
+        timings: every run of every system.
+        keyed: the keyed workload.
+        memory: what buffered messages take in Redis.
+        costs: commits and ticks by open windows.
+        problems: what failed, one text each; empty when every result was right.
+    """
+
+    machine: dict[str, str] = field(default_factory=dict)
+    timings: list[Timing] = field(default_factory=list)
+    keyed: Timing | None = None
+    memory: Memory | None = None
+    costs: Costs | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def best(self) -> dict[str, Timing]:
+        """The fastest run of each system, in the order in which they ran first."""
+        by_system: dict[str, list[Timing]] = defaultdict(list)
+        for timing in self.timings:
+            by_system[timing.system].append(timing)
+        return {
+            name: max(timings, key=lambda timing: timing.per_s)
+            for name, timings in by_system.items()
+        }
+
+    def rates(self, system: str) -> list[float]:
+        """Messages per second of every run of a system."""
+        return [timing.per_s for timing in self.timings if timing.system == system]
+
+    def ratio(self, system: str, base: str) -> float | None:
+        """How many times as fast a system was as another one; None where one did not run."""
+        best = self.best()
+        if system not in best or base not in best:
+            return None
+        return best[system].per_s / best[base].per_s
+
+    def targets(self) -> list[Target]:
+        """The targets for which there are numbers."""
+        name = RECOMMENDED.name
+        found = []
+        for base, limit in ((BARE.name, 0.6), (CELERY_BATCHES.name, 12.0)):
+            if (ratio := self.ratio(name, base)) is not None:
+                found.append(Target(f"{name} / {base}", ratio, limit))
+        if (memory := self.memory) is not None:
+            text = "Redis bytes for a buffered message"
+            found.append(Target(text, memory.redis_bytes, memory.limit_bytes, at_most=True))
+        if self.keyed is not None:
+            windows = self.keyed.messages / ITEMS
+            text = "Celery messages for a keyed window"
+            found.append(Target(text, self.keyed.hints / windows, 0.1, at_most=True))
+        return found

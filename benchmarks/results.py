@@ -1,0 +1,61 @@
+"""The results of a run as they stand in JetStream: when they came, and whether all are right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nats.aio.client import Client
+
+from benchmarks.streams import subject
+from sinfer.demo.streams import CLOSED_HEADER
+from sinfer.demo.verify import SinkCheck, check_sink
+from sinfer.encoding import from_json
+from sinfer.ingest.reader import PartitionReader
+from sinfer.products.task import JetStreamSource
+
+_BATCH = 2_000
+_QUIET_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a stream of results holds.
+
+    Attributes:
+        check: whether there is exactly one correct result for each message.
+        first_closed_s: when the first window closed, seconds since the epoch.
+        last_stored_s: when JetStream stored the last result, seconds since the epoch.
+    """
+
+    check: SinkCheck
+    first_closed_s: float
+    last_stored_s: float
+
+    @property
+    def elapsed_s(self) -> float:
+        """From the first window's closing to the last result."""
+        return self.last_stored_s - self.first_closed_s
+
+
+async def read_results(client: Client, stream: str, expected: Sequence[Mapping[str, Any]]) -> Found:
+    """Read a stream of results to its end and compare it with what it should hold."""
+    source = JetStreamSource(stream=stream, batch=_BATCH)
+    reader = await PartitionReader.open(
+        client, source, subject(stream), name=f"results-{stream}", state=None
+    )
+    results: list[Mapping[str, Any]] = []
+    first_closed_ms, last_stored_ns = float("inf"), 0
+    try:
+        while (batch := await reader.next_batch(_BATCH, _QUIET_S)) is not None:
+            for message in batch.messages:
+                results.append(from_json(message.data))
+                closed_ms = float((message.headers or {})[CLOSED_HEADER])
+                first_closed_ms = min(first_closed_ms, closed_ms)
+                last_stored_ns = max(last_stored_ns, message.timestamp_ns)
+    finally:
+        await reader.aclose()
+    by_id = {result["id"]: result for result in expected}
+    check = check_sink(stream, by_id, results, lambda result: result["id"])
+    return Found(check, first_closed_ms / 1000, last_stored_ns / 1e9)

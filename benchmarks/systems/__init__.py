@@ -1,0 +1,1 @@
+"""The systems that are timed, a file each."""

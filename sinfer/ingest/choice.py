@@ -1,0 +1,156 @@
+"""Choosing the way to read a partition, by the stream's retention and the durable named.
+
+| stream's retention     | durable              | ack: stored         | ack: done      |
+| ---------------------- | -------------------- | ------------------- | -------------- |
+| limits                 | none named           | by position         | derived durable |
+| workqueue, interest    | none named           | derived durable     | derived durable |
+| any                    | named, missing       | made, explicit acks | made, explicit acks |
+| any                    | exists, explicit     | ack each            | ack each when done |
+| any                    | exists, all          | ack the highest     | refused |
+| limits                 | exists, none         | by position         | refused |
+| workqueue, interest    | exists, none         | refused             | refused |
+
+A derived durable is named ``sinfer_`` and the partition's name. It stays when the task is removed,
+as a durable does; on streams with workqueue or interest retention it then holds messages back.
+"""
+
+from __future__ import annotations
+
+from nats.aio.client import Client
+
+from sinfer.errors import SourceError
+from sinfer.ingest.acks import Acks, AcksThrough, AcksWhenDone
+from sinfer.ingest.durable import ACK_WAIT_S, DurableMode
+from sinfer.ingest.existing import check_consumer, warn_of_limits
+from sinfer.ingest.jetstream_api import JetStreamApi
+from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
+from sinfer.ingest.mode import ReadingMode
+from sinfer.ingest.position import PositionMode
+from sinfer.ingest.state import SourceState
+from sinfer.ingest.subjects import consumer_name, overlap
+from sinfer.products.task import JetStreamSource
+
+
+def durable_name(source: JetStreamSource, subject_filter: str) -> str | None:
+    """The durable that reads a partition: the one named, with the subject where there are several.
+
+    For ``durable: d`` and the partitions ``in.a`` and ``in.b`` these are ``d_in-a`` and ``d_in-b``
+    with a checksum behind, as a consumer's name cannot hold the dot.
+    """
+    if source.durable is None or len(source.partition_subjects) == 1:
+        return source.durable
+    return consumer_name(source.durable, subject_filter)
+
+
+async def choose_mode(
+    client: Client,
+    api: JetStreamApi,
+    source: JetStreamSource,
+    subject_filter: str,
+    *,
+    name: str,
+    state: SourceState | None,
+) -> ReadingMode:
+    """Look at the stream and the durable, and choose.
+
+    Raises:
+        SourceError: they cannot be read as the source asks for.
+        UnavailableError: not now.
+    """
+    stream = await api.stream_info()
+    await _check_subject(api, stream, subject_filter)
+    retention = stream.config.retention
+    durable = durable_name(source, subject_filter)
+    why = "a durable is named"
+    if durable is None:
+        if retention == "limits" and source.ack == "stored":
+            text = (
+                "position: without acknowledgements, by the stored position alone (the stream has"
+                " limits retention and no durable is named)"
+            )
+            return PositionMode(api, source, subject_filter, name=name, state=state, text=text)
+        durable = consumer_name("sinfer", name)
+        why = "ack: done needs one" if retention == "limits" else f"{retention} retention needs one"
+    info = await api.consumer_info(durable)
+    policy = "explicit"
+    origin = "made by sinfer"
+    if info is not None:
+        check_consumer(source.stream, info, subject_filter)
+        warn_of_limits(source.stream, info)
+        policy = info.config.ack_policy or policy
+        origin = f"exists, ack policy {policy}"
+    if info is not None and policy == "none":
+        _check_unacknowledged(source, info, retention)
+        behind = info.delivered.stream_seq
+        text = (
+            f"position: without acknowledgements, by the stored position alone; durable {durable!r}"
+            f" has ack policy none, so only its filter and its place (sequence {behind}) are used"
+        )
+        narrow = info.config.filters
+        return PositionMode(
+            api,
+            source,
+            narrow[0] if len(narrow) == 1 else subject_filter,
+            name=name,
+            state=state,
+            start_behind=behind,
+            text=text,
+        )
+    if source.ack == "done" and policy != "explicit":
+        raise SourceError(
+            f"consumer {durable!r} of stream {source.stream!r} has ack policy {policy!r}, but"
+            " source.ack: done needs 'explicit'; name another source.durable or use ack: stored"
+        )
+    acks = _acks(client, source, policy, info.config if info is not None else ConsumerConfig())
+    when = "done" if source.ack == "done" else "stored"
+    text = f"durable {durable!r} ({why}; {origin}): messages are acknowledged when {when}"
+    return DurableMode(
+        client,
+        api,
+        source,
+        subject_filter,
+        durable=durable,
+        policy=policy,
+        acks=acks,
+        state=state,
+        text=text,
+    )
+
+
+async def _check_subject(api: JetStreamApi, stream: StreamInfo, subject_filter: str) -> None:
+    """Servers accept a filter that nothing can ever match, and then nothing comes."""
+    subjects = stream.config.subjects
+    if not subjects or any(overlap(subject_filter, subject) for subject in subjects):
+        return
+    if await api.next_sequence(0, [subject_filter]) is None:
+        raise SourceError(
+            f"stream {stream.config.name!r} has no messages on {subject_filter}: its subjects are"
+            f" {', '.join(subjects)}; correct source.subject, or add the subject to the stream"
+        )
+
+
+def _acks(client: Client, source: JetStreamSource, policy: str, config: ConsumerConfig) -> Acks:
+    if policy == "all":
+        return AcksThrough(client)
+    if source.ack == "stored":
+        return Acks(client)
+    waits_ns = [*(config.backoff or []), config.ack_wait or round(ACK_WAIT_S * 1e9)]
+    return AcksWhenDone(client, min(waits_ns) / 1e9)
+
+
+def _check_unacknowledged(source: JetStreamSource, info: ConsumerInfo, retention: str) -> None:
+    where = f"consumer {info.name!r} of stream {source.stream!r} has ack policy 'none'"
+    if source.ack == "done":
+        raise SourceError(
+            f"{where}, but source.ack: done needs 'explicit'; name another source.durable"
+        )
+    if retention != "limits":
+        raise SourceError(
+            f"{where}, and with {retention} retention its messages are removed before they are"
+            " stored; name another source.durable"
+        )
+    if len(info.config.filters) > 1:
+        raise SourceError(
+            f"{where} and several filter_subjects; name another source.durable, or list the"
+            " subjects as source.partitions"
+        )

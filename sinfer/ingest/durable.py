@@ -1,0 +1,272 @@
+"""Reading through a durable consumer, with its own policy of acknowledgement.
+
+What is acknowledged was stored before. What comes again, in whatever order, is told by the
+stored state: all up to the position and the ranges ahead of it was read.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from msgspec import structs
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from sinfer.errors import SourceError, UnavailableError
+from sinfer.ingest.ack_subject import parse_ack_subject
+from sinfer.ingest.acks import Acks
+from sinfer.ingest.batch import Batch
+from sinfer.ingest.existing import check_consumer
+from sinfer.ingest.inbox import Inbox
+from sinfer.ingest.jetstream_api import JetStreamApi
+from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
+from sinfer.ingest.mode import ReadingMode, after, check_identity, start_of
+from sinfer.ingest.progress import Progress
+from sinfer.ingest.state import SourceState
+from sinfer.ingest.subjects import EVERYTHING
+from sinfer.messages import Message
+from sinfer.products.task import JetStreamSource, StartSequence
+
+_log = logging.getLogger(__name__)
+
+ACK_WAIT_S = 30.0
+MAX_ACK_PENDING = {"stored": 65_536, "done": 1_000_000}
+"""For durables made here: more than any reader has in hand, or any task in open windows."""
+
+_TEND_S = 0.5
+_LOOKUPS = 200
+
+
+class DurableMode(ReadingMode):
+    """See the module.
+
+    Args:
+        client: the connection.
+        api: requests about the stream.
+        source: settings for a durable that does not exist yet.
+        subject_filter: which messages; ``>`` for all.
+        durable: name of the durable.
+        policy: its ack policy, as it was when the mode was chosen.
+        acks: how deliveries are acknowledged.
+        state: how far the partition is committed; None at its very start.
+        text: see ``ReadingMode``.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        api: JetStreamApi,
+        source: JetStreamSource,
+        subject_filter: str,
+        *,
+        durable: str,
+        policy: str,
+        acks: Acks,
+        state: SourceState | None,
+        text: str,
+    ) -> None:
+        self.text = text
+        self._client = client
+        self._api = api
+        self._source = source
+        self._filter = subject_filter
+        self._durable = durable
+        self._policy = policy
+        self._acks = acks
+        self._given = state
+        self._progress: Progress | None = None
+        self._stream_created = ""
+        self._consumer_created = ""
+        self._config: ConsumerConfig | None = None
+        self._in_hand: list[Batch] = []
+        self._tended_at = 0.0
+        self._floor: tuple[int, int | None] | None = None
+
+    @property
+    def progress(self) -> Progress:
+        assert self._progress is not None, "attach comes first"
+        return self._progress
+
+    @property
+    def state(self) -> SourceState:
+        progress = self.progress
+        return SourceState(
+            self._stream_created, progress.position, progress.ahead, self._consumer_created
+        )
+
+    async def attach(self) -> ConsumerConfig:
+        first_time = self._progress is None
+        state = self._given if first_time else self.state
+        stream = await self._api.stream_info()
+        if state is not None:
+            check_identity(stream, state)
+        info = await self._api.consumer_info(self._durable)
+        if info is None:
+            if state is not None:
+                _log.warning(
+                    "consumer %s of stream %s does not exist; it is made, to start behind sequence"
+                    " %d", self._durable, stream.config.name, state.position,
+                )  # fmt: skip
+            info = await self._api.create_consumer(self._new_consumer(stream, state))
+        check_consumer(stream.config.name, info, self._filter)
+        if info.config.ack_policy != self._policy:
+            raise SourceError(
+                f"consumer {self._durable!r} of stream {stream.config.name!r} was made anew with"
+                f" ack policy {info.config.ack_policy!r} in place of {self._policy!r}"
+            )
+        # The consumer belongs to the stream that is seen after it.
+        check_identity(await self._api.stream_info(), state or SourceState(stream.created, 0))
+        return self._take_over(stream, info, state)
+
+    def _take_over(
+        self, stream: StreamInfo, info: ConsumerInfo, state: SourceState | None
+    ) -> ConsumerConfig:
+        """Note where the consumer stands; no request is out, so it stands still."""
+        made_anew = state is not None and state.consumer_created not in ("", info.created)
+        if made_anew and state is not None and info.ack_floor.stream_seq > state.position:
+            _log.warning(
+                "consumer %s of stream %s was made anew; it starts behind sequence %d, the position"
+                " was %d", self._durable, stream.config.name, info.ack_floor.stream_seq,
+                state.position,
+            )  # fmt: skip
+        if self._progress is None:
+            self._progress = (
+                Progress(state.position, state.ahead) if state is not None else Progress(0)
+            )
+            self._progress.follow(info.delivered.consumer_seq, info.delivered.stream_seq)
+            self._progress.settle(_settled(info, stream.state.last_seq))
+        else:
+            self._progress.lose_track()
+            self._floor = (_settled(info, stream.state.last_seq), None)
+        self._stream_created = stream.created
+        self._consumer_created = info.created
+        self._config = structs.replace(info.config, name=info.name)
+        limit = info.config.max_ack_pending
+        self.max_ack_pending = limit if limit is not None and limit > 0 else None
+        return self._config
+
+    def _new_consumer(self, stream: StreamInfo, state: SourceState | None) -> ConsumerConfig:
+        """Settings for the durable, which does not exist: those it had, if it ever did."""
+        start = start_of(self._source)
+        if stream.config.retention == "workqueue":
+            if self._source.deliver != "all":
+                raise SourceError(
+                    f"stream {stream.config.name!r} is a work queue, which can only be read from"
+                    " its start; use deliver: all"
+                )
+        elif state is not None:
+            deliver = self._source.deliver
+            first = deliver.seq if isinstance(deliver, StartSequence) else 0
+            start = after(max(state.position, first - 1))
+        if self._config is not None:
+            return structs.replace(
+                self._config, **{"opt_start_seq": None, "opt_start_time": None, **start}
+            )
+        limits = stream.config.consumer_limits
+        allowed = limits.max_ack_pending if limits is not None else None
+        ample = MAX_ACK_PENDING[self._source.ack]
+        return ConsumerConfig(
+            name=self._durable,
+            durable_name=self._durable,
+            description="sinfer",
+            ack_policy="explicit",
+            ack_wait=round(ACK_WAIT_S * 1e9),
+            max_ack_pending=min(ample, allowed) if allowed is not None and allowed > 0 else ample,
+            filter_subject=None if self._filter == EVERYTHING else self._filter,
+            **start,
+        )
+
+    def read(self, deliveries: list[Msg]) -> tuple[Batch, list[Msg], str | None]:
+        progress = self.progress
+        accept = progress.accept
+        pending = 0
+        messages: list[Message] = []
+        statuses: list[Msg] = []
+        taken: list[tuple[int, str]] = []
+        for raw in deliveries:
+            reply = raw.reply
+            if not reply:
+                statuses.append(raw)
+                continue
+            delivered, stream_seq, consumer_seq, timestamp_ns, pending = parse_ack_subject(reply)
+            taken.append((stream_seq, reply))
+            if accept(delivered, stream_seq, consumer_seq):
+                messages.append(
+                    Message(raw.data, raw.subject, raw.headers, stream_seq, timestamp_ns)
+                )
+        batch = Batch(messages, self.state, pending, len(taken) - len(messages), taken)
+        if taken:
+            self._acks.took(taken)
+            self._in_hand.append(batch)
+        return batch, statuses, None
+
+    def caught_up(self, info: ConsumerInfo) -> bool:
+        return info.num_pending == 0 and info.num_ack_pending <= self._acks.outstanding
+
+    async def info(self) -> ConsumerInfo | None:
+        return await self._api.consumer_info(self._durable)
+
+    async def tend(self, inbox: Inbox) -> None:
+        """Close gaps in what was read: by the consumer's ack floor, and by the stream itself."""
+        if self._floor is not None:
+            through, mark = self._floor
+            # What the server has given up on may still lie in the inbox: it counts as new.
+            if mark is None:
+                mark = inbox.taken + inbox.buffered
+                self._floor = (through, mark)
+            if inbox.taken >= mark:
+                self._floor = None
+                self.progress.settle(through)
+                self._acks.settle(through)
+        now = time.monotonic()
+        if now - self._tended_at < _TEND_S:
+            return
+        if self._floor is not None or not (self.progress.gap or self._acks.wants_floor):
+            return
+        self._tended_at = now
+        try:
+            info = await self._api.consumer_info(self._durable)
+            if info is not None:
+                self._floor = (_settled(info), inbox.taken + inbox.buffered)
+            if self._policy == "all":
+                await self._skip_holes()
+        except UnavailableError as error:
+            _log.debug("consumer %s: %s", self._durable, error)
+
+    async def _skip_holes(self) -> None:
+        """Move the position over sequences that no stored message of the filter has.
+
+        With ack policy ``all`` the floor waits for the position, so it cannot tell.
+        """
+        filters = self._config.filters if self._config is not None else []
+        for _ in range(_LOOKUPS):
+            gap = self.progress.gap
+            if gap is None:
+                return
+            found = await self._api.next_sequence(gap[0], filters)
+            if found is not None and found <= gap[1]:
+                return
+            self.progress.settle(gap[1])
+
+    async def committed(self, batch: Batch) -> None:
+        self._in_hand = [other for other in self._in_hand if other is not batch]
+        await self._acks.committed(batch)
+
+    async def finished(self, ranges: list[tuple[int, int]]) -> None:
+        await self._acks.finished(ranges)
+
+    async def aclose(self, unread: list[Msg]) -> None:
+        await self._acks.aclose()
+        replies = [reply for batch in self._in_hand for _, reply in batch.deliveries]
+        replies += [raw.reply for raw in unread if raw.reply]
+        if self._api.is_connected:
+            await self._acks.give_back(replies)
+
+
+def _settled(info: ConsumerInfo, last_seq: int | None = None) -> int:
+    """The stream sequence up to which the consumer will deliver nothing again."""
+    through = info.ack_floor.stream_seq
+    if info.num_ack_pending == 0:
+        through = max(through, info.delivered.stream_seq)
+    return through if last_seq is None else min(through, last_seq)

@@ -1,0 +1,128 @@
+"""A way to read a partition: which consumer is used, and what makes a message new."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from datetime import UTC, datetime
+from typing import Any
+
+from nats.aio.msg import Msg
+
+from sinfer.errors import StreamResetError
+from sinfer.ingest.batch import Batch
+from sinfer.ingest.inbox import Inbox
+from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
+from sinfer.ingest.state import SourceState
+from sinfer.products.task import JetStreamSource, StartSequence
+
+
+class ReadingMode(ABC):
+    """One of the ways to read; see the subclasses.
+
+    Attributes:
+        text: the mode and why it was chosen, for a log line.
+        keeps_inbox: whether messages that have arrived still count after ``attach``.
+        max_ack_pending: how many messages may wait for their acknowledgement; None for any number.
+    """
+
+    text: str
+    keeps_inbox = True
+    max_ack_pending: int | None = None
+
+    @abstractmethod
+    async def attach(self) -> ConsumerConfig:
+        """Make sure that the consumer exists and that the stream is still the same.
+
+        Returns:
+            The settings of the consumer that is to be pulled from.
+
+        Raises:
+            SourceError: the source cannot be read any more.
+            UnavailableError: not now.
+        """
+
+    @property
+    @abstractmethod
+    def state(self) -> SourceState:
+        """How far the partition was read."""
+
+    @abstractmethod
+    def read(self, deliveries: list[Msg]) -> tuple[Batch, list[Msg], str | None]:
+        """Tell the new messages.
+
+        Returns:
+            The batch, the status messages, and a text when something was lost so that the mode must
+            attach anew; what came after the loss is not in the batch.
+        """
+
+    @abstractmethod
+    def caught_up(self, info: ConsumerInfo) -> bool:
+        """Whether all that the consumer ever delivered was read, and it has nothing left."""
+
+    @abstractmethod
+    async def info(self) -> ConsumerInfo | None:
+        """Where the consumer stands; None when it is gone."""
+
+    def initial(self) -> Batch | None:
+        """A batch to store before anything is read, where the start must not be lost; once."""
+        return None
+
+    @abstractmethod
+    async def tend(self, inbox: Inbox) -> None:
+        """What is to be done from time to time between two reads."""
+
+    @abstractmethod
+    async def committed(self, batch: Batch) -> None:
+        """The batch is stored."""
+
+    @abstractmethod
+    async def finished(self, ranges: list[tuple[int, int]]) -> None:
+        """The windows of these stream sequences are done."""
+
+    @abstractmethod
+    async def aclose(self, unread: list[Msg]) -> None:
+        """Remove what the mode made for itself, and give back what it did not read."""
+
+
+def check_identity(stream: StreamInfo, state: SourceState) -> None:
+    """Compare the stream with the one that the state belongs to.
+
+    Raises:
+        StreamResetError: it is another one, or was rolled back.
+    """
+    name = stream.config.name
+    advice = (
+        "to read it from the start, remove the stored position of this task or give the task a"
+        " new id"
+    )
+    if stream.created != state.stream_created:
+        raise StreamResetError(
+            f"stream {name!r} was deleted and made anew: the position belongs to the stream made"
+            f" at {state.stream_created}, this one was made at {stream.created}; {advice}"
+        )
+    read = max([state.position, *(last for _, last in state.ahead)])
+    if stream.state.last_seq < read:
+        raise StreamResetError(
+            f"stream {name!r} was rolled back: messages up to sequence {read} are stored, but the"
+            f" stream ends at {stream.state.last_seq}; {advice}"
+        )
+
+
+def start_of(source: JetStreamSource) -> dict[str, Any]:
+    """The source's ``deliver`` as settings of a consumer."""
+    deliver = source.deliver
+    if isinstance(deliver, str):
+        return {"deliver_policy": deliver}
+    if isinstance(deliver, StartSequence):
+        return after(deliver.seq - 1)
+    return {"deliver_policy": "by_start_time", "opt_start_time": _rfc3339(deliver.time)}
+
+
+def after(position: int) -> dict[str, Any]:
+    """Settings of a consumer that starts behind a stream sequence."""
+    return {"deliver_policy": "by_start_sequence", "opt_start_seq": position + 1}
+
+
+def _rfc3339(time: datetime) -> str:
+    aware = time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,39 @@
+"""How far a partition was read: stored with each commit, in the same step."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class SourceState(msgspec.Struct, array_like=True, frozen=True):
+    """What is committed of one partition; opaque to the store that keeps it.
+
+    Attributes:
+        stream_created: when the stream was made, as its server writes it: the stream's identity.
+        position: every matching message with a stream sequence up to here is committed.
+        ahead: committed ranges of stream sequences above the position: inclusive, sorted, merged.
+            Always empty where messages come in order.
+        consumer_created: when the durable consumer was made; empty without one.
+    """
+
+    stream_created: str
+    position: int
+    ahead: list[tuple[int, int]] = []
+    consumer_created: str = ""
+
+    def encode(self) -> bytes:
+        """MessagePack, a few dozen bytes."""
+        return _encoder.encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> SourceState:
+        """Read what ``encode`` wrote.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        return _decoder.decode(data)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(SourceState)
