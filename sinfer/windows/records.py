@@ -55,6 +55,8 @@ class WindowRecord(msgspec.Struct, array_like=True):
         parts: the segments it is made of; empty when it has only its own.
         shared: whether other windows may hold these segments too.
         deadline_reason: why it closes at its deadline.
+        config: which configuration of the task it was opened under; see
+            ``sinfer.products.revisions``.
     """
 
     key: str
@@ -70,6 +72,7 @@ class WindowRecord(msgspec.Struct, array_like=True):
     parts: list[Part] = []
     shared: bool = False
     deadline_reason: CloseReason = "time"
+    config: str = ""
 
 
 class ClosedWindow(msgspec.Struct, frozen=True):

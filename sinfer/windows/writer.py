@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sinfer.errors import (
     PositionError,
@@ -19,12 +20,7 @@ from sinfer.windows.dead_letters import DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.plan import Plan
-from sinfer.windows.records import (
-    WindowRecord,
-    pack_record,
-    unpack_closed,
-    unpack_record,
-)
+from sinfer.windows.records import WindowRecord, pack_record, unpack_closed, unpack_record
 from sinfer.windows.store import HINT_MS as HINT_MS
 from sinfer.windows.store import Argument, Store
 
@@ -37,13 +33,15 @@ class PartitionState:
         source: the reader's state as it was committed; None when nothing ever was.
         watermark_ms: the watermark; None before the first item.
         windows: open windows by id.
-        spec: the window settings that they were made by; None when none were committed.
+        config: the task's configuration as its last writer stored it; empty when none did.
+        layout: how often the task's windows were cut anew in another way.
     """
 
     source: bytes | None
     watermark_ms: int | None
     windows: dict[str, WindowRecord]
-    spec: bytes | None = None
+    config: str = ""
+    layout: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +152,20 @@ class PartitionWriter:
         Raises:
             StaleTokenError: the lease was lost to someone else since it was first taken.
         """
-        reply = await self._store.run("acquire", [self.keys.meta], [self._owner, self._lease_ms])
+        return self.answered(await self._store.run("acquire", *self.lease_call))
+
+    @property
+    def lease_call(self) -> tuple[list[str], list[Argument]]:
+        """Keys and arguments of the script ``acquire``, for many leases in one round trip."""
+        return [self.keys.meta], [self._owner, self._lease_ms]
+
+    @property
+    def holds_lease(self) -> bool:
+        """Whether the lease was taken and not given back; it may have been lost since."""
+        return bool(self._token)
+
+    def answered(self, reply: list[Any]) -> int:
+        """Take note of what the script ``acquire`` said; returns and raises as ``acquire``."""
         if not reply[0]:
             if self._token:
                 raise StaleTokenError(f"{self.scope} is written by {reply[1].decode()} by now")
@@ -187,8 +198,9 @@ class PartitionWriter:
     async def load(self) -> PartitionState:
         """Read where the last writer stopped, and go on from there. Needs the lease."""
         redis = self._store.redis
-        commits, source, watermark, spec = await self._store.ask(
-            redis.hmget(self.keys.meta, ["commits", "source", "watermark", "spec"])
+        fields = ["commits", "source", "watermark", "config", "layout"]
+        commits, source, watermark, config, layout = await self._store.ask(
+            redis.hmget(self.keys.meta, fields)
         )
         self._commits = int(commits or 0)
         windows: dict[str, WindowRecord] = {}
@@ -198,14 +210,58 @@ class PartitionWriter:
             windows.update((name.decode(), unpack_record(blob)) for name, blob in found.items())
             if cursor == 0:
                 break
-        return PartitionState(source, None if watermark is None else int(watermark), windows, spec)
+        return PartitionState(
+            source,
+            int(watermark) if watermark else None,
+            windows,
+            (config or b"").decode(),
+            int(layout or 0),
+        )
+
+    async def prune_configs(self) -> None:
+        """Drop earlier configurations that no window was opened under."""
+        redis = self._store.redis
+        fields = await self._store.ask(redis.hkeys(self.keys.meta))
+        kept = {field for field in fields if field.startswith(b"config:")}
+        if not kept:
+            return
+        open_records = await self._store.ask(redis.hvals(self.keys.open))
+        closed = await self._store.ask(redis.hgetall(self.keys.closed))
+        records = [unpack_record(blob) for blob in open_records]
+        records += [unpack_closed(name, value).record for name, value in closed.items()]
+        unused = kept - {b"config:" + record.config.encode() for record in records}
+        if unused:
+            await self._store.ask(redis.hdel(self.keys.meta, *unused))
+
+    async def forget(self) -> int:
+        """Remove all that is stored of the partition, when no window of it is left.
+
+        Dead letters stay until they are purged.
+
+        Returns:
+            How many windows are left; nothing is removed then.
+
+        Raises:
+            StaleTokenError: another writer holds the lease.
+        """
+        keys = self.keys
+        names = [
+            keys.meta, keys.open, keys.closed, keys.deadlines, keys.ready, keys.sealed, keys.leases,
+            keys.tokens, keys.attempts, keys.refs, keys.held,
+        ]  # fmt: skip
+        left = int(await self._store.run("forget", names, [self._token]))
+        if left < 0:
+            raise StaleTokenError(f"{self.scope} has another writer by now")
+        if not left:
+            self._token = 0
+        return left
 
     async def commit(self, commit: Commit, *, settings: dict[str, str] | None = None) -> Committed:
         """Store a batch, all of it or nothing. Safe to repeat when no answer came.
 
         Args:
             commit: the batch. The same object is stored once, however often it is given.
-            settings: further fields of the partition to set, such as ``spec``.
+            settings: further fields of the partition to set, such as ``config``.
 
         Raises:
             WindowConflictError: windows of the plan are not open any more: ``forget`` those that
