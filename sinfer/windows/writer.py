@@ -261,7 +261,7 @@ class PartitionWriter:
 
         Args:
             commit: the batch. The same object is stored once, however often it is given.
-            settings: further fields of the partition to set, such as ``spec``.
+            settings: further fields of the partition to set, such as ``config``.
 
         Raises:
             WindowConflictError: windows of the plan are not open any more: ``forget`` those that
