@@ -19,6 +19,7 @@ from sinfer.errors import (
 )
 from sinfer.hints import HintSender
 from sinfer.ingest.batch import Batch
+from sinfer.ingest.dead_letter_care import DeadLetterCare
 from sinfer.ingest.entries import Prepared, Preparer
 from sinfer.ingest.pressure import MemoryPressure, PartitionPressure
 from sinfer.ingest.reader import PartitionReader
@@ -88,6 +89,7 @@ class PartitionIngest:
         self._acks_when_done = self._task.source.ack == "done"
         self._pipeline = pipeline
         self._preparer = Preparer(pipeline)
+        self._care = DeadLetterCare(store, connection, scope, self._task)
         self._hints = hints
         self._schedule = Schedule(store)
         self._writer = PartitionWriter(store, scope, owner=owner, lease_ms=LEASE_MS)
@@ -163,6 +165,7 @@ class PartitionIngest:
         self._source = state.source or b""
         reason = "gap" if self._task.window.type == "session" else "time"
         await self._commit(Plan(watermark_ms=state.watermark_ms), settings={"due_reason": reason})
+        care = asyncio.create_task(self._care.run())
         try:
             while not self._stopping.is_set():
                 await self._relieve()
@@ -176,6 +179,8 @@ class PartitionIngest:
                 if self._pending or self._acks_when_done:
                     await self._look(at_least_every_s=_LOOK_S)
         finally:
+            care.cancel()
+            await asyncio.gather(care, return_exceptions=True)
             await reader.aclose()
 
     def _check_budget(self, max_ack_pending: int | None) -> None:
@@ -329,6 +334,8 @@ class PartitionIngest:
             if reason != told:
                 _log.warning("%s: pulling stops: %s", self.scope, reason)
             told = reason
+            if self._is_draining():
+                await self.close_all("drain")
             await self._pause(_WAIT_S)
             await self._renew()
             await self._look()
@@ -337,11 +344,15 @@ class PartitionIngest:
 
     def _reason_to_wait(self) -> str:
         pause = self._pauses.of(self.scope.product, self.scope.task)
-        if pause is not None and pause.what == "all":
-            return f"paused: {pause.reason}"
+        if pause is not None and pause.what != "processing":
+            return f"{'draining' if pause.what == 'drain' else 'paused'}: {pause.reason}"
         if self._memory.is_high:
             return "Redis is nearly full"
         return self._pressure.reason(self._pending, self._unfinished.bytes)
+
+    def _is_draining(self) -> bool:
+        pause = self._pauses.of(self.scope.product, self.scope.task)
+        return pause is not None and pause.what == "drain"
 
     async def _look(self, *, at_least_every_s: float = 0.0) -> None:
         """See what waits, and acknowledge what is done where that is how the task wants it."""

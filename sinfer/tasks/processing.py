@@ -207,7 +207,7 @@ class WindowProcessor:
     async def _pause(self, error: InferenceMisconfiguredError) -> None:
         """No call of the task can succeed: its windows wait until someone resumes it."""
         product, task = self._ready.product, self._task.id
-        if self._pauses.of(product, task) is None:
+        if not self._pauses.stops_processing(product, task):
             _log.error("task %s/%s is paused: %s", product, task, error)
             since_ms = await self._claims.now_ms()
             await self._pauses.pause(product, task, Pause(str(error), since_ms, "processing"))
