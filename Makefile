@@ -30,7 +30,7 @@ demo: setup
 	$(BIN)/sinfer demo $(if $(PRODUCT),--product $(PRODUCT))
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
@@ -38,7 +38,7 @@ check: setup
 	$(BIN)/mypy
 
 test-oldest: $(OLDEST)/.ready
-	$(OLDEST)/bin/python -m pytest
+	$(OLDEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 $(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
 	@$(call new-venv,$(OLDEST))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -18,13 +18,20 @@ OUTBOUND_BUFFER_BYTES = 64 * 1024 * 1024
 """Bytes that may wait for a reconnect; the client's own 2 MiB raises under bursts."""
 
 
-async def connect(servers: Sequence[str], *, name: str, timeout_s: float = 5.0) -> Client:
+async def connect(
+    servers: Sequence[str],
+    *,
+    name: str,
+    timeout_s: float = 5.0,
+    reconnected: Callable[[], None] | None = None,
+) -> Client:
     """Connect, and stay connected: once it was up, the connection is re-made for ever.
 
     Args:
         servers: NATS URLs.
         name: shown by the server's monitoring.
         timeout_s: how long to try one server.
+        reconnected: is called whenever the connection was made anew.
 
     Raises:
         UnavailableError: none of the servers answers; the text names them, without passwords.
@@ -57,6 +64,8 @@ async def connect(servers: Sequence[str], *, name: str, timeout_s: float = 5.0) 
 
     async def on_reconnect() -> None:
         _log.info("NATS %s: connected again", name)
+        if reconnected is not None:
+            reconnected()
 
     try:
         async with asyncio.timeout(timeout_s * len(servers)):

@@ -57,6 +57,12 @@ class DeadLetterCare:
                 f" itself (source.subject {scope.partition}); choose another subject"
             )
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether the task has caps or wants copies."""
+        caps = (self._most, self._age_ms, self._subject)
+        return any(cap is not None for cap in caps)
+
     async def run(self) -> None:
         """Look after them until cancelled. An outage only delays it."""
         while True:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sinfer.errors import InvalidItemError
+from sinfer.errors import ConfigError, InvalidItemError
 from sinfer.messages import Message
 from sinfer.products.pipeline import DEFAULT_KEY, InferPipeline
 from sinfer.windows.dead_letters import DeadLetter, Stage, one_line
@@ -54,6 +54,11 @@ class Preparer:
         self._pipeline = pipeline
         task = pipeline.task
         self._limits = task.limits
+        if task.window.dedupe is not None and not pipeline.overrides("item_id"):
+            raise ConfigError(
+                f"task {task.id!r}: window.dedupe needs a pipeline with item_id(); add it to"
+                f" {type(pipeline).__name__} or remove dedupe"
+            )
         self._by_key = pipeline.overrides("key")
         self._event_time = task.window.time == "event"
         self._own_time = pipeline.overrides("event_time")

@@ -24,7 +24,7 @@ from sinfer.products.task import JetStreamSource
 _log = logging.getLogger(__name__)
 
 _SLICE_S = 0.25
-"""How soon a reconnect is noticed."""
+"""How soon a call that has to wait for the server looks at the time."""
 
 
 class PartitionReader:
@@ -66,6 +66,7 @@ class PartitionReader:
         self._retry_at = 0.0
         self._outage = ""
         self._pending = 0
+        self._woken = asyncio.Event()
 
     @classmethod
     async def open(
@@ -146,7 +147,8 @@ class PartitionReader:
             timeout_s: how long to wait for the first message.
 
         Returns:
-            None when nothing came. A batch without messages is to be committed like any other.
+            None when nothing came, or ``wake`` was called. A batch without messages is to be
+            committed like any other.
 
         Raises:
             SourceError: the source cannot be read any more; see ``open``.
@@ -171,9 +173,27 @@ class PartitionReader:
                 if batch is not None:
                     return batch
                 if self._pull is not None and (remaining := deadline - time.monotonic()) > 0:
-                    await self._wait(inbox, pull, min(remaining, _SLICE_S))
-            if time.monotonic() >= deadline:
+                    await self._wait(inbox, pull, min(remaining, self._timing.look_s))
+            if time.monotonic() >= deadline or self._woken.is_set():
+                self._woken.clear()
                 return None
+
+    def wake(self) -> None:
+        """Have ``next_batch`` return soon, whether or not anything came.
+
+        It is to be called when the connection was made anew, so that this is noticed at once.
+        """
+        self._woken.set()
+        if self._inbox is not None:
+            self._inbox.wake()
+
+    async def _doze(self, seconds: float) -> None:
+        """Sleep, but not through a call of ``wake``."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
 
     def _take(self, inbox: Inbox, pull: PullRequests, max_messages: int) -> Batch | None:
         """Read from the inbox; no await in here, so that a cancelled call loses nothing."""
@@ -196,6 +216,8 @@ class PartitionReader:
         return batch
 
     async def _wait(self, inbox: Inbox, pull: PullRequests, timeout_s: float) -> None:
+        if self._woken.is_set():
+            return
         started = time.monotonic()
         if await inbox.wait(timeout_s):
             return
@@ -209,7 +231,7 @@ class PartitionReader:
         if not self._client.is_connected:
             self._note_outage("NATS is disconnected")
             await self._stop_attaching()
-            await asyncio.sleep(max(0.0, min(timeout_s, _SLICE_S)))
+            await self._doze(min(timeout_s, self._timing.look_s))
             return False
         if self._pull is not None:
             if self._reconnects == self._client.stats["reconnects"]:
@@ -218,10 +240,10 @@ class PartitionReader:
         if self._attaching is None:
             wait_s = self._retry_at - time.monotonic()
             if wait_s > 0:
-                await asyncio.sleep(max(0.0, min(wait_s, timeout_s)))
+                await self._doze(min(wait_s, timeout_s))
                 return False
             self._attaching = asyncio.create_task(self._attach())
-        done, _ = await asyncio.wait({self._attaching}, timeout=max(0.0, timeout_s))
+        done, _ = await asyncio.wait({self._attaching}, timeout=max(0.0, min(timeout_s, _SLICE_S)))
         if not done:
             return False
         attaching, self._attaching = self._attaching, None

@@ -23,6 +23,7 @@ from sinfer.tasks.writing import SinkWriter
 from sinfer.units import to_ms
 from sinfer.windows.claims import Claim, Completion, PartitionClaims, StoredOutput
 from sinfer.windows.dead_letters import Stage, one_line
+from sinfer.windows.deduplication import kept_places
 from sinfer.windows.ledger import pack_entry
 from sinfer.windows.pauses import Pause, PauseBoard
 from sinfer.windows.window import Window
@@ -168,10 +169,13 @@ class WindowProcessor:
         self, claim: Claim, messages: Sequence[Message], places: list[int], outcome: Outcome
     ) -> tuple[Window[Any], list[int]]:
         """A window of the messages at some places, and the places that its items have."""
-        items, kept = [], []
+        pipeline, dedupe = self._ready.pipeline, self._task.window.dedupe
+        items, kept, ids = [], [], []
         for place in places:
             try:
-                item = self._ready.pipeline.preprocess(messages[place])
+                item = pipeline.preprocess(messages[place])
+                if item is not None and dedupe is not None:
+                    ids.append(pipeline.item_id(item))
             except Exception as error:  # the product's own code
                 text = one_line(f"{type(error).__name__}: {error}")
                 outcome.failures.append(Failure.at(place, place, "preprocess", text))
@@ -179,6 +183,9 @@ class WindowProcessor:
             if item is not None:
                 items.append(item)
                 kept.append(place)
+        if dedupe is not None:
+            unique = kept_places(ids, dedupe)
+            items, kept = [items[n] for n in unique], [kept[n] for n in unique]
         closed = claim.window
         record = closed.record
         window = Window(

@@ -44,7 +44,7 @@ async def task_watermark(store: Store, partitions: Sequence[Scope]) -> float:
     lowest = math.inf
     for watermark, idle in await store.ask(pipeline.execute()):
         if idle != b"1":
-            lowest = min(lowest, -math.inf if watermark is None else int(watermark))
+            lowest = min(lowest, int(watermark) if watermark else -math.inf)
     return lowest
 
 

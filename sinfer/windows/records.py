@@ -56,6 +56,8 @@ class WindowRecord(msgspec.Struct, array_like=True):
         parts: the segments it is made of; empty when it has only its own.
         shared: whether other windows may hold these segments too.
         deadline_reason: why it closes at its deadline.
+        config: which configuration of the task it was opened under; see
+            ``sinfer.products.revisions``.
         again: set when it is processed once more.
     """
 
@@ -72,6 +74,7 @@ class WindowRecord(msgspec.Struct, array_like=True):
     parts: list[Part] = []
     shared: bool = False
     deadline_reason: CloseReason = "time"
+    config: str = ""
     again: Again | None = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sinfer.windows import keys as names
@@ -57,6 +58,31 @@ class Schedule:
     async def register(self, scope: Scope) -> None:
         """Make a partition known to beat."""
         await self._store.ask(self._store.redis.sadd(names.PARTITIONS, str(scope)))
+
+    async def unregister(self, scope: Scope) -> None:
+        """Have beat forget a partition that has no state any more."""
+        redis = self._store.redis
+        await self._store.ask(redis.srem(names.PARTITIONS, str(scope)))
+        await self._store.ask(redis.zrem(names.DUE, str(scope)))
+
+    async def with_state(self, scopes: Sequence[Scope]) -> list[Scope]:
+        """Those of the partitions that have state; beat forgets those of which nothing is left."""
+        if not scopes:
+            return []
+        pipeline = self._store.redis.pipeline(transaction=False)
+        for scope in scopes:
+            keys = PartitionKeys(scope)
+            pipeline.exists(keys.meta)
+            pipeline.exists(keys.dead)
+        found = await self._store.ask(pipeline.execute())
+        having = []
+        for place, scope in enumerate(scopes):
+            has_state, has_dead_letters = found[2 * place : 2 * place + 2]
+            if has_state:
+                having.append(scope)
+            elif not has_dead_letters:
+                await self.unregister(scope)
+        return having
 
     async def announce(self, scope: Scope, due_ms: int) -> None:
         """Have beat look at a partition at that time, or earlier if it would anyway."""

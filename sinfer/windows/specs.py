@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -138,3 +139,12 @@ WindowSpec = Annotated[
     TumblingWindow | CountWindow | SlidingWindow | SessionWindow, Field(discriminator="type")
 ]
 """One of the window types, told apart by ``type``."""
+
+
+def layout_of(spec: TumblingWindow | CountWindow | SlidingWindow | SessionWindow) -> Hashable:
+    """What decides where windows begin and how they are stored.
+
+    Open windows can go on under another spec of the same layout, and under no other.
+    """
+    shape = (getattr(spec, name, None) for name in ("size", "slide", "gap"))
+    return spec.type, spec.time, spec.late == "update", spec.has_early_triggers, *shape

@@ -80,6 +80,19 @@ class Store:
         async with self.errors():
             return await self._scripts[script](keys=keys, args=args)
 
+    async def run_many(
+        self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]
+    ) -> list[Any]:
+        """Run a script many times in one round trip; a call that failed gives its exception.
+
+        Raises:
+            UnavailableError: Redis cannot be reached.
+        """
+        pipeline = self.redis.pipeline(transaction=False)
+        for keys, args in calls:
+            await self._scripts[script](keys=keys, args=args, client=pipeline)
+        return list(await self.ask(pipeline.execute(raise_on_error=False)))
+
     async def ask(self, command: Awaitable[Any] | Any) -> Any:
         """Await a plain command; raises as ``run`` does."""
         async with self.errors():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sinfer.errors import (
     PositionError,
@@ -19,13 +20,7 @@ from sinfer.windows.dead_letters import DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.plan import Plan
-from sinfer.windows.records import (
-    ClosedWindow,
-    WindowRecord,
-    pack_record,
-    unpack_closed,
-    unpack_record,
-)
+from sinfer.windows.records import WindowRecord, pack_record, unpack_closed, unpack_record
 from sinfer.windows.store import HINT_MS as HINT_MS
 from sinfer.windows.store import Argument, Store
 
@@ -38,11 +33,15 @@ class PartitionState:
         source: the reader's state as it was committed; None when nothing ever was.
         watermark_ms: the watermark; None before the first item.
         windows: open windows by id.
+        config: the task's configuration as its last writer stored it; empty when none did.
+        layout: how often the task's windows were cut anew in another way.
     """
 
     source: bytes | None
     watermark_ms: int | None
     windows: dict[str, WindowRecord]
+    config: str = ""
+    layout: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +105,9 @@ class _Batch:
     follows: int
 
 
-def _pairs(mapping: Mapping[str, Argument] | Mapping[str, int]) -> list[Argument]:
-    """Names and values as a script takes them, with their number in front."""
-    return [len(mapping), *(word for pair in mapping.items() for word in pair)]
+def _flat(rows: Iterable[tuple[Argument, ...]]) -> list[Argument]:
+    """The words of a list, one behind the other, as a script takes it."""
+    return [word for row in rows for word in row]
 
 
 class PartitionWriter:
@@ -153,7 +152,20 @@ class PartitionWriter:
         Raises:
             StaleTokenError: the lease was lost to someone else since it was first taken.
         """
-        reply = await self._store.run("acquire", [self.keys.meta], [self._owner, self._lease_ms])
+        return self.answered(await self._store.run("acquire", *self.lease_call))
+
+    @property
+    def lease_call(self) -> tuple[list[str], list[Argument]]:
+        """Keys and arguments of the script ``acquire``, for many leases in one round trip."""
+        return [self.keys.meta], [self._owner, self._lease_ms]
+
+    @property
+    def holds_lease(self) -> bool:
+        """Whether the lease was taken and not given back; it may have been lost since."""
+        return bool(self._token)
+
+    def answered(self, reply: list[Any]) -> int:
+        """Take note of what the script ``acquire`` said; returns and raises as ``acquire``."""
         if not reply[0]:
             if self._token:
                 raise StaleTokenError(f"{self.scope} is written by {reply[1].decode()} by now")
@@ -186,8 +198,9 @@ class PartitionWriter:
     async def load(self) -> PartitionState:
         """Read where the last writer stopped, and go on from there. Needs the lease."""
         redis = self._store.redis
-        commits, source, watermark = await self._store.ask(
-            redis.hmget(self.keys.meta, ["commits", "source", "watermark"])
+        fields = ["commits", "source", "watermark", "config", "layout"]
+        commits, source, watermark, config, layout = await self._store.ask(
+            redis.hmget(self.keys.meta, fields)
         )
         self._commits = int(commits or 0)
         windows: dict[str, WindowRecord] = {}
@@ -197,14 +210,58 @@ class PartitionWriter:
             windows.update((name.decode(), unpack_record(blob)) for name, blob in found.items())
             if cursor == 0:
                 break
-        return PartitionState(source, None if watermark is None else int(watermark), windows)
+        return PartitionState(
+            source or None,
+            int(watermark) if watermark else None,
+            windows,
+            (config or b"").decode(),
+            int(layout or 0),
+        )
+
+    async def prune_configs(self) -> None:
+        """Drop earlier configurations that no window was opened under."""
+        redis = self._store.redis
+        fields = await self._store.ask(redis.hkeys(self.keys.meta))
+        kept = {field for field in fields if field.startswith(b"config:")}
+        if not kept:
+            return
+        open_records = await self._store.ask(redis.hvals(self.keys.open))
+        closed = await self._store.ask(redis.hgetall(self.keys.closed))
+        records = [unpack_record(blob) for blob in open_records]
+        records += [unpack_closed(name, value).record for name, value in closed.items()]
+        unused = kept - {b"config:" + record.config.encode() for record in records}
+        if unused:
+            await self._store.ask(redis.hdel(self.keys.meta, *unused))
+
+    async def forget(self) -> int:
+        """Remove all that is stored of the partition, when no window of it is left.
+
+        Dead letters stay until they are purged.
+
+        Returns:
+            How many windows are left; nothing is removed then.
+
+        Raises:
+            StaleTokenError: another writer holds the lease.
+        """
+        keys = self.keys
+        names = [
+            keys.meta, keys.open, keys.closed, keys.deadlines, keys.ready, keys.sealed, keys.leases,
+            keys.tokens, keys.attempts, keys.refs, keys.held, keys.ledger,
+        ]  # fmt: skip
+        left = int(await self._store.run("forget", names, [self._token]))
+        if left < 0:
+            raise StaleTokenError(f"{self.scope} has another writer by now")
+        if not left:
+            self._token = 0
+        return left
 
     async def commit(self, commit: Commit, *, settings: dict[str, str] | None = None) -> Committed:
         """Store a batch, all of it or nothing. Safe to repeat when no answer came.
 
         Args:
             commit: the batch. The same object is stored once, however often it is given.
-            settings: further fields of the partition to set.
+            settings: further fields of the partition to set, such as ``spec``.
 
         Raises:
             WindowConflictError: windows of the plan are not open any more: ``forget`` those that
@@ -218,8 +275,6 @@ class PartitionWriter:
             self._batches += 1
             self._batch = _Batch(commit, f"{self._name}:{self._batches}", self._commits)
         plan = commit.plan
-        fields = self._fields(commit, settings or {})
-        counts = {name: change for name, change in commit.counts.items() if change}
         refs = {segment: change for segment, change in plan.refs.items() if change}
         keys = self.keys
         names = [
@@ -227,27 +282,33 @@ class PartitionWriter:
             keys.held, keys.dead,
         ]  # fmt: skip
         names += [keys.segment(segment) for segment, _ in plan.appends]
-        for segment in refs:
-            names += [keys.segment(segment), keys.given_up(segment)]
+        for segment, change in refs.items():
+            if change < 0:
+                names += [keys.segment(segment), keys.given_up(segment)]
+        deadlines = [(r.deadline_ms, name) for name, r in plan.puts.items() if r.deadline_ms]
+        new = [deadline_ms for deadline_ms, name in deadlines if name in plan.opened]
         args: list[Argument] = [
             self._token, self._batch.name, self._batch.follows, self._lease_ms, HINT_MS,
+            min(new, default=0),
         ]  # fmt: skip
-        args += _pairs(fields)
-        args += _pairs(counts)
-        args += [len(plan.required), *plan.required]
-        args.append(len(plan.appends))
-        for segment, messages in plan.appends:
-            args += [segment, pack_chunk(messages), len(messages) if plan.shares else 0]
-        args += [len(plan.removed), *plan.removed]
-        args.append(len(plan.puts))
-        for window_id, record in plan.puts.items():
-            is_new = int(window_id in plan.opened)
-            args += [window_id, pack_record(record), record.deadline_ms, is_new]
-        args.append(len(plan.closed))
-        for window in plan.closed:
-            args += [window.id, window.reason, pack_record(window.record), self._sealed(window)]
-        args += _pairs(refs)
-        args += [len(commit.dead), *(pack_dead_letter(letter) for letter in commit.dead)]
+        for words in (
+            _flat(self._fields(commit, settings or {}).items()),
+            _flat(pair for pair in commit.counts.items() if pair[1]),
+            plan.required,
+            _flat(
+                (segment, pack_chunk(messages), len(messages) if plan.shares else 0)
+                for segment, messages in plan.appends
+            ),
+            plan.removed,
+            _flat((window_id, pack_record(record)) for window_id, record in plan.puts.items()),
+            _flat(deadlines),
+            _flat((window.id, window.reason, pack_record(window.record)) for window in plan.closed),
+            _flat(self._sealed(plan)),
+            _flat(refs.items()),
+            [pack_dead_letter(letter) for letter in commit.dead],
+        ):
+            args.append(len(words))
+            args += words
         return await self._after(self._answer(await self._store.run("commit", names, args)))
 
     def _fields(self, commit: Commit, settings: dict[str, str]) -> dict[str, Argument]:
@@ -259,10 +320,15 @@ class PartitionWriter:
             fields["idle"] = int(commit.idle)
         return fields
 
-    def _sealed(self, window: ClosedWindow) -> Argument:
-        """The watermark that a closed window waits for; empty when it waits for none."""
-        by_watermark = self._partitions and window.reason in ("time", "gap")
-        return "" if not by_watermark or window.record.end_ms is None else window.record.end_ms
+    def _sealed(self, plan: Plan) -> list[tuple[int, str]]:
+        """The closed windows that wait for the task's watermark, behind their ends."""
+        if not self._partitions:
+            return []
+        return [
+            (window.record.end_ms, window.id)
+            for window in plan.closed
+            if window.reason in ("time", "gap") and window.record.end_ms is not None
+        ]
 
     async def _after(self, committed: Committed) -> Committed:
         """Make sealed windows ready that the other partitions do not hold back."""

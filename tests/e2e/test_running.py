@@ -336,7 +336,9 @@ async def test_flower_shows_workers_and_tasks_by_readable_names(
     assert name.startswith(f"{running.worker.name}@")
     assert sorted(worker["registered"]) == ["sinfer.process", "sinfer.tick"]
     queues = {queue["name"] for queue in worker["active_queues"]}
-    assert queues == {"sinfer.tick", "sinfer.example", f"sinfer.{deployment.product}"}
+    assert queues == {
+        "sinfer.tick", "sinfer.example", "sinfer.soe", f"sinfer.{deployment.product}"
+    }  # fmt: skip
 
     def shown() -> list[dict[str, Any]]:
         tasks = running.flower_api("tasks?taskname=sinfer.process&limit=1000").values()

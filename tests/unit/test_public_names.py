@@ -12,11 +12,12 @@ NAMES = {
     "Product", "InferPipeline", "InferTaskConfig", "JetStreamSource",
     "Message", "Window", "Result",
     # where tasks come from
-    "TaskManager", "StaticTaskManager",
+    "TaskManager", "StaticTaskManager", "YamlTaskManager", "SqlTaskManager", "NatsKvTaskManager",
+    "BrokenTask",
     # parts that a product may ship
     "InferenceClient", "InferenceConfig", "Sink", "SinkConfig", "ResultRow", "WindowResults",
     # errors
-    "SinferError", "ConfigError", "InvalidItemError",
+    "SinferError", "ConfigError", "InvalidItemError", "UnavailableError",
 }  # fmt: skip
 
 

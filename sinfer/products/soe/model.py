@@ -17,7 +17,10 @@ from sinfer.products.soe.optimizer import Answer, Problem, optimize
 from sinfer.products.soe.reactor import DISTURBANCES, OUTPUTS, RANGES, SENSORS, SETTINGS
 from sinfer.products.soe.surrogate import Array, fitted_surrogate
 
-_FEWEST_FOR_TREND = 30
+_TREND_S = 30
+"""How far back a trend is followed: long enough to see it in the noise, and short enough for what
+bends to look straight."""
+_FEWEST_FOR_TREND = 15
 """Readings; of fewer the mean counts, because a trend would be noise."""
 
 METADATA: dict[str, Any] = {
@@ -134,8 +137,8 @@ class _Window:
 
     def expected(self, name: str, ahead_s: float) -> float:
         """The value of a sensor so many seconds after the window: along its line, within range."""
-        known = self.known[name]
-        seconds, values = np.flatnonzero(known), self.values[name][known]
+        known = self.known[name][-_TREND_S:]
+        seconds, values = np.flatnonzero(known), self.values[name][-_TREND_S:][known]
         value = values.mean()
         if len(values) >= _FEWEST_FOR_TREND:
             value = np.polyval(np.polyfit(seconds, values, 1), len(known) + ahead_s)

@@ -57,7 +57,8 @@ def line_chart(title: str, x_label: str, y_label: str, lines: Mapping[str, Line]
 
 def ticks(low: float, high: float) -> list[float]:
     """Round numbers, about five, from one below ``low`` to one above ``high``."""
-    raw = (high - low) / 5 or 1.0
+    # Not closer than what can be told apart in what is written.
+    raw = max(high - low, (abs(low) + abs(high)) * 1e-6, 1e-6) / 5
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)
     first, last = math.floor(low / step), math.ceil(high / step)

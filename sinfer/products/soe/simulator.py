@@ -56,6 +56,7 @@ class Simulation:
         on_published: is called with the number of readings that were stored.
 
     Attributes:
+        reactors: the units, by id.
         start_s: time of the first reading; known once it runs.
         points: what the units earned.
     """
@@ -73,7 +74,7 @@ class Simulation:
     ) -> None:
         self._client = client
         self._jetstream = client.jetstream()
-        self._reactors = {unit: Reactor(START) for unit in units}
+        self.reactors = {unit: Reactor(START) for unit in units}
         self._speed = speed
         self._follow = set(follow)
         self._max_lag_s = max_lag_s
@@ -89,7 +90,7 @@ class Simulation:
         """Let so much time pass, a reading of each sensor a second."""
         await self._jetstream.add_stream(name=STREAM, subjects=["soe.>"])
         self.start_s = await self._first_time()
-        self._newest = dict.fromkeys(self._reactors, self.start_s)
+        self._newest = dict.fromkeys(self.reactors, self.start_s)
         subscription = await self._client.subscribe("soe.setpoints.>", cb=self._take)
         began = time.monotonic()
         try:
@@ -103,7 +104,7 @@ class Simulation:
     async def _first_time(self) -> float:
         """Behind what is in the stream: what came earlier would be late."""
         last = float("-inf")
-        for unit in self._reactors:
+        for unit in self.reactors:
             with suppress(NotFoundError):
                 found = await self._jetstream.get_last_msg(STREAM, f"soe.{unit}.profit")
                 last = max(last, from_json(found.data or b"")["time"] + _PAUSE_S)
@@ -113,9 +114,9 @@ class Simulation:
         answer: dict[str, Any] = from_json(message.data)
         unit = f"{answer['plant']}.{answer['unit']}"
         # A window may be answered late, or twice: the newest counts.
-        if unit in self._reactors and answer["end"] > self._newest[unit]:
+        if unit in self.reactors and answer["end"] > self._newest[unit]:
             self._newest[unit] = answer["end"]
-            self._reactors[unit].setpoints.update(answer["setpoints"])
+            self.reactors[unit].setpoints.update(answer["setpoints"])
             self._news.set()
 
     async def _wait_for_setpoints(self, now_s: float) -> float:
@@ -135,7 +136,7 @@ class Simulation:
 
     async def _publish(self, now_s: float) -> None:
         acks = []
-        for unit, reactor in self._reactors.items():
+        for unit, reactor in self.reactors.items():
             reactor.step()
             readings = reactor.measure()
             self.points.append(Point(unit, now_s, readings["profit"]))

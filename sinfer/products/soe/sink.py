@@ -21,14 +21,18 @@ class SetPointSink(Sink):
     type = "soe_setpoints"
 
     class Config(SinkConfig):
-        """Settings of the sink; the servers are those of ``SINFER_NATS_SERVERS``."""
+        """Settings of the sink."""
 
         type: Literal["soe_setpoints"] = "soe_setpoints"
         subject: str
+        servers: list[str] | None = None
+        """NATS URLs; by default those of ``SINFER_NATS_SERVERS``."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self._jetstream = JetStreamSink(JetStreamSink.Config(subject=config.subject))
+        self._jetstream = JetStreamSink(
+            JetStreamSink.Config(subject=config.subject, servers=config.servers)
+        )
 
     async def write(self, results: WindowResults) -> None:
         converged = [row for row in results if from_json(row.data)["status"] == "converged"]

@@ -4,20 +4,22 @@
 -- type is refused likewise.
 --
 -- KEYS  1 meta  2 open  3 deadlines  4 closed  5 ready  6 sealed  7 refs  8 held  9 dead
---       10..    the segments appended to, in order of the appends; then, for each of the changed
---               refs, the segment and its set of given up messages
+--       10..    the segments appended to, in order of the appends; then, for each ref that goes
+--               down, the segment and its set of given up messages
 -- ARGV  token, batch (names this batch), commits (so far), lease_ms, hint_ms,
---       then lists, each with its length in front:
---       meta     field, value          set (the position and watermark among them)
---       counts   field, change         added up
---       required window id             must be open still
---       appends  segment, chunk, messages (0 where the segment is not shared)
---       removed  window id
---       puts     window id, record, deadline_ms (0: none), new (0 or 1)
---       closed   window id, reason, record, end_ms (sealed until the task's watermark gets there;
---                empty: ready at once)
---       refs     segment, change       a segment that nobody holds any more is deleted
---       dead     dead letter
+--       earliest (least deadline of a new window, ms; 0: none),
+--       then lists, each with the number of its words in front:
+--       meta      field, value         set (the position and watermark among them)
+--       counts    field, change        added up
+--       required  window id            must be open still
+--       appends   segment, chunk, messages (0 where the segment is not shared)
+--       removed   window id            open no more
+--       puts      window id, record    open
+--       deadlines deadline_ms, window id
+--       closed    window id, reason, record
+--       sealed    end_ms, window id    those of the closed that wait for the task's watermark
+--       refs      segment, change      a segment that nobody holds any more is deleted
+--       dead      dead letter
 -- Returns {'ok', now_ms, pending, hint, next_due_ms, sealed}: pending counts the windows that are
 --           closed and not done, hint those that no Celery message has been promised for,
 --           next_due_ms is 0 when beat has nothing to do here
@@ -31,13 +33,19 @@ local POLL_SEALED_MS = 500
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local meta = redis.call('HMGET', KEYS[1], 'token', 'commits', 'batch', 'hinted', 'hint_until')
-local at = 5
+local at = 6
+local PORTION = 500 -- words of a list in one command: unpack fails near 8,000
 
-local function take(width)
-  local n = tonumber(ARGV[at + 1]) * width
+local function take()
   local first = at + 2
-  at = at + 1 + n
+  at = at + 1 + ARGV[at + 1]
   return first, at
+end
+
+local function write(command, key, words, first, last)
+  for i = first, last, PORTION do
+    redis.call(command, key, unpack(words, i, math.min(i + PORTION - 1, last)))
+  end
 end
 
 local function summary(status, hinted)
@@ -72,15 +80,17 @@ if commits ~= tonumber(ARGV[3]) then
   return {'position', commits}
 end
 
-local meta_first, meta_last = take(2)
-local counts_first, counts_last = take(2)
-local required_first, required_last = take(1)
-local appends_first, appends_last = take(3)
-local removed_first, removed_last = take(1)
-local puts_first, puts_last = take(4)
-local closed_first, closed_last = take(4)
-local refs_first, refs_last = take(2)
-local dead_first, dead_last = take(1)
+local meta_first, meta_last = take()
+local counts_first, counts_last = take()
+local required_first, required_last = take()
+local appends_first, appends_last = take()
+local removed_first, removed_last = take()
+local puts_first, puts_last = take()
+local deadlines_first, deadlines_last = take()
+local closed_first, closed_last = take()
+local sealed_first, sealed_last = take()
+local refs_first, refs_last = take()
+local dead_first, dead_last = take()
 
 redis.call('HLEN', KEYS[2])
 redis.call('ZCARD', KEYS[3])
@@ -99,17 +109,13 @@ end
 if #gone > 2 then
   return gone
 end
-for i = puts_first, puts_last, 4 do
-  local deadline = tonumber(ARGV[i + 2])
-  if ARGV[i + 3] == '1' and deadline > 0 and deadline + SLOW_CLOCK_MS <= now then
-    return {'early', now}
-  end
+local earliest = tonumber(ARGV[6])
+if earliest > 0 and earliest + SLOW_CLOCK_MS <= now then
+  return {'early', now}
 end
 
 redis.call('HSET', KEYS[1], 'commits', commits + 1, 'batch', ARGV[2], 'lease_until', now + ARGV[4])
-for i = meta_first, meta_last, 2 do
-  redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-end
+write('HSET', KEYS[1], ARGV, meta_first, meta_last)
 for i = counts_first, counts_last, 2 do
   redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])
 end
@@ -121,36 +127,37 @@ for i = appends_first, appends_last, 3 do
   end
   key = key + 1
 end
-for i = removed_first, removed_last do
-  redis.call('HDEL', KEYS[2], ARGV[i])
-  redis.call('ZREM', KEYS[3], ARGV[i])
+write('HDEL', KEYS[2], ARGV, removed_first, removed_last)
+write('ZREM', KEYS[3], ARGV, removed_first, removed_last)
+write('HSET', KEYS[2], ARGV, puts_first, puts_last)
+write('ZADD', KEYS[3], ARGV, deadlines_first, deadlines_last)
+local values, ready = {}, {}
+for i = closed_first, closed_last, 3 do
+  local n = #values
+  values[n + 1], values[n + 2] = ARGV[i], ARGV[i + 1] .. ' ' .. now .. ' ' .. ARGV[i + 2]
+  ready[n + 1], ready[n + 2] = now, ARGV[i]
 end
-for i = puts_first, puts_last, 4 do
-  redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
-  if ARGV[i + 2] ~= '0' then
-    redis.call('ZADD', KEYS[3], ARGV[i + 2], ARGV[i])
-  end
+write('HSET', KEYS[4], values, 1, #values)
+write('ZADD', KEYS[5], ready, 1, #ready)
+for i = sealed_first, sealed_last, 2 do
+  redis.call('ZREM', KEYS[5], ARGV[i + 1])
 end
-for i = closed_first, closed_last, 4 do
-  redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1] .. ' ' .. now .. ' ' .. ARGV[i + 2])
-  if ARGV[i + 3] == '' then
-    redis.call('ZADD', KEYS[5], now, ARGV[i])
-  else
-    redis.call('ZADD', KEYS[6], ARGV[i + 3], ARGV[i])
-  end
-end
+write('ZADD', KEYS[6], ARGV, sealed_first, sealed_last)
 for i = refs_first, refs_last, 2 do
-  if redis.call('HINCRBY', KEYS[7], ARGV[i], ARGV[i + 1]) <= 0 then
-    -- As in complete.lua: what was not given up has been through every one of its windows.
-    local messages = tonumber(redis.call('HGET', KEYS[8], ARGV[i]) or '0')
-    local given_up = redis.call('SCARD', KEYS[key + 1])
-    redis.call('HDEL', KEYS[7], ARGV[i])
-    redis.call('HDEL', KEYS[8], ARGV[i])
-    redis.call('UNLINK', KEYS[key], KEYS[key + 1])
-    redis.call('HINCRBY', KEYS[1], 'sunk', messages - given_up)
-    redis.call('HINCRBY', KEYS[1], 'dead', given_up)
+  local holders = redis.call('HINCRBY', KEYS[7], ARGV[i], ARGV[i + 1])
+  if string.sub(ARGV[i + 1], 1, 1) == '-' then
+    if holders <= 0 then
+      -- As in complete.lua: what was not given up has been through every one of its windows.
+      local messages = tonumber(redis.call('HGET', KEYS[8], ARGV[i]) or '0')
+      local given_up = redis.call('SCARD', KEYS[key + 1])
+      redis.call('HDEL', KEYS[7], ARGV[i])
+      redis.call('HDEL', KEYS[8], ARGV[i])
+      redis.call('UNLINK', KEYS[key], KEYS[key + 1])
+      redis.call('HINCRBY', KEYS[1], 'sunk', messages - given_up)
+      redis.call('HINCRBY', KEYS[1], 'dead', given_up)
+    end
+    key = key + 2
   end
-  key = key + 2
 end
 for i = dead_first, dead_last do
   redis.call('XADD', KEYS[9], '*', 'letter', ARGV[i])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from sinfer.windows.store import SCRIPTS, Argument, Store
+from sinfer.windows.store import Argument, Store
 
 START_MS = 1_700_000_000_000
 
@@ -28,8 +28,8 @@ class ManualStore(Store):
         self.lose_answer = False
         self._clock = clock
         self._now_ms = START_MS
-        for name in SCRIPTS:
-            source = (files("sinfer.windows") / "scripts" / f"{name}.lua").read_text()
+        for path in (files("sinfer.windows") / "scripts").iterdir():
+            name, source = path.name.removesuffix(".lua"), path.read_text()
             reading = f"redis.call('HMGET', '{clock}', 's', 'us')"
             source = source.replace("redis.call('TIME')", reading)
             self._scripts[name] = self.redis.register_script(source)

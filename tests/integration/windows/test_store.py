@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from pydantic import TypeAdapter
 
-from sinfer.embedded.servers import RedisServer
 from sinfer.errors import PositionError, StaleTokenError, WindowConflictError
 from sinfer.messages import Message
 from sinfer.windows.claims import Completion, PartitionClaims
@@ -19,13 +16,6 @@ from sinfer.windows.schedule import Schedule
 from sinfer.windows.specs import WindowSpec
 from sinfer.windows.store import Store
 from sinfer.windows.writer import Commit, PartitionWriter
-
-
-@pytest.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    store = Store(redis_server.url)
-    yield store
-    await store.aclose()
 
 
 @pytest.fixture

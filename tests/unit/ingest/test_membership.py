@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sinfer.ingest.membership import preferred
+from sinfer.ingest.membership import Member, preferred
 from sinfer.windows.ids import Scope
 
 SCOPES = [Scope("p", f"task{n % 50}", f"in.{n}") for n in range(1000)]
 
 
 def shares(members: list[str]) -> dict[Scope, str | None]:
-    return {scope: preferred(scope, members) for scope in SCOPES}
+    all_members = [Member(name) for name in members]
+    return {
+        scope: found.name if (found := preferred(scope, all_members)) else None for scope in SCOPES
+    }
 
 
 def test_without_members_nobody_is_preferred() -> None:
@@ -39,3 +42,13 @@ def test_a_new_member_takes_partitions_and_moves_none_between_others() -> None:
     for scope, owner in before.items():
         assert after[scope] in (owner, "c")
     assert "c" in after.values()
+
+
+def test_one_that_ingests_a_single_task_gets_all_of_it_from_those_of_other_tasks_and_no_other() -> (
+    None
+):
+    a, b = Member("a", "task1"), Member("b", "task 2/%")
+    assert preferred(Scope("p", "task1", "in"), [a, b]) == a
+    assert preferred(Scope("p", "task 2/%", "in"), [a, b]) == b
+    assert preferred(Scope("p", "task3", "in"), [a, b]) is None
+    assert [Member.parse(str(member)) for member in (a, b, Member("c"))] == [a, b, Member("c")]
