@@ -211,7 +211,7 @@ class PartitionWriter:
             if cursor == 0:
                 break
         return PartitionState(
-            source,
+            source or None,
             int(watermark) if watermark else None,
             windows,
             (config or b"").decode(),
@@ -247,7 +247,7 @@ class PartitionWriter:
         keys = self.keys
         names = [
             keys.meta, keys.open, keys.closed, keys.deadlines, keys.ready, keys.sealed, keys.leases,
-            keys.tokens, keys.attempts, keys.refs, keys.held,
+            keys.tokens, keys.attempts, keys.refs, keys.held, keys.ledger,
         ]  # fmt: skip
         left = int(await self._store.run("forget", names, [self._token]))
         if left < 0:
