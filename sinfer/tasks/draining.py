@@ -43,7 +43,7 @@ async def drain(runtime: Runtime, scope: Scope, hinted: int) -> None:
         _log.error("%s; its windows wait", error)
         return
     await runtime.pauses.refresh()
-    if runtime.pauses.of(scope.product, scope.task) is not None:
+    if runtime.pauses.stops_processing(scope.product, scope.task):
         return
     if not ready.free:
         ready.turned_away.add(scope)
