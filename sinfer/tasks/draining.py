@@ -50,7 +50,7 @@ async def drain(runtime: Runtime, scope: Scope, hinted: int) -> None:
     running = None
     try:
         await runtime.pauses.refresh()
-        if runtime.pauses.of(scope.product, scope.task) is not None:
+        if runtime.pauses.stops_processing(scope.product, scope.task):
             return
         if not held.current.free:
             held.current.turned_away.add(scope)

@@ -147,4 +147,4 @@ def layout_of(spec: TumblingWindow | CountWindow | SlidingWindow | SessionWindow
     Open windows can go on under another spec of the same layout, and under no other.
     """
     shape = (getattr(spec, name, None) for name in ("size", "slide", "gap"))
-    return spec.type, spec.time, spec.late == "update", *shape
+    return spec.type, spec.time, spec.late == "update", spec.has_early_triggers, *shape

@@ -346,6 +346,11 @@ class Connections:
         held += sum(unpack_record(value.split(b" ", 2)[2]).count for value in closed)
         return Account(**counts, held=held)
 
+    async def owner(self, task: Task) -> str | None:
+        """The ingestor that holds the task's partition."""
+        owner: Any = await self.redis.hget(PartitionKeys(task.scope).meta, "owner")
+        return None if owner is None else str(owner, "ascii")
+
     async def dead_letters(self, task: Task) -> list[DeadLetter]:
         """The dead letters of the task's partition."""
         entries: Any = await self.redis.xrange(PartitionKeys(task.scope).dead)
@@ -369,6 +374,16 @@ class Connections:
         await wait_for(is_settled, f"all {messages} messages to be processed", timeout_s)
         assert account.fetched == messages, account
         return account
+
+    async def settled_at_least(self, task: Task, messages: int) -> None:
+        """Wait until so many messages came to an end, whatever follows behind them."""
+
+        async def are_settled() -> bool:
+            account = await self.account(task)
+            assert account.balances, account
+            return account.fetched - account.held >= messages
+
+        await wait_for(are_settled, f"{messages} messages to be processed")
 
     async def assert_one_result_each(self, task: Task, ids: Iterable[int]) -> None:
         """Each of the ids has exactly one correct result in each sink, and nobody else has any."""

@@ -34,7 +34,7 @@ DEFAULTS = {
     },
     "inference": {
         "type": "v2",
-        "url": os.environ.get("SOE_MODEL_URL", "http://127.0.0.1:8000"),
+        "url": os.environ.get("SOE_MODEL_URL", "http://127.0.0.1:8001"),
         "model": "soe",
         "binary": "auto",  # tensors as bytes where the server has them
     },
