@@ -226,7 +226,7 @@ class PartitionIngest:
             self._task.source,
             self.scope.partition,
             name=str(self.scope),
-            state=None if state.source is None else SourceState.decode(state.source),
+            state=SourceState.decode(state.source) if state.source else None,
             timing=self._surroundings.timing,
         )
         try:

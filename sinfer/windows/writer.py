@@ -211,7 +211,7 @@ class PartitionWriter:
             if cursor == 0:
                 break
         return PartitionState(
-            source or None,
+            source,
             int(watermark) if watermark else None,
             windows,
             (config or b"").decode(),
