@@ -30,7 +30,7 @@ from sinfer.windows.window import Window
 
 Verdict = Literal["ok", "warning", "error", "unreachable"]
 
-_BROKER_TIMEOUT_S = 5.0
+_BROKER_TIMEOUT_S = 5
 
 
 @dataclass(frozen=True, slots=True)
