@@ -36,6 +36,23 @@ async def left_in(store: Store, scope: Scope) -> Left:
     return Left(*await store.ask(pipeline.execute()))
 
 
+async def is_drained(store: Store, scope: Scope, since_ms: int) -> bool:
+    """Whether nobody puts messages into a partition any more: its ingestor has stopped pulling and
+    closed what was open, or there is none.
+
+    Args:
+        store: the window store.
+        scope: the partition.
+        since_ms: when the drain was asked for, which tells it from earlier ones.
+    """
+    meta = PartitionKeys(scope).meta
+    fields = ["owner", "lease_until", "drained"]
+    owner, lease_until, drained = await store.ask(store.redis.hmget(meta, fields))
+    if int(drained or 0) == since_ms or owner is None:
+        return True
+    return int(lease_until or 0) <= await store.now_ms()
+
+
 async def close_unattended(store: Store, scope: Scope, owner: str) -> bool:
     """Close the open windows of a partition that no ingestor writes.
 

@@ -26,6 +26,7 @@ class Tasks:
         self._modules = list(modules)
         self._products: dict[str, Product] = {}
         self._listed: dict[str, dict[str, InferTaskConfig]] = {}
+        self._broken: dict[str, dict[str, str]] = {}
 
     async def product(self, name: str) -> Product:
         """A product, its tasks listed.
@@ -44,6 +45,7 @@ class Tasks:
             finally:
                 await product.tasks.aclose()
             self._listed[product.name] = listed.tasks
+            self._broken[product.name] = listed.problems
             self._products[name] = product
         return self._products[name]
 
@@ -71,6 +73,31 @@ class Tasks:
         task = await self.task(product_name, task_id)
         return (await self.product(product_name)).pipeline(task)
 
+    async def problems(self, product_name: str | None, task_id: str | None) -> dict[str, str]:
+        """What is wrong with products and tasks, by name; with that task alone where one is given.
+
+        Raises:
+            ConfigError: a product that is named is not known.
+        """
+        found = {}
+        names = [product_name] if product_name is not None else []
+        if product_name is None:
+            products, broken = load_products(self._modules)
+            found = dict(broken)
+            names = sorted(products)
+        for name in names:
+            try:
+                product = await self.product(name)
+            except ConfigError as error:
+                if product_name is not None:
+                    raise
+                found[name] = str(error)
+                continue
+            for id, problem in self._broken[product.name].items():
+                if task_id in (None, id):
+                    found[f"{product.name}/{id}"] = problem
+        return found
+
     async def find(
         self, product_name: str | None, task_id: str | None
     ) -> list[tuple[Product, InferTaskConfig]]:
@@ -85,7 +112,12 @@ class Tasks:
             names = sorted(load_products(self._modules)[0])
         found = []
         for name in names:
-            product = await self.product(name)
+            try:
+                product = await self.product(name)
+            except ConfigError:
+                if product_name is not None:
+                    raise
+                continue
             tasks = self._listed[product.name]
             found += [(product, t) for id, t in tasks.items() if task_id in (None, id)]
         if task_id is not None and not found:

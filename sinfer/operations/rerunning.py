@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -19,6 +20,8 @@ from sinfer.windows.ledger import Finished, LedgerEntry, read_ledger
 from sinfer.windows.reopening import reopen
 from sinfer.windows.store import Store
 
+_POLL_S = 0.1
+
 
 async def rerun(
     store: Store,
@@ -26,7 +29,7 @@ async def rerun(
     finished: Finished,
     task: InferTaskConfig,
     progress: Callable[[int], None] = lambda count: None,
-) -> None:
+) -> str:
     """Read a window's messages from the stream again and have workers process it once more.
 
     Args:
@@ -35,6 +38,9 @@ async def rerun(
         finished: the window, as the ledger has it.
         task: the task as it is now; it processes the window.
         progress: is told of messages that were read.
+
+    Returns:
+        The id under which the store has it until it is done.
 
     Raises:
         SourceError: the stream has not all of the messages any more, or is another one.
@@ -48,7 +54,14 @@ async def rerun(
         entry.key, entry.start_ms, entry.end_ms, entry.reason, entry.revision, entry.count
     )
     again = Again("rerun", entry.window, entry.attempts, entry.ordinals)
-    await reopen(store, scope, origin, again, found)
+    return await reopen(store, scope, origin, again, found)
+
+
+async def wait_until_done(store: Store, scope: Scope, window_id: str) -> None:
+    """Return when workers are done with a closed window, by results or by dead letters."""
+    closed = PartitionKeys(scope).closed
+    while await store.ask(store.redis.hexists(closed, window_id)):  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_S)
 
 
 async def _check_stream(store: Store, messages: StreamMessages, scope: Scope) -> None:
