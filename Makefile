@@ -1,9 +1,11 @@
 # Everything that a developer or CI runs. Each target sets up what it needs.
 #
-#   make demo          all of sinfer on this machine, every result checked
+#   make demo          all of sinfer on this machine, every result checked;
+#                      PRODUCT=soe shows that product instead of the example
 #   make test          linters, types and all tests
 #   make check         linters and types alone
 #   make test-oldest   the tests against the oldest versions that pyproject.toml admits
+#   make chaos         a product under load while everything breaks; SEED=n repeats a run
 #   make bench         how fast it is here, beside other ways to do the same
 #   make lock          write constraints.txt anew, with the newest versions
 #   make clean         remove what the others made
@@ -16,7 +18,7 @@ OLDEST := .venv-oldest
 LOCK := .venv-lock
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
-.PHONY: setup demo test check test-oldest bench lock clean
+.PHONY: setup demo test check test-oldest chaos bench lock clean
 
 setup: $(VENV)/.ready
 
@@ -26,10 +28,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup
-	$(BIN)/sinfer demo
+	$(BIN)/sinfer demo $(if $(PRODUCT),--product $(PRODUCT))
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
@@ -37,12 +39,16 @@ check: setup
 	$(BIN)/mypy
 
 test-oldest: $(OLDEST)/.ready
-	$(OLDEST)/bin/python -m pytest
+	$(OLDEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 $(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
 	@$(call new-venv,$(OLDEST))
 	$(OLDEST)/bin/python $(PIP_INSTALL) --constraint constraints-oldest.txt --editable '.[dev]'
 	@touch $@
+
+# CHAOS_OPTIONS takes further options, such as --faults 50; see python -m tests.chaos --help.
+chaos: setup
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(CHAOS_OPTIONS)
 
 bench: $(VENV)/.ready-bench
 	$(BIN)/python -m benchmarks

@@ -81,7 +81,15 @@ class StreamResetError(SourceError):
 
 
 class InvalidItemError(SinferError):
-    """A message, or what a product made of it, is not valid."""
+    """A message, or what a product made of it, is not valid.
+
+    Attributes:
+        stream_seq: of the message, where it is one of many; else 0.
+    """
+
+    def __init__(self, message: str, *, stream_seq: int = 0) -> None:
+        super().__init__(message)
+        self.stream_seq = stream_seq
 
 
 class InferenceError(SinferError):

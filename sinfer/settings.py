@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +19,8 @@ from sinfer.errors import ConfigError
 from sinfer.units import Duration
 
 PREFIX = "SINFER_"
+
+_SHORTEST_TICK = timedelta(milliseconds=10)
 
 
 class Settings(BaseSettings):
@@ -49,6 +52,20 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: str) -> str:
+        if urlsplit(value).scheme not in ("redis", "rediss"):
+            raise ValueError("write redis://host:port/database, or rediss:// for TLS")
+        return value
+
+    @field_validator("tick", mode="after")
+    @classmethod
+    def _tick(cls, value: timedelta) -> timedelta:
+        if value < _SHORTEST_TICK:
+            raise ValueError("must be at least 10ms")
         return value
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sinfer.cli import exit_codes
+from sinfer import exit_codes
 from sinfer.cli.demo import demo
 from sinfer.cli.ingest import ingest
 from sinfer.errors import SinferError

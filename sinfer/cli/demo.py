@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
-import sys
 import threading
 from contextlib import suppress
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
-from sinfer.cli import exit_codes
+from sinfer import exit_codes
 
 if TYPE_CHECKING:
     from sinfer.embedded.stack import EmbeddedStack
@@ -38,19 +35,20 @@ def demo(ctx: click.Context, product: str, messages: int, keep: bool, as_json: b
     Example:
       sinfer demo
       sinfer demo --messages 100000 --keep
+      sinfer demo --product soe
     """
     from sinfer.demo.progress import TerminalProgress
     from sinfer.demo.run import demonstrate, prepare
     from sinfer.embedded.stack import EmbeddedStack
+    from sinfer.embedded.termination import unwinding_on_signals
     from sinfer.products.registry import find_product
-    from sinfer.products.scenario import scenario_of
+    from sinfer.products.scenario import demonstration_of
     from sinfer.settings import settings
 
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGHUP, _leave)
-    scenario = scenario_of(find_product(product, settings().products))
+    scenario = demonstration_of(find_product(product, settings().products))
     with (
-        TerminalProgress(messages, quiet=as_json) as progress,
+        unwinding_on_signals(),
+        TerminalProgress(quiet=as_json) as progress,
         EmbeddedStack(scenario, tell=progress.say) as stack,
     ):
         stack.start_servers()
@@ -67,11 +65,6 @@ def demo(ctx: click.Context, product: str, messages: int, keep: bool, as_json: b
             _keep(stack, quiet=as_json)
         progress.say("stopping everything")
     ctx.exit(exit_codes.OK if report.is_right else exit_codes.FAILED)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """Let SIGTERM and SIGHUP unwind the stack like any other end."""
-    sys.exit(128 + number)
 
 
 def _keep(stack: EmbeddedStack, *, quiet: bool) -> None:

@@ -17,11 +17,10 @@ class TerminalProgress:
     """Two bars and the first few results, on stderr.
 
     Args:
-        messages: how many will be published.
         quiet: show nothing.
     """
 
-    def __init__(self, messages: int, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -30,13 +29,18 @@ class TerminalProgress:
             TimeElapsedColumn(),
             console=self._console,
         )
-        self._messages = messages
+        self._messages: int | None = None
+        self._results: int | None = None
         self._left_to_show = _SHOWN
         self._started = False
 
     def say(self, text: str) -> None:
         """A step begins."""
         self._console.print(f"[dim]·[/] {escape(text)}")
+
+    def expect(self, messages: int, results: int) -> None:
+        """How many there will be; comes before any of them."""
+        self._messages, self._results = messages, results
 
     def published(self, count: int) -> None:
         """So many more messages are stored."""
@@ -60,7 +64,7 @@ class TerminalProgress:
     def _start(self) -> None:
         if not self._started:
             self._in = self._bars.add_task("messages published", total=self._messages)
-            self._out = self._bars.add_task("results arrived   ", total=self._messages)
+            self._out = self._bars.add_task("results arrived   ", total=self._results)
             self._bars.start()
             self._started = True
 

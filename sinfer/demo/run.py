@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import aclosing
-from typing import Any, Protocol
 
 from nats.js import JetStreamContext
 
@@ -15,27 +14,15 @@ from sinfer.demo.streams import Arrival, make_streams, publish, results
 from sinfer.demo.verify import check_sink
 from sinfer.embedded.stack import EmbeddedStack
 from sinfer.nats_connection import connect
-from sinfer.products.scenario import Scenario
+from sinfer.products.scenario import Demonstration, Experiment, Findings, Progress, Scenario
 
 STALL_TIMEOUT_S = 20.0
 """Give up when no new result has arrived for so long."""
 
 
-class Progress(Protocol):
-    """Is told how things go."""
-
-    def published(self, count: int) -> None:
-        """So many more messages are stored."""
-
-    def arrived(self, results: list[Any]) -> None:
-        """These results have arrived."""
-
-    def say(self, text: str) -> None:
-        """A step begins."""
-
-
-async def prepare(stack: EmbeddedStack, scenario: Scenario) -> None:
-    """Make the streams that the product reads and writes."""
+async def prepare(stack: EmbeddedStack, scenario: Demonstration) -> None:
+    """Make the streams that the product reads and writes, and whatever else it needs."""
+    await asyncio.to_thread(scenario.prepare, stack.environment)
     client = await connect([stack.nats_url], name="sinfer-demo")
     try:
         await make_streams(client.jetstream(), scenario.streams)
@@ -44,13 +31,24 @@ async def prepare(stack: EmbeddedStack, scenario: Scenario) -> None:
 
 
 async def demonstrate(
-    stack: EmbeddedStack, scenario: Scenario, count: int, progress: Progress
-) -> Report:
+    stack: EmbeddedStack, scenario: Demonstration, count: int, progress: Progress
+) -> Findings:
     """Publish ``count`` messages and find out what became of them.
 
     Raises:
         UnavailableError: one of the processes ended.
     """
+    if isinstance(scenario, Scenario):
+        return await _each_case(stack, scenario, count, progress)
+    if isinstance(scenario, Experiment):
+        return await scenario.run(stack.surroundings, count, progress)
+    raise TypeError(f"{scenario!r} is neither a Scenario nor an Experiment")
+
+
+async def _each_case(
+    stack: EmbeddedStack, scenario: Scenario, count: int, progress: Progress
+) -> Report:
+    progress.expect(count, count)
     progress.say("making the messages")
     cases = list(scenario.cases(count))
     expected = {case.id: case.result for case in cases}

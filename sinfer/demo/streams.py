@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import Any
 
-from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 
@@ -74,8 +73,9 @@ async def results(jetstream: JetStreamContext, subject: str) -> AsyncGenerator[l
         while True:
             try:
                 messages = await subscription.fetch(_BATCH, timeout=1)
-            except NatsTimeoutError:
+            except TimeoutError:  # nats.errors.TimeoutError is one of them
                 messages = []
+            _raise_if_cancelled()
             yield [
                 Arrival(
                     from_json(message.data),
@@ -86,3 +86,10 @@ async def results(jetstream: JetStreamContext, subject: str) -> AsyncGenerator[l
             ]
     finally:
         await subscription.unsubscribe()
+
+
+def _raise_if_cancelled() -> None:
+    """The client's ``fetch`` can take a cancellation for a time-out and swallow it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

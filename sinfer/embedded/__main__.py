@@ -8,33 +8,26 @@ they stored is gone when they end.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import threading
-from types import FrameType
 from urllib.parse import urlsplit
 
 from sinfer.embedded.backing import BackingServers
 from sinfer.embedded.process import is_listening
+from sinfer.embedded.termination import unwinding_on_signals
 from sinfer.errors import SinferError, UnavailableError
 from sinfer.settings import settings
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    """Let SIGTERM unwind the stack like any other end."""
-    sys.exit(128 + number)
-
-
 def _run(model_port: int) -> None:
-    ports = {
-        "nats_port": urlsplit(settings().nats_servers[0]).port or 4222,
-        "redis_port": urlsplit(settings().redis_url).port or 6379,
-        "model_port": model_port,
-    }
-    for port in ports.values():
+    nats_port = urlsplit(settings().nats_servers[0]).port or 4222
+    redis_port = urlsplit(settings().redis_url).port or 6379
+    for port in (nats_port, redis_port, model_port):
         if is_listening(port):
             raise UnavailableError(f"port {port} is taken; is it running already?")
-    with BackingServers(**ports) as servers:
+    with BackingServers(
+        nats_port=nats_port, redis_port=redis_port, model_port=model_port
+    ) as servers:
         servers.start()
         for server in servers.servers:
             print(f"{server.name}: {server.url}", flush=True)
@@ -53,9 +46,9 @@ def main() -> None:
     )
     parser.add_argument("--model-port", type=int, default=8000, help="default: %(default)s")
     model_port = parser.parse_args().model_port
-    signal.signal(signal.SIGTERM, _leave)
     try:
-        _run(model_port)
+        with unwinding_on_signals():
+            _run(model_port)
     except KeyboardInterrupt:
         sys.exit(130)
     except SinferError as error:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from sinfer.embedded.guardian import Guardian
-from sinfer.embedded.model_process import ModelServer
+from sinfer.embedded.model_process import EXAMPLE_MODULE, ModelServer
 from sinfer.embedded.process import ChildProcess
 from sinfer.embedded.servers import EmbeddedServer, NatsServer, RedisServer
 
@@ -24,6 +24,7 @@ class BackingServers:
 
     Args:
         tell: is called with a few words before each step.
+        model_module: the module that is run as the model server.
         nats_port, redis_port, model_port: where they listen; free ports by default.
 
     Attributes:
@@ -34,6 +35,7 @@ class BackingServers:
         self,
         *,
         tell: Callable[[str], None] = _silent,
+        model_module: str = EXAMPLE_MODULE,
         nats_port: int | None = None,
         redis_port: int | None = None,
         model_port: int | None = None,
@@ -46,7 +48,7 @@ class BackingServers:
         try:
             self.nats = NatsServer(self.directory / "nats", nats_port)
             self.redis = RedisServer(self.directory / "redis", redis_port)
-            self.model = ModelServer(self.directory / "model", model_port)
+            self.model = ModelServer(self.directory / "model", model_port, module=model_module)
         except BaseException:
             self.stop()
             raise

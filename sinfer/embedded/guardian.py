@@ -69,19 +69,22 @@ def _watch_until_the_end() -> set[int]:
 
 
 def _kill(groups: set[int]) -> None:
+    for group in groups:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def _remove(directory: Path) -> None:
+    """What dies may still write for a moment."""
     deadline = time.monotonic() + _PATIENCE_S
-    while groups and time.monotonic() < deadline:
-        for group in list(groups):
-            try:
-                os.killpg(group, signal.SIGKILL)
-            except ProcessLookupError:
-                groups.discard(group)
+    while directory.exists() and time.monotonic() < deadline:
+        shutil.rmtree(directory, ignore_errors=True)
         time.sleep(0.02)
 
 
 def _main(directory: Path) -> None:
     _kill(_watch_until_the_end())
-    shutil.rmtree(directory, ignore_errors=True)
+    _remove(directory)
 
 
 if __name__ == "__main__":

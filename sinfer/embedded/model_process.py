@@ -12,28 +12,38 @@ import httpx
 from sinfer.embedded.servers import EmbeddedServer
 from sinfer.errors import ConfigError
 
+EXAMPLE_MODULE = "sinfer.embedded.model_server"
+
 
 class ModelServer(EmbeddedServer):
-    """The model ``example`` on a free loopback port.
+    """The model ``example`` on a free loopback port, or another one.
 
     Args:
         delay_ms: how long each inference takes, milliseconds.
+        module: run as the server; what follows is for the model ``example`` alone.
     """
 
     name = "model-server"
 
     def __init__(
-        self, directory: Path | None = None, port: int | None = None, delay_ms: float = 0
+        self,
+        directory: Path | None = None,
+        port: int | None = None,
+        delay_ms: float = 0,
+        *,
+        module: str = EXAMPLE_MODULE,
     ) -> None:
         self._delay_ms = delay_ms
+        self._module = module
         super().__init__(directory, port)
 
     def _command(self) -> list[str]:
         if importlib.util.find_spec("httptools") is None:
             raise ConfigError("httptools is not installed; pip install 'sinfer[embedded]'")
-        module = "sinfer.embedded.model_server"
-        options = ["--port", str(self.port), "--delay-ms", str(self._delay_ms)]
-        return [sys.executable, "-m", module, *options]
+        options = ["--port", str(self.port)]
+        if self._delay_ms:
+            options += ["--delay-ms", str(self._delay_ms)]
+        return [sys.executable, "-m", self._module, *options]
 
     @property
     def url(self) -> str:

@@ -18,7 +18,7 @@ import argparse
 import asyncio
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -194,8 +194,8 @@ class ModelServerApp:
             exchange.reply(200, body, headers=headers)
 
 
-async def serve(app: ModelServerApp, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT; then drop all connections at once."""
+async def serve(app: Callable[[Exchange], None], host: str, port: int) -> None:
+    """Serve an application until SIGTERM or SIGINT; then drop all connections at once."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -18,7 +18,7 @@ from sinfer.embedded.services import (
     ingest_service,
     worker_service,
 )
-from sinfer.products.scenario import Scenario
+from sinfer.products.scenario import Demonstration, Surroundings
 
 
 class EmbeddedStack:
@@ -37,7 +37,7 @@ class EmbeddedStack:
     """
 
     def __init__(
-        self, scenario: Scenario, *, tell: Callable[[str], None], concurrency: int = 2
+        self, scenario: Demonstration, *, tell: Callable[[str], None], concurrency: int = 2
     ) -> None:
         self._scenario = scenario
         self._concurrency = concurrency
@@ -45,7 +45,7 @@ class EmbeddedStack:
         self._flower_port = free_port()
         self.flower_url = f"http://127.0.0.1:{self._flower_port}"
         self.services: list[Service] = []
-        self._backing = BackingServers(tell=tell)
+        self._backing = BackingServers(tell=tell, model_module=scenario.model_server)
 
     @property
     def directory(self) -> Path:
@@ -62,12 +62,20 @@ class EmbeddedStack:
         return self.directory / "results.sqlite"
 
     @property
+    def surroundings(self) -> Surroundings:
+        """Where an experiment finds everything."""
+        return Surroundings(self.nats_url, self._database_url, self.check)
+
+    @property
+    def _database_url(self) -> str:
+        return f"sqlite:///{self.database_path}"
+
+    @property
     def environment(self) -> dict[str, str]:
         """What is added to the environment of sinfer's processes."""
-        database_url = f"sqlite:///{self.database_path}"
         return {
             **self._backing.environment,
-            **self._scenario.environment(self._backing.model.url, database_url),
+            **self._scenario.environment(self._backing.model.url, self._database_url),
             "FLOWER_UNAUTHENTICATED_API": "true",  # read only, and on the loopback interface
         }
 
@@ -85,7 +93,10 @@ class EmbeddedStack:
         Raises:
             UnavailableError: one of them ended or is not ready in time.
         """
-        place = Place(self.directory, {**os.environ, **self.environment})
+        temporary = self.directory / "tmp"  # what a killed process leaves there goes with the rest
+        temporary.mkdir()
+        environment = {**os.environ, **self.environment, "TMPDIR": str(temporary)}
+        place = Place(self.directory, environment)
         self.services = [
             worker_service(place, concurrency=self._concurrency),
             beat_service(place),

@@ -23,6 +23,10 @@ class InferenceConfig(ConfigModel):
     """Send windows of more items in several calls of at most so many."""
     max_concurrency: int = Field(default=8, ge=1, le=1000)
     """Calls of one task under way at once in one worker process."""
+    endpoint_concurrency: int | None = Field(default=None, ge=1)
+    """Calls to the endpoint under way at once in all worker processes together."""
+    breaker_failures: int = Field(default=5, ge=1)
+    """After so many failures in a row nobody calls the endpoint for a while."""
     retry_base: Duration = Field(default="500ms", validate_default=True)
     """First wait before a failed window is tried again; it doubles each time."""
     retry_max: Duration = Field(default="30s", validate_default=True)
@@ -53,6 +57,11 @@ class InferenceClient(Plugin[InferenceConfig]):
         Raises:
             InferenceError: one of its subclasses, which decide what happens next.
         """
+
+    @property
+    def endpoint(self) -> str:
+        """Whose failures and calls are counted together; empty where each task is by itself."""
+        return ""
 
     async def aclose(self) -> None:
         """Close connections."""

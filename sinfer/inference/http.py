@@ -193,6 +193,11 @@ class HttpInferenceClient(InferenceClient):
         super().__init__(config)
         self.http = HttpSession(config, headers)
 
+    @property
+    def endpoint(self) -> str:
+        url = httpx.URL(self.config.url)
+        return f"{url.scheme}://{url.netloc.decode()}".lower()
+
     async def aclose(self) -> None:
         await self.http.aclose()
 

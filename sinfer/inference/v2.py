@@ -17,6 +17,9 @@ from sinfer.inference.v2_messages import (
     encode_json_request,
 )
 
+BINARY_EXTENSION = "binary_tensor_data"
+"""What a server calls it that has binary tensors."""
+
 
 class V2Config(HttpConfig):
     """Settings of the ``v2`` client; ``url`` is the server, such as ``http://triton:8000``."""
@@ -25,8 +28,9 @@ class V2Config(HttpConfig):
     model: str = Field(min_length=1)
     version: str = Field(default="", coerce_numbers_to_str=True)
     """The server's choice by default."""
-    binary: bool = False
-    """Send and ask for tensors as bytes behind the JSON (the binary tensor data extension)."""
+    binary: bool | Literal["auto"] = False
+    """Send and ask for tensors as bytes behind the JSON (the binary tensor data extension);
+    ``auto`` asks the server once whether it has that."""
 
     @field_validator("url")
     @classmethod
@@ -55,7 +59,8 @@ class V2Client(HttpInferenceClient):
 
     def __init__(self, config: V2Config) -> None:
         super().__init__(config)
-        self._binary = config.binary
+        self._binary: bool | None = None if config.binary == "auto" else config.binary
+        self._server = Endpoint.of("GET", config.url, "/v2")
         path = f"/v2/models/{path_part(config.model)}"
         if config.version:
             path += f"/versions/{path_part(config.version)}"
@@ -65,6 +70,8 @@ class V2Client(HttpInferenceClient):
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> V2Response:
         headers = None
+        if self._binary is None:
+            self._binary = await self._has_binary()
         if self._binary:
             body, json_length = encode_binary_request(request)
             headers = {
@@ -80,6 +87,12 @@ class V2Client(HttpInferenceClient):
             return decode_response(response.content, response.headers.get(HEADER_LENGTH))
         except (ValueError, RecursionError) as error:
             raise invalid_response(response, self._infer.call, str(error)) from error
+
+    async def _has_binary(self) -> bool:
+        """Whether the server's metadata list the extension."""
+        answer, _ = await self.http.request_json(self._server)
+        extensions = answer.get("extensions") if isinstance(answer, dict) else None
+        return isinstance(extensions, list) and BINARY_EXTENSION in extensions
 
     async def metadata(self) -> dict[str, Any]:
         """The model's metadata: name, versions, platform, inputs, outputs.

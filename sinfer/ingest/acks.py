@@ -11,6 +11,7 @@ from sinfer.ingest.inbox import publish_to_each
 from sinfer.ingest.ranges import RangeSet
 
 ACK = b"+ACK"
+NAK = b"-NAK"
 IN_PROGRESS = b"+WPI"
 
 
@@ -47,6 +48,10 @@ class Acks:
     def settle(self, through: int) -> None:
         """The server awaits no acknowledgement up to this stream sequence."""
 
+    async def give_back(self, replies: list[str]) -> None:
+        """These deliveries will not be stored here: have them delivered again at once."""
+        await publish_to_each(self._client, replies, NAK)
+
     async def aclose(self) -> None:
         """Stop what runs in the background."""
 
@@ -70,6 +75,9 @@ class AcksThrough(Acks):
             await publish_to_each(self._client, [self._waiting[max(below)]], ACK)
             for stream_seq in below:
                 del self._waiting[stream_seq]
+
+    async def give_back(self, replies: list[str]) -> None:
+        """Nothing: they come again after the consumer's ``ack_wait``."""
 
 
 class AcksWhenDone(Acks):

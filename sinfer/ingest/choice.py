@@ -22,11 +22,12 @@ from sinfer.errors import SourceError
 from sinfer.ingest.acks import Acks, AcksThrough, AcksWhenDone
 from sinfer.ingest.durable import ACK_WAIT_S, DurableMode
 from sinfer.ingest.existing import check_consumer, warn_of_limits
-from sinfer.ingest.jetstream_api import ConsumerConfig, ConsumerInfo, JetStreamApi
+from sinfer.ingest.jetstream_api import JetStreamApi
+from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
 from sinfer.ingest.mode import ReadingMode
 from sinfer.ingest.position import PositionMode
 from sinfer.ingest.state import SourceState
-from sinfer.ingest.subjects import consumer_name
+from sinfer.ingest.subjects import consumer_name, overlap
 from sinfer.products.task import JetStreamSource
 
 
@@ -57,6 +58,7 @@ async def choose_mode(
         UnavailableError: not now.
     """
     stream = await api.stream_info()
+    await _check_subject(api, stream, subject_filter)
     retention = stream.config.retention
     durable = durable_name(source, subject_filter)
     why = "a durable is named"
@@ -113,6 +115,18 @@ async def choose_mode(
         state=state,
         text=text,
     )
+
+
+async def _check_subject(api: JetStreamApi, stream: StreamInfo, subject_filter: str) -> None:
+    """Servers accept a filter that nothing can ever match, and then nothing comes."""
+    subjects = stream.config.subjects
+    if not subjects or any(overlap(subject_filter, subject) for subject in subjects):
+        return
+    if await api.next_sequence(0, [subject_filter]) is None:
+        raise SourceError(
+            f"stream {stream.config.name!r} has no messages on {subject_filter}: its subjects are"
+            f" {', '.join(subjects)}; correct source.subject, or add the subject to the stream"
+        )
 
 
 def _acks(client: Client, source: JetStreamSource, policy: str, config: ConsumerConfig) -> Acks:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 
+from msgspec import structs
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -18,7 +19,8 @@ from sinfer.ingest.acks import Acks
 from sinfer.ingest.batch import Batch
 from sinfer.ingest.existing import check_consumer
 from sinfer.ingest.inbox import Inbox
-from sinfer.ingest.jetstream_api import ConsumerConfig, ConsumerInfo, JetStreamApi, StreamInfo
+from sinfer.ingest.jetstream_api import JetStreamApi
+from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
 from sinfer.ingest.mode import ReadingMode, after, check_identity, start_of
 from sinfer.ingest.progress import Progress
 from sinfer.ingest.state import SourceState
@@ -76,9 +78,10 @@ class DurableMode(ReadingMode):
         self._progress: Progress | None = None
         self._stream_created = ""
         self._consumer_created = ""
-        self._config = ConsumerConfig()
+        self._config: ConsumerConfig | None = None
+        self._in_hand: list[Batch] = []
         self._tended_at = 0.0
-        self._floor: tuple[int, int] | None = None
+        self._floor: tuple[int, int | None] | None = None
 
     @property
     def progress(self) -> Progress:
@@ -114,10 +117,11 @@ class DurableMode(ReadingMode):
             )
         # The consumer belongs to the stream that is seen after it.
         check_identity(await self._api.stream_info(), state or SourceState(stream.created, 0))
-        self._take_over(stream, info, state)
-        return info.config
+        return self._take_over(stream, info, state)
 
-    def _take_over(self, stream: StreamInfo, info: ConsumerInfo, state: SourceState | None) -> None:
+    def _take_over(
+        self, stream: StreamInfo, info: ConsumerInfo, state: SourceState | None
+    ) -> ConsumerConfig:
         """Note where the consumer stands; no request is out, so it stands still."""
         made_anew = state is not None and state.consumer_created not in ("", info.created)
         if made_anew and state is not None and info.ack_floor.stream_seq > state.position:
@@ -131,17 +135,19 @@ class DurableMode(ReadingMode):
                 Progress(state.position, state.ahead) if state is not None else Progress(0)
             )
             self._progress.follow(info.delivered.consumer_seq, info.delivered.stream_seq)
+            self._progress.settle(_settled(info, stream.state.last_seq))
         else:
             self._progress.lose_track()
-        self._floor = None
-        self._progress.settle(_settled(info, stream.state.last_seq))
+            self._floor = (_settled(info, stream.state.last_seq), None)
         self._stream_created = stream.created
         self._consumer_created = info.created
-        self._config = info.config
+        self._config = structs.replace(info.config, name=info.name)
         limit = info.config.max_ack_pending
         self.max_ack_pending = limit if limit is not None and limit > 0 else None
+        return self._config
 
     def _new_consumer(self, stream: StreamInfo, state: SourceState | None) -> ConsumerConfig:
+        """Settings for the durable, which does not exist: those it had, if it ever did."""
         start = start_of(self._source)
         if stream.config.retention == "workqueue":
             if self._source.deliver != "all":
@@ -153,6 +159,10 @@ class DurableMode(ReadingMode):
             deliver = self._source.deliver
             first = deliver.seq if isinstance(deliver, StartSequence) else 0
             start = after(max(state.position, first - 1))
+        if self._config is not None:
+            return structs.replace(
+                self._config, **{"opt_start_seq": None, "opt_start_time": None, **start}
+            )
         limits = stream.config.consumer_limits
         allowed = limits.max_ack_pending if limits is not None else None
         ample = MAX_ACK_PENDING[self._source.ack]
@@ -185,8 +195,10 @@ class DurableMode(ReadingMode):
                 messages.append(
                     Message(raw.data, raw.subject, raw.headers, stream_seq, timestamp_ns)
                 )
-        self._acks.took(taken)
         batch = Batch(messages, self.state, pending, len(taken) - len(messages), taken)
+        if taken:
+            self._acks.took(taken)
+            self._in_hand.append(batch)
         return batch, statuses, None
 
     def caught_up(self, info: ConsumerInfo) -> bool:
@@ -197,9 +209,16 @@ class DurableMode(ReadingMode):
 
     async def tend(self, inbox: Inbox) -> None:
         """Close gaps in what was read: by the consumer's ack floor, and by the stream itself."""
-        if self._floor is not None and inbox.taken >= self._floor[1]:
-            self._settle(self._floor[0])
-            self._floor = None
+        if self._floor is not None:
+            through, mark = self._floor
+            # What the server has given up on may still lie in the inbox: it counts as new.
+            if mark is None:
+                mark = inbox.taken + inbox.buffered
+                self._floor = (through, mark)
+            if inbox.taken >= mark:
+                self._floor = None
+                self.progress.settle(through)
+                self._acks.settle(through)
         now = time.monotonic()
         if now - self._tended_at < _TEND_S:
             return
@@ -209,39 +228,40 @@ class DurableMode(ReadingMode):
         try:
             info = await self._api.consumer_info(self._durable)
             if info is not None:
-                # What the server has given up on may still lie in the inbox: it counts as new.
                 self._floor = (_settled(info), inbox.taken + inbox.buffered)
             if self._policy == "all":
                 await self._skip_holes()
         except UnavailableError as error:
             _log.debug("consumer %s: %s", self._durable, error)
 
-    def _settle(self, through: int) -> None:
-        self.progress.settle(through)
-        self._acks.settle(through)
-
     async def _skip_holes(self) -> None:
         """Move the position over sequences that no stored message of the filter has.
 
         With ack policy ``all`` the floor waits for the position, so it cannot tell.
         """
+        filters = self._config.filters if self._config is not None else []
         for _ in range(_LOOKUPS):
             gap = self.progress.gap
             if gap is None:
                 return
-            found = await self._api.next_sequence(gap[0], self._config.filters)
+            found = await self._api.next_sequence(gap[0], filters)
             if found is not None and found <= gap[1]:
                 return
             self.progress.settle(gap[1])
 
     async def committed(self, batch: Batch) -> None:
+        self._in_hand = [other for other in self._in_hand if other is not batch]
         await self._acks.committed(batch)
 
     async def finished(self, ranges: list[tuple[int, int]]) -> None:
         await self._acks.finished(ranges)
 
-    async def aclose(self) -> None:
+    async def aclose(self, unread: list[Msg]) -> None:
         await self._acks.aclose()
+        replies = [reply for batch in self._in_hand for _, reply in batch.deliveries]
+        replies += [raw.reply for raw in unread if raw.reply]
+        if self._api.is_connected:
+            await self._acks.give_back(replies)
 
 
 def _settled(info: ConsumerInfo, last_seq: int | None = None) -> int:

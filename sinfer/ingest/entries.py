@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from sinfer.errors import InvalidItemError
+from sinfer.errors import ConfigError, InvalidItemError
 from sinfer.messages import Message
 from sinfer.products.pipeline import DEFAULT_KEY, InferPipeline
-from sinfer.windows.dead_letters import DeadLetter, Stage
+from sinfer.windows.dead_letters import DeadLetter, Stage, one_line
 from sinfer.windows.event_time import checked_event_time_ms
+from sinfer.windows.item_key import checked_key
 from sinfer.windows.plan import Entry
-
-_log = logging.getLogger(__name__)
-
-_MOST_ERROR_CHARACTERS = 500
 
 
 def error_line(error: BaseException) -> str:
@@ -33,7 +29,7 @@ def error_line(error: BaseException) -> str:
         text = str(error)
     else:
         text = f"{type(error).__name__}: {error}"
-    return " ".join(text.split())[:_MOST_ERROR_CHARACTERS]
+    return one_line(text)
 
 
 @dataclass(slots=True)
@@ -58,6 +54,11 @@ class Preparer:
         self._pipeline = pipeline
         task = pipeline.task
         self._limits = task.limits
+        if task.window.dedupe is not None and not pipeline.overrides("item_id"):
+            raise ConfigError(
+                f"task {task.id!r}: window.dedupe needs a pipeline with item_id(); add it to"
+                f" {type(pipeline).__name__} or remove dedupe"
+            )
         self._by_key = pipeline.overrides("key")
         self._event_time = task.window.time == "event"
         self._own_time = pipeline.overrides("event_time")
@@ -91,14 +92,7 @@ class Preparer:
     def _entry(self, message: Message, item: Any, now_ms: int) -> Entry:
         key = DEFAULT_KEY
         if self._by_key:
-            key = self._pipeline.key(item)
-            if not isinstance(key, str):
-                raise InvalidItemError(f"key() returned {type(key).__name__}, not str")
-            if len(key) > self._limits.max_key_length:
-                raise InvalidItemError(
-                    f"key of {len(key)} characters is above limits.max_key_length"
-                    f" ({self._limits.max_key_length})"
-                )
+            key = checked_key(self._pipeline.key(item), self._limits.max_key_length)
         time_ms = 0
         if self._event_time:
             seconds = self._pipeline.event_time(item) if self._own_time else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from sinfer.errors import SourceError
-from sinfer.ingest.jetstream_api import ConsumerInfo
+from sinfer.ingest.jetstream_types import ConsumerInfo
 from sinfer.ingest.subjects import EVERYTHING, covers
 
 _log = logging.getLogger(__name__)

@@ -30,6 +30,7 @@ class Inbox:
         self._subscription = subscription
         self._queue: asyncio.Queue[Msg] = subscription._pending_queue
         self._waited_for: Msg | None = None
+        self._waiting: asyncio.Timeout | None = None
         self.subject = subscription.subject
         self.taken = 0
 
@@ -77,11 +78,18 @@ class Inbox:
         if self.buffered:
             return True
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s) as self._waiting:
                 self._waited_for = await self._queue.get()
         except TimeoutError:
             return False
+        finally:
+            self._waiting = None
         return True
+
+    def wake(self) -> None:
+        """Have ``wait`` return now."""
+        if self._waiting is not None and not self._waiting.expired():
+            self._waiting.reschedule(asyncio.get_running_loop().time())
 
     async def close(self) -> None:
         """Unsubscribe; what is buffered is dropped."""
@@ -100,3 +108,4 @@ async def publish_to_each(client: Client, subjects: Sequence[str], payload: byte
         ]
         await client._send_command(b"".join(lines))
         await client._flush_pending()
+        await asyncio.sleep(0)

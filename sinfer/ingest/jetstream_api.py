@@ -15,6 +15,7 @@ from nats.errors import ConnectionClosedError, NoRespondersError
 from nats.errors import Error as NatsError
 
 from sinfer.errors import SourceError, UnavailableError
+from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
 
 _PREFIX = "$JS.API"
 _STREAM_MISSING = 10059
@@ -33,96 +34,18 @@ _REMEDIES = {
 }
 
 
-class SequencePair(msgspec.Struct):
-    """A place in a consumer's deliveries and the stream sequence that belongs to it."""
+class StoredMessage(msgspec.Struct):
+    """A message as the stream keeps it; headers and payload are in base64."""
 
-    consumer_seq: int = 0
-    stream_seq: int = 0
-
-
-class ConsumerConfig(msgspec.Struct, omit_defaults=True):
-    """The settings of a consumer that matter here, as the server spells them; times in ns."""
-
-    name: str | None = None
-    durable_name: str | None = None
-    description: str | None = None
-    deliver_policy: str | None = None
-    opt_start_seq: int | None = None
-    opt_start_time: str | None = None
-    ack_policy: str | None = None
-    ack_wait: int | None = None
-    max_deliver: int | None = None
-    backoff: list[int] | None = None
-    filter_subject: str | None = None
-    filter_subjects: list[str] | None = None
-    replay_policy: str | None = None
-    max_waiting: int | None = None
-    max_ack_pending: int | None = None
-    headers_only: bool | None = None
-    deliver_subject: str | None = None
-    inactive_threshold: int | None = None
-    max_batch: int | None = None
-    max_expires: int | None = None
-    max_bytes: int | None = None
-    num_replicas: int | None = None
-    mem_storage: bool | None = None
-    priority_groups: list[str] | None = None
-
-    @property
-    def filters(self) -> list[str]:
-        """The subjects it delivers; empty for all."""
-        return self.filter_subjects or ([self.filter_subject] if self.filter_subject else [])
-
-
-class ConsumerInfo(msgspec.Struct):
-    """A consumer and where it stands."""
-
-    name: str
-    created: str
-    config: ConsumerConfig
-    delivered: SequencePair
-    ack_floor: SequencePair
-    num_ack_pending: int = 0
-    num_pending: int = 0
-
-
-class ConsumerLimits(msgspec.Struct):
-    """What a stream allows its consumers; times in ns."""
-
-    inactive_threshold: int | None = None
-    max_ack_pending: int | None = None
-
-
-class StreamConfig(msgspec.Struct):
-    """The settings of a stream that matter here."""
-
-    name: str
-    retention: str = "limits"
-    consumer_limits: ConsumerLimits | None = None
-
-
-class StreamState(msgspec.Struct):
-    """The bounds of a stream."""
-
-    messages: int = 0
-    first_seq: int = 0
-    last_seq: int = 0
-
-
-class StreamInfo(msgspec.Struct):
-    """A stream, its identity and its bounds."""
-
-    config: StreamConfig
-    state: StreamState
-    created: str
-
-
-class _StoredMessage(msgspec.Struct):
     seq: int
+    subject: str = ""
+    time: str = ""
+    hdrs: str = ""
+    data: str = ""
 
 
 class _MessageAnswer(msgspec.Struct):
-    message: _StoredMessage
+    message: StoredMessage
 
 
 class _Failure(msgspec.Struct):
@@ -208,12 +131,20 @@ class JetStreamApi:
         """
         found = []
         for subject in filters or [">"]:
-            body = {"seq": first, "next_by_subj": subject}
-            path = f"STREAM.MSG.GET.{self.stream}"
-            answer = await self._request(path, body, _MessageAnswer, _NO_MESSAGE)
-            if answer is not None:
-                found.append(answer.message.seq)
+            message = await self.stored_message({"seq": first, "next_by_subj": subject})
+            if message is not None:
+                found.append(message.seq)
         return min(found, default=None)
+
+    async def stored_message(self, which: dict[str, Any]) -> StoredMessage | None:
+        """One message of the stream; None when there is none like that.
+
+        Args:
+            which: the body of the request, as the JetStream API defines it.
+        """
+        path = f"STREAM.MSG.GET.{self.stream}"
+        answer = await self._request(path, which, _MessageAnswer, _NO_MESSAGE)
+        return None if answer is None else answer.message
 
     async def _request(
         self, subject: str, body: Any, answer_type: type[A], missing: int | None = None
@@ -230,9 +161,10 @@ class JetStreamApi:
         except ConnectionClosedError as error:
             raise UnavailableError("the NATS connection is closed") from error
         except (NatsError, TimeoutError) as error:
+            request = f"{_PREFIX}.{subject.split('.' + self.stream)[0]}"
             raise UnavailableError(
-                f"JetStream did not answer {subject.split('.' + self.stream)[0]}"
-                f" ({error or type(error).__name__})"
+                f"JetStream did not answer {request} in {self._timeout_s:g} s; is the server"
+                " overloaded, or does this user lack the permission?"
             ) from error
         failure = msgspec.json.decode(reply.data, type=_Answer).error
         if failure is None:

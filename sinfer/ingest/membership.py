@@ -10,13 +10,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import blake2b
+from typing import NamedTuple
 
 from sinfer.windows import keys
-from sinfer.windows.ids import Scope
+from sinfer.windows.ids import Scope, escape, unescape
 from sinfer.windows.store import Store
 
 SIGN_OF_LIFE_S = 1.0
 SILENT_AFTER_MS = 4_000
+
+
+class Member(NamedTuple):
+    """One ingestor.
+
+    Attributes:
+        name: unique among all.
+        only_task: the one task that it ingests; None for all.
+    """
+
+    name: str
+    only_task: str | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.only_task is None else f"{self.name}/{escape(self.only_task)}"
+
+    @classmethod
+    def parse(cls, text: str) -> Member:
+        """The inverse of ``str``."""
+        name, slash, only_task = text.partition("/")
+        return cls(name, unescape(only_task) if slash else None)
 
 
 class Membership:
@@ -25,33 +47,35 @@ class Membership:
     Args:
         store: the window store.
         product: name of the product.
-        me: name of this ingestor.
+        me: this ingestor.
     """
 
-    def __init__(self, store: Store, product: str, me: str) -> None:
+    def __init__(self, store: Store, product: str, me: Member) -> None:
         self._store = store
         self._key = keys.ingestors(product)
         self.me = me
 
-    async def beat(self) -> list[str]:
-        """Give a sign of life and return the names of all that gave one lately."""
+    async def beat(self) -> list[Member]:
+        """Give a sign of life and return all that gave one lately."""
         now_ms = await self._store.now_ms()
         pipeline = self._store.redis.pipeline(transaction=False)
-        pipeline.zadd(self._key, {self.me: now_ms})
+        pipeline.zadd(self._key, {str(self.me): now_ms})
         pipeline.zremrangebyscore(self._key, "-inf", now_ms - SILENT_AFTER_MS)
         pipeline.zrange(self._key, 0, -1)
         *_, names = await self._store.ask(pipeline.execute())
-        return [name.decode() for name in names]
+        return [Member.parse(name.decode()) for name in names]
 
     async def leave(self) -> None:
         """Take this ingestor off the list."""
-        await self._store.ask(self._store.redis.zrem(self._key, self.me))
+        await self._store.ask(self._store.redis.zrem(self._key, str(self.me)))
 
 
-def preferred(scope: Scope, members: Iterable[str]) -> str | None:
-    """Who of the members should have a partition; None when there are none."""
+def preferred(scope: Scope, members: Iterable[Member]) -> Member | None:
+    """Who of the members should have a partition; None when none of them ingests its task."""
+    text = str(scope)
 
-    def weight(member: str) -> bytes:
-        return blake2b(f"{member}\n{scope}".encode(), digest_size=8).digest()
+    def weight(member: Member) -> bytes:
+        return blake2b(f"{member.name}\n{text}".encode(), digest_size=8).digest()
 
-    return max(members, key=weight, default=None)
+    able = [member for member in members if member.only_task in (None, scope.task)]
+    return max(able, key=weight, default=None)

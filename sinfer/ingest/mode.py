@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from sinfer.errors import StreamResetError
 from sinfer.ingest.batch import Batch
 from sinfer.ingest.inbox import Inbox
-from sinfer.ingest.jetstream_api import ConsumerConfig, ConsumerInfo, StreamInfo
+from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
 from sinfer.ingest.state import SourceState
 from sinfer.products.task import JetStreamSource, StartSequence
 
@@ -80,8 +80,8 @@ class ReadingMode(ABC):
         """The windows of these stream sequences are done."""
 
     @abstractmethod
-    async def aclose(self) -> None:
-        """Remove what the mode made for itself."""
+    async def aclose(self, unread: list[Msg]) -> None:
+        """Remove what the mode made for itself, and give back what it did not read."""
 
 
 def check_identity(stream: StreamInfo, state: SourceState) -> None:

@@ -1,92 +1,171 @@
-"""Ingesting one partition: read a batch, plan it, commit it, acknowledge it, say what is ready."""
+"""Ingesting one partition: read a batch, put it into windows, acknowledge it, say what is ready."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from nats.aio.client import Client
 
 from sinfer.clock import SystemClock
 from sinfer.errors import (
+    ConfigError,
     StaleTokenError,
     StoreFullError,
     UnavailableError,
     WindowConflictError,
 )
 from sinfer.hints import HintSender
-from sinfer.ingest.batch import Batch
-from sinfer.ingest.entries import Prepared, Preparer
+from sinfer.ingest.announcements import Announcements
+from sinfer.ingest.changeover import Changeover, change_over
+from sinfer.ingest.dead_letter_care import DeadLetterCare
+from sinfer.ingest.leases import LEASE_MS, LeaseKeeper
+from sinfer.ingest.pressure import MemoryPressure, PartitionPressure
+from sinfer.ingest.pull import PullTiming
 from sinfer.ingest.reader import PartitionReader
 from sinfer.ingest.state import SourceState
+from sinfer.ingest.windowing import Windower
 from sinfer.products.pipeline import InferPipeline
 from sinfer.units import to_ms
-from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
+from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.plan import Plan
-from sinfer.windows.planners import make_planner
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
-from sinfer.windows.window import CloseReason
-from sinfer.windows.writer import Commit, Committed, PartitionWriter
+from sinfer.windows.writer import Commit, Committed, PartitionWriter, Unfinished
 
 _log = logging.getLogger(__name__)
-
-LEASE_MS = 7_000
-"""How long a silent ingestor keeps a partition; with the polling below, take-over is under 10 s."""
 
 _POLL_S = 1.0
 """How often the lease of another ingestor is asked for."""
 
-_QUIET_S = 0.5
-"""How long to wait for messages before looking at the clock, the lease and the stop sign."""
+_LOOK_S = 1.0
+"""How often a partition looks at what its unfinished windows hold, while that matters."""
+
+_LONGEST_WAIT_S = 60.0
+"""A quiet partition, which has nothing to do by the clock, sleeps for so long or until woken."""
+
+_NOT_IDLE_S = 0.5
+"""How long after a source turned out not to be idle that is asked again."""
+
+_FIRST_RELIEF_S, _LONGEST_RELIEF_S = 0.2, 2.0
+"""How often a partition under pressure looks whether it is over."""
 
 _RETRY_S = 0.5
 """Pause before a commit is repeated that Redis did not answer."""
+
+_OPENING_AT_ONCE = 32
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What all partitions of an ingestor share.
+
+    Attributes:
+        store: the window store.
+        hints: who tells the workers.
+        pauses: what is paused, kept fresh by the supervisor.
+        memory: whether Redis is nearly full, kept fresh by the supervisor.
+        owner: name of the ingestor, unique among all.
+        leases: keeps the writer leases.
+        announcements: gathers log lines.
+        timing: how long pull requests live; longer where there are many partitions.
+        opening: limits how many partitions open at once.
+    """
+
+    store: Store
+    hints: HintSender
+    pauses: PauseBoard
+    memory: MemoryPressure
+    owner: str
+    leases: LeaseKeeper
+    announcements: Announcements = field(default_factory=Announcements)
+    timing: PullTiming = field(default_factory=PullTiming)
+    opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OPENING_AT_ONCE))
 
 
 class PartitionIngest:
     """Moves the messages of one partition into its windows, as the partition's only writer.
 
+    A partition with nothing to do costs nothing: it sleeps until a message comes, until the clock
+    has something for it, or until it is woken.
+
     Args:
-        store: the window store.
+        surroundings: what it shares with others.
         connection: NATS.
         scope: the partition; its third part is the subject filter.
         pipeline: the product's code, made for the task.
-        hints: who tells the workers.
-        owner: name of this ingestor, unique among all.
+
+    Attributes:
+        writer: writes the partition.
+        renewed_s: when its lease was last renewed, by the monotonic clock.
     """
 
     def __init__(
         self,
-        store: Store,
+        surroundings: Surroundings,
         connection: Client,
         scope: Scope,
         pipeline: InferPipeline[Any, Any],
-        hints: HintSender,
-        owner: str,
     ) -> None:
         self.scope = scope
-        self._store = store
+        self._surroundings = surroundings
         self._connection = connection
         self._task = pipeline.task
+        self._acks_when_done = self._task.source.ack == "done"
         self._pipeline = pipeline
-        self._preparer = Preparer(pipeline)
-        self._hints = hints
-        self._schedule = Schedule(store)
-        self._writer = PartitionWriter(store, scope, owner=owner, lease_ms=LEASE_MS)
+        self._care = DeadLetterCare(surroundings.store, connection, scope, self._task)
+        self._hints = surroundings.hints
+        self._schedule = Schedule(surroundings.store)
+        self.writer = PartitionWriter(
+            surroundings.store,
+            scope,
+            owner=surroundings.owner,
+            lease_ms=LEASE_MS,
+            partitions=self._aligned(),
+        )
+        self.renewed_s = 0.0
         self._clock = SystemClock()
+        self._reader: PartitionReader | None = None
         self._stopping = asyncio.Event()
-        self._renewed = 0.0
+        self._woken = asyncio.Event()
+        self._lost: StaleTokenError | None = None
         self._announced_ms = 0
+        self._pressure = PartitionPressure(self._task.limits)
         self._pending = 0
-        self._quiet_since: float | None = None
+        self._unfinished = Unfinished(0, None)
+        self._looked_s = 0.0
+        self._stored_seq = 0
+        self._acked_seq = 0
+        self._idle_at_s = 0.0
+        self._is_idle = False
+
+    def _aligned(self) -> list[Scope]:
+        """The partitions that windows wait for: in event time, all of the task."""
+        subjects = self._task.source.partition_subjects
+        if self._task.window.time != "event" or len(subjects) == 1:
+            return []
+        return [Scope(self.scope.product, self.scope.task, subject) for subject in subjects]
 
     def stop(self) -> None:
         """Store what is in hand, give the partition back and return from ``run``."""
         self._stopping.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """Have a look around: something changed that is no message."""
+        self._woken.set()
+        if self._reader is not None:
+            self._reader.wake()
+
+    def lease_lost(self, error: StaleTokenError) -> None:
+        """Somebody else writes the partition by now."""
+        self._lost = error
+        self.wake()
 
     async def run(self) -> None:
         """Wait for the partition's lease, then ingest until told to stop.
@@ -97,116 +176,176 @@ class PartitionIngest:
         """
         if not await self._acquired():
             return
+        leases = self._surroundings.leases
+        leases.add(self)
         try:
-            await self._ingest()
+            async with self._surroundings.opening:
+                windower, reader = await self._open()
+            self._reader = reader
+            care = asyncio.create_task(self._care.run()) if self._care.is_needed else None
+            try:
+                await self._ingest(windower, reader)
+            finally:
+                if care is not None:
+                    care.cancel()
+                    await asyncio.wait({care})
+                self._reader = None
+                await reader.aclose()
         finally:
+            await leases.remove(self)
             await self._give_back()
 
     async def _acquired(self) -> bool:
         while not self._stopping.is_set():
-            remaining_ms = await self._writer.acquire()
+            remaining_ms = await self.writer.acquire()
             if remaining_ms == 0:
-                self._renewed = time.monotonic()
+                self.renewed_s = time.monotonic()
                 return True
-            await self._pause(min(_POLL_S, remaining_ms / 1000))
+            try:
+                async with asyncio.timeout(min(_POLL_S, remaining_ms / 1000)):
+                    await self._stopping.wait()
+            except TimeoutError:
+                pass
         return False
 
     async def _give_back(self) -> None:
         try:
-            await self._writer.release()
+            await self.writer.release()
         except UnavailableError as error:
             _log.warning("%s: lease not given back, it will run out: %s", self.scope, error)
 
-    async def _ingest(self) -> None:
-        self._clock.follow(await self._store.now_ms())
-        state = await self._writer.load()
-        pipeline = self._pipeline
-        self._planner = make_planner(
-            self._task.window,
-            self.scope.window_prefix,
-            windows=state.windows,
-            watermark_ms=state.watermark_ms,
-            close_when=pipeline.close_when if pipeline.overrides("close_when") else None,
-        )
+    # --- the beginning ---
+
+    async def _open(self) -> tuple[Windower, PartitionReader]:
+        self._clock.follow(await self._surroundings.store.now_ms())
+        state = await self.writer.load()
+        change = change_over(self.scope, state, self._pipeline)
         await self._schedule.register(self.scope)
         reader = await PartitionReader.open(
             self._connection,
             self._task.source,
             self.scope.partition,
             name=str(self.scope),
-            state=None if state.source is None else SourceState.decode(state.source),
+            state=SourceState.decode(state.source) if state.source else None,
+            timing=self._surroundings.timing,
         )
-        _log.info("%s: ingesting; %s", self.scope, reader.mode)
-        self._source = state.source or b""
-        reason = "gap" if self._task.window.type == "session" else "time"
-        await self._commit(Plan(watermark_ms=state.watermark_ms), settings={"due_reason": reason})
         try:
-            while not self._stopping.is_set():
-                await self._relieve()
-                batch = await reader.next_batch(self._task.source.batch, _QUIET_S)
-                if batch is not None:
-                    await self._take(batch)
-                    await reader.committed(batch)
-                else:
-                    await self._quiet(reader)
-                await self._renew()
-        finally:
+            mode = reader.mode + self._budget(reader.max_ack_pending)
+            self._stored_seq = max(
+                [reader.state.position, *(last for _, last in reader.state.ahead)]
+            )
+            source = state.source or b""
+            await self._begin(change, source)
+        except BaseException:
             await reader.aclose()
+            raise
+        self._surroundings.announcements.say(self.scope, f"ingesting; {mode}")
+        windower = Windower(
+            self._pipeline,
+            change.planner,
+            self._clock,
+            self._store,
+            config=change.config,
+            source=source,
+        )
+        return windower, reader
 
-    # --- one batch ---
-
-    async def _take(self, batch: Batch) -> None:
-        """Put a batch into windows, planning again whenever beat closed one of them meanwhile."""
-        self._quiet_since = None
-        prepared = self._preparer.prepare(batch.messages, self._clock.now_ms())
-        source = batch.state.encode()
+    async def _begin(self, change: Changeover, source: bytes) -> None:
+        """Store the configuration, and in the same step close what cannot go on under it."""
+        outgoing = change.outgoing
         while True:
-            plan = self._planner.plan(prepared.entries, self._clock.now_ms())
-            dead, counts = self._account(batch, prepared, plan)
+            plan = Plan() if outgoing is None else outgoing.close_all("drain")
+            # Windows that are cut in another way begin where the messages are, not behind these.
+            plan.watermark_ms = change.watermark_ms
+            for window in plan.closed:
+                window.record.config = window.record.config or change.outgoing_config
             try:
-                await self._commit(plan, source=source, dead=dead, counts=counts)
+                await self._store(Commit(plan, source), settings=change.settings)
                 break
             except WindowConflictError as conflict:
-                self._clock.follow(conflict.now_ms)
-                self._planner.forget(conflict.window_ids)
-        self._planner.apply(plan)
+                assert outgoing is not None
+                outgoing.forget(conflict.window_ids)
+        if plan.closed:
+            _log.info(
+                "%s: %d windows closed, since the task cuts windows in another way now",
+                self.scope, len(plan.closed),
+            )  # fmt: skip
+        await self.writer.prune_configs()
+        pauses = self._surroundings.pauses
+        pause = pauses.of(self.scope.product, self.scope.task)
+        by_failure = pause is not None and pause.what == "processing"
+        if change.has_new_endpoint and by_failure:
+            await pauses.resume(self.scope.product, self.scope.task)
+            _log.info("%s: asks its model in another way now, so its pause is over", self.scope)
 
-    def _account(
-        self, batch: Batch, prepared: Prepared, plan: Plan
-    ) -> tuple[list[DeadLetter], dict[str, int]]:
-        """What a batch adds to the account, and its dead letters."""
-        dead = prepared.dead
-        late = len(plan.late)
-        if late and self._task.window.late == "dead_letter":
-            now_ms = self._clock.now_ms()
-            error = "late: its window had closed, and the watermark was past allowed_lateness"
-            dead = dead + [DeadLetter(message, "window", error, now_ms) for message in plan.late]
-            late = 0
-        counts = {
-            "fetched": len(batch.messages),
-            "filtered": prepared.filtered,
-            "dead": len(dead),
-            "late": late,
-        }
-        return dead, counts
+    def _budget(self, max_ack_pending: int | None) -> str:
+        """With ``ack: done`` the server delivers no more than so many unfinished messages.
 
-    async def _commit(
-        self,
-        plan: Plan,
-        *,
-        source: bytes | None = None,
-        dead: list[DeadLetter] | None = None,
-        counts: dict[str, int] | None = None,
-        settings: dict[str, str] | None = None,
-    ) -> Committed:
+        Raises:
+            ConfigError: not even one window could become full.
+        """
+        spec = self._task.window
+        largest = spec.count if spec.type == "count" else spec.max_count
+        if not self._acks_when_done or max_ack_pending is None or max_ack_pending < 0:
+            return ""
+        if largest is not None and largest > max_ack_pending:
+            raise ConfigError(
+                f"{self.scope}: windows of {largest} messages never become full, since the consumer"
+                f" allows {max_ack_pending} unacknowledged messages; raise its max_ack_pending,"
+                " or make the windows smaller, or use ack: stored"
+            )
+        return (
+            f"; all unfinished windows together hold at most {max_ack_pending} messages"
+            " (max_ack_pending)"
+        )
+
+    # --- one batch after the other ---
+
+    async def _ingest(self, windower: Windower, reader: PartitionReader) -> None:
+        size = self._task.source.batch
+        self._not_idle()
+        while not self._stopping.is_set():
+            if self._lost is not None:
+                raise self._lost
+            await self._relieve(windower, reader)
+            batch = await reader.next_batch(size, self._wait_s(windower))
+            if batch is not None:
+                await windower.take(batch.messages, batch.state.encode())
+                if batch.messages:
+                    self._stored_seq = max(
+                        self._stored_seq, *(message.stream_seq for message in batch.messages)
+                    )
+                await reader.committed(batch)
+                self._not_idle()
+            else:
+                await self._quiet(windower, reader)
+            if self._acks_when_done or (batch is not None and self._pending):
+                await self._look(windower, reader, at_least_every_s=_LOOK_S)
+
+    def _wait_s(self, windower: Windower) -> float:
+        """Until when there is nothing to do if nothing comes, in seconds."""
+        wait_s = _LONGEST_WAIT_S
+        if self._acks_when_done and self._acked_seq < self._stored_seq:
+            wait_s = _LOOK_S
+        spec = self._task.window
+        if spec.type == "sliding" and spec.time == "processing":
+            deadline_ms = windower.planner.next_deadline_ms
+            if deadline_ms is not None:
+                wait_s = min(wait_s, (deadline_ms - self._clock.now_ms()) / 1000)
+        if spec.idle is not None and not self._is_idle:
+            wait_s = min(wait_s, self._idle_at_s - time.monotonic())
+        return max(0.0, wait_s)
+
+    async def _store(self, commit: Commit, *, settings: Mapping[str, str] | None = None) -> None:
         """Commit until Redis has said yes or no, and pass on what it says is to do."""
-        self._source = self._source if source is None else source
-        commit = Commit(plan, self._source, dead or (), counts or {})
         complained = False
         while True:
             try:
-                committed = await self._writer.commit(commit, settings=settings)
+                committed = await self.writer.commit(commit, settings=dict(settings or {}))
                 break
+            except WindowConflictError as conflict:
+                self._clock.follow(conflict.now_ms)
+                raise
             except (UnavailableError, StoreFullError) as error:
                 if not complained:
                     _log.warning("%s: waiting to store a batch: %s", self.scope, error)
@@ -216,12 +355,11 @@ class PartitionIngest:
                 await asyncio.sleep(_RETRY_S)
         if complained:
             _log.info("%s: storing again", self.scope)
-        self._renewed = time.monotonic()
+        self.renewed_s = time.monotonic()
         self._clock.follow(committed.now_ms)
         self._pending = committed.pending
         self._hints.send(self.scope, committed.hint)
         await self._announce(committed)
-        return committed
 
     async def _announce(self, committed: Committed) -> None:
         """Have beat look at the partition when something is due, unless it will anyway."""
@@ -229,72 +367,95 @@ class PartitionIngest:
         if due_ms and (due_ms < self._announced_ms or self._announced_ms <= committed.now_ms):
             try:
                 await self._schedule.announce(self.scope, due_ms)
-            except UnavailableError as error:
+            except (UnavailableError, StoreFullError) as error:
                 _log.warning("%s: beat will find out by itself: %s", self.scope, error)
             else:
                 self._announced_ms = due_ms
 
     # --- between batches ---
 
-    async def _quiet(self, reader: PartitionReader) -> None:
+    def _not_idle(self, again_s: float | None = None) -> None:
+        """The source is not idle: ask again when nothing has come for long enough."""
+        idle = self._task.window.idle
+        if idle is not None:
+            self._is_idle = False
+            wait_s = idle.total_seconds() if again_s is None else again_s
+            self._idle_at_s = time.monotonic() + wait_s
+
+    async def _quiet(self, windower: Windower, reader: PartitionReader) -> None:
         """Nothing came: close what an idle source or the clock alone closes."""
         spec = self._task.window
-        now = time.monotonic()
         if spec.type == "sliding" and spec.time == "processing":
-            await self._take_plan(self._planner.plan((), self._clock.now_ms()))
-        if spec.idle is None or not await reader.caught_up():
-            self._quiet_since = None
+            await windower.advance()
+        if spec.idle is None or self._is_idle or time.monotonic() < self._idle_at_s:
             return
-        self._quiet_since = now if self._quiet_since is None else self._quiet_since
-        if (now - self._quiet_since) * 1000 >= to_ms(spec.idle):
-            await self.close_all("idle")
-
-    async def close_all(self, reason: CloseReason) -> None:
-        """Close every open window of the partition."""
-        await self._take_plan(self._planner.close_all(reason))
-
-    async def _take_plan(self, plan: Plan) -> None:
-        if plan.is_empty:
-            return
-        try:
-            await self._commit(plan)
-        except WindowConflictError as conflict:
-            self._clock.follow(conflict.now_ms)
-            self._planner.forget(conflict.window_ids)
+        if await reader.caught_up():
+            await windower.close_all("idle", idle=bool(self._aligned()))
+            self._is_idle = True
         else:
-            self._planner.apply(plan)
+            self._not_idle(min(_NOT_IDLE_S, to_ms(spec.idle) / 1000))
 
-    async def _renew(self) -> None:
-        if (time.monotonic() - self._renewed) * 1000 > LEASE_MS / 3:
+    async def _relieve(self, windower: Windower, reader: PartitionReader) -> None:
+        """Pull nothing while there is pressure or a pause; JetStream keeps the backlog."""
+        told = ""
+        wait_s = _FIRST_RELIEF_S
+        while not self._stopping.is_set() and self._lost is None:
+            self._woken.clear()
+            reason, passes_by_itself = self._reason_to_wait()
+            if not reason:
+                break
+            if reason != told:
+                self._surroundings.announcements.say(self.scope, f"pulling stops: {reason}")
+            told = reason
+            if self._is_draining:
+                await windower.close_all("drain", idle=bool(self._aligned()))
             try:
-                if await self._writer.acquire():
-                    raise StaleTokenError(f"{self.scope} is written by another ingestor by now")
-            except UnavailableError as error:
-                _log.warning("%s: lease not renewed: %s", self.scope, error)
-            else:
-                self._renewed = time.monotonic()
+                async with asyncio.timeout(wait_s if passes_by_itself else _LONGEST_WAIT_S):
+                    await self._woken.wait()
+            except TimeoutError:
+                wait_s = min(2 * wait_s, _LONGEST_RELIEF_S)
+            if passes_by_itself or self._acks_when_done:
+                await self._look(windower, reader)
+        if told and not self._stopping.is_set():
+            self._surroundings.announcements.say(self.scope, "pulling goes on")
 
-    async def _relieve(self) -> None:
-        """Pull nothing while too many windows wait; JetStream keeps the backlog."""
-        limit = self._task.limits.max_pending_windows
-        if self._pending < limit:
+    def _reason_to_wait(self) -> tuple[str, bool]:
+        """Why not to pull, and whether that passes without anybody waking the partition."""
+        pause = self._surroundings.pauses.of(self.scope.product, self.scope.task)
+        if pause is not None and pause.what != "processing":
+            text = "draining" if pause.what == "drain" else "paused"
+            return f"{text}: {pause.reason}", self._acks_when_done
+        if self._surroundings.memory.is_high:
+            return "Redis is nearly full", self._acks_when_done
+        return self._pressure.reason(self._pending, self._unfinished.bytes), True
+
+    @property
+    def _is_draining(self) -> bool:
+        pause = self._surroundings.pauses.of(self.scope.product, self.scope.task)
+        return pause is not None and pause.what == "drain"
+
+    async def _look(
+        self, windower: Windower, reader: PartitionReader, *, at_least_every_s: float = 0.0
+    ) -> None:
+        """See what waits, and acknowledge what is done where that is how the task wants it."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < at_least_every_s:
             return
-        _log.warning(
-            "%s: %d windows wait (limits.max_pending_windows %d); pulling stops until half are"
-            " done", self.scope, self._pending, limit,
-        )  # fmt: skip
-        while self._pending > limit // 2 and not self._stopping.is_set():
-            await self._pause(0.2)
-            await self._renew()
-            try:
-                self._pending = await self._writer.pending()
-            except UnavailableError as error:
-                _log.warning("%s: %s", self.scope, error)
-        _log.info("%s: pulling again", self.scope)
-
-    async def _pause(self, seconds: float) -> None:
+        self._looked_s = now_s
         try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
+            self._pending = await self.writer.pending()
+            self._unfinished = await self.writer.unfinished()
+        except UnavailableError as error:
+            _log.warning("%s: %s", self.scope, error)
+            return
+        if self._acks_when_done:
+            finished_seq = self._finished_seq(windower)
+            await reader.finished([(1, finished_seq)])
+            self._acked_seq = finished_seq
+
+    def _finished_seq(self, windower: Windower) -> int:
+        """Every message up to this one is done: none of them is in an open or closed window."""
+        held = [record.first_seq for _, record in windower.planner.open_windows()]
+        if self._unfinished.first_seq is not None:
+            held.append(self._unfinished.first_seq)
+        return min(held, default=self._stored_seq + 1) - 1

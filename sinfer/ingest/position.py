@@ -18,7 +18,8 @@ from sinfer.errors import SourceError, UnavailableError
 from sinfer.ingest.ack_subject import parse_ack_subject
 from sinfer.ingest.batch import Batch
 from sinfer.ingest.inbox import Inbox
-from sinfer.ingest.jetstream_api import ConsumerConfig, ConsumerInfo, JetStreamApi, StreamInfo
+from sinfer.ingest.jetstream_api import JetStreamApi
+from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
 from sinfer.ingest.mode import ReadingMode, after, check_identity, start_of
 from sinfer.ingest.state import SourceState
 from sinfer.ingest.subjects import EVERYTHING, consumer_name
@@ -172,7 +173,7 @@ class PositionMode(ReadingMode):
     async def finished(self, ranges: list[tuple[int, int]]) -> None:
         """Nothing: there are no acknowledgements."""
 
-    async def aclose(self) -> None:
+    async def aclose(self, unread: list[Msg]) -> None:
         if self._api.is_connected:
             await self._delete()
 

@@ -10,7 +10,7 @@ from nats.aio.client import Client
 
 from sinfer.errors import SourceError
 from sinfer.ingest.inbox import Inbox
-from sinfer.ingest.jetstream_api import ConsumerConfig
+from sinfer.ingest.jetstream_types import ConsumerConfig
 
 BUFFER_BYTES = 32 * 1024 * 1024
 """No more is asked for while so many bytes of payload wait to be read."""
@@ -32,10 +32,12 @@ class PullTiming:
         expires_s: a request that was not filled ends after this.
         heartbeat_s: how often the server says that a request still waits. A consumer that is
             silent for twice as long is taken for lost.
+        look_s: how soon a reconnect is noticed where nobody calls ``PartitionReader.wake``.
     """
 
     expires_s: float = 30.0
     heartbeat_s: float = 2.0
+    look_s: float = 0.25
 
 
 class PullRequests:

@@ -8,6 +8,8 @@ import time
 from typing import Self
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 
 from sinfer.errors import UnavailableError
 from sinfer.ingest.batch import Batch
@@ -22,7 +24,7 @@ from sinfer.products.task import JetStreamSource
 _log = logging.getLogger(__name__)
 
 _SLICE_S = 0.25
-"""How soon a reconnect is noticed."""
+"""How soon a call that has to wait for the server looks at the time."""
 
 
 class PartitionReader:
@@ -64,6 +66,7 @@ class PartitionReader:
         self._retry_at = 0.0
         self._outage = ""
         self._pending = 0
+        self._woken = asyncio.Event()
 
     @classmethod
     async def open(
@@ -144,7 +147,8 @@ class PartitionReader:
             timeout_s: how long to wait for the first message.
 
         Returns:
-            None when nothing came. A batch without messages is to be committed like any other.
+            None when nothing came, or ``wake`` was called. A batch without messages is to be
+            committed like any other.
 
         Raises:
             SourceError: the source cannot be read any more; see ``open``.
@@ -159,16 +163,37 @@ class PartitionReader:
                 assert inbox is not None
                 assert pull is not None
                 await self._mode.tend(inbox)
-                await pull.refill()
+                try:
+                    await pull.refill()
+                except NatsError as error:
+                    self._lose(f"the connection takes no request: {error or type(error).__name__}")
                 # Let the connection read and write, however fast batches are taken.
                 await asyncio.sleep(0)
                 batch = self._take(inbox, pull, max_messages)
                 if batch is not None:
                     return batch
                 if self._pull is not None and (remaining := deadline - time.monotonic()) > 0:
-                    await self._wait(inbox, pull, min(remaining, _SLICE_S))
-            if time.monotonic() >= deadline:
+                    await self._wait(inbox, pull, min(remaining, self._timing.look_s))
+            if time.monotonic() >= deadline or self._woken.is_set():
+                self._woken.clear()
                 return None
+
+    def wake(self) -> None:
+        """Have ``next_batch`` return soon, whether or not anything came.
+
+        It is to be called when the connection was made anew, so that this is noticed at once.
+        """
+        self._woken.set()
+        if self._inbox is not None:
+            self._inbox.wake()
+
+    async def _doze(self, seconds: float) -> None:
+        """Sleep, but not through a call of ``wake``."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
 
     def _take(self, inbox: Inbox, pull: PullRequests, max_messages: int) -> Batch | None:
         """Read from the inbox; no await in here, so that a cancelled call loses nothing."""
@@ -191,6 +216,8 @@ class PartitionReader:
         return batch
 
     async def _wait(self, inbox: Inbox, pull: PullRequests, timeout_s: float) -> None:
+        if self._woken.is_set():
+            return
         started = time.monotonic()
         if await inbox.wait(timeout_s):
             return
@@ -203,7 +230,8 @@ class PartitionReader:
             raise UnavailableError(f"{self._name}: the NATS connection is closed")
         if not self._client.is_connected:
             self._note_outage("NATS is disconnected")
-            await asyncio.sleep(max(0.0, min(timeout_s, _SLICE_S)))
+            await self._stop_attaching()
+            await self._doze(min(timeout_s, self._timing.look_s))
             return False
         if self._pull is not None:
             if self._reconnects == self._client.stats["reconnects"]:
@@ -212,10 +240,10 @@ class PartitionReader:
         if self._attaching is None:
             wait_s = self._retry_at - time.monotonic()
             if wait_s > 0:
-                await asyncio.sleep(max(0.0, min(wait_s, timeout_s)))
+                await self._doze(min(wait_s, timeout_s))
                 return False
             self._attaching = asyncio.create_task(self._attach())
-        done, _ = await asyncio.wait({self._attaching}, timeout=max(0.0, timeout_s))
+        done, _ = await asyncio.wait({self._attaching}, timeout=max(0.0, min(timeout_s, _SLICE_S)))
         if not done:
             return False
         attaching, self._attaching = self._attaching, None
@@ -231,14 +259,11 @@ class PartitionReader:
         reconnects = self._client.stats["reconnects"]
         config = await self._mode.attach()
         if self._inbox is None or not self._mode.keeps_inbox:
-            old = self._inbox
-            self._inbox = await Inbox.open(
-                self._client,
-                max_messages=8 * self._batch + 1024,
-                max_bytes=DROP_BYTES,
-            )
-            if old is not None:
-                await old.close()
+            try:
+                await self._change_inbox()
+            except NatsError as error:
+                raise UnavailableError(f"{self._name}: {error or type(error).__name__}") from error
+        assert self._inbox is not None
         self._reconnects = reconnects
         self._attached_at = time.monotonic()
         self._pull = PullRequests(
@@ -252,6 +277,20 @@ class PartitionReader:
         if self._outage:
             _log.info("%s: reads again", self._name)
             self._outage = ""
+
+    async def _stop_attaching(self) -> None:
+        attaching, self._attaching = self._attaching, None
+        if attaching is not None:
+            attaching.cancel()
+            await asyncio.gather(attaching, return_exceptions=True)
+
+    async def _change_inbox(self) -> None:
+        old, self._inbox = self._inbox, None
+        if old is not None:
+            await old.close()
+        self._inbox = await Inbox.open(
+            self._client, max_messages=8 * self._batch + 1024, max_bytes=DROP_BYTES
+        )
 
     def _lose(self, reason: str) -> None:
         """What was asked for may not come: attach anew before the next read."""
@@ -297,26 +336,25 @@ class PartitionReader:
         Asks the server, so that no stale number is trusted: nothing is buffered here, nothing on
         its way, nothing waits for redelivery, and nothing is left in the stream.
         """
-        if self._pull is None or self._inbox is None or self._inbox.buffered:
-            return False
-        if not self._client.is_connected:
+        if self._pull is None or not self._client.is_connected:
             return False
         try:
             info = await self._mode.info()
         except UnavailableError:
             return False
-        if info is None or self._pull is None or self._inbox.buffered:
-            return False
-        return self._mode.caught_up(info)
+        return info is not None and self._pull is not None and self._mode.caught_up(info)
 
     async def aclose(self) -> None:
-        """Stop reading and remove what was made for it; the connection stays open."""
+        """Stop reading and remove what was made for it; the connection stays open.
+
+        Messages of a durable consumer that were not stored are given back, so that the next reader
+        has them at once.
+        """
         self._pull = None
-        if self._attaching is not None:
-            self._attaching.cancel()
-            await asyncio.wait({self._attaching})
-            self._attaching = None
+        await self._stop_attaching()
         inbox, self._inbox = self._inbox, None
+        unread: list[Msg] = []
         if inbox is not None:
             await inbox.close()
-        await self._mode.aclose()
+            unread = inbox.take(inbox.buffered)
+        await self._mode.aclose(unread)

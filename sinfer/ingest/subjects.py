@@ -22,6 +22,17 @@ def covers(outer: str, inner: str) -> bool:
     return len(outers) == len(inners)
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether some subject matches both patterns."""
+    ones, others = one.split("."), other.split(".")
+    for mine, theirs in zip(ones, others, strict=False):
+        if ">" in (mine, theirs):
+            return True
+        if mine != theirs and "*" not in (mine, theirs):
+            return False
+    return len(ones) == len(others)
+
+
 def consumer_name(*parts: str) -> str:
     """A valid consumer name of any texts; different texts give different names.
 

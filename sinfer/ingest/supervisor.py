@@ -9,36 +9,71 @@ import random
 import socket
 import time
 import uuid
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
-from nats.aio.client import Client
-
-from sinfer.errors import ConfigError, SinferError, StaleTokenError, UnavailableError
+from sinfer.errors import (
+    ConfigError,
+    SinferError,
+    StaleTokenError,
+    StoreError,
+    StoreFullError,
+    UnavailableError,
+)
 from sinfer.hints import HintSender
-from sinfer.ingest.membership import SIGN_OF_LIFE_S, Membership, preferred
-from sinfer.ingest.partition import PartitionIngest
-from sinfer.nats_connection import connect
-from sinfer.products.product import Product, TaskList
+from sinfer.ingest.connections import Connections
+from sinfer.ingest.leases import LeaseKeeper
+from sinfer.ingest.membership import SIGN_OF_LIFE_S, Member, Membership
+from sinfer.ingest.partition import PartitionIngest, Surroundings
+from sinfer.ingest.pressure import MemoryPressure
+from sinfer.ingest.pull import PullTiming
+from sinfer.ingest.retirement import Retirement
+from sinfer.ingest.shares import Shares
+from sinfer.products.following import TaskFollower
+from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.settings import settings
 from sinfer.windows.ids import Scope
+from sinfer.windows.pauses import PauseBoard
+from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
 
 _log = logging.getLogger(__name__)
 
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 30.0
+_LONGEST_OUTAGE_BACKOFF_S = 3.0
+"""Servers come back by themselves, and then nothing should wait for long."""
+
+_ORPHANS_S = 5.0
+"""How often stored partitions are looked through for those of removed tasks."""
 
 
 @dataclass(slots=True)
 class _Running:
-    """A partition that this ingestor runs, or tries to."""
+    """A partition that this ingestor runs, or tries to.
 
-    config: InferTaskConfig
-    runner: asyncio.Task[None]
-    ingest: PartitionIngest | None = None
+    Attributes:
+        config: the task as it was when the partition was started; None when it is being retired.
+        runner: keeps it running.
+        work: the partition at work; None before it is made and between two tries.
+        stopping: whether it is to be given back.
+    """
+
+    config: InferTaskConfig | None
+    runner: asyncio.Task[None] | None = None
+    work: PartitionIngest | Retirement | None = None
     stopping: bool = False
+
+    def stop(self) -> None:
+        """Have it store what is in hand and give the partition back."""
+        self.stopping = True
+        if self.work is not None:
+            self.work.stop()
+        elif self.runner is not None:
+            self.runner.cancel()
 
 
 class Supervisor:
@@ -56,22 +91,34 @@ class Supervisor:
     ) -> None:
         self._store = store
         self._product = product
-        self._hints = hints
         self._only_task = only_task
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-        self._membership = Membership(store, product.name, self.name)
+        me = Member(self.name, only_task)
+        self._membership = Membership(store, product.name, me)
+        self._shares = Shares(product.name, me)
+        self._schedule = Schedule(store)
+        self._surroundings = Surroundings(
+            store=store,
+            hints=hints,
+            pauses=PauseBoard(store),
+            memory=MemoryPressure(store),
+            owner=self.name,
+            leases=LeaseKeeper(store),
+        )
+        self._connections = Connections(f"sinfer-ingest-{product.name}", self._wake_all)
         self._running: dict[Scope, _Running] = {}
-        self._connections: dict[tuple[str, ...], Client] = {}
-        self._connecting = asyncio.Lock()
         self._stopping = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._follower = TaskFollower(product)
         self._tasks: dict[str, InferTaskConfig] = {}
-        self._problems: dict[str, str] = {}
-        self._tasks_are_known = False
-        self._asked = float("-inf")
+        self._looked_for_orphans_s = float("-inf")
+        self._signals: object = None
+        self._has_outage = False
 
     def stop(self) -> None:
         """Store what is in hand, give all partitions back and return from ``run``."""
         self._stopping.set()
+        self._changed.set()
 
     async def run(self) -> None:
         """Ingest until told to stop.
@@ -80,139 +127,209 @@ class Supervisor:
             ConfigError: ``only_task`` names no valid task.
         """
         _log.info("ingestor %s of product %s", self.name, self._product.name)
+        following = asyncio.create_task(self._follow())
+        leases = asyncio.create_task(self._keep_leases())
         try:
             while not self._stopping.is_set():
-                await self._refresh()
+                self._changed.clear()
                 await self._share_out()
+                if following.done():
+                    following.result()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(SIGN_OF_LIFE_S):
-                        await self._stopping.wait()
+                        await self._changed.wait()
         finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
             await self._leave()
+            leases.cancel()
+            await asyncio.gather(leases, return_exceptions=True)
 
     # --- what there is to do ---
 
-    async def _refresh(self) -> None:
-        """Ask the task manager; while it cannot answer, the last known list stays in force."""
-        if time.monotonic() - self._asked < self._product.tasks.refresh:
-            return
-        try:
-            listed = await self._product.list_tasks()
-        except Exception as error:  # a product's own code, or its database
-            _log.error(
-                "product %s: its tasks cannot be listed (%s: %s); the last known stay in force",
-                self._product.name, type(error).__name__, error,
-            )  # fmt: skip
-            self._asked = time.monotonic()
-            return
-        self._asked = time.monotonic()
-        self._report(listed)
-        self._tasks = listed.tasks
-        if self._only_task is not None:
-            if self._only_task not in listed.tasks and not self._tasks_are_known:
-                raise ConfigError(
-                    listed.problems.get(self._only_task)
-                    or f"product {self._product.name!r} has no task {self._only_task!r}"
-                    f" (it has: {', '.join(sorted(listed.tasks)) or 'none'})"
-                )
-            self._tasks = {k: v for k, v in listed.tasks.items() if k == self._only_task}
-        self._tasks_are_known = True
+    async def _follow(self) -> None:
+        """Keep the tasks up to date, beside all else: a task manager may take its time.
 
-    def _report(self, listed: TaskList) -> None:
-        for label, problem in listed.problems.items():
-            if self._problems.get(label) != problem:
-                _log.error("task skipped until it changes: %s", problem)
-        self._problems = listed.problems
+        Raises:
+            ConfigError: ``only_task`` names no valid task.
+        """
+        while True:
+            was_known = self._follower.is_known
+            if await self._follower.refresh():
+                self._take_tasks(is_first=not was_known)
+                self._changed.set()
+            await asyncio.sleep(self._follower.wait_s)
+
+    def _take_tasks(self, *, is_first: bool) -> None:
+        tasks = self._follower.tasks
+        only = self._only_task
+        if only is not None:
+            if is_first and self._follower.is_known and only not in tasks:
+                self._changed.set()
+                raise ConfigError(
+                    self._follower.problems.get(only)
+                    or f"product {self._product.name!r} has no task {only!r}"
+                    f" (it has: {', '.join(sorted(tasks)) or 'none'})"
+                )
+            tasks = {task_id: task for task_id, task in tasks.items() if task_id == only}
+        self._tasks = tasks
+        self._looked_for_orphans_s = float("-inf")
 
     async def _share_out(self) -> None:
         """Start the partitions that are this ingestor's share, stop those that are not."""
+        shared = self._surroundings
         try:
             members = await self._membership.beat()
-        except UnavailableError as error:
-            _log.warning("%s", error)
+            await shared.pauses.refresh()
+            await shared.memory.refresh()
+            wanted: dict[Scope, InferTaskConfig | None] = {**self._shares.of(self._tasks, members)}
+            for scope in await self._orphans():
+                wanted[scope] = None
+        except (UnavailableError, StoreFullError) as error:
+            if not self._has_outage:
+                _log.warning("%s; trying again", error)
+            self._has_outage = True
             return
-        wanted = {
-            scope: task
-            for task in self._tasks.values()
-            for subject in task.source.partition_subjects
-            if preferred(scope := Scope(self._product.name, task.id, subject), members) == self.name
-        }
+        if self._has_outage:
+            _log.info("Redis takes signs of life again")
+        self._has_outage = False
+        self._pass_on_signals()
         for scope, running in list(self._running.items()):
-            if running.runner.done():
+            if running.runner is None or running.runner.done():
                 del self._running[scope]
-            elif wanted.get(scope) != running.config:
-                self._stop_one(running)
+            elif scope not in wanted or wanted[scope] != running.config:
+                running.stop()
+        self._set_timing(len(wanted))
         for scope, task in wanted.items():
             if scope not in self._running:
-                runner = asyncio.create_task(self._keep_running(scope), name=str(scope))
-                self._running[scope] = _Running(task, runner)
+                self._start(scope, task)
 
-    def _stop_one(self, running: _Running) -> None:
-        running.stopping = True
-        if running.ingest is not None:
-            running.ingest.stop()
+    def _start(self, scope: Scope, task: InferTaskConfig | None) -> None:
+        running = self._running[scope] = _Running(task)
+        once = self._retire_once if task is None else self._ingest_once
+        running.runner = asyncio.create_task(
+            self._keep_running(scope, running, once), name=str(scope)
+        )
+        running.runner.add_done_callback(lambda _: self._changed.set())
+
+    def _set_timing(self, partitions: int) -> None:
+        """Many partitions speak up less often each, so that all together cost the same."""
+        usual = PullTiming()
+        heartbeat_s = max(usual.heartbeat_s, min(15.0, partitions / 100))
+        self._surroundings.timing = PullTiming(
+            expires_s=max(usual.expires_s, 4 * heartbeat_s),
+            heartbeat_s=heartbeat_s,
+            look_s=max(usual.look_s, min(heartbeat_s, partitions / 200)),
+        )
+
+    async def _orphans(self) -> list[Scope]:
+        """Partitions of tasks that are gone: those being retired, and from time to time new ones.
+
+        While the list of tasks is not known for sure, none is gone.
+        """
+        retiring = [scope for scope, running in self._running.items() if running.config is None]
+        if not self._follower.is_complete:
+            return []
+        if time.monotonic() - self._looked_for_orphans_s < _ORPHANS_S:
+            return self._shares.orphans(retiring)
+        stored = await self._schedule.partitions()
+        known = [
+            scope
+            for scope in self._shares.orphans(stored)
+            if scope.task not in self._follower.problems and self._only_task in (None, scope.task)
+        ]
+        self._looked_for_orphans_s = time.monotonic()
+        return await self._schedule.with_state(known)
+
+    # --- signals for all partitions ---
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await self._surroundings.leases.renew()
+            await asyncio.sleep(SIGN_OF_LIFE_S)
+
+    def _pass_on_signals(self) -> None:
+        """Wake the partitions when something is paused or resumed, or Redis' memory fills."""
+        signals = (self._surroundings.pauses.all(), self._surroundings.memory.is_high)
+        if signals != self._signals:
+            self._signals = signals
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        for running in self._running.values():
+            if running.work is not None:
+                running.work.wake()
 
     # --- one partition ---
 
-    async def _keep_running(self, scope: Scope) -> None:
+    async def _keep_running(
+        self,
+        scope: Scope,
+        running: _Running,
+        once: Callable[[Scope, _Running], Coroutine[Any, Any, None]],
+    ) -> None:
         """Run one partition; when it fails, run it again with backoff. Others never notice."""
         backoff = _FIRST_BACKOFF_S
         complaint = ""
-        while not (self._stopping.is_set() or self._running[scope].stopping):
+        while not running.stopping:
             started = time.monotonic()
+            longest = _LONGEST_BACKOFF_S
             try:
-                await self._run_once(scope)
+                await once(scope, running)
+                if running.config is None:
+                    return
+                continue
             except StaleTokenError as error:
                 _log.warning("%s", error)
                 continue
+            except UnavailableError as error:
+                text, trace = str(error), None
+                longest = _LONGEST_OUTAGE_BACKOFF_S
             except SinferError as error:
-                text = str(error)
-                _log.log(
-                    logging.ERROR if text != complaint else logging.DEBUG, "%s: %s", scope, text
-                )
-                complaint = text
-            except Exception:
-                _log.exception("%s: stopped by an unexpected error; it starts again", scope)
+                text, trace = str(error), None
+            except Exception as error:  # a product's own code
+                text, trace = f"{type(error).__name__}: {error}", error
+            if text != complaint:
+                _log.error("%s: %s; trying again", scope, text, exc_info=trace)
+            complaint = text
             if time.monotonic() - started > _LONGEST_BACKOFF_S:
                 backoff = _FIRST_BACKOFF_S
-            with suppress(TimeoutError):
-                async with asyncio.timeout(backoff * random.uniform(0.5, 1.0)):
-                    await self._stopping.wait()
-            backoff = min(2 * backoff, _LONGEST_BACKOFF_S)
+            backoff = min(backoff, longest)
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
+            backoff *= 2
 
-    async def _run_once(self, scope: Scope) -> None:
-        running = self._running[scope]
+    async def _ingest_once(self, scope: Scope, running: _Running) -> None:
         task = running.config
-        connection = await self._connection(task.source.servers or settings().nats_servers)
+        assert task is not None
+        connection = await self._connections.to(task.source.servers or settings().nats_servers)
         pipeline = self._product.pipeline(task)
-        ingest = PartitionIngest(self._store, connection, scope, pipeline, self._hints, self.name)
-        running.ingest = ingest
-        if running.stopping or self._stopping.is_set():
-            return
-        await ingest.run()
+        running.work = work = PartitionIngest(self._surroundings, connection, scope, pipeline)
+        try:
+            await work.run()
+        finally:
+            running.work = None
 
-    async def _connection(self, servers: list[str]) -> Client:
-        """One connection for all partitions that name the same servers."""
-        async with self._connecting:
-            known = self._connections.get(tuple(servers))
-            if known is None or known.is_closed:
-                known = await connect(servers, name=f"sinfer-ingest-{self._product.name}")
-                self._connections[tuple(servers)] = known
-        return known
+    async def _retire_once(self, scope: Scope, running: _Running) -> None:
+        running.work = work = Retirement(self._surroundings, scope)
+        try:
+            await work.run()
+        finally:
+            running.work = None
 
     # --- the end ---
 
     async def _leave(self) -> None:
         for running in self._running.values():
-            self._stop_one(running)
-        runners = [running.runner for running in self._running.values()]
+            running.stop()
+        runners = [running.runner for running in self._running.values() if running.runner]
         if runners:
             _, late = await asyncio.wait(runners, timeout=20)
             for runner in late:
                 runner.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        with suppress(UnavailableError):
+        self._surroundings.announcements.tell()
+        with suppress(UnavailableError, StoreError):
             await self._membership.leave()
-        for connection in self._connections.values():
-            await connection.close()
+        await self._connections.aclose()
+        await self._product.tasks.aclose()
         _log.info("ingestor %s left", self.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Hashable
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
 from sinfer.messages import Message
@@ -47,6 +47,10 @@ class InferPipeline(ABC, Generic[C, T]):
     def event_time(self, item: T) -> float | None:
         """When the item happened, seconds since the epoch; None means JetStream's timestamp."""
         return None
+
+    def item_id(self, item: T) -> Hashable:
+        """With ``window.dedupe``, a window keeps one item of each identity. Pure, as ``key`` is."""
+        raise NotImplementedError("window.dedupe needs the pipeline's own item_id()")
 
     def close_when(self, window: WindowStats, item: T) -> bool:
         """Close a window early, right behind this item. Pure, as ``key`` is."""

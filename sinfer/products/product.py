@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +13,7 @@ from pydantic import ValidationError
 
 from sinfer.config import explain
 from sinfer.errors import ConfigError
-from sinfer.products.managers import TaskManager
+from sinfer.products.managers import BrokenTask, TaskManager
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.task import InferTaskConfig
 
@@ -24,11 +26,23 @@ class TaskList:
 
     Attributes:
         tasks: valid tasks by id.
-        problems: what is wrong with the others, by id or place; one text each.
+        problems: what is wrong with the others, by id, or by place where that is not known.
+        complete: whether the ids of all tasks are known, those of broken ones included. Only then
+            can a task that is not listed be taken for removed.
     """
 
     tasks: dict[str, InferTaskConfig] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What came of a task's settings when they were looked at: the task, or a problem."""
+
+    settings: Any
+    task: InferTaskConfig | None
+    problem: str = ""
 
 
 class Product:
@@ -58,6 +72,7 @@ class Product:
         self.tasks = tasks
         self.pipeline = pipeline
         self.task_type: type[InferTaskConfig] = pipeline.task_type()
+        self._checked: dict[str, _Checked] = {}
 
     async def list_tasks(self) -> TaskList:
         """Ask the task manager, validate what it says and tell the valid from the broken.
@@ -68,26 +83,50 @@ class Product:
         listed = self.tasks.list_tasks()
         if inspect.isawaitable(listed):
             listed = await listed
-        found = TaskList()
-        for place, raw in enumerate(listed):
-            name = raw.get("id") if isinstance(raw, dict) else getattr(raw, "id", None)
-            label = str(name) if name is not None else f"task {place + 1}"
-            try:
-                task = self._validated(raw)
-            except ValidationError as error:
-                where = f"product {self.name!r}, {label if name is None else f'task {name!r}'}"
-                found.problems[label] = str(explain(error, where))
+        tasks: dict[str, InferTaskConfig] = {}
+        problems: dict[str, str] = {}
+        complete = True
+        checked: dict[str, _Checked] = {}
+        for place, raw in enumerate(listed, 1):
+            if isinstance(raw, BrokenTask):
+                problems[raw.id or raw.where] = f"product {self.name!r}, {raw.where}: {raw.problem}"
+                complete = complete and raw.id is not None
                 continue
-            if task.id in found.tasks:
-                found.problems[label] = (
-                    f"product {self.name!r}: id {task.id!r} is used by two tasks; the first counts"
+            name = _id_of(raw)
+            label = f"task {place}" if name is None else name
+            if label in checked:
+                problems.setdefault(
+                    label,
+                    f"product {self.name!r}: id {label!r} is used by two tasks; the first counts",
                 )
                 continue
-            found.tasks[task.id] = task
-        return found
+            known = self._checked.get(label)
+            if known is None or (known.settings is not raw and known.settings != raw):
+                where = label if name is None else f"task {name!r}"
+                known = self._check(raw, f"product {self.name!r}, {where}")
+            checked[label] = known
+            if known.task is not None:
+                tasks[known.task.id] = known.task
+            else:
+                problems[label] = known.problem
+                complete = complete and name is not None
+        self._checked = checked
+        return TaskList(tasks, problems, complete)
 
-    def _validated(self, raw: Any) -> InferTaskConfig:
-        return raw if isinstance(raw, self.task_type) else self.task_type.model_validate(raw)
+    def _check(self, raw: Any, where: str) -> _Checked:
+        if isinstance(raw, self.task_type):
+            return _Checked(raw, raw)
+        # A copy, so that settings that are changed in place are seen to differ.
+        settings = deepcopy(raw)
+        try:
+            return _Checked(settings, self.task_type.model_validate(raw))
+        except ValidationError as error:
+            return _Checked(settings, None, str(explain(error, where)))
 
     def __repr__(self) -> str:
         return f"<Product {self.name}>"
+
+
+def _id_of(raw: Any) -> str | None:
+    found = raw.get("id") if isinstance(raw, Mapping) else getattr(raw, "id", None)
+    return None if found is None else str(found)

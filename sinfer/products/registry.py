@@ -30,7 +30,7 @@ def product_in(module_name: str) -> Product:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends by itself ends nobody else
         raise ConfigError(
             f"product module {module_name!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
@@ -40,8 +40,9 @@ def product_in(module_name: str) -> Product:
     found = {id(value): value for value in vars(module).values() if isinstance(value, Product)}
     if len(found) != 1:
         raise ConfigError(
-            f"product module {module_name!r} holds {len(found)} products; it should hold one,"
-            " as in: product = Product('name', tasks=..., pipeline=...)"
+            f"product module {module_name!r} ({getattr(module, '__file__', 'no file')}) holds"
+            f" {len(found)} products; it should hold one, as in:"
+            " product = Product('name', tasks=..., pipeline=...)"
         )
     return next(iter(found.values()))
 

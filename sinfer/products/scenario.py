@@ -2,12 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from sinfer.errors import ConfigError
 from sinfer.products.product import Product
+
+
+class Progress(Protocol):
+    """Is told how a demonstration goes."""
+
+    def expect(self, messages: int, results: int) -> None:
+        """How many there will be; comes before any of them."""
+
+    def published(self, count: int) -> None:
+        """So many more messages are stored."""
+
+    def arrived(self, results: list[Any]) -> None:
+        """These results have arrived."""
+
+    def say(self, text: str) -> None:
+        """A step begins."""
+
+
+class Findings(Protocol):
+    """What a demonstration found."""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether all is as it should be."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+
+    def lines(self) -> list[str]:
+        """For people."""
+
+
+def _nothing(environment: Mapping[str, str]) -> None:
+    """Nothing has to be prepared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demonstration:
+    """What all demonstrations have in common; see ``Scenario`` and ``Experiment``.
+
+    Attributes:
+        product: name of the product.
+        streams: JetStream streams that are made beforehand, with their subjects.
+        environment: from the addresses of the model server and of the database, makes the
+            environment variables that lead the product to them.
+        model_server: the module that is run as the model server, with ``--port``.
+        prepare: is called with the environment before sinfer's own processes start.
+    """
+
+    product: str
+    streams: Mapping[str, Sequence[str]]
+    environment: Callable[[str, str], Mapping[str, str]]
+    model_server: str = "sinfer.embedded.model_server"
+    prepare: Callable[[Mapping[str, str]], None] = _nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,32 +81,49 @@ class Case:
     result: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """A demonstration of a product. A product package has one as ``demo.scenario``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario(Demonstration):
+    """Messages that are known beforehand, each with the one result that it must have.
 
     Attributes:
-        product: name of the product.
-        streams: JetStream streams that are made beforehand, with their subjects.
         cases: makes that many cases, the same ones at every call.
         results_subject: where the results appear in JetStream.
         results_table: the table where they appear in the database.
-        environment: from the addresses of the model server and of the database, makes the
-            environment variables that lead the product to them.
         identify: what tells one result from another.
     """
 
-    product: str
-    streams: Mapping[str, Sequence[str]]
     cases: Callable[[int], Iterable[Case]]
     results_subject: str
     results_table: str
-    environment: Callable[[str, str], Mapping[str, str]]
     identify: Callable[[Mapping[str, Any]], Any]
 
 
-def scenario_of(product: Product) -> Scenario:
-    """The demonstration that a product's package ships.
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where an experiment takes place.
+
+    Attributes:
+        check: raises ``UnavailableError`` when one of sinfer's processes has ended.
+    """
+
+    nats_url: str
+    database_url: str
+    check: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment(Demonstration):
+    """A demonstration that takes its own course, as where messages depend on results.
+
+    Attributes:
+        run: publishes about so many messages and finds out what became of them.
+    """
+
+    run: Callable[[Surroundings, int, Progress], Awaitable[Findings]]
+
+
+def demonstration_of(product: Product) -> Demonstration:
+    """The demonstration that a product's package ships, as ``demo.scenario``.
 
     Raises:
         ConfigError: it ships none.
@@ -67,6 +138,6 @@ def scenario_of(product: Product) -> Scenario:
             f"product {product.name!r} has nothing to demonstrate: its package needs a module"
             " 'demo' with a Scenario named 'scenario', as sinfer.products.example has"
         ) from error
-    if not isinstance(scenario, Scenario):
+    if not isinstance(scenario, Demonstration):
         raise ConfigError(f"{package}.demo.scenario must be a Scenario, not {scenario!r}")
     return scenario

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
 
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -59,7 +60,10 @@ class JetStreamPublisher:
                 raise SinkUnavailableError(str(error)) from error
             self._client = client
             self._inbox = client.new_inbox()
-            await client.subscribe(f"{self._inbox}.*.*", cb=self._on_ack)
+            try:
+                await client.subscribe(f"{self._inbox}.*.*", cb=self._on_ack)
+            except nats.errors.Error as error:
+                raise SinkUnavailableError(f"NATS took no subscription: {error}") from error
             self._watcher = asyncio.create_task(self._watch(client))
             return client
 
@@ -119,7 +123,8 @@ class JetStreamPublisher:
     ) -> AckedGroup:
         """Wait for room and make a group; its room is free again when it is done."""
         try:
-            await asyncio.wait_for(self._room.acquire(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._room.acquire()
         except TimeoutError:
             raise SinkUnavailableError(
                 f"NATS has not acknowledged what was sent before in {timeout_s:g}s"

@@ -53,7 +53,7 @@ def make_engine(url: str, timeout_s: float) -> Engine:
             "sinks: sql: url: is no database URL; write dialect://user:password@host/database"
         ) from None
     dialect = parsed.get_backend_name()
-    parsed = _with_driver(parsed)
+    parsed = with_driver(parsed)
     if dialect == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise ConfigError("sinks: sql: url: results in memory are lost; name a file")
     try:
@@ -67,7 +67,7 @@ def make_engine(url: str, timeout_s: float) -> Engine:
             hide_parameters=True,
             # What goes into JSON columns is JSON already.
             json_serializer=lambda encoded: encoded,
-            connect_args=_connect_args(parsed, timeout_s),
+            connect_args=connect_args(parsed, timeout_s),
         )
     except ModuleNotFoundError as error:
         wheel = _WHEELS.get(error.name or "", error.name)
@@ -87,7 +87,8 @@ def make_engine(url: str, timeout_s: float) -> Engine:
     return engine
 
 
-def _with_driver(url: URL) -> URL:
+def with_driver(url: URL) -> URL:
+    """The URL with the first driver that is installed, where it names none."""
     dialect = url.get_backend_name()
     if "+" not in url.drivername:
         for module in _DRIVERS.get(dialect, ()):
@@ -97,7 +98,8 @@ def _with_driver(url: URL) -> URL:
     return url
 
 
-def _connect_args(url: URL, timeout_s: float) -> dict[str, Any]:
+def connect_args(url: URL, timeout_s: float) -> dict[str, Any]:
+    """What a driver has to be told so that waiting for the server ends."""
     whole_s = max(1, round(timeout_s))
     driver = url.drivername.partition("+")[2]
     if driver in ("psycopg", "psycopg2"):

@@ -36,12 +36,9 @@ KEY = ("window", "ordinal")
 _ID = Text().with_variant(VARCHAR(MYSQL_ID_LENGTH, collation="utf8mb4_bin"), "mysql", "mariadb")
 _TEXT = Text().with_variant(Text(collation="utf8mb4_bin"), "mysql", "mariadb")
 _TIME = DateTime(timezone=True).with_variant(DATETIME(fsp=6), "mysql", "mariadb")
+_JSON = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 # SQLite makes numbers of what looks like one, and rounds them, unless the column is TEXT.
-_JSON = (
-    JSON(none_as_null=True)
-    .with_variant(JSONB(none_as_null=True), "postgresql")
-    .with_variant(Text(), "sqlite")
-)
+_RESULT = _JSON.with_variant(Text(), "sqlite")
 
 MAPPED_TYPES: dict[str, TypeEngine[Any]] = {
     "json": _JSON,
@@ -66,7 +63,7 @@ def base_columns() -> list[Column[Any]]:
         Column("window_start", _TIME),
         Column("window_end", _TIME),
         Column("close_reason", String(32), nullable=False),
-        Column("result", _JSON, nullable=False),
+        Column("result", _RESULT, nullable=False),
         Column("written_at", _TIME, nullable=False),
     ]
 

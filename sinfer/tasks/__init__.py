@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from typing import Any
 
 from celery import Celery, signals
 
+from sinfer import exit_codes
 from sinfer.celery_app import PROCESS_TASK, TICK_QUEUE, TICK_TASK, make_app, product_queue
-from sinfer.logs import set_up_logging
+from sinfer.errors import ConfigError
+from sinfer.logs import mask, set_up_logging
 from sinfer.products.registry import load_products
 from sinfer.settings import settings
 from sinfer.tasks.draining import drain
@@ -16,35 +20,52 @@ from sinfer.tasks.runtime import close_runtime, runtime
 from sinfer.tasks.ticking import tick
 from sinfer.windows.ids import Scope
 
+_log = logging.getLogger(__name__)
+
 # Flower shows what runs and can end it: by default only to this machine.
 os.environ.setdefault("FLOWER_ADDRESS", "127.0.0.1")
 
 
-def _queues() -> list[str]:
-    products, _ = load_products(settings().products)
-    return [TICK_QUEUE, *(product_queue(name) for name in sorted(products))]
+def _make_app() -> Celery:
+    """The application, whose workers serve all products that can be found.
+
+    Celery answers an exception at this place with a traceback, so a mistake in the settings ends
+    the process here.
+    """
+    try:
+        products, _ = load_products(settings().products)
+        return make_app([TICK_QUEUE, *(product_queue(name) for name in sorted(products))])
+    except ConfigError as error:
+        print(f"Error: {mask(str(error))}", file=sys.stderr)
+        sys.exit(exit_codes.exit_code_for(error))
 
 
-app: Celery = make_app(_queues())
+app: Celery = _make_app()
 
 
 @app.task(name=PROCESS_TASK)
 def process(product: str, task: str, partition: str, windows: int) -> None:
     """Process closed windows of a partition; ``windows`` says how many were waiting."""
     here = runtime(app)
-    here.call(drain(here, Scope(product, task, partition), windows))
+    here.run(drain(here, Scope(product, task, partition), windows))
 
 
 @app.task(name=TICK_TASK)
 def run_tick() -> None:
     """Close what is due by time and have it processed."""
     here = runtime(app)
-    here.call(tick(here))
+    here.run(tick(here))
 
 
 @signals.setup_logging.connect
 def _logging(loglevel: Any = None, **_: object) -> None:
     set_up_logging(settings().log_level, settings().log_format)
+
+
+@signals.worker_ready.connect
+def _report_products(**_: object) -> None:
+    for problem in load_products(settings().products)[1].values():
+        _log.error("product skipped: %s", problem)
 
 
 signals.worker_process_shutdown.connect(close_runtime)

@@ -37,11 +37,12 @@ class Coalescer(Generic[A, R]):
             batch, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
             try:
                 results = await self._call([argument for argument, _ in batch])
+                answered = list(zip(batch, results, strict=True))
             except Exception as error:
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
             else:
-                for (_, future), result in zip(batch, results, strict=True):
+                for (_, future), result in answered:
                     if not future.done():
                         future.set_result(result)

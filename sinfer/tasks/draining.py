@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 
 from sinfer.errors import ConfigError, UnavailableError
-from sinfer.tasks.catalogue import ReadyTask
+from sinfer.messages import Message
+from sinfer.tasks.catalogue import HeldTask, ReadyTask
 from sinfer.tasks.processing import WindowProcessor
 from sinfer.tasks.runtime import Runtime
 from sinfer.units import to_ms
@@ -19,10 +21,20 @@ _log = logging.getLogger(__name__)
 SLICE_S = 1.0
 """After so long a Celery message claims no more, so that other tasks and ticks get their turn."""
 
+PATIENCE_S = 1.0
+"""So much longer a Celery message waits for its last windows. Then it ends and leaves them to the
+process's event loop: however long a model takes, it holds up no other task and no tick."""
+
 _MOST_AT_ONCE = 16
 
+_GATHER_S = 0.02
+"""How long free places wait for each other, so that one claim fills several."""
 
-async def drain(runtime: Runtime, scope: Scope, hinted: int) -> int:
+_UNUSABLE_MS = 30_000
+"""How long a window waits whose configuration cannot be used."""
+
+
+async def drain(runtime: Runtime, scope: Scope, hinted: int) -> None:
     """Process closed windows of a partition until none is left or the time slice is over.
 
     Args:
@@ -30,76 +42,168 @@ async def drain(runtime: Runtime, scope: Scope, hinted: int) -> int:
         scope: the partition.
         hinted: windows that the Celery message in hand was sent for.
 
-    Returns:
-        How many windows were taken.
+    Raises:
+        UnavailableError: Redis is away.
     """
     try:
-        ready = await runtime.catalogue.task(scope.product, scope.task)
+        held = await runtime.catalogue.hold(scope)
     except ConfigError as error:
         _log.error("%s; its windows wait", error)
-        return 0
-    return await _Drain(runtime, scope, ready).run(hinted)
+        return
+    running = None
+    try:
+        await runtime.pauses.refresh()
+        if runtime.pauses.stops_processing(scope.product, scope.task):
+            return
+        if not held.current.free:
+            held.current.turned_away.add(scope)
+            return
+        work = _Drain(runtime, scope, held)
+        running = runtime.begin(work.run(hinted))
+        running.add_done_callback(lambda _: held.release())
+    finally:
+        if running is None:
+            held.release()
+    try:
+        done, _ = await asyncio.wait({running}, timeout=SLICE_S + PATIENCE_S)
+    except asyncio.CancelledError:
+        running.cancel()
+        raise
+    if done:
+        running.result()
+    else:
+        work.leave()
+        running.add_done_callback(_tell)
+
+
+def _tell(running: asyncio.Task[None]) -> None:
+    """Nobody waits for it any more: say what went wrong."""
+    error = None if running.cancelled() else running.exception()
+    if error is not None:
+        _log.error("work was broken off", exc_info=error)
 
 
 class _Drain:
-    """One Celery message's work on one partition."""
+    """The work that one Celery message causes on one partition."""
 
-    def __init__(self, runtime: Runtime, scope: Scope, ready: ReadyTask) -> None:
+    def __init__(self, runtime: Runtime, scope: Scope, held: HeldTask) -> None:
         self._runtime = runtime
         self._scope = scope
-        self._ready = ready
-        self._lease_ms = to_ms(ready.config.limits.lease)
+        self._held = held
+        self._ready = held.current
+        self._lease_ms = to_ms(self._ready.config.limits.lease)
         self._claims = PartitionClaims(runtime.store, scope)
-        self._processor = WindowProcessor(ready, self._claims)
+        self._processors: dict[ReadyTask, WindowProcessor] = {}
         self._active: dict[asyncio.Task[None], Claim] = {}
-        self._taken = 0
         self._left = 0
+        self._claimed_s = 0.0
 
-    async def run(self, hinted: int) -> int:
+    async def run(self, hinted: int) -> None:
+        """Claim for a time slice, and end when the last window has."""
         until = time.monotonic() + SLICE_S
         renewing = asyncio.create_task(self._renew())
         try:
             while True:
-                claiming = time.monotonic() < until and not self._runtime.closing
-                if claiming and self._ready.free:
-                    await self._claim(hinted)
+                if time.monotonic() > until or self._runtime.closing:
+                    self._call_back()
+                elif self._is_worth_a_claim():
+                    try:
+                        if await self._ready.guard.wait_ms():
+                            self._left = 0  # beat comes back when the endpoint may be called
+                        elif self._ready.free:
+                            await self._claim(hinted)
+                    except UnavailableError as error:
+                        if not self._active:
+                            raise
+                        _log.warning("%s: no more windows claimed: %s", self._scope, error)
+                        until = 0.0
                     hinted = 0
                 if not self._active:
                     break
                 await self._wait()
         except BaseException:
-            for task in self._active:
-                task.cancel()
+            await self._hand_back()
             raise
         finally:
             renewing.cancel()
-        if self._left:
-            self._runtime.hints.send(self._scope, self._left)
-        return self._taken
+        self._call_back()
+        self._runtime.hints.send(self._scope, self._left)
+
+    def leave(self) -> None:
+        """The Celery message ends before the work does: others may have what is left meanwhile."""
+        self._runtime.hints.send(self._scope, self._left)
+        self._left = 0
+
+    def _call_back(self) -> None:
+        """There are places again: have another look at who found none."""
+        while self._ready.free and self._ready.turned_away:
+            self._runtime.hints.send(self._ready.turned_away.pop(), 1)
+
+    async def _hand_back(self) -> None:
+        """Let go of the windows, so that another worker has them at once; no attempt is counted."""
+        claims = list(self._active.values())
+        for task in self._active:
+            task.cancel()
+        if self._active:
+            await asyncio.wait(self._active)
+        self._ready.active -= len(self._active)
+        self._active.clear()
+        try:
+            for claim in claims:
+                await self._claims.release(claim, counts=False)
+        except UnavailableError as error:
+            _log.warning("%s: windows not handed back, they wait: %s", self._scope, error)
+        else:
+            self._runtime.hints.send(self._scope, len(claims))
+
+    def _is_worth_a_claim(self) -> bool:
+        """Whether half of the places are free, or any for a while: short windows go in batches."""
+        free = self._ready.free
+        waited_s = time.monotonic() - self._claimed_s
+        return bool(free) and (
+            not self._active or 2 * free >= self._ready.limit or waited_s >= _GATHER_S
+        )
 
     async def _claim(self, hinted: int) -> None:
         """Take as many windows as may be started, and start them."""
-        claims, self._left = await self._claims.claim(
-            min(self._ready.free, _MOST_AT_ONCE), lease_ms=self._lease_ms, hinted=hinted
-        )
-        if not claims:
-            return
-        self._taken += len(claims)
-        self._ready.active += len(claims)
+        self._claimed_s = time.monotonic()
+        places = min(self._ready.free, _MOST_AT_ONCE)
+        self._ready.active += places
         try:
-            contents = await self._claims.read(claims)
-        except BaseException:
-            self._ready.active -= len(claims)
-            raise
-        for claim, messages in zip(claims, contents, strict=True):
-            task = asyncio.create_task(
-                self._processor.process(claim, messages), name=claim.window.id
+            claims, self._left = await self._claims.claim(
+                places, lease_ms=self._lease_ms, hinted=hinted
             )
+            contents = await self._claims.read(claims) if claims else []
+        except BaseException:
+            self._ready.active -= places
+            raise
+        self._ready.active -= places - len(claims)
+        for claim, messages in zip(claims, contents, strict=True):
+            task = asyncio.create_task(self._process(claim, messages), name=claim.window.id)
             self._active[task] = claim
+
+    async def _process(self, claim: Claim, messages: Sequence[Message]) -> None:
+        """Process a window with the task as it was opened under."""
+        try:
+            ready = await self._held.of(claim.window.record.config)
+        except ConfigError as error:
+            _log.error("window %s waits: %s", claim.window.id, error)
+            await self._claims.release(claim, wait_ms=_UNUSABLE_MS, counts=False)
+            return
+        processor = self._processors.get(ready)
+        if processor is None:
+            processor = WindowProcessor(ready, self._claims, self._runtime.pauses)
+            self._processors[ready] = processor
+        await processor.process(claim, messages)
 
     async def _wait(self) -> None:
         """Wait until a window is through, and note what went wrong with it."""
-        done, _ = await asyncio.wait(self._active, return_when=asyncio.FIRST_COMPLETED)
+        gathering = bool(self._ready.free) and time.monotonic() - self._claimed_s < _GATHER_S
+        done, _ = await asyncio.wait(
+            self._active,
+            timeout=_GATHER_S if gathering else None,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
         for task in done:
             claim = self._active.pop(task)
             self._ready.active -= 1

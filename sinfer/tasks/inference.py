@@ -7,7 +7,6 @@ A request that the model refuses is halved until the culprit stands alone (desig
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
 from typing import Any
 
 from sinfer.encoding import to_json
@@ -18,43 +17,16 @@ from sinfer.errors import (
     InvalidResponseError,
 )
 from sinfer.inference.base import InferenceClient
+from sinfer.inference.guard import EndpointGuard
 from sinfer.products.pipeline import InferPipeline
 from sinfer.results import Result, ResultRow
-from sinfer.windows.dead_letters import Stage
+from sinfer.tasks.outcomes import Failure, Outcome
+from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.windows.window import Window
 
 
-@dataclass(slots=True)
-class Failure:
-    """Items that were given up.
-
-    Attributes:
-        first, last: their places in the window, inclusive.
-        stage: where they failed.
-        error: why, in one line.
-    """
-
-    first: int
-    last: int
-    stage: Stage
-    error: str
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of the items of a window.
-
-    Attributes:
-        rows: results, in order of their ordinals.
-        failures: items without a result.
-    """
-
-    rows: list[ResultRow] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-
-
 class StageError(Exception):
-    """A product's hook failed; carries the stage and, as its cause, what the hook raised."""
+    """A product's hook failed; carries the stage and, if any, what the hook raised as its cause."""
 
     def __init__(self, stage: Stage, error: str) -> None:
         super().__init__(error)
@@ -62,50 +34,78 @@ class StageError(Exception):
 
 
 class Inferrer:
-    """Asks the model about windows of one task."""
+    """Asks the model about windows of one task.
 
-    def __init__(self, pipeline: InferPipeline[Any, Any], client: InferenceClient) -> None:
+    Args:
+        pipeline: the product's code.
+        client: sends its requests.
+        guard: what all workers together grant the endpoint; None where there is no Redis.
+    """
+
+    def __init__(
+        self,
+        pipeline: InferPipeline[Any, Any],
+        client: InferenceClient,
+        guard: EndpointGuard | None = None,
+    ) -> None:
         self._pipeline = pipeline
         self._client = client
+        self._guard = guard
         self._max_batch = pipeline.task.inference.max_batch
         self._per_item = pipeline.results_per == "item"
 
-    async def infer(self, window: Window[Any]) -> Outcome:
+    async def infer(
+        self, window: Window[Any], *, call: str = "", last_try: bool = False
+    ) -> Outcome:
         """Results for a window, in several calls where it is larger than ``max_batch``.
 
+        Args:
+            window: the window.
+            call: begins the idempotency keys of the calls; by default the window's id.
+            last_try: look for a culprit even when the answer is one that nobody can read. Before,
+                that counts as a fault of the model, which may have an answer later.
+
         Raises:
-            InferenceUnavailableError, InferenceMisconfiguredError: the whole window has to wait.
+            InferenceUnavailableError, InferenceMisconfiguredError, InvalidResponseError: the whole
+                window has to wait.
         """
         outcome = Outcome()
+        call = call or window.id
         size = self._max_batch if self._max_batch and self._per_item else len(window)
         for first in range(0, len(window), size):
-            await self._ask(window[first : first + size], first, outcome)
+            await self._ask(window[first : first + size], first, outcome, call, last_try)
         return outcome
 
-    async def _ask(self, window: Window[Any], first: int, outcome: Outcome) -> None:
+    async def _ask(
+        self, window: Window[Any], first: int, outcome: Outcome, call: str, last_try: bool
+    ) -> None:
         """Ask about part of a window; when it is refused, about its halves."""
+        stage: Stage = "inference"
         try:
-            results = await self._results(window, first)
-        except (InferenceRejectedError, InferenceServerError, InvalidResponseError) as error:
-            await self._halve(window, first, outcome, "inference", str(error))
+            results = await self._results(window, first, outcome, call)
+        except (InferenceRejectedError, InferenceServerError) as error:
+            reason = str(error)
+        except InvalidResponseError as error:
+            if not last_try:
+                raise
+            reason = str(error)
         except StageError as error:
-            await self._halve(window, first, outcome, error.stage, str(error))
+            stage, reason = error.stage, str(error)
         else:
             self._take(results, len(window), first, outcome)
-
-    async def _halve(
-        self, window: Window[Any], first: int, outcome: Outcome, stage: Stage, error: str
-    ) -> None:
+            return
         if len(window) == 1 or not self._per_item:
             last = first + len(window) - 1
-            outcome.failures.append(Failure(first, last, stage, error))
+            outcome.failures.append(Failure.at(first, last, stage, reason))
             return
         middle = len(window) // 2
-        await self._ask(window[:middle], first, outcome)
-        await self._ask(window[middle:], first + middle, outcome)
+        await self._ask(window[:middle], first, outcome, call, last_try)
+        await self._ask(window[middle:], first + middle, outcome, call, last_try)
 
-    async def _results(self, window: Window[Any], first: int) -> list[Result]:
-        key = f"{window.id}/{first}+{len(window)}"
+    async def _results(
+        self, window: Window[Any], first: int, outcome: Outcome, call: str
+    ) -> list[Result]:
+        key = f"{call}/{first}+{len(window)}"
         try:
             request = self._pipeline.build_request(window)
             if inspect.isawaitable(request):
@@ -113,9 +113,10 @@ class Inferrer:
         except Exception as error:
             raise StageError("request", f"build_request: {_text(error)}") from error
         try:
-            response = await self._client.infer(request, idempotency_key=key)
+            response = await self._call(request, key)
         except InferenceServerError:
-            response = await self._client.infer(request, idempotency_key=key)
+            response = await self._call(request, key)
+        outcome.model = _model_of(response) or outcome.model
         try:
             results = self._pipeline.build_results(window, response)
             if inspect.isawaitable(results):
@@ -127,11 +128,21 @@ class Inferrer:
             raise StageError("results", f"build_results: {_text(error)}") from error
         expected = {"item": len(window), "window": 1}.get(self._pipeline.results_per)
         if expected is not None and len(results) != expected:
-            raise InvalidResponseError(
+            raise StageError(
+                "results",
                 f"build_results returned {len(results)} results for {len(window)} items;"
-                f" results_per = {self._pipeline.results_per!r} asks for {expected}"
+                f" results_per = {self._pipeline.results_per!r} asks for {expected}",
             )
         return results
+
+    async def _call(self, request: Any, key: str) -> Any:
+        """One call, within what the endpoint grants."""
+        if self._guard is None:
+            return await self._client.infer(request, idempotency_key=key)
+        async with self._guard.slot():
+            response = await self._client.infer(request, idempotency_key=key)
+        await self._guard.succeeded()
+        return response
 
     def _take(self, results: list[Result], items: int, first: int, outcome: Outcome) -> None:
         for place, result in enumerate(results):
@@ -139,15 +150,29 @@ class Inferrer:
             if result.outcome != "ok":
                 last = ordinal if self._per_item else first + items - 1
                 reason = result.reason or f"build_results marked it {result.outcome}"
-                outcome.failures.append(Failure(ordinal, last, "results", reason))
+                kept = outcome.retries if result.outcome == "retry" else outcome.failures
+                kept.append(Failure.at(ordinal, last, "results", reason))
                 continue
             try:
                 outcome.rows.append(ResultRow(ordinal, to_json(result.data)))
             except (TypeError, ValueError) as error:
                 last = ordinal if self._per_item else first + items - 1
                 text = f"result cannot be written as JSON: {_text(error)}"
-                outcome.failures.append(Failure(ordinal, last, "results", text))
+                outcome.failures.append(Failure.at(ordinal, last, "results", text))
+
+
+def _model_of(response: Any) -> str:
+    """What an answer tells of the model: name and version, or one of them."""
+    parts = []
+    for names in (("model_name", "model"), ("model_version",)):
+        told = (_told(response, name) for name in names)
+        parts += [one_line(text) for text in told if isinstance(text, str) and text][:1]
+    return ":".join(parts)
+
+
+def _told(response: Any, name: str) -> Any:
+    return response.get(name) if isinstance(response, dict) else getattr(response, name, None)
 
 
 def _text(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    return f"{type(error).__name__}: {error}"

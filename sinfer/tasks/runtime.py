@@ -17,15 +17,20 @@ from typing import Any, TypeVar
 
 from celery import Celery
 
+from sinfer.errors import UnavailableError
 from sinfer.hints import HintSender
 from sinfer.settings import settings
 from sinfer.tasks.catalogue import Catalogue
+from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+GRACE_S = 5.0
+"""How long a process that is told to end waits for its windows; then it hands them back."""
 
 
 class Runtime:
@@ -35,6 +40,7 @@ class Runtime:
         store: the window store.
         schedule: when beat looks where.
         catalogue: the products' tasks, ready to run.
+        pauses: what is paused.
         hints: sends further Celery messages.
         closing: set when the process is about to end.
     """
@@ -42,6 +48,8 @@ class Runtime:
     def __init__(self, app: Celery) -> None:
         self.hints = HintSender(app)
         self.closing = False
+        self._has_outage = False
+        self._works: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="sinfer-loop", daemon=True)
         self._thread.start()
@@ -54,7 +62,8 @@ class Runtime:
     async def _open(self) -> None:
         self.store = Store(settings().redis_url)
         self.schedule = Schedule(self.store)
-        self.catalogue = Catalogue()
+        self.catalogue = Catalogue(self.store)
+        self.pauses = PauseBoard(self.store)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for it; cancel it when the wait is broken off."""
@@ -65,22 +74,41 @@ class Runtime:
             future.cancel()
             raise
 
-    def close(self) -> None:
-        """Close all connections and end the loop."""
-        self.closing = True
-
-        async def close() -> None:
-            current = asyncio.current_task()
-            others = [task for task in asyncio.all_tasks() if task is not current]
-            if others:
-                _, late = await asyncio.wait(others, timeout=5)
-                for task in late:
-                    task.cancel()
-            await self.catalogue.aclose()
-            await self.store.aclose()
-
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run what a Celery message asks for. While Redis is away that is told once, and no more:
+        whatever is missed now, the next message finds."""
         try:
-            self.call(close())
+            self.call(coroutine)
+        except UnavailableError as error:
+            if not self._has_outage:
+                _log.warning("%s", error)
+            self._has_outage = True
+        else:
+            if self._has_outage:
+                _log.info("Redis answers again")
+            self._has_outage = False
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start work on the loop that may outlast the Celery message it came from."""
+        task = asyncio.create_task(work)
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
+        return task
+
+    async def _close(self) -> None:
+        if self._works:
+            _, late = await asyncio.wait(self._works, timeout=GRACE_S)
+            for work in late:
+                work.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await self.catalogue.aclose()
+        await self.store.aclose()
+
+    def close(self) -> None:
+        """End or hand back what is under way, close all connections and end the loop."""
+        self.closing = True
+        try:
+            self.call(self._close())
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)

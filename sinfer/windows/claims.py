@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from operator import attrgetter
 
 from sinfer.messages import Message, unpack_chunk
 from sinfer.windows.dead_letters import DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.records import ClosedWindow, unpack_record
+from sinfer.windows.records import ClosedWindow, unpack_closed
 from sinfer.windows.store import Argument, Store
-from sinfer.windows.window import CloseReason
+
+_ASKED_MS = 10_000
+"""How long a claim can be repeated: longer than all tries of the client take."""
+
+_in_stream_order = attrgetter("stream_seq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +28,13 @@ class Claim:
         window: the window.
         token: fencing token of the claim; every later step is refused under an older one.
         attempt: how often the window was claimed, from 1.
+        claimed_ms: when, by the store's clock.
     """
 
     window: ClosedWindow
     token: int
     attempt: int
+    claimed_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +43,19 @@ class Completion:
 
     Attributes:
         claim: the window.
-        counts: what happened to its messages, added to the account.
+        counts: what happened to its messages, added to the account. ``sunk`` and ``dead`` are
+            left out for windows that share messages: each message is counted once, when the last
+            of its windows is done.
         dead: those that were given up.
+        entry: what the ledger notes of it, as ``pack_entry`` writes it; None for nothing.
+        ledger: how many entries the ledger keeps.
     """
 
     claim: Claim
     counts: dict[str, int] = field(default_factory=dict)
     dead: Sequence[DeadLetter] = ()
+    entry: bytes | None = None
+    ledger: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,37 +91,49 @@ class PartitionClaims:
             The claims, and how many windows could still be claimed now.
         """
         keys = self.keys
+        asked = keys.asked(uuid.uuid4().hex)
         reply = await self._store.run(
             "claim",
-            [keys.meta, keys.closed, keys.ready, keys.leases, keys.tokens, keys.attempts],
-            [limit, lease_ms, hinted],
+            [keys.meta, keys.closed, keys.ready, keys.leases, keys.tokens, keys.attempts, asked],
+            [limit, lease_ms, hinted, _ASKED_MS],
         )
-        claims = []
-        for at in range(2, len(reply), 4):
-            window_id, token, attempt, value = reply[at : at + 4]
-            reason, closed_ms, blob = value.split(b" ", 2)
-            window = ClosedWindow(
-                window_id.decode(),
-                unpack_record(blob),
-                cast("CloseReason", reason.decode()),
-                int(closed_ms),
+        claims = [
+            Claim(
+                unpack_closed(reply[at], reply[at + 3]),
+                int(reply[at + 1]),
+                int(reply[at + 2]),
+                int(reply[0]),
             )
-            claims.append(Claim(window, int(token), int(attempt)))
+            for at in range(2, len(reply), 4)
+        ]
         return claims, int(reply[1])
 
+    async def now_ms(self) -> int:
+        """The store's clock, milliseconds since the epoch."""
+        return await self._store.now_ms()
+
     async def read(self, claims: Sequence[Claim]) -> list[list[Message]]:
-        """The messages of claimed windows, each in the order of the stream's delivery."""
+        """The messages of claimed windows, each in the order of the stream."""
+        contents = []
+        for segments in await self._read_segments(claims):
+            messages = [message for segment in segments for message in segment]
+            contents.append(sorted(messages, key=_in_stream_order))
+        return contents
+
+    async def _read_segments(self, claims: Sequence[Claim]) -> list[list[list[Message]]]:
+        """The messages of windows, apart for each of their segments."""
         pipeline = self._store.redis.pipeline(transaction=False)
         for claim in claims:
             for part in claim.window.parts:
-                last = part.chunks - 1 if claim.window.shares_segments else -1
-                pipeline.lrange(self.keys.segment(part.segment), 0, last)
+                pipeline.lrange(self.keys.segment(part.segment), 0, part.chunks - 1)
         lists = iter(await self._store.ask(pipeline.execute()))
-        contents = []
-        for claim in claims:
-            chunks = [chunk for _ in claim.window.parts for chunk in next(lists)]
-            contents.append([message for chunk in chunks for message in unpack_chunk(chunk)])
-        return contents
+        return [
+            [
+                [message for chunk in next(lists) for message in unpack_chunk(chunk)]
+                for _ in claim.window.parts
+            ]
+            for claim in claims
+        ]
 
     async def read_output(self, claim: Claim) -> StoredOutput:
         """What an earlier attempt stored about a window."""
@@ -148,22 +173,43 @@ class PartitionClaims:
         """End windows; False for each one that was not held any more and stays as it is."""
         keys = self.keys
         names = [
-            keys.meta, keys.closed, keys.leases, keys.tokens, keys.attempts, keys.refs, keys.dead,
+            keys.meta, keys.closed, keys.leases, keys.tokens, keys.attempts, keys.refs, keys.held,
+            keys.dead, keys.ledger,
         ]  # fmt: skip
         args: list[Argument] = []
         for completion in completions:
             claim = completion.claim
             window = claim.window
             segments = [part.segment for part in window.parts]
-            names += [keys.output(window.id), *(keys.segment(name) for name in segments)]
-            counts = [word for name, n in completion.counts.items() if n for word in (name, n)]
-            args += [
-                window.id, claim.token, int(window.shares_segments),
-                len(segments), *segments,
-                len(counts) // 2, *counts,
-                len(completion.dead), *(pack_dead_letter(letter) for letter in completion.dead),
-            ]  # fmt: skip
+            names.append(keys.output(window.id))
+            for segment in segments:
+                names += [keys.segment(segment), keys.given_up(segment)]
+            counted_later = ("sunk", "dead") if window.shares_segments else ()
+            counts = {k: n for k, n in completion.counts.items() if n and k not in counted_later}
+            places = await self._places(completion)
+            args += [window.id, claim.token, int(window.shares_segments)]
+            args += [len(segments), *segments]
+            args.append(len(counts))
+            for name, change in counts.items():
+                args += [name, change]
+            args.append(len(completion.dead))
+            for letter in completion.dead:
+                seq = letter.message.stream_seq
+                args += [places.get(seq, 0), seq, pack_dead_letter(letter)]
+            keep = 0 if completion.entry is None else completion.ledger
+            args += [keep, completion.entry or b""]
         return [bool(done) for done in await self._store.run("complete", names, args)]
+
+    async def _places(self, completion: Completion) -> dict[int, int]:
+        """In which of a window's shared segments its messages are, from 1, by stream sequence."""
+        if not (completion.dead and completion.claim.window.shares_segments):
+            return {}
+        [segments] = await self._read_segments([completion.claim])
+        return {
+            message.stream_seq: place
+            for place, segment in enumerate(segments, 1)
+            for message in segment
+        }
 
     async def release(self, claim: Claim, *, wait_ms: int = 0, counts: bool = True) -> int:
         """Hand a window back, to be claimed again after ``wait_ms``.

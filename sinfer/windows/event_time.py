@@ -13,7 +13,10 @@ _MOST_MS = 253_402_300_800_000
 
 
 def checked_event_time_ms(seconds: object, now_ms: int, max_future: timedelta) -> int:
-    """Whole milliseconds since the epoch.
+    """Whole milliseconds since the epoch, those that have passed: 9.9999 s is 9999 ms.
+
+    Fractions below a microsecond are noise of binary floating point and are rounded first, so that
+    1.001 s is 1001 ms although the nearest float is a little less.
 
     Args:
         seconds: what ``event_time`` returned, seconds since the epoch.
@@ -25,11 +28,12 @@ def checked_event_time_ms(seconds: object, now_ms: int, max_future: timedelta) -
     """
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise InvalidItemError(f"event time is {type(seconds).__name__}, not a number of seconds")
-    if not math.isfinite(seconds):
+    if isinstance(seconds, float) and not math.isfinite(seconds):
         raise InvalidItemError(f"event time is not finite ({seconds})")
     if abs(seconds) * 1000 >= _MOST_MS:
-        raise InvalidItemError(f"event time {seconds} is out of range; is it in seconds?")
-    time_ms = math.floor(seconds * 1000)
+        shown = f" {seconds}" if abs(seconds) < 1e18 else ""
+        raise InvalidItemError(f"event time{shown} is out of range; is it in seconds?")
+    time_ms = round(seconds * 1_000_000) // 1000
     if time_ms > now_ms + to_ms(max_future):
         raise InvalidItemError(
             f"event time is {(time_ms - now_ms) / 1000:.0f}s ahead of the clock,"

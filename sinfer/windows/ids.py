@@ -45,7 +45,15 @@ class Scope(NamedTuple):
     @property
     def window_prefix(self) -> str:
         """How the ids of its windows begin."""
-        return f"{escape(self.task)}/{escape(self.partition)}/"
+        return self.prefix_of(0)
+
+    def prefix_of(self, layout: int) -> str:
+        """How the ids of its windows begin after they were cut anew in another way so often.
+
+        The number tells windows apart that begin at the same time; ``#`` is in no component.
+        """
+        mark = f"#{layout}" if layout else ""
+        return f"{escape(self.task)}/{escape(self.partition)}{mark}/"
 
 
 def time_window_id(prefix: str, key: str, start_ms: int, first_seq: int | None = None) -> str:

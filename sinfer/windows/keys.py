@@ -5,20 +5,29 @@ they live in one slot and a script may touch all of them.
 
 | key                          | type   | holds |
 | ---------------------------- | ------ | ----- |
-| ``sinfer:{scope}:meta``      | hash   | writer lease, fencing token, position, watermark, counts |
+| ``sinfer:{scope}:meta``      | hash   | writer lease, token, position, watermark, counts, config |
 | ``sinfer:{scope}:open``      | hash   | open window id → record |
 | ``sinfer:{scope}:deadlines`` | zset   | open window id by the time beat closes it (ms) |
 | ``sinfer:{scope}:closed``    | hash   | closed or leased window id → reason, closed_ms, record |
 | ``sinfer:{scope}:ready``     | zset   | closed window id by the time it may be claimed (ms) |
+| ``sinfer:{scope}:sealed``    | zset   | sealed window id by its end (ms, event time) |
 | ``sinfer:{scope}:leases``    | zset   | leased window id by the end of its lease (ms) |
 | ``sinfer:{scope}:tokens``    | hash   | window id → fencing token of its last claim |
 | ``sinfer:{scope}:attempts``  | hash   | window id → how often it was claimed |
 | ``sinfer:{scope}:refs``      | hash   | shared segment → number of holders |
+| ``sinfer:{scope}:held``      | hash   | shared segment → messages in it |
 | ``sinfer:{scope}:dead``      | stream | dead letters |
+| ``sinfer:{scope}:ledger``    | stream | one entry for each finished window; capped |
 | ``sinfer:{scope}:seg:<name>`` | list   | packed chunks of messages |
+| ``sinfer:{scope}:bad:<name>`` | set    | messages of a shared segment that were given up |
+| ``sinfer:{scope}:ask:<name>`` | string | what a claim gave, in case it is asked again (expires) |
 | ``sinfer:{scope}:out:<id>``  | hash   | model output of a window, and the sinks that have it |
 | ``sinfer:partitions``        | set    | every scope that has state |
 | ``sinfer:due``               | zset   | scope by the time beat has to look at it (ms) |
+| ``sinfer:endpoint:{<name>}:slots`` | zset | calls under way by the end of their lease (ms) |
+| ``sinfer:endpoint:{<name>}:breaker`` | hash | failures in a row, open_until (ms) |
+| ``sinfer:endpoint:{<name>}:probe`` | string | a call is on trial (expires) |
+| ``sinfer:paused`` | hash | paused product or task → why, since when, by whom |
 | ``sinfer:ticked``            | string | a tick was just here (expires) |
 | ``sinfer:swept``             | string | all partitions were just looked at (expires) |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
@@ -34,6 +43,17 @@ DUE = f"{PREFIX}due"
 TICKED = f"{PREFIX}ticked"
 SWEPT = f"{PREFIX}swept"
 
+PAUSED = f"{PREFIX}paused"
+
+CONFIG_FIELD = "config"
+"""Field of ``meta`` with the task's configuration; ``config:<name>`` holds earlier ones."""
+
+
+def endpoint_keys(endpoint: str) -> tuple[str, str, str]:
+    """Slots, breaker and probe of an endpoint."""
+    base = f"{PREFIX}endpoint:{{{escape(endpoint)}}}:"
+    return f"{base}slots", f"{base}breaker", f"{base}probe"
+
 
 def ingestors(product: str) -> str:
     """Who ingests a product."""
@@ -44,8 +64,8 @@ class PartitionKeys:
     """The keys of one partition."""
 
     __slots__ = (
-        "_base", "attempts", "closed", "dead", "deadlines", "leases", "meta", "open", "ready",
-        "refs", "scope", "tokens",
+        "_base", "attempts", "closed", "dead", "deadlines", "held", "leases", "ledger", "meta",
+        "open", "ready", "refs", "scope", "sealed", "tokens",
     )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
@@ -56,15 +76,26 @@ class PartitionKeys:
         self.deadlines = f"{self._base}deadlines"
         self.closed = f"{self._base}closed"
         self.ready = f"{self._base}ready"
+        self.sealed = f"{self._base}sealed"
         self.leases = f"{self._base}leases"
         self.tokens = f"{self._base}tokens"
         self.attempts = f"{self._base}attempts"
         self.refs = f"{self._base}refs"
+        self.held = f"{self._base}held"
         self.dead = f"{self._base}dead"
+        self.ledger = f"{self._base}ledger"
 
     def segment(self, name: str) -> str:
         """The chunks of a segment."""
         return f"{self._base}seg:{name}"
+
+    def given_up(self, segment: str) -> str:
+        """The messages of a shared segment that were given up."""
+        return f"{self._base}bad:{segment}"
+
+    def asked(self, name: str) -> str:
+        """What a claim gave."""
+        return f"{self._base}ask:{name}"
 
     def output(self, window_id: str) -> str:
         """The model output of a window."""

@@ -37,8 +37,11 @@ class Plan:
         removed: ids of open windows that are no more: closed, merged or purged.
         closed: windows that closed, in the order of closing.
         refs: change in the number of holders of shared segments, by segment.
-        late: messages that came too late for every window.
-        watermark_ms: the watermark afterwards; None before the first item or in processing time.
+        late: messages that came too late for every window, to be dropped or dead-lettered.
+        watermark_ms: the watermark afterwards; None before the first item, and for types that
+            follow the clock alone.
+        shares: whether windows share segments, so that messages count as done only when nothing
+            holds their segment any more.
     """
 
     appends: list[tuple[str, list[Message]]] = field(default_factory=list)
@@ -50,6 +53,7 @@ class Plan:
     refs: dict[str, int] = field(default_factory=dict)
     late: list[Message] = field(default_factory=list)
     watermark_ms: int | None = None
+    shares: bool = False
 
     @property
     def is_empty(self) -> bool:

@@ -8,23 +8,19 @@ state. A plan that the store refused is simply forgotten.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
-from heapq import heappop, heappush
-from typing import Any
+from typing import Any, ClassVar
 
-from sortedcontainers import SortedDict
-
-from sinfer.messages import Message
+from sinfer.errors import InvalidItemError
 from sinfer.units import to_ms
+from sinfer.windows.due import DueIndex
+from sinfer.windows.held import Held, Slot
 from sinfer.windows.plan import Entry, Plan
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord
 from sinfer.windows.specs import WindowSpec
 from sinfer.windows.window import CloseReason
-
-Slot = Hashable
-"""Where a planner keeps an open window: what an item's key and time decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,37 +39,11 @@ class WindowStats:
     end_ms: int | None
 
 
-_Due = tuple[int, str, str, Slot]
-"""Watermark at which a window is due, its key, id and slot."""
-
 CloseWhen = Callable[[WindowStats, Any], bool]
 
 
-class Held:
-    """An open window in a planner's hands.
-
-    Attributes:
-        id: the id under which the store keeps it.
-        record: its description.
-        stored: whether the store has it already.
-        fresh: messages that the current plan adds.
-        due_ms: the watermark at which something happens to it; None for never.
-    """
-
-    __slots__ = ("due_ms", "fresh", "id", "record", "stored")
-
-    def __init__(
-        self, id: str, record: WindowRecord, *, stored: bool, due_ms: int | None = None
-    ) -> None:
-        self.id = id
-        self.record = record
-        self.stored = stored
-        self.fresh: list[Message] = []
-        self.due_ms = due_ms
-
-    def copy(self) -> Held:
-        """An independent copy without fresh messages."""
-        return Held(self.id, copy(self.record), stored=self.stored, due_ms=self.due_ms)
+def _by_deadline(window: tuple[str, WindowRecord]) -> tuple[int, int]:
+    return window[1].deadline_ms, window[1].first_seq
 
 
 class Planner(ABC):
@@ -86,6 +56,9 @@ class Planner(ABC):
         watermark_ms: the watermark as stored.
         close_when: the product's own trigger.
     """
+
+    due_reason: ClassVar[CloseReason] = "time"
+    """Why a window closes whose end has come."""
 
     def __init__(
         self,
@@ -106,13 +79,19 @@ class Planner(ABC):
         self._delay = to_ms(spec.max_out_of_orderness)
         self._lateness = to_ms(spec.allowed_lateness)
         self._updates = spec.late == "update"
+        self._shares = self._updates
         self.watermark_ms = watermark_ms
         self._kept: dict[Slot, Held] = {}
-        self._by_due: SortedDict[int, dict[Slot, None]] = SortedDict()
         self._slot_of: dict[str, Slot] = {}
+        self._due = DueIndex()
+        self._deadlines = DueIndex()
         self._prepare()
-        for window_id, record in (windows or {}).items():
-            self._keep(self._slot(window_id, record), self._load(window_id, record))
+        for window_id, record in sorted((windows or {}).items(), key=_by_deadline):
+            held = Held(window_id, record, stored=True, due_ms=self._due_of(record))
+            slot = self._slot(window_id, record)
+            if slot in self._kept:  # overdue, and its successor is open already
+                self._drop(slot, self._kept[slot])
+            self._keep(slot, held)
         self._begin()
 
     # --- what the types differ in ---
@@ -141,17 +120,28 @@ class Planner(ABC):
             self._ref(held.id, -1)
             self._remove(slot, held)
         else:
-            self._close(slot, held, "time")
+            self._close(slot, held, self.due_reason)
+
+    def _rule_out(self, end_ms: int) -> None:  # noqa: B027
+        """After windows closed before their time: none with such an end may open once more."""
 
     # --- planning ---
 
     def plan(self, entries: Iterable[Entry], now_ms: int) -> Plan:
         """Decide what a batch changes.
 
+        Windows whose deadline has passed take no more messages, whether or not beat has closed them
+        by now; the planner knows nothing of them afterwards.
+
         Args:
             entries: the batch, in the order of the stream.
             now_ms: the store's clock, milliseconds since the epoch.
+
+        Raises:
+            InvalidItemError: the product's ``close_when`` failed on the message of its
+                ``stream_seq``; plan again without it.
         """
+        self._leave_to_beat(now_ms)
         self._begin()
         if self.spec.time == "event":
             for entry in entries:
@@ -161,6 +151,7 @@ class Planner(ABC):
                     self._advance(time_ms - self._delay)
         else:
             if self._follows_watermark:
+                now_ms = now_ms if self._mark is None else max(now_ms, self._mark)
                 self._advance(now_ms)
             for entry in entries:
                 self._add(entry, now_ms, now_ms)
@@ -169,24 +160,26 @@ class Planner(ABC):
     def close_all(self, reason: CloseReason) -> Plan:
         """Close whatever is open, as for an idle source or, leaving nothing behind, a drain."""
         self._begin()
-        for slot in list(self._kept):
+        still_open = sorted(
+            (held.record.end_ms or 0, held.record.key, held.id, slot)
+            for slot, held in self._kept.items()
+            if not held.record.revision
+        )
+        for *_, slot in still_open:
             held = self._hold(slot)
-            if held is not None and not held.record.revision:
+            if held is not None:
                 self._close(slot, held, reason)
-                self._rule_out(held.record.end_ms)
-        if reason == "drain":
+        if still_open:
+            self._rule_out(still_open[-1][0])
+        if reason == "drain" and self._updates:
             self._purge()
         return self._finish()
 
     def _purge(self) -> None:
         """Let go of what was kept for late items."""
-        last = [self._by_due.peekitem(-1)[0]] if self._by_due else []
-        last += [due[0] for due in self._draft_due]
-        if last:
-            self._advance(max([*last, *([] if self._mark is None else [self._mark])]))
-
-    def _rule_out(self, end_ms: int | None) -> None:  # noqa: B027
-        """After a close before its time: no window with such an end may open once more."""
+        last = self._due.last
+        if last is not None and (self._mark is None or last > self._mark):
+            self._advance(last)
 
     def apply(self, plan: Plan) -> None:
         """The store took the plan that was made last: it is the state now."""
@@ -197,7 +190,8 @@ class Planner(ABC):
             if (
                 old is not None
                 and held is not None
-                and (old.id, old.due_ms) == (held.id, held.due_ms)
+                and (old.id, old.due_ms, old.record.deadline_ms)
+                == (held.id, held.due_ms, held.record.deadline_ms)
             ):
                 self._kept[slot] = held
                 continue
@@ -222,38 +216,39 @@ class Planner(ABC):
 
     @property
     def next_deadline_ms(self) -> int | None:
-        """Watermark at which the next stored window is due; None when none waits for one."""
-        return self._by_due.peekitem(0)[0] if self._by_due else None
+        """Watermark at which a stored window is due next; None when none waits for one."""
+        return self._due.first
 
     # --- state ---
 
-    def _load(self, window_id: str, record: WindowRecord) -> Held:
-        return Held(window_id, record, stored=True, due_ms=self._due_of(record))
+    def _leave_to_beat(self, now_ms: int) -> None:
+        self._deadlines.begin()
+        for _, slot in self._deadlines.take(now_ms):
+            self._drop(slot, self._kept[slot])
 
     def _keep(self, slot: Slot, held: Held) -> None:
         self._kept[slot] = held
         self._slot_of[held.id] = slot
         if held.due_ms is not None:
-            self._by_due.setdefault(held.due_ms, {})[slot] = None
+            self._due.keep(held.due_ms, (held.record.key, held.id, slot))
+        if held.record.deadline_ms:
+            self._deadlines.keep(held.record.deadline_ms, slot)
 
     def _drop(self, slot: Slot, held: Held) -> None:
         del self._kept[slot]
         del self._slot_of[held.id]
         if held.due_ms is not None:
-            slots = self._by_due[held.due_ms]
-            del slots[slot]
-            if not slots:
-                del self._by_due[held.due_ms]
+            self._due.drop(held.due_ms, (held.record.key, held.id, slot))
+        if held.record.deadline_ms:
+            self._deadlines.drop(held.record.deadline_ms, slot)
 
     # --- the draft of one plan ---
 
     def _begin(self) -> None:
         self._drafted: dict[Slot, Held | None] = {}
-        self._plan = Plan()
+        self._plan = Plan(shares=self._shares)
         self._mark = self.watermark_ms
-        self._scanned = self.watermark_ms
-        self._draft_due: list[_Due] = []
-        self._next_due = self.next_deadline_ms
+        self._due.begin()
 
     def _hold(self, slot: Slot) -> Held | None:
         """The open window of a slot, ready to be changed; None when there is none."""
@@ -266,36 +261,27 @@ class Planner(ABC):
         held = kept.copy()
         self._drafted[slot] = held
         self._plan.required.add(held.id)
-        self._note_due(slot, held)
         return held
+
+    def _peek(self, slot: Slot) -> Held | None:
+        """The open window of a slot, not to be changed; None when there is none."""
+        return self._drafted[slot] if slot in self._drafted else self._kept.get(slot)
 
     def _open(self, slot: Slot, window_id: str, record: WindowRecord, now_ms: int) -> Held:
         if self._max_wait is not None:
             wait_until = now_ms + self._max_wait
             record.deadline_ms = min(record.deadline_ms or wait_until, wait_until)
-        held = Held(window_id, record, stored=False, due_ms=self._due_of(record))
+        held = Held(window_id, record, stored=False)
         self._drafted[slot] = held
-        if self._updates:
+        if self._shares:
             self._ref(held.id, 1)
-        self._note_due(slot, held)
+        self._set_due(slot, held, self._due_of(record))
         return held
 
-    def _note_due(self, slot: Slot, held: Held) -> None:
-        due_ms = held.due_ms
+    def _set_due(self, slot: Slot, held: Held, due_ms: int | None) -> None:
+        held.due_ms = due_ms
         if due_ms is not None:
-            heappush(self._draft_due, (due_ms, held.record.key, held.id, slot))
-            if self._next_due is None or due_ms < self._next_due:
-                self._next_due = due_ms
-
-    def _append(self, held: Held, message: Message) -> None:
-        record = held.record
-        record.count += 1
-        record.bytes += len(message.data)
-        if message.stream_seq > record.last_seq:
-            record.last_seq = message.stream_seq
-        elif message.stream_seq < record.first_seq:
-            record.first_seq = message.stream_seq
-        held.fresh.append(message)
+            self._due.note(due_ms, (held.record.key, held.id, slot))
 
     def _trigger(self, slot: Slot, held: Held, entry: Entry) -> None:
         """Close a window whose count, bytes or own condition asks for it."""
@@ -304,10 +290,17 @@ class Planner(ABC):
             self._close(slot, held, "count")
         elif self._max_bytes is not None and record.bytes >= self._max_bytes:
             self._close(slot, held, "bytes")
-        elif self._close_when is not None and self._close_when(
-            WindowStats(record.count, record.bytes, record.start_ms, record.end_ms), entry.item
-        ):
+        elif self._close_when is not None and self._asks_to_close(record, entry):
             self._close(slot, held, "condition")
+
+    def _asks_to_close(self, record: WindowRecord, entry: Entry) -> bool:
+        assert self._close_when is not None
+        stats = WindowStats(record.count, record.bytes, record.start_ms, record.end_ms)
+        try:
+            return bool(self._close_when(stats, entry.item))
+        except Exception as error:  # a product's own code: its message alone must suffer
+            text = f"close_when: {type(error).__name__}: {error}"
+            raise InvalidItemError(text, stream_seq=entry.message.stream_seq) from error
 
     def _seal(self, held: Held) -> None:
         """Make the fresh messages of a window a chunk of its segment."""
@@ -320,20 +313,18 @@ class Planner(ABC):
         self._seal(held)
         record = copy(held.record)
         if not self._updates:
-            self._plan.closed.append(ClosedWindow(self._instance_id(held), record, reason))
+            self._plan.closed.append(ClosedWindow(held.id, record, reason))
             self._remove(slot, held)
             return
         record.parts = [Part(held.id, record.chunks)]
+        record.shared = True
         self._ref(held.id, 1)
         self._plan.closed.append(ClosedWindow(self._instance_id(held), record, reason))
         held.record.revision += 1
-        held.due_ms = self._due_of(held.record)
-        self._note_due(slot, held)
+        self._set_due(slot, held, self._due_of(held.record))
 
     def _instance_id(self, held: Held) -> str:
         """The id of the window that closes now: its own, or that of its next revision."""
-        if not held.record.revision:
-            return held.id
         return f"{held.id.rpartition('/')[0]}/{held.record.revision}"
 
     def _remove(self, slot: Slot, held: Held) -> None:
@@ -347,33 +338,11 @@ class Planner(ABC):
     def _advance(self, mark: int) -> None:
         """Move the watermark, and do what that makes due, in the order of due times and keys."""
         self._mark = mark
-        while self._next_due is not None and mark >= self._next_due:
-            for due_ms, _, window_id, slot in sorted(
-                [*self._stored_due(mark), *self._drafts_due(mark)]
-            ):
+        while self._due.is_due(mark):
+            for due_ms, (_, window_id, slot) in self._due.take(mark):
                 held = self._hold(slot)
                 if held is not None and held.id == window_id and held.due_ms == due_ms:
                     self._on_due(slot, held)
-            self._scanned = mark
-            following = next(self._by_due.irange(mark, inclusive=(False, True)), None)
-            drafted = self._draft_due[0][0] if self._draft_due else None
-            both = [due for due in (following, drafted) if due is not None]
-            self._next_due = min(both, default=None)
-
-    def _stored_due(self, mark: int) -> Iterator[_Due]:
-        """Due windows that the plan has not touched."""
-        if self._scanned is not None and self._scanned >= mark:
-            return
-        for due_ms in self._by_due.irange(self._scanned, mark, inclusive=(False, True)):
-            for slot in self._by_due[due_ms]:
-                if slot not in self._drafted:
-                    held = self._kept[slot]
-                    yield due_ms, held.record.key, held.id, slot
-
-    def _drafts_due(self, mark: int) -> Iterator[_Due]:
-        """Due windows among those that the plan changes; some may have moved on meanwhile."""
-        while self._draft_due and self._draft_due[0][0] <= mark:
-            yield heappop(self._draft_due)
 
     def _finish(self) -> Plan:
         plan = self._plan

@@ -2,17 +2,21 @@
 
 A window goes through these states; the store's scripts are the only ones that move it:
 
-    open ──trigger──▶ closed ──claim──▶ leased ──complete──▶ (gone: done or dead)
-                         ▲                 │
-                         └─release, expiry─┘
+    open ───count, bytes, idle, ...──▶ closed ──claim──▶ leased ──complete──▶ (gone: done or dead)
+      │                                 ▲  ▲                │
+      └──time, gap──▶ sealed ──unseal───┘  └─release, expiry┘
+
+Only tasks with several partitions in event time seal windows; elsewhere time closes them at once.
 """
 
 from __future__ import annotations
 
 import enum
+from typing import cast
 
 import msgspec
 
+from sinfer.windows.again import Again
 from sinfer.windows.window import CloseReason
 
 
@@ -20,6 +24,7 @@ class WindowState(enum.StrEnum):
     """Where a window is."""
 
     OPEN = "open"  # takes messages
+    SEALED = "sealed"  # complete; waits for the watermarks of the task's other partitions
     CLOSED = "closed"  # complete; waits for a worker, or for the due time of its next attempt
     LEASED = "leased"  # a worker holds it
 
@@ -48,7 +53,12 @@ class WindowRecord(msgspec.Struct, array_like=True):
         revision: how often it fired already.
         deadline_ms: when beat closes it by the store's clock; 0 for never.
         chunks: chunks in its own segment.
-        parts: the shared segments it is made of; empty when it has one of its own.
+        parts: the segments it is made of; empty when it has only its own.
+        shared: whether other windows may hold these segments too.
+        deadline_reason: why it closes at its deadline.
+        config: which configuration of the task it was opened under; see
+            ``sinfer.products.revisions``.
+        again: set when it is processed once more.
     """
 
     key: str
@@ -62,6 +72,10 @@ class WindowRecord(msgspec.Struct, array_like=True):
     deadline_ms: int = 0
     chunks: int = 0
     parts: list[Part] = []
+    shared: bool = False
+    deadline_reason: CloseReason = "time"
+    config: str = ""
+    again: Again | None = None
 
 
 class ClosedWindow(msgspec.Struct, frozen=True):
@@ -80,9 +94,14 @@ class ClosedWindow(msgspec.Struct, frozen=True):
     closed_ms: int = 0
 
     @property
+    def public_id(self) -> str:
+        """The id that products and sinks see; another one only where it is processed again."""
+        return self.id if self.record.again is None else self.record.again.id
+
+    @property
     def base_id(self) -> str:
-        """The id without its revision."""
-        return base_id(self.id, self.record)
+        """The public id without its revision."""
+        return base_id(self.public_id, self.record)
 
     @property
     def parts(self) -> list[Part]:
@@ -92,7 +111,7 @@ class ClosedWindow(msgspec.Struct, frozen=True):
     @property
     def shares_segments(self) -> bool:
         """Whether other windows may need its segments."""
-        return bool(self.record.parts)
+        return self.record.shared
 
 
 def base_id(window_id: str, record: WindowRecord) -> str:
@@ -100,6 +119,9 @@ def base_id(window_id: str, record: WindowRecord) -> str:
     has_revision = window_id.count("/") == 4
     return window_id.rpartition("/")[0] if has_revision else window_id
 
+
+DUE = "due"
+"""Stored instead of a reason by beat, for which records are opaque: it is in the record."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(WindowRecord)
@@ -113,3 +135,16 @@ def pack_record(record: WindowRecord) -> bytes:
 def unpack_record(blob: bytes) -> WindowRecord:
     """Decode a record."""
     return _decoder.decode(blob)
+
+
+def unpack_closed(window_id: bytes, value: bytes) -> ClosedWindow:
+    """Decode what the store keeps of a closed window: ``reason closed_ms record``."""
+    reason, closed_ms, blob = value.split(b" ", 2)
+    record = unpack_record(blob)
+    name = reason.decode()
+    return ClosedWindow(
+        window_id.decode(),
+        record,
+        record.deadline_reason if name == DUE else cast("CloseReason", name),
+        int(closed_ms),
+    )

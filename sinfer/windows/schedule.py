@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from sinfer.windows import keys as names
+from sinfer.windows.alignment import unseal
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.store import Store
-from sinfer.windows.writer import HINT_MS
+from sinfer.windows.store import HINT_MS, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Closing:
         hint: closed windows that no Celery message is on its way for.
         next_due_ms: when to look again; 0 for never.
         now_ms: the store's clock.
+        unsealed: windows that waited for other partitions and are ready now.
     """
 
     closed: int
@@ -41,6 +43,7 @@ class Closing:
     hint: int
     next_due_ms: int
     now_ms: int
+    unsealed: int = 0
 
 
 class Schedule:
@@ -55,6 +58,31 @@ class Schedule:
     async def register(self, scope: Scope) -> None:
         """Make a partition known to beat."""
         await self._store.ask(self._store.redis.sadd(names.PARTITIONS, str(scope)))
+
+    async def unregister(self, scope: Scope) -> None:
+        """Have beat forget a partition that has no state any more."""
+        redis = self._store.redis
+        await self._store.ask(redis.srem(names.PARTITIONS, str(scope)))
+        await self._store.ask(redis.zrem(names.DUE, str(scope)))
+
+    async def with_state(self, scopes: Sequence[Scope]) -> list[Scope]:
+        """Those of the partitions that have state; beat forgets those of which nothing is left."""
+        if not scopes:
+            return []
+        pipeline = self._store.redis.pipeline(transaction=False)
+        for scope in scopes:
+            keys = PartitionKeys(scope)
+            pipeline.exists(keys.meta)
+            pipeline.exists(keys.dead)
+        found = await self._store.ask(pipeline.execute())
+        having = []
+        for place, scope in enumerate(scopes):
+            has_state, has_dead_letters = found[2 * place : 2 * place + 2]
+            if has_state:
+                having.append(scope)
+            elif not has_dead_letters:
+                await self.unregister(scope)
+        return having
 
     async def announce(self, scope: Scope, due_ms: int) -> None:
         """Have beat look at a partition at that time, or earlier if it would anyway."""
@@ -79,10 +107,25 @@ class Schedule:
         keys = PartitionKeys(scope)
         reply = await self._store.run(
             "close_due",
-            [keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready, keys.leases],
+            [
+                keys.meta,
+                keys.open,
+                keys.deadlines,
+                keys.closed,
+                keys.ready,
+                keys.leases,
+                keys.sealed,
+            ],
             [limit, HINT_MS],
         )
-        return Closing(*(int(value) for value in reply))
+        *found, sealed = (int(value) for value in reply)
+        closing = Closing(*found)
+        if not sealed:
+            return closing
+        partitions = await self._store.ask(self._store.redis.hget(keys.meta, "partitions"))
+        task = [Scope.parse(name) for name in (partitions or b"").decode().split()]
+        ready = await unseal(self._store, scope, task)
+        return replace(closing, hint=closing.hint + ready.hint, unsealed=ready.windows)
 
     async def reschedule(self, partition: DuePartition, next_due_ms: int) -> None:
         """Note when to look again, unless someone has announced a time meanwhile."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from sinfer.units import to_ms
+from sinfer.windows.held import Held, Slot
 from sinfer.windows.ids import count_window_id
 from sinfer.windows.plan import Entry
-from sinfer.windows.planner import Held, Planner, Slot
+from sinfer.windows.planner import Planner
 from sinfer.windows.records import Part, WindowRecord
 from sinfer.windows.specs import SessionWindow
 
@@ -20,6 +21,7 @@ class SessionPlanner(Planner):
     """Sessions of one key. A slot is the id of a session; ``_of_key`` finds those of a key."""
 
     spec: SessionWindow
+    due_reason = "gap"
 
     def _slot(self, window_id: str, record: WindowRecord) -> Slot:
         return window_id
@@ -43,55 +45,40 @@ class SessionPlanner(Planner):
         super()._begin()
         self._draft_ids: dict[str, set[str]] = {}
 
-    def _on_due(self, slot: Slot, held: Held) -> None:
-        self._close(slot, held, "gap")
-
-    def _sessions(self, key: str) -> list[Held]:
-        """The open sessions of a key in this plan."""
-        ids = self._of_key.get(key, set()) | self._draft_ids.get(key, set())
-        held = [self._hold(session_id) for session_id in sorted(ids)]
-        return [session for session in held if session is not None]
+    # --- planning ---
 
     def _add(self, entry: Entry, time_ms: int, now_ms: int) -> None:
-        end = time_ms + self._gap
-        joined = [
-            session
-            for session in self._sessions(entry.key)
-            if session.record.start_ms is not None
-            and session.record.end_ms is not None
-            and time_ms < session.record.end_ms
-            and session.record.start_ms < end
-        ]
-        if not joined and self._follows_watermark and self._mark is not None and self._mark >= end:
-            self._plan.late.append(entry.message)
-            return
+        key, end = entry.key, time_ms + self._gap
+        joined = self._joined(key, time_ms, end)
         if joined:
             session = self._merge(joined)
+        elif self._follows_watermark and self._mark is not None and self._mark >= end:
+            self._plan.late.append(entry.message)
+            return
         else:
             seq = entry.message.stream_seq
-            session_id = count_window_id(self._prefix, entry.key, seq)
-            record = WindowRecord(entry.key, time_ms, end, seq, seq)
+            session_id = count_window_id(self._prefix, key, seq)
+            record = WindowRecord(key, time_ms, end, seq, seq)
             session = self._open(session_id, session_id, record, now_ms)
-            self._draft_ids.setdefault(entry.key, set()).add(session_id)
-        self._extend(session, time_ms, end, now_ms)
-        self._append(session, entry.message)
+            self._draft_ids.setdefault(key, set()).add(session_id)
+        self._extend(session, time_ms, end)
+        session.append(entry.message)
         self._trigger(session.id, session, entry)
 
-    def _extend(self, session: Held, time_ms: int, end: int, now_ms: int) -> None:
-        record = session.record
-        record.start_ms = min(time_ms, record.start_ms if record.start_ms is not None else time_ms)
-        record.end_ms = max(end, record.end_ms if record.end_ms is not None else end)
-        if self._follows_watermark:
-            if session.due_ms != record.end_ms:
-                session.due_ms = record.end_ms
-                self._note_due(session.id, session)
-        else:
-            waits_until = record.deadline_ms if self._max_wait is not None else record.end_ms
-            record.deadline_ms = min(record.end_ms, waits_until or record.end_ms)
+    def _joined(self, key: str, start: int, end: int) -> list[Held]:
+        """The open sessions of a key that overlap an interval, the earliest message first."""
+        joined = []
+        for session_id in self._of_key.get(key, set()) | self._draft_ids.get(key, set()):
+            held = self._peek(session_id)
+            if held is None or held.record.start_ms is None or held.record.end_ms is None:
+                continue
+            if start < held.record.end_ms and held.record.start_ms < end:
+                joined.append(session_id)
+        sessions = [session for session in map(self._hold, joined) if session is not None]
+        return sorted(sessions, key=lambda session: (session.record.first_seq, session.id))
 
     def _merge(self, sessions: list[Held]) -> Held:
         """Make one session of several; the one with the earliest message gives the id."""
-        sessions.sort(key=lambda session: session.record.first_seq)
         first, *others = sessions
         for other in others:
             self._seal(first)
@@ -107,6 +94,20 @@ class SessionPlanner(Planner):
                 into.deadline_ms = min(into.deadline_ms, merged.deadline_ms)
             self._remove(other.id, other)
         return first
+
+    def _extend(self, session: Held, time_ms: int, end: int) -> None:
+        record = session.record
+        record.start_ms = min(time_ms, time_ms if record.start_ms is None else record.start_ms)
+        record.end_ms = max(end, end if record.end_ms is None else record.end_ms)
+        if self._follows_watermark:
+            if session.due_ms != record.end_ms:
+                self._set_due(session.id, session, record.end_ms)
+            return
+        record.deadline_ms, record.deadline_reason = record.end_ms, "gap"
+        if self._max_wait is not None and record.start_ms + self._max_wait < record.end_ms:
+            record.deadline_ms, record.deadline_reason = record.start_ms + self._max_wait, "time"
+
+    # --- segments ---
 
     def _parts(self, session: Held) -> list[Part]:
         return session.record.parts or [Part(session.id, session.record.chunks)]

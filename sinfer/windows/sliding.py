@@ -12,14 +12,13 @@ Panes are cut wherever a window begins or ends, so that every window is a run of
 from __future__ import annotations
 
 from collections.abc import Iterator
-from heapq import heappop, heappush
-
-from sortedcontainers import SortedDict
 
 from sinfer.units import to_ms
+from sinfer.windows.due import DueIndex
+from sinfer.windows.held import Held, Slot
 from sinfer.windows.ids import time_window_id
 from sinfer.windows.plan import Entry, Plan
-from sinfer.windows.planner import Held, Planner, Slot
+from sinfer.windows.planner import Planner
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord
 from sinfer.windows.specs import SlidingWindow
 from sinfer.windows.window import CloseReason
@@ -41,7 +40,8 @@ class SlidingPlanner(Planner):
         self._slide = to_ms(self.spec.slide)
         self._cut = self._size % self._slide
         self._follows_watermark = True
-        self._to_fire: SortedDict[int, dict[str, int]] = SortedDict()
+        self._shares = True
+        self._ending = DueIndex()  # keys by the ends of windows that their panes are part of
 
     # --- geometry ---
 
@@ -84,25 +84,18 @@ class SlidingPlanner(Planner):
 
     def _keep(self, slot: Slot, held: Held) -> None:
         super()._keep(slot, held)
-        if not held.record.revision:
-            for end in self._open_ends(held, self.watermark_ms):
-                keys = self._to_fire.setdefault(end, {})
-                keys[held.record.key] = keys.get(held.record.key, 0) + 1
+        for end in self._open_ends(held, self.watermark_ms):
+            self._ending.keep(end, held.record.key)
 
     def _drop(self, slot: Slot, held: Held) -> None:
         super()._drop(slot, held)
-        if not held.record.revision:
-            for end in self._open_ends(held, self.watermark_ms):
-                keys = self._to_fire[end]
-                keys[held.record.key] -= 1
-                if not keys[held.record.key]:
-                    del keys[held.record.key]
-                if not keys:
-                    del self._to_fire[end]
+        for end in self._open_ends(held, self.watermark_ms):
+            self._ending.drop(end, held.record.key)
 
     def _open_ends(self, held: Held, mark: int | None) -> list[int]:
+        """Ends of the windows that a pane is part of and that have not fired."""
         record = held.record
-        if record.start_ms is None or record.end_ms is None:
+        if record.revision or record.start_ms is None or record.end_ms is None:
             return []
         ends = self._ends(record.start_ms, record.end_ms)
         return [end for end in ends if mark is None or end > mark]
@@ -110,17 +103,19 @@ class SlidingPlanner(Planner):
     def apply(self, plan: Plan) -> None:
         super().apply(plan)
         if plan.watermark_ms is not None:
-            for end in list(self._to_fire.irange(None, plan.watermark_ms)):
-                del self._to_fire[end]
-            self._begin()
+            self._ending.drop_until(plan.watermark_ms)
+        self._ending.begin()
+
+    @property
+    def next_deadline_ms(self) -> int | None:
+        dues = [due for due in (self._ending.first, self._due.first) if due is not None]
+        return min(dues, default=None)
 
     # --- planning ---
 
     def _begin(self) -> None:
         super()._begin()
-        self._fire_drafts: list[tuple[int, str]] = []
-        self._fired_until = self._mark
-        self._next_fire: int | None = self._to_fire.peekitem(0)[0] if self._to_fire else None
+        self._ending.begin()
 
     def _add(self, entry: Entry, time_ms: int, now_ms: int) -> None:
         start, end = self._pane(time_ms)
@@ -135,13 +130,9 @@ class SlidingPlanner(Planner):
             seq = entry.message.stream_seq
             pane_id = f"{time_window_id(self._prefix, entry.key, start)}/pane"
             held = self._open(slot, pane_id, WindowRecord(entry.key, start, end, seq, seq), now_ms)
-            if not self._updates:
-                self._ref(pane_id, 1)
             for window_end in self._open_ends(held, mark):
-                heappush(self._fire_drafts, (window_end, entry.key))
-                if self._next_fire is None or window_end < self._next_fire:
-                    self._next_fire = window_end
-        self._append(held, entry.message)
+                self._ending.note(window_end, entry.key)
+        held.append(entry.message)
         if self._updates and mark is not None:
             for window_end in ends:
                 if window_end <= mark < window_end + self._lateness:
@@ -152,41 +143,30 @@ class SlidingPlanner(Planner):
         super()._advance(mark)
 
     def _fire_until(self, mark: int, reason: CloseReason) -> None:
-        while self._next_fire is not None and mark >= self._next_fire:
-            due = set()
-            while self._fire_drafts and self._fire_drafts[0][0] <= mark:
-                due.add(heappop(self._fire_drafts))
-            since = self._fired_until
-            for end in self._to_fire.irange(since, mark, inclusive=(False, True)):
-                due |= {(end, key) for key in self._to_fire[end]}
-            for end, key in sorted(due):
+        while self._ending.is_due(mark):
+            for end, key in self._ending.take(mark):
                 self._fire(end, key, reason)
-            self._fired_until = mark
-            following = next(self._to_fire.irange(mark, inclusive=(False, True)), None)
-            drafted = self._fire_drafts[0][0] if self._fire_drafts else None
-            both = [end for end in (following, drafted) if end is not None]
-            self._next_fire = min(both, default=None)
 
     def _fire(self, window_end: int, key: str, reason: CloseReason) -> None:
         """Close a window: the panes it is made of stay for the windows that follow."""
-        window = WindowRecord(key, window_end - self._size, window_end, 0, 0)
+        window = WindowRecord(key, window_end - self._size, window_end, 0, 0, shared=True)
+        parts = []
         for start in self._panes_of(window_end):
-            slot = (key, _PANE, start)
-            pane = self._drafted[slot] if slot in self._drafted else self._kept.get(slot)
+            pane = self._peek((key, _PANE, start))
             if pane is None:
                 continue
             self._seal(pane)
             record = pane.record
-            window.parts = [*window.parts, Part(pane.id, record.chunks)]
+            parts.append(Part(pane.id, record.chunks))
             window.first_seq = min(window.first_seq or record.first_seq, record.first_seq)
             window.last_seq = max(window.last_seq, record.last_seq)
             window.count += record.count
             window.bytes += record.bytes
             self._ref(pane.id, 1)
+        window.parts = parts
         base = time_window_id(self._prefix, key, window_end - self._size)
-        revision = self._next_revision(base, window) if self._updates else 0
-        window.revision = revision
-        self._plan.closed.append(ClosedWindow(f"{base}/{revision}", window, reason))
+        window.revision = self._next_revision(base, window) if self._updates else 0
+        self._plan.closed.append(ClosedWindow(f"{base}/{window.revision}", window, reason))
 
     def _next_revision(self, base: str, window: WindowRecord) -> int:
         """The revision that a window fires with, noted for the next time."""
@@ -196,9 +176,9 @@ class SlidingPlanner(Planner):
             marker = WindowRecord(
                 window.key, window.start_ms, window.end_ms, window.first_seq, 0, revision=1
             )
-            fired = Held(f"{base}/fired", marker, stored=False, due_ms=self._due_of(marker))
+            fired = Held(f"{base}/fired", marker, stored=False)
             self._drafted[slot] = fired
-            self._note_due(slot, fired)
+            self._set_due(slot, fired, self._due_of(marker))
             return 0
         fired.record.revision += 1
         return fired.record.revision - 1
@@ -212,9 +192,10 @@ class SlidingPlanner(Planner):
 
     def close_all(self, reason: CloseReason) -> Plan:
         self._begin()
-        if self._to_fire:
-            self._fire_until(self._to_fire.peekitem(-1)[0], reason)
-            self._mark = self._fired_until
+        last = self._ending.last
+        if last is not None and (self._mark is None or last > self._mark):
+            self._fire_until(last, reason)
+            self._advance(last)
         if reason == "drain":
             self._purge()
         return self._finish()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from sinfer.units import to_ms
+from sinfer.windows.held import Held, Slot
 from sinfer.windows.ids import count_window_id, time_window_id
 from sinfer.windows.plan import Entry
-from sinfer.windows.planner import Held, Planner, Slot
+from sinfer.windows.planner import Planner
 from sinfer.windows.records import WindowRecord
 from sinfer.windows.specs import CountWindow, TumblingWindow
 
@@ -25,7 +26,7 @@ class CountPlanner(Planner):
             seq = message.stream_seq
             window_id = count_window_id(self._prefix, key, seq)
             held = self._open(key, window_id, WindowRecord(key, None, None, seq, seq), now_ms)
-        self._append(held, message)
+        held.append(message)
         if held.record.count >= self.spec.count:
             self._close(key, held, "count")
         else:
@@ -49,25 +50,33 @@ class TumblingPlanner(Planner):
         )
 
     def _rule_out(self, end_ms: int | None) -> None:
-        if not self._in_parts and end_ms is not None:
-            self._mark = end_ms if self._mark is None else max(self._mark, end_ms)
+        if (
+            not self._in_parts
+            and end_ms is not None
+            and (self._mark is None or end_ms > self._mark)
+        ):
+            self._advance(end_ms)
 
     def _add(self, entry: Entry, time_ms: int, now_ms: int) -> None:
         start = time_ms - time_ms % self._size
-        slot = (entry.key, start)
-        mark = self._mark
-        late = self._follows_watermark and mark is not None and mark >= start + self._size
-        if late and (not self._updates or mark >= start + self._size + self._lateness):  # type: ignore[operator]
+        end = start + self._size
+        is_late = self._follows_watermark and self._mark is not None and self._mark >= end
+        if is_late and not self._may_update(end):
             self._plan.late.append(entry.message)
             return
+        slot = (entry.key, start)
         held = self._hold(slot)
         if held is None:
             held = self._open_window(slot, entry, start, now_ms)
-        self._append(held, entry.message)
-        if late:
-            self._close(slot, held, "time")
+        held.append(entry.message)
+        if is_late:
+            self._close(slot, held, self.due_reason)
         else:
             self._trigger(slot, held, entry)
+
+    def _may_update(self, end: int) -> bool:
+        """Whether a window that ended may fire once more."""
+        return self._updates and (self._mark is None or self._mark < end + self._lateness)
 
     def _open_window(self, slot: Slot, entry: Entry, start: int, now_ms: int) -> Held:
         seq = entry.message.stream_seq

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -31,19 +32,23 @@ class _WindowSpec(ConfigModel):
     """Close what is open when the source has been quiet for so long (event time)."""
     max_future: Duration = Field(default="1h", validate_default=True)
     """Dead-letter items whose event time is further ahead of the clock than this."""
+    dedupe: Literal["first", "last"] | None = None
+    """Keep one item of each ``item_id`` in a window. Triggers count them all, as they came."""
 
     @model_validator(mode="after")
     def _combination(self) -> Self:
         if self.max_wait is not None and to_ms(self.max_wait) < 1:
             raise ValueError("max_wait must be at least 1ms")
+        if self.idle is not None and to_ms(self.idle) < 1:
+            raise ValueError("idle must be at least 1ms")
         if self.time == "processing":
             given = self.model_fields_set & {
                 "max_out_of_orderness", "allowed_lateness", "late", "idle", "max_future",
             }  # fmt: skip
             if given:
                 raise ValueError(
-                    f"{', '.join(sorted(given))} only make sense with event time;"
-                    " add 'time: event' or remove them"
+                    f"{', '.join(sorted(given))} only makes sense in event time;"
+                    " add 'time: event' or remove it"
                 )
         if self.late == "update":
             if to_ms(self.allowed_lateness) == 0:
@@ -134,3 +139,12 @@ WindowSpec = Annotated[
     TumblingWindow | CountWindow | SlidingWindow | SessionWindow, Field(discriminator="type")
 ]
 """One of the window types, told apart by ``type``."""
+
+
+def layout_of(spec: TumblingWindow | CountWindow | SlidingWindow | SessionWindow) -> Hashable:
+    """What decides where windows begin and how they are stored.
+
+    Open windows can go on under another spec of the same layout, and under no other.
+    """
+    shape = (getattr(spec, name, None) for name in ("size", "slide", "gap"))
+    return spec.type, spec.time, spec.late == "update", spec.has_early_triggers, *shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
@@ -19,11 +20,10 @@ from sinfer.errors import ConfigError, StoreError, StoreFullError, UnavailableEr
 SOCKET_TIMEOUT_S = 1.25
 """Two tries of this take less than a third of the shortest lease."""
 
-Argument: TypeAlias = str | int | bytes
+HINT_MS = 5_000
+"""How long a Celery message counts as on its way; then beat sends another."""
 
-SCRIPTS = tuple(
-    sorted(path.name.removesuffix(".lua") for path in (files(__package__) / "scripts").iterdir())
-)
+Argument: TypeAlias = str | int | bytes
 
 
 def shown_url(url: str) -> str:
@@ -59,12 +59,15 @@ class Store:
         except ValueError as error:
             raise ConfigError(f"SINFER_REDIS_URL: {error}") from None
         self.redis: Redis = Redis.from_pool(pool)
-        self._scripts: dict[str, AsyncScript] = {
-            name: self.redis.register_script(
-                (files(__package__) / "scripts" / f"{name}.lua").read_text()
-            )
-            for name in SCRIPTS
-        }
+        self._scripts: dict[str, AsyncScript] = {}
+        self.add_scripts(files(__package__) / "scripts")
+
+    def add_scripts(self, folder: Traversable) -> None:
+        """Make the Lua files of a folder known by their names."""
+        for path in folder.iterdir():
+            name = path.name.removesuffix(".lua")
+            if name not in self._scripts:
+                self._scripts[name] = self.redis.register_script(path.read_text())
 
     async def run(self, script: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """Run a script.
@@ -76,6 +79,19 @@ class Store:
         """
         async with self.errors():
             return await self._scripts[script](keys=keys, args=args)
+
+    async def run_many(
+        self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]
+    ) -> list[Any]:
+        """Run a script many times in one round trip; a call that failed gives its exception.
+
+        Raises:
+            UnavailableError: Redis cannot be reached.
+        """
+        pipeline = self.redis.pipeline(transaction=False)
+        for keys, args in calls:
+            await self._scripts[script](keys=keys, args=args, client=pipeline)
+        return list(await self.ask(pipeline.execute(raise_on_error=False)))
 
     async def ask(self, command: Awaitable[Any] | Any) -> Any:
         """Await a plain command; raises as ``run`` does."""

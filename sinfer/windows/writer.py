@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from sinfer.errors import PositionError, StaleTokenError, StoreError, WindowConflictError
+from sinfer.errors import (
+    PositionError,
+    StaleTokenError,
+    StoreError,
+    UnavailableError,
+    WindowConflictError,
+)
 from sinfer.messages import pack_chunk
+from sinfer.windows.alignment import unseal
 from sinfer.windows.dead_letters import DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import PartitionKeys
+from sinfer.windows.keys import CONFIG_FIELD, PartitionKeys
 from sinfer.windows.plan import Plan
-from sinfer.windows.records import WindowRecord, pack_record, unpack_record
+from sinfer.windows.records import WindowRecord, pack_record, unpack_closed, unpack_record
+from sinfer.windows.store import HINT_MS as HINT_MS
 from sinfer.windows.store import Argument, Store
-
-HINT_MS = 5_000
-"""How long a Celery message counts as on its way; then beat sends another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +33,28 @@ class PartitionState:
         source: the reader's state as it was committed; None when nothing ever was.
         watermark_ms: the watermark; None before the first item.
         windows: open windows by id.
+        config: the task's configuration as its last writer stored it; empty when none did.
+        layout: how often the task's windows were cut anew in another way.
     """
 
     source: bytes | None
     watermark_ms: int | None
     windows: dict[str, WindowRecord]
+    config: str = ""
+    layout: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What the closed windows of a partition hold that are not done.
+
+    Attributes:
+        bytes: payloads, counted once for each window that holds them.
+        first_seq: least stream sequence among their messages; None when there is no such window.
+    """
+
+    bytes: int
+    first_seq: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +66,15 @@ class Commit:
         source: the reader's state after it.
         dead: messages that were given up.
         counts: what happened to its messages, added to the account.
+        idle: whether the source is idle: nothing came for a while and nothing is pending. Then the
+            other partitions of the task do not wait for this one.
     """
 
     plan: Plan
     source: bytes
     dead: Sequence[DeadLetter] = ()
     counts: dict[str, int] = field(default_factory=dict)
+    idle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +86,28 @@ class Committed:
         pending: windows that are closed and not done.
         hint: closed windows that no Celery message is on its way for.
         next_due_ms: when beat has to look at the partition; 0 for never.
+        sealed: windows that wait for the watermarks of other partitions.
     """
 
     now_ms: int
     pending: int
     hint: int
     next_due_ms: int
+    sealed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The commit that was tried last, the name the store knows it by, and what it follows."""
+
+    commit: Commit | None
+    name: str
+    follows: int
+
+
+def _flat(rows: Iterable[tuple[Argument, ...]]) -> list[Argument]:
+    """The words of a list, one behind the other, as a script takes it."""
+    return [word for row in rows for word in row]
 
 
 class PartitionWriter:
@@ -75,16 +118,30 @@ class PartitionWriter:
         scope: the partition.
         owner: who writes; unique to this writer.
         lease_ms: how long the lease lasts after each sign of life.
+        partitions: in event time, all partitions of the task, if there are several: windows wait
+            for the least of their watermarks.
     """
 
-    def __init__(self, store: Store, scope: Scope, *, owner: str, lease_ms: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        scope: Scope,
+        *,
+        owner: str,
+        lease_ms: int,
+        partitions: Sequence[Scope] = (),
+    ) -> None:
         self.scope = scope
         self.keys = PartitionKeys(scope)
         self._store = store
         self._owner = owner
         self._lease_ms = lease_ms
+        self._partitions = tuple(partitions) if len(partitions) > 1 else ()
         self._token = 0
         self._commits = 0
+        self._name = uuid.uuid4().hex
+        self._batches = 0
+        self._batch = _Batch(None, "", 0)
 
     async def acquire(self) -> int:
         """Take the lease, or keep it when it is held already.
@@ -95,14 +152,28 @@ class PartitionWriter:
         Raises:
             StaleTokenError: the lease was lost to someone else since it was first taken.
         """
-        reply = await self._store.run("acquire", [self.keys.meta], [self._owner, self._lease_ms])
+        return self.answered(await self._store.run("acquire", *self.lease_call))
+
+    @property
+    def lease_call(self) -> tuple[list[str], list[Argument]]:
+        """Keys and arguments of the script ``acquire``, for many leases in one round trip."""
+        return [self.keys.meta], [self._owner, self._lease_ms]
+
+    @property
+    def holds_lease(self) -> bool:
+        """Whether the lease was taken and not given back; it may have been lost since."""
+        return bool(self._token)
+
+    def answered(self, reply: list[Any]) -> int:
+        """Take note of what the script ``acquire`` said; returns and raises as ``acquire``."""
         if not reply[0]:
             if self._token:
                 raise StaleTokenError(f"{self.scope} is written by {reply[1].decode()} by now")
             return max(1, int(reply[2]))
         if self._token and self._token != reply[1]:
             raise StaleTokenError(f"{self.scope}: the lease ran out and was taken anew")
-        self._token, self._commits = int(reply[1]), int(reply[2])
+        if not self._token:
+            self._token, self._commits = int(reply[1]), int(reply[2])
         return 0
 
     async def release(self) -> None:
@@ -113,18 +184,25 @@ class PartitionWriter:
 
     async def pending(self) -> int:
         """How many windows are closed and not done."""
-        pipeline = self._store.redis.pipeline(transaction=False)
-        pipeline.zcard(self.keys.ready)
-        pipeline.zcard(self.keys.leases)
-        ready, leased = await self._store.ask(pipeline.execute())
-        return int(ready) + int(leased)
+        return int(await self._store.ask(self._store.redis.hlen(self.keys.closed)))
+
+    async def unfinished(self) -> Unfinished:
+        """What the closed windows that are not done hold together."""
+        values = await self._store.ask(self._store.redis.hgetall(self.keys.closed))
+        records = [unpack_closed(name, value).record for name, value in values.items()]
+        return Unfinished(
+            bytes=sum(record.bytes for record in records),
+            first_seq=min((record.first_seq for record in records), default=None),
+        )
 
     async def load(self) -> PartitionState:
-        """Read where the last writer stopped. Needs the lease."""
+        """Read where the last writer stopped, and go on from there. Needs the lease."""
         redis = self._store.redis
-        source, watermark = await self._store.ask(
-            redis.hmget(self.keys.meta, ["source", "watermark"])
+        fields = ["commits", "source", "watermark", CONFIG_FIELD, "layout"]
+        commits, source, watermark, config, layout = await self._store.ask(
+            redis.hmget(self.keys.meta, fields)
         )
+        self._commits = int(commits or 0)
         windows: dict[str, WindowRecord] = {}
         cursor = 0
         while True:
@@ -132,73 +210,147 @@ class PartitionWriter:
             windows.update((name.decode(), unpack_record(blob)) for name, blob in found.items())
             if cursor == 0:
                 break
-        return PartitionState(source, None if watermark is None else int(watermark), windows)
+        return PartitionState(
+            source or None,  # empty: nothing was read yet
+            int(watermark) if watermark else None,
+            windows,
+            (config or b"").decode(),
+            int(layout or 0),
+        )
+
+    async def prune_configs(self) -> None:
+        """Drop earlier configurations that no window was opened under."""
+        redis = self._store.redis
+        fields = await self._store.ask(redis.hkeys(self.keys.meta))
+        start = f"{CONFIG_FIELD}:".encode()
+        kept = {field for field in fields if field.startswith(start)}
+        if not kept:
+            return
+        open_records = await self._store.ask(redis.hvals(self.keys.open))
+        closed = await self._store.ask(redis.hgetall(self.keys.closed))
+        records = [unpack_record(blob) for blob in open_records]
+        records += [unpack_closed(name, value).record for name, value in closed.items()]
+        unused = kept - {start + record.config.encode() for record in records}
+        if unused:
+            await self._store.ask(redis.hdel(self.keys.meta, *unused))
+
+    async def forget(self) -> int:
+        """Remove all that is stored of the partition, when no window of it is left.
+
+        Dead letters stay until they are purged.
+
+        Returns:
+            How many windows are left; nothing is removed then.
+
+        Raises:
+            StaleTokenError: another writer holds the lease.
+        """
+        keys = self.keys
+        names = [
+            keys.meta, keys.open, keys.closed, keys.deadlines, keys.ready, keys.sealed, keys.leases,
+            keys.tokens, keys.attempts, keys.refs, keys.held, keys.ledger,
+        ]  # fmt: skip
+        left = int(await self._store.run("forget", names, [self._token]))
+        if left < 0:
+            raise StaleTokenError(f"{self.scope} has another writer by now")
+        if not left:
+            self._token = 0
+        return left
 
     async def commit(self, commit: Commit, *, settings: dict[str, str] | None = None) -> Committed:
         """Store a batch, all of it or nothing. Safe to repeat when no answer came.
 
         Args:
-            commit: the batch.
-            settings: further fields of the partition to set, such as ``due_reason``.
+            commit: the batch. The same object is stored once, however often it is given.
+            settings: further fields of the partition to set, such as ``config``.
 
         Raises:
             WindowConflictError: windows of the plan are not open any more: ``forget`` those that
                 it names and plan again.
             StaleTokenError: another writer holds the lease.
-            PositionError: the batch does not follow the last one.
+            PositionError: the batch does not follow the last one: ``load`` and start from there.
             StoreFullError: Redis is at maxmemory; nothing was written.
             UnavailableError: no answer; it may or may not be stored, so repeat it.
         """
+        if commit is not self._batch.commit:
+            self._batches += 1
+            self._batch = _Batch(commit, f"{self._name}:{self._batches}", self._commits)
         plan = commit.plan
-        fields: list[Argument] = ["source", commit.source]
-        if plan.watermark_ms is not None:
-            fields += ["watermark", plan.watermark_ms]
-        for name, value in (settings or {}).items():
-            fields += [name, value]
-        counts = [word for name, n in commit.counts.items() if n for word in (name, n)]
-        puts: list[Argument] = []
-        for window_id, record in plan.puts.items():
-            is_new = int(window_id in plan.opened)
-            puts += [window_id, pack_record(record), record.deadline_ms, is_new]
-        closed: list[Argument] = []
-        for window in plan.closed:
-            closed += [window.id, window.reason, pack_record(window.record)]
         refs = {segment: change for segment, change in plan.refs.items() if change}
         keys = self.keys
-        reply = await self._store.run(
-            "commit",
-            [
-                keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready, keys.leases,
-                keys.refs, keys.dead,
-                *(keys.segment(name) for name, _ in plan.appends),
-                *(keys.segment(name) for name in refs),
-            ],
-            [
-                self._token, self._commits, self._lease_ms, HINT_MS,
-                len(fields) // 2, *fields,
-                len(counts) // 2, *counts,
-                len(plan.required), *plan.required,
-                len(plan.appends), *(pack_chunk(messages) for _, messages in plan.appends),
-                len(plan.removed), *plan.removed,
-                len(plan.puts), *puts,
-                len(plan.closed), *closed,
-                len(refs), *(word for item in refs.items() for word in item),
-                len(commit.dead), *(pack_dead_letter(letter) for letter in commit.dead),
-            ],
-        )  # fmt: skip
-        return self._answer(reply)
+        names = [
+            keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready, keys.sealed, keys.refs,
+            keys.held, keys.dead,
+        ]  # fmt: skip
+        names += [keys.segment(segment) for segment, _ in plan.appends]
+        for segment, change in refs.items():
+            if change < 0:
+                names += [keys.segment(segment), keys.given_up(segment)]
+        deadlines = [(r.deadline_ms, name) for name, r in plan.puts.items() if r.deadline_ms]
+        new = [deadline_ms for deadline_ms, name in deadlines if name in plan.opened]
+        args: list[Argument] = [
+            self._token, self._batch.name, self._batch.follows, self._lease_ms, HINT_MS,
+            min(new, default=0),
+        ]  # fmt: skip
+        for words in (
+            _flat(self._fields(commit, settings or {}).items()),
+            _flat(pair for pair in commit.counts.items() if pair[1]),
+            plan.required,
+            _flat(
+                (segment, pack_chunk(messages), len(messages) if plan.shares else 0)
+                for segment, messages in plan.appends
+            ),
+            plan.removed,
+            _flat((window_id, pack_record(record)) for window_id, record in plan.puts.items()),
+            _flat(deadlines),
+            _flat((window.id, window.reason, pack_record(window.record)) for window in plan.closed),
+            _flat(self._sealed(plan)),
+            _flat(refs.items()),
+            [pack_dead_letter(letter) for letter in commit.dead],
+        ):
+            args.append(len(words))
+            args += words
+        return await self._after(self._answer(await self._store.run("commit", names, args)))
+
+    def _fields(self, commit: Commit, settings: dict[str, str]) -> dict[str, Argument]:
+        fields: dict[str, Argument] = {"source": commit.source, **settings}
+        if commit.plan.watermark_ms is not None:
+            fields["watermark"] = commit.plan.watermark_ms
+        if self._partitions:
+            fields["partitions"] = " ".join(str(scope) for scope in self._partitions)
+            fields["idle"] = int(commit.idle)
+        return fields
+
+    def _sealed(self, plan: Plan) -> list[tuple[int, str]]:
+        """The closed windows that wait for the task's watermark, behind their ends."""
+        if not self._partitions:
+            return []
+        return [
+            (window.record.end_ms, window.id)
+            for window in plan.closed
+            if window.reason in ("time", "gap") and window.record.end_ms is not None
+        ]
+
+    async def _after(self, committed: Committed) -> Committed:
+        """Make sealed windows ready that the other partitions do not hold back."""
+        if not committed.sealed:
+            return committed
+        try:
+            ready = await unseal(self._store, self.scope, self._partitions)
+        except UnavailableError:
+            return committed  # the batch is stored; beat does this too, when it is due next
+        return replace(committed, hint=committed.hint + ready.hint, sealed=ready.left)
 
     def _answer(self, reply: list[bytes | int]) -> Committed:
         status = reply[0]
         if status in (b"ok", b"applied"):
-            self._commits += 1
-            now_ms, pending, hint, next_due_ms = (int(value) for value in reply[1:])
-            return Committed(now_ms, pending, hint, next_due_ms)
+            self._commits = self._batch.follows + 1
+            return Committed(*(int(value) for value in reply[1:]))
         if status == b"stale":
             raise StaleTokenError(f"{self.scope} has another writer by now")
         if status == b"position":
             raise PositionError(
-                f"{self.scope}: the store is at commit {reply[1]!r}, this writer at {self._commits}"
+                f"{self.scope}: the store is at commit {reply[1]!r}, not at {self._batch.follows}"
             )
         if status in (b"conflict", b"early"):
             window_ids = tuple(word.decode() for word in reply[2:] if isinstance(word, bytes))

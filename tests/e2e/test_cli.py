@@ -9,7 +9,8 @@ from importlib.metadata import version
 
 import pytest
 
-from sinfer.cli import exit_codes, main
+from sinfer import exit_codes
+from sinfer.cli import main
 from sinfer.embedded.services import program
 
 COMMANDS = sorted(main.commands)

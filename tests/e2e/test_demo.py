@@ -52,7 +52,7 @@ class Demo:
 
     def wait_for_text(self, text: str) -> None:
         def shown() -> bool:
-            assert self.process.is_running(), self.text()
+            assert self.process.poll() is None, self.text()
             return text in self.text()
 
         self.wait_for(shown)
@@ -80,7 +80,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
 
     yield start_one
     for demo in started:
-        if demo.process.is_running():
+        if demo.process.poll() is None:
             demo.process.kill()
         demo.process.wait()
 
@@ -118,7 +118,7 @@ def test_kept_it_runs_with_flower_until_ctrl_c(start: Callable[..., Demo]) -> No
 def test_nothing_outlives_it_when_it_is_interrupted(
     start: Callable[..., Demo], number: int, code: int
 ) -> None:
-    demo = start("--messages", "1000000")
+    demo = start("--messages", "300000")
     demo.wait_for_text("result {")
     demo.process.send_signal(number)
     assert demo.process.wait(PATIENCE_S) == code, demo.text()
@@ -127,7 +127,7 @@ def test_nothing_outlives_it_when_it_is_interrupted(
 
 
 def test_a_process_that_dies_is_named_with_its_log(start: Callable[..., Demo]) -> None:
-    demo = start("--messages", "1000000")
+    demo = start("--messages", "300000")
     demo.wait_for_text("result {")
     (beat,) = [child for child in demo.process.children() if "beat_schedule" in child.cmdline()]
     beat.kill()

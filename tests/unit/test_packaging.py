@@ -13,7 +13,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-RUNTIME = [*PROJECT["dependencies"], *EXTRAS["sql"], *EXTRAS["embedded"]]
+RUNTIME = [*PROJECT["dependencies"], *EXTRAS["sql"], *EXTRAS["embedded"], *EXTRAS["soe"]]
 
 
 def pins(name: str) -> dict[str, Version]:

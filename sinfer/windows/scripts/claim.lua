@@ -1,31 +1,51 @@
 #!lua flags=allow-oom
--- Lease closed windows to a worker, the longest waiting first.
+-- Lease closed windows to a worker, the longest waiting first. Asked twice under one name, as by a
+-- client that got no answer, it gives the same windows again.
 --
--- KEYS  1 meta  2 closed  3 ready  4 leases  5 tokens  6 attempts
+-- KEYS  1 meta  2 closed  3 ready  4 leases  5 tokens  6 attempts  7 asked (what was given before)
 -- ARGV  1 limit      most windows to claim
 --       2 lease_ms
 --       3 hinted     windows that the Celery message in hand was sent for
+--       4 keep_ms    how long the answer may be asked for again
 -- Returns {now_ms, ready, window id, token, attempt, closed value, ...}: ready counts the windows
 -- that could still be claimed now; the closed value is 'reason closed_ms record'.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if ARGV[3] ~= '0' then
-  local hinted = tonumber(redis.call('HGET', KEYS[1], 'hinted') or '0') - ARGV[3]
-  redis.call('HSET', KEYS[1], 'hinted', math.max(0, hinted))
+local answer = {now, 0}
+
+local function give(id, token, attempt, value)
+  local n = #answer
+  answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4] = id, token, attempt, value
 end
-local ids = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, ARGV[1])
-local claimed = {now, 0}
-for _, id in ipairs(ids) do
-  local value = redis.call('HGET', KEYS[2], id)
-  redis.call('ZREM', KEYS[3], id)
-  if value then
-    local token = redis.call('HINCRBY', KEYS[1], 'claims', 1)
-    local attempt = redis.call('HINCRBY', KEYS[6], id, 1)
-    redis.call('HSET', KEYS[5], id, token)
-    redis.call('ZADD', KEYS[4], now + ARGV[2], id)
-    local n = #claimed
-    claimed[n + 1], claimed[n + 2], claimed[n + 3], claimed[n + 4] = id, token, attempt, value
+
+local given = redis.call('GET', KEYS[7])
+if given then
+  for id, token in string.gmatch(given, '(%S+) (%d+)') do
+    local value = redis.call('HGET', KEYS[2], id)
+    if value and redis.call('HGET', KEYS[5], id) == token and redis.call('ZSCORE', KEYS[4], id) then
+      give(id, token, redis.call('HGET', KEYS[6], id), value)
+    end
+  end
+else
+  if ARGV[3] ~= '0' then
+    local hinted = tonumber(redis.call('HGET', KEYS[1], 'hinted') or '0') - ARGV[3]
+    redis.call('HSET', KEYS[1], 'hinted', math.max(0, hinted))
+  end
+  local notes = {}
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, ARGV[1])) do
+    local value = redis.call('HGET', KEYS[2], id)
+    redis.call('ZREM', KEYS[3], id)
+    if value then
+      local token = redis.call('HINCRBY', KEYS[1], 'claims', 1)
+      redis.call('HSET', KEYS[5], id, token)
+      redis.call('ZADD', KEYS[4], now + ARGV[2], id)
+      give(id, token, redis.call('HINCRBY', KEYS[6], id, 1), value)
+      notes[#notes + 1] = id .. ' ' .. token
+    end
+  end
+  if #notes > 0 then
+    redis.call('SET', KEYS[7], table.concat(notes, ' '), 'PX', ARGV[4])
   end
 end
-claimed[2] = redis.call('ZCOUNT', KEYS[3], '-inf', now)
-return claimed
+answer[2] = redis.call('ZCOUNT', KEYS[3], '-inf', now)
+return answer

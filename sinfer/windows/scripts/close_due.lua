@@ -2,14 +2,16 @@
 -- What beat does for a partition: close open windows by time, take windows back whose lease ran
 -- out, and say what is left to do.
 --
--- KEYS  1 meta  2 open  3 deadlines  4 closed  5 ready  6 leases
+-- KEYS  1 meta  2 open  3 deadlines  4 closed  5 ready  6 leases  7 sealed
 -- ARGV  1 limit     most windows to close in one call
 --       2 hint_ms   how long a Celery message counts as on its way
--- Returns {closed, expired, hint, next_due_ms, now_ms}; next_due_ms is 0 when nothing is due later.
+-- Returns {closed, expired, hint, next_due_ms, now_ms, sealed}; next_due_ms is 0 when nothing is
+-- due later. The reason of a window that closes here is in its record.
+local POLL_SEALED_MS = 500
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local limit = tonumber(ARGV[1])
-local meta = redis.call('HMGET', KEYS[1], 'due_reason', 'hinted', 'hint_until')
+local meta = redis.call('HMGET', KEYS[1], 'hinted', 'hint_until')
 
 local due = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, limit)
 for _, id in ipairs(due) do
@@ -17,7 +19,7 @@ for _, id in ipairs(due) do
   redis.call('ZREM', KEYS[3], id)
   if record then
     redis.call('HDEL', KEYS[2], id)
-    redis.call('HSET', KEYS[4], id, (meta[1] or 'time') .. ' ' .. now .. ' ' .. record)
+    redis.call('HSET', KEYS[4], id, 'due ' .. now .. ' ' .. record)
     redis.call('ZADD', KEYS[5], now, id)
   end
 end
@@ -29,8 +31,9 @@ for _, id in ipairs(expired) do
 end
 
 local ready = redis.call('ZCOUNT', KEYS[5], '-inf', now)
-local hinted = tonumber(meta[2] or '0')
-if tonumber(meta[3] or '0') < now then
+local sealed = redis.call('ZCARD', KEYS[7])
+local hinted = tonumber(meta[1] or '0')
+if tonumber(meta[2] or '0') < now then
   hinted = 0
 end
 local hint = 0
@@ -41,15 +44,13 @@ end
 
 local next_due = 0
 local function sooner(ms)
-  if next_due == 0 or ms < next_due then
+  if ms and (next_due == 0 or ms < next_due) then
     next_due = math.floor(ms)
   end
 end
-local deadline = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
-if deadline[2] then sooner(tonumber(deadline[2])) end
-local lease = redis.call('ZRANGE', KEYS[6], 0, 0, 'WITHSCORES')
-if lease[2] then sooner(tonumber(lease[2])) end
-local retry = redis.call('ZRANGEBYSCORE', KEYS[5], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-if retry[2] then sooner(tonumber(retry[2])) end
+sooner(tonumber(redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]))
+sooner(tonumber(redis.call('ZRANGE', KEYS[6], 0, 0, 'WITHSCORES')[2]))
+sooner(tonumber(redis.call('ZRANGEBYSCORE', KEYS[5], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]))
 if ready > 0 then sooner(now + ARGV[2]) end
-return {#due, #expired, hint, next_due, now}
+if sealed > 0 then sooner(now + POLL_SEALED_MS) end
+return {#due, #expired, hint, next_due, now, sealed}

@@ -1,84 +1,105 @@
 #!lua
 -- Apply a plan: all of one batch, or nothing. Not flagged allow-oom, so a full Redis refuses it
--- before anything is written.
+-- before anything is written. Every key is read before the first write, so that one of a wrong
+-- type is refused likewise.
 --
--- KEYS  1 meta  2 open  3 deadlines  4 closed  5 ready  6 leases  7 refs  8 dead
---       9..     the segments appended to, in order of the appends; then those of the changed refs
--- ARGV  token, commits (so far), lease_ms, hint_ms, then lists, each with its length in front:
---       meta     field, value          set (the position and watermark among them)
---       counts   field, change         added up
---       required window id             must be open still
---       appends  chunk                 onto the segment of the same place
---       removed  window id
---       puts     window id, record, deadline_ms (0: none), new (0 or 1)
---       closed   window id, reason, record
---       refs     segment, change       a segment that nobody holds any more is deleted
---       dead     dead letter
--- Returns {'ok', now_ms, pending, hint, next_due_ms}: pending counts closed and leased windows,
---           hint the windows that no Celery message has been promised for, next_due_ms is 0
---           when beat has nothing to do here
+-- KEYS  1 meta  2 open  3 deadlines  4 closed  5 ready  6 sealed  7 refs  8 held  9 dead
+--       10..    the segments appended to, in order of the appends; then, for each ref that goes
+--               down, the segment and its set of given up messages
+-- ARGV  token, batch (names this batch), commits (so far), lease_ms, hint_ms,
+--       earliest (least deadline of a new window, ms; 0: none),
+--       then lists, each with the number of its words in front:
+--       meta      field, value         set (the position and watermark among them)
+--       counts    field, change        added up
+--       required  window id            must be open still
+--       appends   segment, chunk, messages (0 where the segment is not shared)
+--       removed   window id            open no more
+--       puts      window id, record    open
+--       deadlines deadline_ms, window id
+--       closed    window id, reason, record
+--       sealed    end_ms, window id    those of the closed that wait for the task's watermark
+--       refs      segment, change      a segment that nobody holds any more is deleted
+--       dead      dead letter
+-- Returns {'ok', now_ms, pending, hint, next_due_ms, sealed}: pending counts the windows that are
+--           closed and not done, hint those that no Celery message has been promised for,
+--           next_due_ms is 0 when beat has nothing to do here
 --         {'applied', now_ms, ...} likewise, when this very batch had been applied before
 --         {'conflict', now_ms, window ids...} when windows are not open any more
---         {'early', now_ms} when a new window's deadline has passed
+--         {'early', now_ms} when a new window's deadline is long past: the planner's clock is slow
 --         {'stale'} when the token is not the current one
 --         {'position', commits} when the batch does not follow the last one
+local SLOW_CLOCK_MS = 1000
+local POLL_SEALED_MS = 500
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local meta = redis.call('HMGET', KEYS[1], 'token', 'commits', 'hinted', 'hint_until')
-local at = 4
+local meta = redis.call('HMGET', KEYS[1], 'token', 'commits', 'batch', 'hinted', 'hint_until')
+local at = 6
+local PORTION = 500 -- words of a list in one command: unpack fails near 8,000
 
-local function take(width)
-  local n = tonumber(ARGV[at + 1]) * width
+local function take()
   local first = at + 2
-  at = at + 1 + n
+  at = at + 1 + ARGV[at + 1]
   return first, at
 end
 
-local function summary(status)
-  local ready = redis.call('ZCARD', KEYS[5])
-  local hinted = tonumber(meta[3] or '0')
-  if tonumber(meta[4] or '0') < now then
-    hinted = 0
+local function write(command, key, words, first, last)
+  for i = first, last, PORTION do
+    redis.call(command, key, unpack(words, i, math.min(i + PORTION - 1, last)))
   end
+end
+
+local function summary(status, hinted)
+  local ready = redis.call('ZCOUNT', KEYS[5], '-inf', now)
+  local sealed = redis.call('ZCARD', KEYS[6])
   local hint = 0
   if ready > hinted then
     hint = ready - hinted
-    redis.call('HSET', KEYS[1], 'hinted', ready, 'hint_until', now + ARGV[4])
+    redis.call('HSET', KEYS[1], 'hinted', ready, 'hint_until', now + ARGV[5])
   end
   local next_due = 0
-  local function sooner(entry)
-    if entry[2] and (next_due == 0 or tonumber(entry[2]) < next_due) then
-      next_due = math.floor(tonumber(entry[2]))
+  local function sooner(ms)
+    if ms and (next_due == 0 or ms < next_due) then
+      next_due = math.floor(ms)
     end
   end
-  sooner(redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES'))
-  if ready > 0 then
-    sooner({'', now + ARGV[4]})
-  end
-  return {status, now, ready + redis.call('ZCARD', KEYS[6]), hint, next_due}
+  sooner(tonumber(redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]))
+  sooner(tonumber(redis.call('ZRANGEBYSCORE', KEYS[5], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]))
+  if ready > 0 then sooner(now + ARGV[5]) end
+  if sealed > 0 then sooner(now + POLL_SEALED_MS) end
+  return {status, now, redis.call('HLEN', KEYS[4]), hint, next_due, sealed}
 end
 
 if meta[1] ~= ARGV[1] then
   return {'stale'}
 end
 local commits = tonumber(meta[2] or '0')
-if commits == ARGV[2] + 1 then
-  return summary('applied')
+if commits == ARGV[3] + 1 and meta[3] == ARGV[2] then
+  return summary('applied', 0)
 end
-if commits ~= tonumber(ARGV[2]) then
+if commits ~= tonumber(ARGV[3]) then
   return {'position', commits}
 end
 
-local meta_first, meta_last = take(2)
-local counts_first, counts_last = take(2)
-local required_first, required_last = take(1)
-local appends_first, appends_last = take(1)
-local removed_first, removed_last = take(1)
-local puts_first, puts_last = take(4)
-local closed_first, closed_last = take(3)
-local refs_first, refs_last = take(2)
-local dead_first, dead_last = take(1)
+local meta_first, meta_last = take()
+local counts_first, counts_last = take()
+local required_first, required_last = take()
+local appends_first, appends_last = take()
+local removed_first, removed_last = take()
+local puts_first, puts_last = take()
+local deadlines_first, deadlines_last = take()
+local closed_first, closed_last = take()
+local sealed_first, sealed_last = take()
+local refs_first, refs_last = take()
+local dead_first, dead_last = take()
 
+redis.call('HLEN', KEYS[2])
+redis.call('ZCARD', KEYS[3])
+redis.call('HLEN', KEYS[4])
+redis.call('ZCARD', KEYS[5])
+redis.call('ZCARD', KEYS[6])
+redis.call('HLEN', KEYS[7])
+redis.call('HLEN', KEYS[8])
+redis.call('XLEN', KEYS[9])
 local gone = {'conflict', now}
 for i = required_first, required_last do
   if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 0 then
@@ -88,47 +109,61 @@ end
 if #gone > 2 then
   return gone
 end
-for i = puts_first, puts_last, 4 do
-  local deadline = tonumber(ARGV[i + 2])
-  if ARGV[i + 3] == '1' and deadline > 0 and deadline <= now then
-    return {'early', now}
-  end
+local earliest = tonumber(ARGV[6])
+if earliest > 0 and earliest + SLOW_CLOCK_MS <= now then
+  return {'early', now}
 end
 
-redis.call('HSET', KEYS[1], 'commits', commits + 1, 'lease_until', now + ARGV[3])
-for i = meta_first, meta_last, 2 do
-  redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-end
+redis.call('HSET', KEYS[1], 'commits', commits + 1, 'batch', ARGV[2], 'lease_until', now + ARGV[4])
+write('HSET', KEYS[1], ARGV, meta_first, meta_last)
 for i = counts_first, counts_last, 2 do
   redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])
 end
-local segment = 9
-for i = appends_first, appends_last do
-  redis.call('RPUSH', KEYS[segment], ARGV[i])
-  segment = segment + 1
-end
-for i = removed_first, removed_last do
-  redis.call('HDEL', KEYS[2], ARGV[i])
-  redis.call('ZREM', KEYS[3], ARGV[i])
-end
-for i = puts_first, puts_last, 4 do
-  redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+local key = 10
+for i = appends_first, appends_last, 3 do
+  redis.call('RPUSH', KEYS[key], ARGV[i + 1])
   if ARGV[i + 2] ~= '0' then
-    redis.call('ZADD', KEYS[3], ARGV[i + 2], ARGV[i])
+    redis.call('HINCRBY', KEYS[8], ARGV[i], ARGV[i + 2])
   end
+  key = key + 1
 end
+write('HDEL', KEYS[2], ARGV, removed_first, removed_last)
+write('ZREM', KEYS[3], ARGV, removed_first, removed_last)
+write('HSET', KEYS[2], ARGV, puts_first, puts_last)
+write('ZADD', KEYS[3], ARGV, deadlines_first, deadlines_last)
+local values, ready = {}, {}
 for i = closed_first, closed_last, 3 do
-  redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1] .. ' ' .. now .. ' ' .. ARGV[i + 2])
-  redis.call('ZADD', KEYS[5], now, ARGV[i])
+  local n = #values
+  values[n + 1], values[n + 2] = ARGV[i], ARGV[i + 1] .. ' ' .. now .. ' ' .. ARGV[i + 2]
+  ready[n + 1], ready[n + 2] = now, ARGV[i]
 end
+write('HSET', KEYS[4], values, 1, #values)
+write('ZADD', KEYS[5], ready, 1, #ready)
+for i = sealed_first, sealed_last, 2 do
+  redis.call('ZREM', KEYS[5], ARGV[i + 1])
+end
+write('ZADD', KEYS[6], ARGV, sealed_first, sealed_last)
 for i = refs_first, refs_last, 2 do
-  if redis.call('HINCRBY', KEYS[7], ARGV[i], ARGV[i + 1]) <= 0 then
-    redis.call('HDEL', KEYS[7], ARGV[i])
-    redis.call('UNLINK', KEYS[segment])
+  local holders = redis.call('HINCRBY', KEYS[7], ARGV[i], ARGV[i + 1])
+  if string.sub(ARGV[i + 1], 1, 1) == '-' then
+    if holders <= 0 then
+      -- As in complete.lua: what was not given up has been through every one of its windows.
+      local messages = tonumber(redis.call('HGET', KEYS[8], ARGV[i]) or '0')
+      local given_up = redis.call('SCARD', KEYS[key + 1])
+      redis.call('HDEL', KEYS[7], ARGV[i])
+      redis.call('HDEL', KEYS[8], ARGV[i])
+      redis.call('UNLINK', KEYS[key], KEYS[key + 1])
+      redis.call('HINCRBY', KEYS[1], 'sunk', messages - given_up)
+      redis.call('HINCRBY', KEYS[1], 'dead', given_up)
+    end
+    key = key + 2
   end
-  segment = segment + 1
 end
 for i = dead_first, dead_last do
-  redis.call('XADD', KEYS[8], '*', 'letter', ARGV[i])
+  redis.call('XADD', KEYS[9], '*', 'letter', ARGV[i])
 end
-return summary('ok')
+local hinted = tonumber(meta[4] or '0')
+if tonumber(meta[5] or '0') < now then
+  hinted = 0
+end
+return summary('ok', hinted)

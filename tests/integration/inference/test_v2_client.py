@@ -22,6 +22,7 @@ from sinfer.errors import (
     InvalidResponseError,
 )
 from sinfer.inference import V2Client
+from tests.integration.inference.conftest import ScriptedServer
 
 Make = Callable[..., V2Client]
 
@@ -62,6 +63,25 @@ async def test_binary_tensors_give_the_same_answer(
     response = await client(**settings(model, binary=True)).infer(request(x, data))
     assert response.outputs["y"] == pytest.approx([expected(row) for row in x], abs=1e-5)
     assert "data" not in response.raw["outputs"][0]
+
+
+async def test_auto_is_binary_where_the_server_has_it(client: Make, model: ModelServer) -> None:
+    x = rows(3)
+    response = await client(**settings(model, binary="auto")).infer(request(x))
+    assert response.outputs["y"] == pytest.approx([expected(row) for row in x], abs=1e-5)
+    assert "data" not in response.raw["outputs"][0]
+
+
+async def test_auto_is_json_where_the_server_has_no_binary(
+    client: Make, http_server: ScriptedServer
+) -> None:
+    output = {"name": "y", "datatype": "FP32", "shape": [1], "data": [0.5]}
+    http_server.body = {"extensions": ["sequence"], "outputs": [output]}
+    auto = client(type="v2", url=http_server.url, model="m", binary="auto")
+    for _ in range(2):
+        assert (await auto.infer(request(rows(1)))).outputs["y"] == [0.5]
+    assert [asked.path for asked in http_server.requests] == ["/v2", *["/v2/models/m/infer"] * 2]
+    assert b'"data":[' in http_server.requests[1].body
 
 
 async def test_json_takes_arrays_too(client: Make, model: ModelServer) -> None:

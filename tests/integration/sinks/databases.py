@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -13,10 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
-from sinfer.embedded.process import free_port, is_listening
+from sinfer.embedded.process import _die_with_parent, free_port
 
 _START_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 20.0
 
 
 def _account(name: str) -> str | None:
@@ -40,20 +44,46 @@ def _directory(account: str | None) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def _answers(url: str) -> bool:
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except OperationalError:
+        return False
+    finally:
+        engine.dispose()
+    return True
+
+
 @contextmanager
-def _running(command: list[str], account: str | None, directory: Path, port: int) -> Iterator[None]:
+def _running(
+    command: list[str], account: str | None, directory: Path, url: str, stop: signal.Signals
+) -> Iterator[str]:
+    """Run a server until the block ends; it begins once the server answers a query."""
     with (directory / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, user=account, cwd=directory, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command,
+            user=account,
+            cwd=directory,
+            stdout=log,
+            stderr=log,
+            preexec_fn=_die_with_parent,
+        )
         try:
             deadline = time.monotonic() + _START_TIMEOUT_S
-            while not is_listening(port):
+            while not _answers(url):
                 if process.poll() is not None or time.monotonic() > deadline:
                     pytest.fail(f"{command[0]}: {(directory / 'server.log').read_text()[-2000:]}")
                 time.sleep(0.05)
-            yield
+            yield url
         finally:
-            process.terminate()
-            process.wait(20)
+            process.send_signal(stop)
+            try:
+                process.wait(_STOP_TIMEOUT_S)
+            finally:
+                process.kill()
+                process.wait()
 
 
 @contextmanager
@@ -77,8 +107,10 @@ def postgresql() -> Iterator[str]:
             str(Path(initdb).with_name("postgres")), "-D", str(data), "-p", str(port),
             "-k", str(directory), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off",
         ]  # fmt: skip
-        with _running(command, account, directory, port):
-            yield f"postgresql://sinfer@127.0.0.1:{port}/postgres"
+        # SIGINT ends connections, SIGTERM would wait for them.
+        url = f"postgresql+psycopg://sinfer@127.0.0.1:{port}/postgres"
+        with _running(command, account, directory, url, signal.SIGINT):
+            yield url
 
 
 @contextmanager
@@ -105,5 +137,6 @@ def mariadb() -> Iterator[str]:
             server, "--no-defaults", f"--datadir={data}", f"--port={port}",
             "--bind-address=127.0.0.1", f"--socket={directory / 's'}", "--skip-log-bin",
         ]  # fmt: skip
-        with _running(command, account, directory, port):
-            yield f"mariadb+pymysql://root@127.0.0.1:{port}/mysql"
+        url = f"mariadb+pymysql://root@127.0.0.1:{port}/mysql"
+        with _running(command, account, directory, url, signal.SIGTERM):
+            yield url

@@ -1,0 +1,119 @@
+"""What all workers together grant an endpoint: a cap on calls at once, and a circuit breaker.
+
+The state is in Redis. The breaker (Nygard, "Release It!", 2007) opens after failures in a row, from
+whichever worker; while it is open nobody calls, so windows wait and burn no attempts. When its
+pause is over, one call goes on trial: a success closes the breaker, a failure opens it for longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.resources import files
+
+from sinfer.errors import UnavailableError
+from sinfer.inference.base import InferenceConfig
+from sinfer.units import to_ms
+from sinfer.windows.keys import endpoint_keys
+from sinfer.windows.store import Store
+
+_log = logging.getLogger(__name__)
+
+_FRESH_S = 0.5
+"""How long an answer about the breaker may be used."""
+
+_SLOT_POLL_S = 0.02
+
+
+class EndpointGuard:
+    """Guards one endpoint for one task in one process.
+
+    Args:
+        store: Redis.
+        endpoint: name of the endpoint, the same for all tasks that call it.
+        config: the ``inference:`` part of the task.
+    """
+
+    def __init__(self, store: Store, endpoint: str, config: InferenceConfig) -> None:
+        self._store = store
+        self._endpoint = endpoint
+        self._config = config
+        self._slots, self._breaker, self._probe = endpoint_keys(endpoint)
+        self._call_ms = to_ms(config.timeout) + 5_000
+        self._failed = False
+        self._asked = float("-inf")
+        self._wait_ms = 0
+        self.on_trial = False
+        store.add_scripts(files(__package__) / "scripts")
+
+    async def wait_ms(self) -> int:
+        """How long nobody may call: 0 when calls may be made now.
+
+        ``on_trial`` tells afterwards whether only a single call may be made.
+        """
+        now = time.monotonic()
+        if now - self._asked < _FRESH_S and not self._wait_ms:
+            return 0
+        state, wait_ms = await self._store.run(
+            "may_call", [self._breaker, self._probe], [self._call_ms]
+        )
+        self._asked = now
+        self._wait_ms = int(wait_ms)
+        self.on_trial = state == b"half"
+        self._failed = self._failed or self.on_trial
+        return self._wait_ms
+
+    async def succeeded(self) -> None:
+        """A call was answered: the breaker closes."""
+        if self._failed:
+            self._failed = False
+            await self._store.ask(self._store.redis.delete(self._breaker, self._probe))
+            if self.on_trial:
+                self.on_trial = False
+                _log.info("endpoint %s answers again", self._endpoint)
+
+    async def failed(self) -> int:
+        """A call failed for want of the endpoint.
+
+        Returns:
+            How long the breaker stays open, milliseconds; 0 when it is closed.
+        """
+        self._failed = True
+        self.on_trial = False
+        config = self._config
+        wait_ms, opened = await self._store.run(
+            "note_failure",
+            [self._breaker],
+            [config.breaker_failures, to_ms(config.retry_base), to_ms(config.retry_max)],
+        )
+        await self._store.ask(self._store.redis.delete(self._probe))
+        self._wait_ms = int(wait_ms)
+        self._asked = time.monotonic()
+        if opened:
+            _log.warning(
+                "endpoint %s: %d failures in a row; no calls for %d ms",
+                self._endpoint, config.breaker_failures, self._wait_ms,
+            )  # fmt: skip
+        return self._wait_ms
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold one of the endpoint's places, of which all workers together have so many."""
+        cap = self._config.endpoint_concurrency
+        if cap is None:
+            yield
+            return
+        holder = uuid.uuid4().hex
+        take: list[str | int | bytes] = [holder, cap, self._call_ms]
+        while not await self._store.run("take_slot", [self._slots], take):  # noqa: ASYNC110
+            await asyncio.sleep(_SLOT_POLL_S * random.uniform(0.5, 1.5))
+        try:
+            yield
+        finally:
+            with suppress(UnavailableError):  # the place is free by itself in a while
+                await self._store.ask(self._store.redis.zrem(self._slots, holder))

@@ -1,0 +1,71 @@
+"""Whether to pull: not while too much waits, Redis is full, or someone paused the task.
+
+Nothing is dropped to relieve pressure: JetStream keeps the backlog. Each limit has a high mark at
+which pulling stops and a low mark at which it starts again.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from sinfer.products.task import Limits
+from sinfer.windows.store import Store
+
+_log = logging.getLogger(__name__)
+
+_HIGH_MEMORY = 0.80
+_LOW_MEMORY = 0.70
+
+
+class MemoryPressure:
+    """Whether Redis' memory is near its limit; one for all partitions of a process."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.is_high = False
+
+    async def refresh(self) -> None:
+        """Ask Redis how full it is. Without a ``maxmemory`` it is never full."""
+        info = await self._store.ask(self._store.redis.info("memory"))
+        limit = int(info.get("maxmemory", 0))
+        if not limit:
+            self.is_high = False
+            return
+        share = int(info["used_memory"]) / limit
+        was_high = self.is_high
+        self.is_high = share >= (_LOW_MEMORY if was_high else _HIGH_MEMORY)
+        if self.is_high != was_high:
+            _log.warning(
+                "Redis uses %.0f %% of its maxmemory; pulling %s", 100 * share,
+                "stops" if self.is_high else "goes on",
+            )  # fmt: skip
+
+
+class PartitionPressure:
+    """Whether the windows of one partition that wait are too many, or hold too much."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._stopped = False
+
+    def reason(self, windows: int, payload: int) -> str:
+        """Why not to pull now; empty when pulling is fine.
+
+        Args:
+            windows: closed windows that are not done.
+            payload: bytes that they hold.
+        """
+        part = 2 if self._stopped else 1  # once stopped, wait until half is done
+        over = []
+        if windows * part > self._limits.max_pending_windows:
+            over.append(
+                f"{windows} windows wait (limits.max_pending_windows"
+                f" {self._limits.max_pending_windows})"
+            )
+        if payload * part > self._limits.max_pending_bytes:
+            over.append(
+                f"windows of {payload} bytes wait (limits.max_pending_bytes"
+                f" {int(self._limits.max_pending_bytes)})"
+            )
+        self._stopped = bool(over)
+        return "; ".join(over)

@@ -1,0 +1,151 @@
+"""The end of a partition whose task is gone: its windows are drained, then it is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from sinfer.errors import StaleTokenError, UnavailableError, WindowConflictError
+from sinfer.ingest.changeover import stored_spec
+from sinfer.ingest.leases import LEASE_MS
+from sinfer.ingest.partition import Surroundings
+from sinfer.products.revisions import Revision
+from sinfer.windows.ids import Scope
+from sinfer.windows.planners import make_planner
+from sinfer.windows.schedule import Schedule
+from sinfer.windows.writer import Commit, PartitionWriter
+
+_log = logging.getLogger(__name__)
+
+_POLL_S, _LONGEST_POLL_S = 1.0, 10.0
+"""How often the end of the windows is asked for."""
+
+
+class Retirement:
+    """Closes the open windows of a partition, waits until the workers are done, and forgets it.
+
+    The task may come back meanwhile: told to stop, this gives the partition back as it is then.
+
+    Args:
+        surroundings: what it shares with the partitions of the ingestor.
+        scope: the partition.
+
+    Attributes:
+        writer: writes the partition.
+        renewed_s: when its lease was last renewed, by the monotonic clock.
+    """
+
+    def __init__(self, surroundings: Surroundings, scope: Scope) -> None:
+        self.scope = scope
+        self._surroundings = surroundings
+        self._schedule = Schedule(surroundings.store)
+        self.writer = PartitionWriter(
+            surroundings.store, scope, owner=surroundings.owner, lease_ms=LEASE_MS
+        )
+        self.renewed_s = 0.0
+        self._stopping = asyncio.Event()
+        self._lost: StaleTokenError | None = None
+
+    def stop(self) -> None:
+        """Give the partition back and return from ``run``."""
+        self._stopping.set()
+
+    def wake(self) -> None:
+        """Nothing to look at: the end of windows is asked for in short intervals anyway."""
+
+    def lease_lost(self, error: StaleTokenError) -> None:
+        """Somebody else writes the partition by now."""
+        self._lost = error
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Drain and forget the partition, or stop before.
+
+        Raises:
+            StaleTokenError: another ingestor took over.
+            UnavailableError: Redis is away; the caller tries again later.
+            ConfigError: what is stored of the task is not valid.
+        """
+        while remaining_ms := await self.writer.acquire():
+            if await self._stopped(min(_POLL_S, remaining_ms / 1000)):
+                return
+        self.renewed_s = time.monotonic()
+        leases = self._surroundings.leases
+        leases.add(self)
+        try:
+            async with self._surroundings.opening:
+                await self._close()
+            poll_s = _POLL_S
+            while left := await self.writer.forget():
+                if poll_s == _POLL_S:
+                    text = f"its task is gone; {left} windows are to be processed yet"
+                    self._surroundings.announcements.say(self.scope, text)
+                if await self._stopped(poll_s):
+                    break
+                poll_s = min(2 * poll_s, _LONGEST_POLL_S)
+        finally:
+            await leases.remove(self)
+            await self._give_back()
+        if self._lost is not None:
+            raise self._lost
+        if not left:
+            await self._leave()
+
+    async def _stopped(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _close(self) -> None:
+        """Close what is open; none of the partition's windows waits for others any more."""
+        state = await self.writer.load()
+        if not state.config:
+            if state.windows:
+                _log.error(
+                    "%s: its task is gone, and so is how its %d open windows are cut; they stay",
+                    self.scope, len(state.windows),
+                )  # fmt: skip
+            return
+        revision = Revision.unpack(state.config)
+        planner = make_planner(
+            stored_spec(revision),
+            self.scope.prefix_of(state.layout),
+            windows=state.windows,
+            watermark_ms=state.watermark_ms,
+        )
+        while True:
+            plan = planner.close_all("drain")
+            for window in plan.closed:
+                window.record.config = window.record.config or revision.meaning
+            try:
+                committed = await self.writer.commit(
+                    Commit(plan, state.source or b""),
+                    settings={"partitions": str(self.scope), "idle": "1"},
+                )
+            except WindowConflictError as conflict:
+                planner.forget(conflict.window_ids)
+                continue
+            self._surroundings.hints.send(self.scope, committed.hint)
+            if committed.next_due_ms:
+                await self._schedule.announce(self.scope, committed.next_due_ms)
+            return
+
+    async def _give_back(self) -> None:
+        try:
+            await self.writer.release()
+        except UnavailableError as error:
+            _log.warning("%s: lease not given back, it will run out: %s", self.scope, error)
+
+    async def _leave(self) -> None:
+        redis = self._surroundings.store.redis
+        dead = int(await self._surroundings.store.ask(redis.xlen(self.writer.keys.dead)))
+        if dead:
+            text = f"its task is gone and it is forgotten, but for {dead} dead letters"
+        else:
+            await self._schedule.unregister(self.scope)
+            text = "its task is gone and it is forgotten"
+        self._surroundings.announcements.say(self.scope, text)

@@ -1,0 +1,128 @@
+"""What `sinfer demo --product soe` does: two equal units, one of which follows its set-points."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from nats.aio.client import Client
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from sinfer.encoding import from_json
+from sinfer.nats_connection import connect
+from sinfer.products.scenario import Experiment, Progress, Surroundings
+from sinfer.products.soe.findings import (
+    FOLLOWING,
+    Answer,
+    Findings,
+    expected_windows,
+    judge,
+    plot,
+)
+from sinfer.products.soe.reactor import SENSORS
+from sinfer.products.soe.simulator import Simulation
+from sinfer.products.soe.tasks import RESULTS_TABLE, STREAM
+from sinfer.products.soe.units import UNITS, add_units
+
+PLOT = Path("soe-demo.svg")
+"""Profit with and without set-points, in the working directory."""
+
+SPEED = 60.0
+"""Seconds of the units in one second of the clock: ten minutes pass in ten seconds."""
+SHORTEST_S = 60
+_STALL_TIMEOUT_S = 30.0
+
+
+async def _run(place: Surroundings, messages: int, progress: Progress) -> Findings:
+    seconds = max(SHORTEST_S, messages // (len(UNITS) * len(SENSORS)))
+    results = len(expected_windows(0, seconds)) * len(UNITS)
+    progress.expect(seconds * len(UNITS) * len(SENSORS), results)
+    client = await connect([place.nats_url], name="sinfer-demo")
+    try:
+        simulation = Simulation(
+            client,
+            [unit["id"] for unit in UNITS],
+            speed=SPEED,
+            follow=[FOLLOWING],
+            on_published=progress.published,
+        )
+        progress.say(f"{len(UNITS)} units run for {seconds} s of theirs, {SPEED:g} times as fast")
+        running = asyncio.create_task(simulation.run(seconds))
+        watching = asyncio.create_task(_watch(place, results, progress))
+        try:
+            _, stored = await asyncio.gather(running, watching)
+        finally:
+            running.cancel()
+            watching.cancel()
+            await asyncio.gather(running, watching, return_exceptions=True)
+        published = await _published(client)
+    finally:
+        await client.close()
+    windows = expected_windows(simulation.start_s, seconds)
+    findings = judge(stored, published, simulation.points, windows)
+    await asyncio.to_thread(PLOT.write_text, plot(simulation.points, simulation.start_s))
+    findings.data["plot"] = str(PLOT)
+    return findings
+
+
+async def _watch(place: Surroundings, expected: int, progress: Progress) -> list[Answer]:
+    """All results in the database, once there are as many as expected or no more arrive."""
+    stored: list[Answer] = []
+    last_news_s = time.monotonic()
+    while len(stored) < expected and time.monotonic() - last_news_s < _STALL_TIMEOUT_S:
+        place.check()
+        found = await asyncio.to_thread(_rows, place.database_url)
+        if len(found) > len(stored):
+            last_news_s = time.monotonic()
+            progress.arrived(found[len(stored) :])
+            stored = found
+        await asyncio.sleep(0.2)
+    return stored
+
+
+def _rows(database_url: str) -> list[Answer]:
+    from sqlalchemy import create_engine, inspect, text
+
+    engine = create_engine(database_url)
+    try:
+        if not inspect(engine).has_table(RESULTS_TABLE):
+            return []
+        query = text(f"SELECT result FROM {RESULTS_TABLE} ORDER BY written_at")
+        with engine.connect() as connection:
+            return [from_json(result) for (result,) in connection.execute(query)]
+    finally:
+        engine.dispose()
+
+
+async def _published(client: Client) -> list[Answer]:
+    """All set-points that JetStream holds."""
+    subscription = await client.jetstream().pull_subscribe(
+        "soe.setpoints.>", stream=STREAM, config=ConsumerConfig(ack_policy=AckPolicy.NONE)
+    )
+    answers: list[Answer] = []
+    with suppress(TimeoutError):  # there are no more
+        while True:
+            batch = await subscription.fetch(500, timeout=1)
+            answers += [from_json(message.data) for message in batch]
+    return answers
+
+
+def _environment(model_url: str, database_url: str) -> Mapping[str, str]:
+    return {"SOE_MODEL_URL": model_url, "SOE_DATABASE_URL": database_url}
+
+
+def _prepare(environment: Mapping[str, str]) -> None:
+    add_units(environment["SOE_DATABASE_URL"], UNITS)
+
+
+scenario = Experiment(
+    product="soe",
+    streams={STREAM: ["soe.>"]},
+    environment=_environment,
+    model_server="sinfer.products.soe.model_server",
+    prepare=_prepare,
+    run=_run,
+)

@@ -1,0 +1,36 @@
+"""The reference server of the model: ``python -m sinfer.products.soe.model_server --port 8001``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the server until it is told to stop."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sinfer.products.soe.model_server",
+        description="Finds set-points for the simulated reactor (Open Inference Protocol, v2).",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=8001, help="TCP port (%(default)s)")
+    parser.add_argument(
+        "--max-iterations", type=int, default=100, help="of one search (%(default)s)"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        from sinfer.embedded.model_server import serve
+        from sinfer.embedded.v2_app import V2App
+        from sinfer.products.soe.model import SoeModel
+    except ImportError as error:
+        sys.exit(f"Error: {error.name} is not installed; pip install 'sinfer[soe,embedded]'")
+    logging.basicConfig(level=logging.INFO)
+    app = V2App(SoeModel(options.max_iterations))
+    asyncio.run(serve(app, options.host, options.port))
+
+
+if __name__ == "__main__":
+    main()

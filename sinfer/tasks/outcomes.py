@@ -1,0 +1,58 @@
+"""What became of a window's items, and how that is kept for later attempts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sinfer.results import ResultRow
+from sinfer.windows.dead_letters import Stage, one_line
+
+
+class Failure(msgspec.Struct, array_like=True, frozen=True):
+    """Items without a result.
+
+    Attributes:
+        first, last: their places among the window's messages, inclusive.
+        stage: where they failed.
+        error: why, in one line.
+    """
+
+    first: int
+    last: int
+    stage: Stage
+    error: str
+
+    @classmethod
+    def at(cls, first: int, last: int, stage: Stage, error: str) -> Failure:
+        """A failure whose reason is made one line of bounded length."""
+        return cls(first, last, stage, one_line(error))
+
+
+class Outcome(msgspec.Struct, array_like=True):
+    """What became of the items of a window.
+
+    Attributes:
+        rows: results, in order of their ordinals.
+        failures: items that were given up.
+        retries: items that ``build_results`` wants to be tried again.
+        model: name or version of the model, where its answers tell.
+    """
+
+    rows: list[ResultRow] = []
+    failures: list[Failure] = []
+    retries: list[Failure] = []
+    model: str = ""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Outcome)
+
+
+def pack_outcome(outcome: Outcome) -> bytes:
+    """Encode an outcome for the store."""
+    return _encoder.encode(outcome)
+
+
+def unpack_outcome(blob: bytes) -> Outcome:
+    """Decode an outcome."""
+    return _decoder.decode(blob)

@@ -1,0 +1,73 @@
+"""The account of a partition: every message that was fetched is somewhere.
+
+    fetched = buffered + in flight + sunk + dead + filtered + late
+
+A message counts as sunk, or as dead when one of its windows gave it up, once its last window is
+done. Messages of sliding windows, and of windows that may fire again, stay in shared segments until
+then; the store knows how many each segment holds, and counts them when it frees the segment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sinfer.windows.ids import Scope
+from sinfer.windows.keys import PartitionKeys
+from sinfer.windows.records import unpack_closed, unpack_record
+from sinfer.windows.store import Store
+
+COUNTS = ("fetched", "filtered", "late", "dead", "sunk")
+"""The counts that commits and completions add up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Where the messages of a partition are.
+
+    Attributes:
+        fetched: taken from the stream.
+        filtered: filtered out by ``preprocess``.
+        late: dropped because they came too late.
+        dead: dead-lettered.
+        sunk: done.
+        buffered: in open windows.
+        in_flight: in windows that are closed and not done.
+    """
+
+    fetched: int
+    filtered: int
+    late: int
+    dead: int
+    sunk: int
+    buffered: int
+    in_flight: int
+
+    @property
+    def missing(self) -> int:
+        """Messages that are nowhere; less than 0 when some are counted twice. Must be 0."""
+        somewhere = self.filtered + self.late + self.dead + self.sunk
+        return self.fetched - somewhere - self.buffered - self.in_flight
+
+
+async def read_account(store: Store, scope: Scope) -> Account:
+    """Add up a partition's account at one moment; the cost grows with its open windows."""
+    keys = PartitionKeys(scope)
+    pipeline = store.redis.pipeline(transaction=True)
+    pipeline.hmget(keys.meta, COUNTS)
+    pipeline.hgetall(keys.open)
+    pipeline.hgetall(keys.closed)
+    pipeline.hgetall(keys.held)
+    counts, open_records, closed_values, held = await store.ask(pipeline.execute())
+    buffered = 0
+    in_flight = sum(int(messages) for messages in held.values())
+    for window_id, blob in open_records.items():
+        count = unpack_record(blob).count
+        buffered += count
+        if window_id in held:
+            in_flight -= count
+    for window_id, value in closed_values.items():
+        window = unpack_closed(window_id, value)
+        if not window.shares_segments:
+            in_flight += window.record.count
+    fetched, filtered, late, dead, sunk = (int(count or 0) for count in counts)
+    return Account(fetched, filtered, late, dead, sunk, buffered, in_flight)

@@ -1,0 +1,28 @@
+"""Keys as products give them, checked before they become part of names."""
+
+from __future__ import annotations
+
+from sinfer.errors import InvalidItemError
+
+
+def checked_key(key: object, max_length: int) -> str:
+    """The key of an item.
+
+    Args:
+        key: what ``key`` returned.
+        max_length: most characters.
+
+    Raises:
+        InvalidItemError: it is no text, too long, or text that UTF-8 cannot hold.
+    """
+    if not isinstance(key, str):
+        raise InvalidItemError(f"key() returned {type(key).__name__}, not str")
+    if len(key) > max_length:
+        raise InvalidItemError(
+            f"key of {len(key)} characters is above limits.max_key_length ({max_length})"
+        )
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise InvalidItemError(f"key {key!a} holds half of a surrogate pair") from None
+    return key

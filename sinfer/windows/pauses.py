@@ -1,0 +1,91 @@
+"""What is paused: tasks or whole products, by a person or because no call can succeed."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+import msgspec
+
+from sinfer.windows import keys
+from sinfer.windows.ids import escape, unescape
+from sinfer.windows.store import Store
+
+_FRESH_S = 1.0
+"""How soon every process knows of a pause."""
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """Why something is paused.
+
+    Attributes:
+        reason: for people.
+        since_ms: when it began, milliseconds since the epoch.
+        what: ``"all"`` stops pulling and processing, ``"processing"`` processing alone,
+            ``"drain"`` pulling alone, and closes what is open.
+    """
+
+    reason: str
+    since_ms: int
+    what: Literal["all", "processing", "drain"] = "all"
+
+
+_STOPS = ("drain", "processing", "all")
+"""What stops more comes later."""
+
+
+def _name(product: str, task: str | None) -> str:
+    return escape(product) if task is None else f"{escape(product)}/{escape(task)}"
+
+
+class PauseBoard:
+    """Reads and writes pauses. They are in Redis, so they survive restarts of everything else."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, Pause] = {}
+        self._asked = float("-inf")
+
+    async def pause(self, product: str, task: str | None, pause: Pause) -> None:
+        """Pause a task, or with None for the task the whole product."""
+        blob = msgspec.json.encode(pause)
+        await self._store.ask(self._store.redis.hset(keys.PAUSED, _name(product, task), blob))
+        self._asked = float("-inf")
+
+    async def resume(self, product: str, task: str | None) -> bool:
+        """End a pause; False when there was none of that name."""
+        ended = await self._store.ask(self._store.redis.hdel(keys.PAUSED, _name(product, task)))
+        self._asked = float("-inf")
+        return bool(ended)
+
+    async def refresh(self) -> None:
+        """Read what is paused, unless that was done a moment ago."""
+        if time.monotonic() - self._asked < _FRESH_S:
+            return
+        found = await self._store.ask(self._store.redis.hgetall(keys.PAUSED))
+        self._known = {
+            name.decode(): msgspec.json.decode(blob, type=Pause) for name, blob in found.items()
+        }
+        self._asked = time.monotonic()
+
+    def of(self, product: str, task: str) -> Pause | None:
+        """The pause of a task or of its product, as of the last ``refresh``.
+
+        Where both are paused, the one that stops more.
+        """
+        found = [self._known.get(_name(product, name)) for name in (task, None)]
+        pauses = [pause for pause in found if pause is not None]
+        return max(pauses, key=lambda pause: _STOPS.index(pause.what), default=None)
+
+    def stops_processing(self, product: str, task: str) -> bool:
+        """Whether workers are to leave the windows of a task alone."""
+        pause = self.of(product, task)
+        return pause is not None and pause.what != "drain"
+
+    def all(self) -> dict[tuple[str, str | None], Pause]:
+        """Everything that is paused, by product and task, as of the last ``refresh``."""
+        paused: dict[tuple[str, str | None], Pause] = {}
+        for name, pause in self._known.items():
+            product, slash, task = name.partition("/")
+            paused[unescape(product), unescape(task) if slash else None] = pause
+        return paused

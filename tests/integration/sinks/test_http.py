@@ -1,0 +1,76 @@
+"""The http sink against a real server."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sinfer.embedded.process import free_port
+from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
+from sinfer.sinks import HttpSink
+from tests.integration.sinks.receiver import Receiver
+from tests.window_results import window_results
+
+
+def http_sink(url: str, **settings: Any) -> HttpSink:
+    return HttpSink(HttpSink.Config(url=url, **settings))
+
+
+async def test_a_post_is_the_window_with_its_idempotency_key(receiver: Receiver) -> None:
+    sink = http_sink(receiver.url, headers={"Authorization": "Bearer s3cret"})
+    await sink.write(window_results([{"y": 1}, None], ordinals=[0, 2], revision=1))
+    await sink.aclose()
+    [post] = receiver.posts
+    assert json.loads(post.body) == {
+        "task": "ex_1",
+        "window": "ex_1/in.w1/all/0/1",
+        "revision": 1,
+        "key": "all",
+        "start_ms": 1_700_000_000_000,
+        "end_ms": 1_700_000_005_000,
+        "results": [{"ordinal": 0, "data": {"y": 1}}, {"ordinal": 2, "data": None}],
+    }
+    assert post.headers["idempotency-key"] == "ex_1/in.w1/all/0/1"
+    assert post.headers["authorization"] == "Bearer s3cret"
+    assert post.headers["content-type"] == "application/json"
+
+
+async def test_another_attempt_sends_the_same_bytes(receiver: Receiver) -> None:
+    receiver.answers.append((503, b""))
+    sink = http_sink(receiver.url)
+    with pytest.raises(SinkUnavailableError):
+        await sink.write(window_results(3, attempt=1))
+    await sink.write(window_results(3, attempt=2))
+    await sink.aclose()
+    first, second = receiver.posts
+    assert first.body == second.body
+    assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        *((status, SinkUnavailableError) for status in (408, 425, 429, 500, 502, 503, 504)),
+        *((status, SinkRejectedError) for status in (301, 307, 400, 401, 404, 409, 413, 422)),
+    ],
+)
+async def test_a_status_decides_whether_the_window_is_written_again(
+    receiver: Receiver, status: int, kind: type[SinkError]
+) -> None:
+    receiver.answers.append((status, b"because of s3cret"))
+    sink = http_sink(receiver.url, headers={"X-Token": "s3cret"})
+    with pytest.raises(kind) as caught:
+        await sink.write(window_results(1))
+    await sink.aclose()
+    assert str(caught.value).endswith(f"answered {status} because of ***")
+
+
+async def test_a_server_that_is_away_is_reported_without_secrets() -> None:
+    port = free_port()
+    sink = http_sink(f"http://me:s3cret@127.0.0.1:{port}/s3cret?t=s3cret")
+    with pytest.raises(SinkUnavailableError, match=f"http://127.0.0.1:{port} did not answer") as e:
+        await sink.write(window_results(1))
+    await sink.aclose()
+    assert "s3cret" not in str(e.value)

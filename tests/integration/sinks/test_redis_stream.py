@@ -1,0 +1,136 @@
+"""The redis_stream sink against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from sinfer.embedded.process import free_port
+from sinfer.embedded.servers import RedisServer
+from sinfer.errors import SinkRejectedError, SinkUnavailableError
+from sinfer.sinks import RedisStreamSink
+from sinfer.sinks.redis_stream import marker_key
+from tests.integration.sinks.stalling import stalled
+from tests.window_results import window_results
+
+
+def redis_sink(url: str, stream: str, **settings: Any) -> RedisStreamSink:
+    return RedisStreamSink(RedisStreamSink.Config(url=url, stream=stream, **settings))
+
+
+async def test_an_entry_is_the_result_and_says_where_it_comes_from(
+    redis_server: RedisServer, redis: Redis, unique: str
+) -> None:
+    sink = redis_sink(redis_server.url, unique)
+    await sink.write(window_results([{"y": "ü"}], revision=1))
+    await sink.aclose()
+    found: Any = await redis.xrange(unique)
+    assert [entry for _, entry in found] == [
+        {
+            b"id": b"ex_1/in.w1/all/0/1/0",
+            b"task": b"ex_1",
+            b"window": b"ex_1/in.w1/all/0/1",
+            b"revision": b"1",
+            b"data": '{"y":"ü"}'.encode(),
+        }
+    ]
+
+
+async def test_a_write_cut_short_is_completed_by_the_next(
+    redis_server: RedisServer, redis: Redis, unique: str
+) -> None:
+    sink = redis_sink(redis_server.url, unique)
+    await sink.write(window_results([0, 1, 2]))
+    await sink.write(window_results([0, 1, 2, 3, 4]))
+    await sink.aclose()
+    found: Any = await redis.xrange(unique)
+    assert [entry[b"data"] for _, entry in found] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_a_marker_lives_as_long_as_configured(
+    redis_server: RedisServer, redis: Redis, unique: str
+) -> None:
+    window = window_results(1)
+    sink = redis_sink(redis_server.url, unique, remember="10m")
+    await sink.write(window)
+    await sink.aclose()
+    assert 590_000 < await redis.pttl(marker_key(unique, window.base_id)) <= 600_000
+
+
+async def test_a_stream_is_kept_at_its_length(
+    redis_server: RedisServer, redis: Redis, unique: str
+) -> None:
+    sink = redis_sink(redis_server.url, unique, maxlen=100)
+    for i in range(20):
+        await sink.write(window_results(100, base_id=f"w{i}"))
+    await sink.aclose()
+    assert 100 <= await redis.xlen(unique) < 400
+
+
+async def test_a_key_of_another_type_is_refused(
+    redis_server: RedisServer, redis: Redis, unique: str
+) -> None:
+    await redis.set(unique, "text")
+    sink = redis_sink(redis_server.url, unique)
+    with pytest.raises(SinkRejectedError, match=f"stream '{unique}'.*WRONGTYPE"):
+        await sink.write(window_results(1))
+    await sink.aclose()
+
+
+async def test_a_full_server_takes_the_results_once_there_is_room(unique: str) -> None:
+    with RedisServer() as server:
+        async with Redis.from_url(server.url) as client:
+            sink = redis_sink(server.url, unique)
+            await sink.write(window_results(1, base_id="first"))
+            await client.config_set("maxmemory", "1")
+            with pytest.raises(SinkUnavailableError, match=unique):
+                await sink.write(window_results(1))
+            await client.config_set("maxmemory", "100mb")
+            await sink.write(window_results(1))
+            assert await client.xlen(unique) == 2
+            await sink.aclose()
+
+
+async def test_a_server_that_restarted_without_its_scripts_is_written_to(unique: str) -> None:
+    with RedisServer(config={"appendfsync": "always"}) as server:
+        sink = redis_sink(server.url, unique)
+        await sink.write(window_results(2))
+        await asyncio.to_thread(server.restart)
+        await sink.write(window_results(2))
+        await sink.write(window_results(2, base_id="next"))
+        await sink.aclose()
+        async with Redis.from_url(server.url) as client:
+            assert await client.xlen(unique) == 4
+
+
+async def test_a_stalled_server_ends_the_write_and_the_next_write_repeats_nothing(
+    unique: str,
+) -> None:
+    with RedisServer() as server:
+        sink = redis_sink(server.url, unique, timeout="300ms")
+        await sink.write(window_results(1))
+        with stalled(server), pytest.raises(SinkUnavailableError):
+            await sink.write(window_results(5, base_id="next"))
+        await sink.write(window_results(5, base_id="next"))
+        await sink.aclose()
+        async with Redis.from_url(server.url) as client:
+            assert await client.xlen(unique) == 6
+
+
+async def test_a_server_that_is_away_is_reported_without_its_password() -> None:
+    sink = redis_sink(f"redis://:s3cret@127.0.0.1:{free_port()}", "results", timeout="1s")
+    with pytest.raises(SinkUnavailableError, match="stream 'results'") as caught:
+        await sink.write(window_results(1))
+    await sink.aclose()
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stream", ["results", "{results}:out", "a{b}c{d}"])
+def test_stream_and_markers_are_in_one_hash_slot(stream: str) -> None:
+    from redis.crc import key_slot
+
+    marker = marker_key(stream, "ex_1/in.w1/{other}/0")
+    assert key_slot(marker.encode()) == key_slot(stream.encode())

@@ -1,0 +1,344 @@
+"""The sql sink on SQLite, PostgreSQL and MariaDB."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, create_engine, text
+
+from sinfer.embedded.process import free_port
+from sinfer.errors import SinkRejectedError, SinkUnavailableError
+from sinfer.sinks import SqlSink
+from sinfer.sinks.sql import OWN_COLUMNS
+from sinfer.sinks.sql_table import base_columns
+from tests.window_results import window_results
+
+
+def sql_sink(url: str, table: str, **settings: Any) -> SqlSink:
+    return SqlSink(SqlSink.Config(url=url, table=table, **settings))
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Connection]:
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        yield connection
+        connection.commit()
+    engine.dispose()
+
+
+def rows(url: str, statement: str) -> list[dict[str, Any]]:
+    with connected(url) as connection:
+        return [dict(row) for row in connection.execute(text(statement)).mappings()]
+
+
+def run(url: str, *statements: str) -> None:
+    with connected(url) as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+def utc(value: Any) -> datetime:
+    found = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+async def test_a_row_says_where_its_result_comes_from(database_url: str, unique: str) -> None:
+    sink = sql_sink(database_url, unique)
+    await sink.write(window_results([{"y": 1}], start_ms=1_700_000_000_001, key="a", attempt=2))
+    await sink.aclose()
+    [row] = rows(database_url, f"SELECT * FROM {unique}")
+    assert set(row) == OWN_COLUMNS == {column.name for column in base_columns()}
+    result = row.pop("result")
+    assert (result if isinstance(result, dict) else json.loads(result)) == {"y": 1}
+    assert utc(row.pop("window_start")) == datetime(2023, 11, 14, 22, 13, 20, 1000, UTC)
+    assert utc(row.pop("window_end")) == datetime(2023, 11, 14, 22, 13, 25, 0, UTC)
+    assert abs((datetime.now(UTC) - utc(row.pop("written_at"))).total_seconds()) < 60
+    assert row == {
+        "window": "ex_1/in.w1/all/0",
+        "ordinal": 0,
+        "revision": 0,
+        "attempt": 2,
+        "window_id": "ex_1/in.w1/all/0/0",
+        "task": "ex_1",
+        "partition": "in.w1",
+        "key": "a",
+        "close_reason": "time",
+    }
+
+
+async def test_count_windows_have_no_times(database_url: str, unique: str) -> None:
+    sink = sql_sink(database_url, unique)
+    await sink.write(window_results(1, start_ms=None, end_ms=None))
+    await sink.aclose()
+    [row] = rows(database_url, f"SELECT window_start, window_end FROM {unique}")
+    assert row == {"window_start": None, "window_end": None}
+
+
+async def test_a_later_attempt_replaces_and_an_earlier_does_not(
+    database_url: str, unique: str
+) -> None:
+    sink = sql_sink(database_url, unique)
+    for attempt in (2, 1, 3, 2):
+        await sink.write(window_results([attempt], attempt=attempt))
+    await sink.aclose()
+    [row] = rows(database_url, f"SELECT attempt, result FROM {unique}")
+    assert (row["attempt"], str(row["result"])) == (3, "3")
+
+
+async def test_a_revision_with_fewer_results_leaves_none_of_the_older(
+    database_url: str, unique: str
+) -> None:
+    sink = sql_sink(database_url, unique)
+    first, second = window_results(4), window_results(2, revision=1)
+    for window in (first, second, first, window_results(3, base_id="other")):
+        await sink.write(window)
+    found = rows(database_url, f"SELECT window_id, ordinal FROM {unique} ORDER BY 1, 2")
+    assert [tuple(row.values()) for row in found] == [
+        ("ex_1/in.w1/all/0/1", 0),
+        ("ex_1/in.w1/all/0/1", 1),
+        *(("other/0", i) for i in range(3)),
+    ]
+    await sink.write(window_results(0, revision=2))
+    await sink.aclose()
+    assert len(rows(database_url, f"SELECT 1 FROM {unique}")) == 3
+
+
+async def test_ids_that_differ_in_case_are_different_windows(
+    database_url: str, unique: str
+) -> None:
+    sink = sql_sink(database_url, unique)
+    await sink.write(window_results(1, base_id="a/b"))
+    await sink.write(window_results(1, base_id="A/b"))
+    await sink.aclose()
+    assert len(rows(database_url, f"SELECT 1 FROM {unique}")) == 2
+
+
+async def test_mapped_columns_are_made_with_their_types(database_url: str, unique: str) -> None:
+    columns = {
+        "score": {"field": "y", "type": "float"},
+        "label": {"field": "label", "type": "text"},
+        "extra": "extra",
+    }
+    sink = sql_sink(database_url, unique, columns=columns)
+    await sink.write(
+        window_results([{"y": 0.5, "label": "ü", "extra": {"a": [1]}}, {"y": 2}, "text"])
+    )
+    await sink.aclose()
+    found = rows(database_url, f"SELECT score, label, extra FROM {unique} ORDER BY ordinal")
+    extra = found[0].pop("extra")
+    assert (extra if isinstance(extra, dict) else json.loads(extra)) == {"a": [1]}
+    assert found[0] == {"score": 0.5, "label": "ü"}
+    assert found[1] == {"score": 2, "label": None, "extra": None}
+    assert found[2] == {"score": None, "label": None, "extra": None}
+
+
+async def test_a_table_that_exists_is_used_with_the_types_of_its_columns(
+    database_url: str, unique: str
+) -> None:
+    await _make_by_sink(database_url, unique)
+    run(
+        database_url,
+        f"ALTER TABLE {unique} ADD score NUMERIC(9, 2)",
+        f"ALTER TABLE {unique} ADD seen TIMESTAMP NULL",
+        f"ALTER TABLE {unique} ADD tags VARCHAR(40)",
+    )
+    columns = {"score": "y", "seen": "t", "tags": "tags"}
+    sink = sql_sink(database_url, unique, columns=columns)
+    await sink.write(window_results([{"y": 1.25, "t": "2024-05-06 07:08:09", "tags": ["a"]}]))
+    await sink.aclose()
+    [row] = rows(database_url, f"SELECT score, seen, tags FROM {unique}")
+    assert float(row["score"]) == 1.25
+    assert str(row["seen"]) == "2024-05-06 07:08:09"
+    assert row["tags"] == '["a"]'
+
+
+async def _make_by_sink(url: str, table: str) -> None:
+    sink = sql_sink(url, table)
+    await sink.write(window_results(1))
+    await sink.aclose()
+    run(url, f"DELETE FROM {table}")
+
+
+async def test_a_table_without_the_columns_is_told_and_used_once_they_are_there(
+    database_url: str, unique: str
+) -> None:
+    await _make_by_sink(database_url, unique)
+    sink = sql_sink(database_url, unique, columns={"score": "y", "label": "l"})
+    with pytest.raises(SinkUnavailableError, match=f"'{unique}' has no column 'score', 'label'"):
+        await sink.write(window_results(1))
+    run(
+        database_url,
+        f"ALTER TABLE {unique} ADD score FLOAT",
+        f"ALTER TABLE {unique} ADD label VARCHAR(9)",
+    )
+    await sink.write(window_results(1))
+    await sink.aclose()
+    assert len(rows(database_url, f"SELECT 1 FROM {unique}")) == 1
+
+
+async def test_a_table_without_the_key_is_told(database_url: str, unique: str) -> None:
+    await _make_by_sink(database_url, f"{unique}_made")
+    run(database_url, f"CREATE TABLE {unique} AS SELECT * FROM {unique}_made")
+    sink = sql_sink(database_url, unique)
+    with pytest.raises(SinkUnavailableError, match="no primary key or unique index"):
+        await sink.write(window_results(1))
+    await sink.aclose()
+
+
+async def test_a_table_dropped_meanwhile_is_made_again(database_url: str, unique: str) -> None:
+    sink = sql_sink(database_url, unique)
+    await sink.write(window_results(1))
+    run(database_url, f"DROP TABLE {unique}")
+    with pytest.raises(SinkUnavailableError):
+        await sink.write(window_results(1))
+    await sink.write(window_results(1))
+    await sink.aclose()
+    assert len(rows(database_url, f"SELECT 1 FROM {unique}")) == 1
+
+
+async def test_a_refused_window_does_not_take_others_with_it(
+    database_url: str, unique: str
+) -> None:
+    await _make_by_sink(database_url, unique)
+    run(database_url, f"CREATE UNIQUE INDEX {unique}_i ON {unique} (revision, attempt, ordinal)")
+    windows = [window_results(1, base_id=f"w{i}", attempt=1 + i % 7) for i in range(8)]
+    sink = sql_sink(database_url, unique)
+    done = await asyncio.gather(*(sink.write(w) for w in windows), return_exceptions=True)
+    await sink.aclose()
+    if database_url.startswith("mariadb"):
+        # There any unique key makes an upsert; nothing is refused.
+        assert done == [None] * 8
+    else:
+        assert done[:7] == [None] * 7
+        assert isinstance(done[7], SinkRejectedError)
+        assert len(rows(database_url, f"SELECT 1 FROM {unique}")) == 7
+
+
+async def test_values_that_do_not_fit_are_refused(database_url: str, unique: str) -> None:
+    if database_url.startswith("sqlite"):
+        pytest.skip("SQLite takes any value")
+    await _make_by_sink(database_url, unique)
+    run(database_url, f"ALTER TABLE {unique} ADD label VARCHAR(3)")
+    sink = sql_sink(database_url, unique, columns={"label": "l"})
+    with pytest.raises(SinkRejectedError) as caught:
+        await sink.write(window_results([{"l": "too long and secret"}]))
+    await sink.aclose()
+    assert "too long and secret" not in str(caught.value)
+
+
+async def test_a_row_locked_elsewhere_is_waited_for_and_then_reported(
+    database_url: str, unique: str
+) -> None:
+    sink = sql_sink(database_url, unique, timeout="1s")
+    await sink.write(window_results([1]))
+    with connected(database_url) as other:
+        other.execute(text(f"UPDATE {unique} SET attempt = 1"))
+        with pytest.raises(SinkUnavailableError):
+            await sink.write(window_results([2], attempt=2))
+    await sink.write(window_results([2], attempt=2))
+    await sink.aclose()
+    assert rows(database_url, f"SELECT attempt FROM {unique}") == [{"attempt": 2}]
+
+
+async def test_writers_that_share_windows_in_random_order_never_deadlock(
+    database_url: str, unique: str
+) -> None:
+    writers, count = 6, 60
+    await _make_by_sink(database_url, unique)
+    failures: list[BaseException] = []
+    together = threading.Barrier(writers)
+
+    async def write_all(writer: int) -> None:
+        chooser = random.Random(writer)
+        sink = sql_sink(database_url, unique, timeout="30s")
+        windows = [window_results(5, base_id=f"w{i:03}", attempt=writer + 1) for i in range(count)]
+        for _ in range(3):
+            chooser.shuffle(windows)
+            done = await asyncio.gather(
+                *(sink.write(window) for window in windows), return_exceptions=True
+            )
+            failures.extend(error for error in done if error is not None)
+        await sink.aclose()
+
+    def work(writer: int) -> None:
+        together.wait()
+        asyncio.run(write_all(writer))
+
+    threads = [threading.Thread(target=work, args=(writer,)) for writer in range(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        await asyncio.to_thread(thread.join)
+    assert failures == []
+    found = rows(database_url, f"SELECT DISTINCT attempt, COUNT(*) AS n FROM {unique} GROUP BY 1")
+    assert found == [{"attempt": writers, "n": 5 * count}]
+
+
+async def test_writers_that_make_the_table_at_once_all_write(
+    database_url: str, unique: str
+) -> None:
+    failures: list[BaseException] = []
+    together = threading.Barrier(4)
+
+    async def write(writer: int) -> None:
+        sink = sql_sink(database_url, unique)
+        try:
+            await sink.write(window_results(1, base_id=f"w{writer}"))
+        except SinkUnavailableError as error:
+            failures.append(error)
+        await sink.aclose()
+
+    def work(writer: int) -> None:
+        together.wait()
+        asyncio.run(write(writer))
+
+    threads = [threading.Thread(target=work, args=(writer,)) for writer in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        await asyncio.to_thread(thread.join)
+    assert failures == []
+    assert len(rows(database_url, f"SELECT 1 FROM {unique}")) == 4
+
+
+async def test_sinks_of_a_process_share_a_connection(postgresql_url: str, unique: str) -> None:
+    # Without a driver in the URL, the one that is installed is taken.
+    url = postgresql_url.replace("+psycopg", "")
+    sinks = [sql_sink(url, unique) for _ in range(3)]
+    for i, sink in enumerate(sinks):
+        await sink.write(window_results(1, base_id=f"w{i}"))
+    open_now = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%{}%' AND pid <> pg_backend_pid()"
+    assert len(rows(postgresql_url, open_now.format(unique))) <= 1
+    await sinks[0].aclose()
+    await sinks[1].write(window_results(1, base_id="w9"))
+    for sink in sinks[1:]:
+        await sink.aclose()
+    assert rows(postgresql_url, open_now.format(unique)) == []
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:s3cret@127.0.0.1:{}/db", "mariadb+pymysql://u:s3cret@127.0.0.1:{}/db"]
+)
+async def test_a_database_that_is_away_is_reported_without_its_password(url: str) -> None:
+    sink = sql_sink(url.format(free_port()), "results", timeout="2s")
+    with pytest.raises(SinkUnavailableError, match=r"127\.0\.0\.1") as caught:
+        await sink.write(window_results(1))
+    await sink.aclose()
+    assert "s3cret" not in f"{caught.value!r} {caught.value.__cause__!r} {sink.__dict__!r}"
+
+
+async def test_a_file_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
+    sink = sql_sink(f"sqlite:///{tmp_path / 'missing' / 'results.db'}", "results")
+    with pytest.raises(SinkUnavailableError, match="unable to open"):
+        await sink.write(window_results(1))
+    await sink.aclose()

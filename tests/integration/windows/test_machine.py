@@ -1,0 +1,28 @@
+"""The store agrees with the reference over random histories, for every type of window."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from sinfer.embedded.servers import RedisServer
+from tests.integration.windows.machine import Histories
+from tests.window_reference import SPECS, window_spec
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_store_agrees_with_the_reference(redis_server: RedisServer, name: str) -> None:
+    class Machine(Histories):
+        spec = window_spec(**SPECS[name])
+        url = redis_server.url
+
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=20,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,26 @@
+"""The state is small and comes back as it was."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from sinfer.ingest.state import SourceState
+
+
+def test_it_comes_back_as_it_was() -> None:
+    state = SourceState("2026-01-02T03:04:05.123456789Z", 2**60, [(2**60 + 2, 2**60 + 9)], "c")
+    assert SourceState.decode(state.encode()) == state
+
+
+def test_it_is_a_few_dozen_bytes() -> None:
+    assert len(SourceState("2026-01-02T03:04:05.123456789Z", 2**60).encode()) < 60
+
+
+def test_a_state_without_later_fields_can_be_read() -> None:
+    assert SourceState.decode(msgspec.msgpack.encode(["c", 7])) == SourceState("c", 7)
+
+
+def test_something_else_is_refused() -> None:
+    with pytest.raises(ValueError):
+        SourceState.decode(b"\x01")

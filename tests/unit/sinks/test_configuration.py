@@ -1,0 +1,148 @@
+"""What a task may say about sinks, and what it is told when it is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+import sinfer
+from sinfer.config import ConfigModel
+from sinfer.errors import ConfigError
+from sinfer.sinks import Sink, SqlSink
+from sinfer.sinks.header_value import header_value
+
+SMALLEST: dict[str, dict[str, Any]] = {
+    "jetstream": {"subject": "out.w1"},
+    "sql": {"url": "sqlite:///results.db", "table": "results"},
+    "redis_stream": {"url": "redis://localhost", "stream": "results"},
+    "http": {"url": "https://example.org/results"},
+    "jsonl": {"path": "results.jsonl"},
+    "log": {},
+}
+
+
+def validated(type_name: str, **settings: Any) -> ConfigModel:
+    config: ConfigModel = Sink.validator()({"type": type_name, **SMALLEST[type_name], **settings})
+    return config
+
+
+def test_all_sinks_are_known_once_sinfer_is_imported() -> None:
+    assert sinfer.Sink is Sink
+    assert set(SMALLEST) <= set(Sink.registry)
+
+
+@pytest.mark.parametrize("type_name", SMALLEST)
+def test_the_smallest_configuration_is_enough_and_unknown_keys_are_refused(type_name: str) -> None:
+    assert validated(type_name, name="mine").model_dump()["type"] == type_name
+    with pytest.raises(ValueError, match="extra_forbidden"):
+        validated(type_name, subjct="x")
+
+
+@pytest.mark.parametrize(
+    ("type_name", "settings", "text"),
+    [
+        ("jetstream", {"subject": "out.>"}, "without wildcards"),
+        ("jetstream", {"subject": "out..a"}, "without wildcards"),
+        ("jetstream", {"subject": "out a"}, "without wildcards"),
+        ("jetstream", {"subject": ""}, "without wildcards"),
+        ("jetstream", {"stream": "a.b"}, "pattern"),
+        ("jetstream", {"servers": []}, "at least 1"),
+        ("sql", {"url": "results.db"}, "is a database URL"),
+        ("sql", {"url": "oracle://host/db"}, "'oracle' is not supported; use sqlite"),
+        ("sql", {"table": "a; DROP TABLE b"}, "pattern"),
+        ("sql", {"schema": "a.b"}, "pattern"),
+        ("sql", {"columns": {"a b": "y"}}, "pattern"),
+        ("sql", {"columns": {"Key": "y"}}, "'key' is a column of the sink itself"),
+        ("redis_stream", {"url": "http://localhost"}, "redis://"),
+        ("redis_stream", {"maxlen": 0}, "greater than or equal to 1"),
+        ("http", {"url": "example.org"}, "http://"),
+        ("http", {"url": "ftp://example.org"}, "http://"),
+        ("http", {"headers": {"a b": "c"}}, "no name of a header"),
+        ("http", {"headers": {"a": "b\nc"}}, "characters that no header may have"),
+        ("http", {"headers": {"a": "${SINFER_TEST_UNSET}"}}, "SINFER_TEST_UNSET is not set"),
+        ("log", {"limit": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_what_cannot_work_is_refused(type_name: str, settings: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        validated(type_name, **settings)
+
+
+@pytest.mark.parametrize(
+    ("type_name", "settings"),
+    [
+        ("sql", {"url": "postgresql://me:${SINFER_TEST_TOKEN}@host/db"}),
+        ("redis_stream", {"url": "redis://:${SINFER_TEST_TOKEN}@host"}),
+        ("http", {"url": "https://host/?t=${SINFER_TEST_TOKEN}"}),
+        ("http", {"headers": {"Authorization": "Bearer ${SINFER_TEST_TOKEN}"}}),
+    ],
+)
+def test_secrets_come_from_the_environment_and_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch, type_name: str, settings: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("SINFER_TEST_TOKEN", "s3cret")
+    config = validated(type_name, **settings)
+    assert "s3cret" not in f"{config!r} {config.model_dump_json()}"
+
+
+def test_a_schema_reads_as_it_is_written() -> None:
+    config = SqlSink.Config.model_validate(
+        {"url": "postgresql://host/db", "table": "results", "schema": "mine"}
+    )
+    assert config.schema_ == "mine"
+    assert config.model_dump()["schema"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("sqlite://", "in memory are lost"),
+        ("sqlite:///:memory:", "in memory are lost"),
+        ("postgresql+asyncpg://host/db", "asyncpg"),
+        ("mysql+mysqlconnector://host/db", "the driver 'mysql' is not installed; pip install"),
+        ("postgresql+nothing://host/db", "no driver that SQLAlchemy knows"),
+        ("postgresql://host:port/db", "is no database URL"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told_when_the_sink_is_made(url: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        SqlSink(SqlSink.Config(url=url, table="results"))
+
+
+def test_without_sqlalchemy_sinfer_works_and_the_sql_sink_says_what_to_install() -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['sqlalchemy'] = None\n"
+        "import sinfer.sinks\n"
+        "try:\n"
+        "    sinfer.sinks.SqlSink(sinfer.sinks.SqlSink.Config(url='sqlite:///x', table='t'))\n"
+        "except sinfer.ConfigError as error:\n"
+        "    print(error)\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    ).stdout
+    assert "pip install 'sinfer[sql]'" in told
+
+
+def test_the_script_of_the_redis_stream_is_installed_with_the_package() -> None:
+    assert files("sinfer.sinks").joinpath("redis_stream.lua").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("ex_1/in.w1/k%2F1/0", "ex_1/in.w1/k%2F1/0"),
+        ("a b~!", "a b~!"),
+        ("ü", "%C3%BC"),
+        ("a\r\nb\x7f\x00", "a%0D%0Ab%7F%00"),
+    ],
+)
+def test_a_header_value_is_the_id_with_unprintable_characters_escaped(
+    text: str, value: str
+) -> None:
+    assert header_value(text) == value

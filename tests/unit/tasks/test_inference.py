@@ -1,0 +1,323 @@
+"""From a window to rows: how it is cut, who is blamed, and what hooks may do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from sinfer import (
+    InferenceClient,
+    InferenceConfig,
+    InferPipeline,
+    InferTaskConfig,
+    Message,
+    Result,
+    Window,
+)
+from sinfer.encoding import from_json
+from sinfer.errors import (
+    InferenceMisconfiguredError,
+    InferenceRejectedError,
+    InferenceServerError,
+    InferenceUnavailableError,
+    InvalidResponseError,
+)
+from sinfer.tasks.inference import Inferrer
+from sinfer.tasks.outcomes import Failure
+
+BAD = -1
+
+
+class Doubling(InferenceClient):
+    """Doubles numbers and notes each call; what it does otherwise is given to it.
+
+    Args:
+        instead: is asked before each call with the number of the call and its request; what it
+            returns, if anything, is the answer.
+    """
+
+    def __init__(self, instead: Callable[[int, list[int]], Any] | None = None) -> None:
+        super().__init__(InferenceConfig(type="doubling"))
+        self.calls: list[list[int]] = []
+        self.keys: list[str] = []
+        self._instead = instead
+
+    async def infer(self, request: list[int], *, idempotency_key: str = "") -> Any:
+        self.calls.append(request)
+        self.keys.append(idempotency_key)
+        if self._instead is not None:
+            answer = self._instead(len(self.calls), request)
+            if answer is not None:
+                return answer
+        return [2 * number for number in request]
+
+
+def raising(
+    error: Exception, *, when: Callable[[int, list[int]], bool]
+) -> Callable[[int, list[int]], None]:
+    def instead(call: int, request: list[int]) -> None:
+        if when(call, request):
+            raise error
+
+    return instead
+
+
+class Numbers(InferPipeline[InferTaskConfig, int]):
+    def preprocess(self, message: Message) -> int | None:
+        return int(message.data)
+
+    def build_request(self, window: Window[int]) -> Any:
+        return list(window)
+
+    def build_results(
+        self, window: Window[int], response: Any
+    ) -> list[Result] | Awaitable[list[Result]]:
+        return [Result({"n": n, "twice": y}) for n, y in zip(window, response, strict=True)]
+
+
+def inferrer(
+    client: InferenceClient,
+    pipeline: type[InferPipeline[Any, Any]] = Numbers,
+    **inference: Any,
+) -> Inferrer:
+    task = InferTaskConfig.model_validate(
+        {
+            "id": "t",
+            "source": {"stream": "S"},
+            "window": {"type": "count", "count": 100},
+            "inference": {"type": "python", "call": "operator:index", **inference},
+            "sinks": [{"type": "log"}],
+        }
+    )
+    return Inferrer(pipeline(task), client)
+
+
+def window(numbers: Sequence[int]) -> Window[int]:
+    messages = [Message(b"%d" % number) for number in numbers]
+    return Window(numbers, messages, id="t/>/all/1", task="t")
+
+
+async def test_each_item_gets_its_result_in_its_place() -> None:
+    client = Doubling()
+    outcome = await inferrer(client).infer(window([5, 6, 7]))
+    assert [(row.ordinal, from_json(row.data)) for row in outcome.rows] == [
+        (0, {"n": 5, "twice": 10}),
+        (1, {"n": 6, "twice": 12}),
+        (2, {"n": 7, "twice": 14}),
+    ]
+    assert outcome.failures == []
+
+
+async def test_a_window_is_cut_by_max_batch_and_ordinals_go_on() -> None:
+    client = Doubling()
+    outcome = await inferrer(client, max_batch=3).infer(window(range(8)))
+    assert client.calls == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert [row.ordinal for row in outcome.rows] == list(range(8))
+
+
+async def test_each_part_has_an_idempotency_key_that_is_the_same_for_every_try() -> None:
+    first, again = Doubling(), Doubling()
+    await inferrer(first, max_batch=2).infer(window(range(4)))
+    await inferrer(again, max_batch=2).infer(window(range(4)))
+    assert first.keys == again.keys
+    assert len(set(first.keys)) == 2
+
+
+@pytest.mark.parametrize("place", [0, 1, 31, 32, 62, 63])
+async def test_one_bad_of_64_costs_one_result_and_at_most_13_calls(place: int) -> None:
+    client = Doubling(
+        raising(InferenceRejectedError("row is bad"), when=lambda _, request: BAD in request)
+    )
+    numbers = [BAD if n == place else n for n in range(64)]
+    outcome = await inferrer(client).infer(window(numbers))
+    assert [row.ordinal for row in outcome.rows] == [n for n in range(64) if n != place]
+    assert outcome.failures == [Failure(place, place, "inference", "row is bad")]
+    assert len(client.calls) <= 13
+
+
+async def test_several_bad_ones_are_all_found() -> None:
+    client = Doubling(
+        raising(InferenceRejectedError("row is bad"), when=lambda _, request: BAD in request)
+    )
+    outcome = await inferrer(client, max_batch=8).infer(window([1, BAD, 3, BAD, BAD, 6]))
+    assert sorted(failure.first for failure in outcome.failures) == [1, 3, 4]
+    assert sorted(row.ordinal for row in outcome.rows) == [0, 2, 5]
+
+
+async def test_a_500_is_tried_once_more_before_anyone_is_blamed() -> None:
+    client = Doubling(raising(InferenceServerError("hiccup"), when=lambda call, _: call == 1))
+    outcome = await inferrer(client).infer(window([1, 2, 3]))
+    assert client.calls == [[1, 2, 3], [1, 2, 3]]
+    assert client.keys[0] == client.keys[1]
+    assert len(outcome.rows) == 3
+
+
+async def test_a_500_that_stays_leads_to_the_culprit() -> None:
+    client = Doubling(
+        raising(InferenceServerError("crash"), when=lambda _, request: BAD in request)
+    )
+    outcome = await inferrer(client).infer(window([1, 2, BAD, 4]))
+    assert outcome.failures == [Failure(2, 2, "inference", "crash")]
+    assert len(outcome.rows) == 3
+
+
+@pytest.mark.parametrize(
+    "error", [InferenceUnavailableError("away"), InferenceMisconfiguredError("wrong model")]
+)
+async def test_what_no_item_is_to_blame_for_is_raised_after_one_call(error: Exception) -> None:
+    client = Doubling(raising(error, when=lambda *_: True))
+    with pytest.raises(type(error)):
+        await inferrer(client).infer(window(range(64)))
+    assert len(client.calls) == 1
+
+
+async def test_an_answer_that_cannot_be_read_blames_nobody_at_first() -> None:
+    client = Doubling(raising(InvalidResponseError("no JSON"), when=lambda *_: True))
+    with pytest.raises(InvalidResponseError):
+        await inferrer(client).infer(window(range(64)))
+    assert len(client.calls) == 1
+
+
+async def test_in_the_last_try_the_item_is_found_whose_answer_cannot_be_read() -> None:
+    client = Doubling(
+        raising(InvalidResponseError("no JSON"), when=lambda _, request: BAD in request)
+    )
+    outcome = await inferrer(client).infer(window([1, 2, BAD, 4]), last_try=True)
+    assert outcome.failures == [Failure(2, 2, "inference", "no JSON")]
+    assert len(outcome.rows) == 3
+
+
+# --- how many results ---
+
+
+class Lossy(Numbers):
+    """Leaves out the result of the bad item."""
+
+    def build_results(self, window: Window[int], response: Any) -> list[Result]:
+        return [Result(y) for n, y in zip(window, response, strict=True) if n != BAD]
+
+
+async def test_too_few_results_for_a_part_with_a_bad_item_blame_that_item() -> None:
+    outcome = await inferrer(Doubling(), Lossy).infer(window([1, 2, BAD, 4]))
+    assert [row.ordinal for row in outcome.rows] == [0, 1, 3]
+    [failure] = outcome.failures
+    assert (failure.first, failure.last, failure.stage) == (2, 2, "results")
+    assert "returned 0 results for 1 items" in failure.error
+
+
+class Summary(Numbers):
+    results_per = "window"
+
+    def build_results(self, window: Window[int], response: Any) -> list[Result]:
+        return [Result(sum(response))]
+
+
+async def test_a_window_with_one_result_is_asked_about_as_a_whole() -> None:
+    client = Doubling()
+    outcome = await inferrer(client, Summary, max_batch=2).infer(window([1, 2, 3]))
+    assert client.calls == [[1, 2, 3]]
+    assert [(row.ordinal, row.data) for row in outcome.rows] == [(0, b"12")]
+
+
+async def test_a_window_with_one_result_fails_as_a_whole() -> None:
+    client = Doubling(raising(InferenceRejectedError("no"), when=lambda *_: True))
+    outcome = await inferrer(client, Summary).infer(window([1, 2, 3]))
+    assert outcome.failures == [Failure(0, 2, "inference", "no")]
+    assert len(client.calls) == 1
+
+
+class TwoSummaries(Summary):
+    def build_results(self, window: Window[int], response: Any) -> list[Result]:
+        return [Result(1), Result(2)]
+
+
+async def test_two_results_where_one_is_due_are_an_error() -> None:
+    outcome = await inferrer(Doubling(), TwoSummaries).infer(window([1, 2]))
+    [failure] = outcome.failures
+    assert (failure.first, failure.last, failure.stage) == (0, 1, "results")
+    assert "results_per = 'window' asks for 1" in failure.error
+
+
+class OddOnes(Numbers):
+    results_per = "any"
+
+    def build_results(self, window: Window[int], response: Any) -> list[Result]:
+        return [Result(y) for n, y in zip(window, response, strict=True) if n % 2]
+
+
+@pytest.mark.parametrize(("numbers", "rows"), [([1, 2, 3, 4, 5], 3), ([2, 4], 0)])
+async def test_any_number_of_results_is_right_where_the_pipeline_says_so(
+    numbers: list[int], rows: int
+) -> None:
+    outcome = await inferrer(Doubling(), OddOnes).infer(window(numbers))
+    assert [row.ordinal for row in outcome.rows] == list(range(rows))
+    assert outcome.failures == []
+
+
+# --- hooks ---
+
+
+class Asynchronous(Numbers):
+    async def build_request(self, window: Window[int]) -> list[int]:
+        return list(window)
+
+    async def build_results(self, window: Window[int], response: Any) -> list[Result]:
+        return [Result(y) for y in response]
+
+
+async def test_hooks_may_be_asynchronous() -> None:
+    outcome = await inferrer(Doubling(), Asynchronous).infer(window([1, 2]))
+    assert [row.data for row in outcome.rows] == [b"2", b"4"]
+
+
+class Picky(Numbers):
+    def build_request(self, window: Window[int]) -> list[int]:
+        if BAD in window:
+            raise ValueError("a\nbad one")
+        return list(window)
+
+
+async def test_an_item_that_no_request_can_be_built_of_fails_alone() -> None:
+    outcome = await inferrer(Doubling(), Picky).infer(window([1, BAD, 3]))
+    assert outcome.failures == [Failure(1, 1, "request", "build_request: ValueError: a bad one")]
+    assert [row.ordinal for row in outcome.rows] == [0, 2]
+
+
+class Explosive(Numbers):
+    def build_results(self, window: Window[int], response: Any) -> list[Result]:
+        return [Result(1 / (n - BAD)) for n in window]
+
+
+async def test_an_item_whose_result_cannot_be_built_fails_alone() -> None:
+    outcome = await inferrer(Doubling(), Explosive).infer(window([1, BAD, 3]))
+    [failure] = outcome.failures
+    assert (failure.first, failure.last, failure.stage) == (1, 1, "results")
+    assert failure.error == "build_results: ZeroDivisionError: division by zero"
+
+
+class Judging(Numbers):
+    def build_results(self, window: Window[int], response: Any) -> list[Result]:
+        return [
+            Result.failed("too small") if n < 0 else Result.retry("too early") if n == 0
+            else Result(object()) if n > 9 else Result(n)
+            for n in window
+        ]  # fmt: skip
+
+
+async def test_the_product_may_give_up_single_items_or_ask_for_another_try() -> None:
+    outcome = await inferrer(Doubling(), Judging).infer(window([1, -5, 0, 3]))
+    assert [row.ordinal for row in outcome.rows] == [0, 3]
+    assert outcome.failures == [
+        Failure(1, 1, "results", "too small"),
+    ]
+    assert outcome.retries == [Failure(2, 2, "results", "too early")]
+
+
+async def test_a_result_that_json_has_no_form_for_fails_alone() -> None:
+    outcome = await inferrer(Doubling(), Judging).infer(window([1, 10, 3]))
+    assert [row.ordinal for row in outcome.rows] == [0, 2]
+    [failure] = outcome.failures
+    assert (failure.first, failure.stage) == (1, "results")
+    assert "object cannot be written as JSON" in failure.error

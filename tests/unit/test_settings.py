@@ -1,0 +1,120 @@
+"""Settings come from the environment or a .env file; a misspelt one is never silently dropped."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from sinfer import ConfigError
+from sinfer.settings import PREFIX, Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An environment without settings, in a directory without a .env file."""
+    monkeypatch.chdir(tmp_path)
+    for field in Settings.model_fields:
+        monkeypatch.delenv(PREFIX + field.upper(), raising=False)
+
+
+def test_defaults_are_those_of_a_developers_machine() -> None:
+    settings = load_settings()
+    assert settings.redis_url == "redis://127.0.0.1:6379/0"
+    assert settings.celery_broker_url == "redis://127.0.0.1:6379/1"
+    assert settings.nats_servers == ["nats://127.0.0.1:4222"]
+    assert settings.products == []
+    assert settings.tick == timedelta(milliseconds=200)
+
+
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SINFER_PRODUCTS", " a.b, c ,,")
+    monkeypatch.setenv("SINFER_NATS_SERVERS", "nats://one:4222,nats://two:4222")
+    assert load_settings().products == ["a.b", "c"]
+    assert load_settings().nats_servers == ["nats://one:4222", "nats://two:4222"]
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "broker_url"),
+    [
+        ("redis://h:6379/0", "redis://h:6379/1"),
+        ("redis://h", "redis://h/1"),
+        ("rediss://user:secret@h:6380/5", "rediss://user:secret@h:6380/1"),
+        ("redis://h:6379/0?health_check_interval=2", "redis://h:6379/1?health_check_interval=2"),
+    ],
+)
+def test_the_broker_is_the_same_server_but_another_database(
+    monkeypatch: pytest.MonkeyPatch, redis_url: str, broker_url: str
+) -> None:
+    monkeypatch.setenv("SINFER_REDIS_URL", redis_url)
+    assert load_settings().celery_broker_url == broker_url
+
+
+def test_a_broker_that_is_named_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SINFER_BROKER_URL", "amqp://rabbit//")
+    assert load_settings().celery_broker_url == "amqp://rabbit//"
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("SINFER_REDIS_ULR", "SINFER_REDIS_URL"),
+        ("SINFER_REDIS", "SINFER_REDIS_URL"),
+        ("SINFER_PRODUCT", "SINFER_PRODUCTS"),
+        ("SINFER_NATS", "SINFER_NATS_SERVERS"),
+        ("sinfer_tik", "SINFER_TICK"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
+) -> None:
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(ConfigError, match=f"setting {name} is unknown; did you mean {nearest}"):
+        load_settings()
+
+
+def test_an_unknown_name_in_a_file_is_refused_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "settings.env"
+    path.write_text("SINFER_TICKS=1s\n")
+    with pytest.raises(ConfigError, match="did you mean SINFER_TICK"):
+        load_settings(path)
+
+
+def test_other_names_are_nobodys_business(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("OTHER=1\nSINFERNO=1\n")
+    monkeypatch.setenv("SINFERNO", "1")
+    load_settings()
+
+
+def test_the_dotenv_file_counts_and_the_environment_wins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("SINFER_TICK=1s\nSINFER_LOG_LEVEL=DEBUG\n")
+    monkeypatch.setenv("SINFER_TICK", "2s")
+    settings = load_settings()
+    assert settings.tick == timedelta(seconds=2)
+    assert settings.log_level == "DEBUG"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("SINFER_TICK", "soon", ["tick", "'soon' is no duration", "250ms"]),
+        ("SINFER_TICK", "0", ["tick", "at least 10ms", "'0'"]),
+        ("SINFER_LOG_LEVEL", "loud", ["log_level", "'INFO'", "'loud'"]),
+        ("SINFER_LOG_FORMAT", "xml", ["log_format", "'json'", "'xml'"]),
+        ("SINFER_REDIS_URL", "http://:pass@h", ["redis_url", "redis://"]),
+        ("SINFER_REDIS_URL", "/run/redis.sock", ["redis_url", "redis://"]),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_field_and_what_would_be_right(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: list[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    text = str(caught.value)
+    assert text.startswith("settings (SINFER_*): ")
+    assert all(part in text for part in told), text
+    assert "pass" not in text
