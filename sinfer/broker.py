@@ -21,7 +21,7 @@ class _QoS(redis.QoS):
         try:
             super().restore_unacked(client)
         except (AttributeError, OSError, RedisError) as error:
-            delivered = self._delivered or {}
+            delivered: dict[str, Any] = self._delivered or {}
             _log.info("%d messages are not put back: %s", len(delivered), error)
             delivered.clear()
 
