@@ -106,7 +106,16 @@ class DeadLetterCare:
                 f" after {self._age_ms // 1000} s it is removed",
             )
         since_ms = None if self._age_ms is None else now_ms - self._age_ms
-        removed = await self._letters.trim(self._scope, most=self._most, since_ms=since_ms)
+        upto = "+"
+        if self._subject is not None:  # what no copy was sent of stays
+            meta = PartitionKeys(self._scope).meta
+            copied = await self._store.ask(self._store.redis.hget(meta, "mirrored"))
+            if not copied:
+                return 0
+            upto = copied.decode()
+        removed = await self._letters.trim(
+            self._scope, most=self._most, since_ms=since_ms, upto=upto
+        )
         if removed:
             _log.error(
                 "%s: %d dead letters were removed for good (limits.max_dead_letters,"

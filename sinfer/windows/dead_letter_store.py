@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -14,6 +15,8 @@ from sinfer.windows.store import Store
 
 _PAGE = 100
 """Letters read at once: each may be as large as a message."""
+
+_TRIM_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,17 +185,26 @@ class DeadLetterStore:
             )
         )
 
-    async def trim(self, scope: Scope, *, most: int | None, since_ms: int | None) -> int:
+    async def trim(
+        self, scope: Scope, *, most: int | None, since_ms: int | None, upto: str = "+"
+    ) -> int:
         """Remove the oldest letters above so many, and those from before a time.
 
+        Args:
+            scope: the partition.
+            most: how many letters stay; None for any number.
+            since_ms: older ones go, milliseconds since the epoch; None for no age.
+            upto: later entries than this stay in any case.
+
         Returns:
-            How many were removed. They are counted as trimmed.
+            How many were removed: at most 1,000 in one call. They are counted as trimmed.
         """
-        keys = PartitionKeys(scope)
-        return int(
-            await self._store.run(
-                "trim_dead",
-                [keys.meta, keys.dead],
-                [-1 if most is None else most, since_ms or 0],
-            )
-        )
+        excess = 0 if most is None else await self.count(scope) - most
+        entries: list[str] = []
+        async with aclosing(self.after(scope, "-", upto)) as letters:
+            async for stored in letters:
+                is_old = since_ms is not None and stored.stored_ms < since_ms
+                if len(entries) >= _TRIM_AT_ONCE or not (is_old or len(entries) < excess):
+                    break
+                entries.append(stored.entry)
+        return await self.discard(scope, entries, {"trimmed": 1}) if entries else 0
