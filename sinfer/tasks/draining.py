@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 
 from sinfer.errors import ConfigError, UnavailableError
-from sinfer.tasks.catalogue import ReadyTask
+from sinfer.messages import Message
+from sinfer.tasks.catalogue import HeldTask, ReadyTask
 from sinfer.tasks.processing import WindowProcessor
 from sinfer.tasks.runtime import Runtime
 from sinfer.units import to_ms
@@ -25,6 +27,12 @@ process's event loop: however long a model takes, it holds up no other task and 
 
 _MOST_AT_ONCE = 16
 
+_GATHER_S = 0.02
+"""How long free places wait for each other, so that one claim fills several."""
+
+_UNUSABLE_MS = 30_000
+"""How long a window waits whose configuration cannot be used."""
+
 
 async def drain(runtime: Runtime, scope: Scope, hinted: int) -> None:
     """Process closed windows of a partition until none is left or the time slice is over.
@@ -38,18 +46,24 @@ async def drain(runtime: Runtime, scope: Scope, hinted: int) -> None:
         UnavailableError: Redis is away.
     """
     try:
-        ready = await runtime.catalogue.task(scope.product, scope.task)
+        held = await runtime.catalogue.hold(scope)
     except ConfigError as error:
         _log.error("%s; its windows wait", error)
         return
-    await runtime.pauses.refresh()
-    if runtime.pauses.stops_processing(scope.product, scope.task):
-        return
-    if not ready.free:
-        ready.turned_away.add(scope)
-        return
-    work = _Drain(runtime, scope, ready)
-    running = runtime.begin(work.run(hinted))
+    running = None
+    try:
+        await runtime.pauses.refresh()
+        if runtime.pauses.stops_processing(scope.product, scope.task):
+            return
+        if not held.current.free:
+            held.current.turned_away.add(scope)
+            return
+        work = _Drain(runtime, scope, held)
+        running = runtime.begin(work.run(hinted))
+        running.add_done_callback(lambda _: held.release())
+    finally:
+        if running is None:
+            held.release()
     try:
         done, _ = await asyncio.wait({running}, timeout=SLICE_S + PATIENCE_S)
     except asyncio.CancelledError:
@@ -72,15 +86,17 @@ def _tell(running: asyncio.Task[None]) -> None:
 class _Drain:
     """The work that one Celery message causes on one partition."""
 
-    def __init__(self, runtime: Runtime, scope: Scope, ready: ReadyTask) -> None:
+    def __init__(self, runtime: Runtime, scope: Scope, held: HeldTask) -> None:
         self._runtime = runtime
         self._scope = scope
-        self._ready = ready
-        self._lease_ms = to_ms(ready.config.limits.lease)
+        self._held = held
+        self._ready = held.current
+        self._lease_ms = to_ms(self._ready.config.limits.lease)
         self._claims = PartitionClaims(runtime.store, scope)
-        self._processor = WindowProcessor(ready, self._claims, runtime.pauses)
+        self._processors: dict[ReadyTask, WindowProcessor] = {}
         self._active: dict[asyncio.Task[None], Claim] = {}
         self._left = 0
+        self._claimed_s = 0.0
 
     async def run(self, hinted: int) -> None:
         """Claim for a time slice, and end when the last window has."""
@@ -90,7 +106,7 @@ class _Drain:
             while True:
                 if time.monotonic() > until or self._runtime.closing:
                     self._call_back()
-                elif self._ready.free:
+                elif self._is_worth_a_claim():
                     try:
                         if await self._ready.guard.wait_ms():
                             self._left = 0  # beat comes back when the endpoint may be called
@@ -140,8 +156,17 @@ class _Drain:
         else:
             self._runtime.hints.send(self._scope, len(claims))
 
+    def _is_worth_a_claim(self) -> bool:
+        """Whether half of the places are free, or any for a while: short windows go in batches."""
+        free = self._ready.free
+        waited_s = time.monotonic() - self._claimed_s
+        return bool(free) and (
+            not self._active or 2 * free >= self._ready.limit or waited_s >= _GATHER_S
+        )
+
     async def _claim(self, hinted: int) -> None:
         """Take as many windows as may be started, and start them."""
+        self._claimed_s = time.monotonic()
         places = min(self._ready.free, _MOST_AT_ONCE)
         self._ready.active += places
         try:
@@ -154,14 +179,31 @@ class _Drain:
             raise
         self._ready.active -= places - len(claims)
         for claim, messages in zip(claims, contents, strict=True):
-            task = asyncio.create_task(
-                self._processor.process(claim, messages), name=claim.window.id
-            )
+            task = asyncio.create_task(self._process(claim, messages), name=claim.window.id)
             self._active[task] = claim
+
+    async def _process(self, claim: Claim, messages: Sequence[Message]) -> None:
+        """Process a window with the task as it was opened under."""
+        try:
+            ready = await self._held.of(claim.window.record.config)
+        except ConfigError as error:
+            _log.error("window %s waits: %s", claim.window.id, error)
+            await self._claims.release(claim, wait_ms=_UNUSABLE_MS, counts=False)
+            return
+        processor = self._processors.get(ready)
+        if processor is None:
+            processor = WindowProcessor(ready, self._claims, self._runtime.pauses)
+            self._processors[ready] = processor
+        await processor.process(claim, messages)
 
     async def _wait(self) -> None:
         """Wait until a window is through, and note what went wrong with it."""
-        done, _ = await asyncio.wait(self._active, return_when=asyncio.FIRST_COMPLETED)
+        gathering = bool(self._ready.free) and time.monotonic() - self._claimed_s < _GATHER_S
+        done, _ = await asyncio.wait(
+            self._active,
+            timeout=_GATHER_S if gathering else None,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
         for task in done:
             claim = self._active.pop(task)
             self._ready.active -= 1
