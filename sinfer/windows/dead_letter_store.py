@@ -124,13 +124,26 @@ class DeadLetterStore:
             async for stored in self.of_partition(scope, wanted):
                 yield stored
 
+    async def last(self, scope: Scope) -> str | None:
+        """The latest entry of a partition; None when it has none."""
+        name = PartitionKeys(scope).dead
+        found = await self._store.ask(self._store.redis.xrevrange(name, "+", "-", count=1))
+        return found[0][0].decode() if found else None
+
     async def of_partition(
-        self, scope: Scope, wanted: LetterFilter
+        self, scope: Scope, wanted: LetterFilter, *, upto: str = "+"
     ) -> AsyncGenerator[StoredLetter, None]:
-        """The letters of one partition that are meant, the oldest first."""
+        """The letters of one partition that are meant, the oldest first.
+
+        Args:
+            scope: the partition.
+            wanted: which are meant.
+            upto: no entries behind this one.
+        """
         first = "-" if wanted.since_ms is None else str(wanted.since_ms)
-        last = "+" if wanted.until_ms is None else f"({wanted.until_ms}"
-        async for stored in self.after(scope, first, last):
+        async for stored in self.after(scope, first, upto):
+            if wanted.until_ms is not None and stored.stored_ms >= wanted.until_ms:
+                return
             if wanted.matches(stored):
                 yield stored
 
