@@ -5,6 +5,7 @@
 #   make test          linters, types and all tests
 #   make check         linters and types alone
 #   make test-oldest   the tests against the oldest versions that pyproject.toml admits
+#   make chaos         a product under load while everything breaks; SEED=n repeats a run
 #   make bench         how fast it is here, beside other ways to do the same
 #   make lock          write constraints.txt anew, with the newest versions
 #   make clean         remove what the others made
@@ -17,7 +18,7 @@ OLDEST := .venv-oldest
 LOCK := .venv-lock
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
-.PHONY: setup demo test check test-oldest bench lock clean
+.PHONY: setup demo test check test-oldest chaos bench lock clean
 
 setup: $(VENV)/.ready
 
@@ -44,6 +45,10 @@ $(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
 	@$(call new-venv,$(OLDEST))
 	$(OLDEST)/bin/python $(PIP_INSTALL) --constraint constraints-oldest.txt --editable '.[dev]'
 	@touch $@
+
+# CHAOS_OPTIONS takes further options, such as --faults 50; see python -m tests.chaos --help.
+chaos: setup
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(CHAOS_OPTIONS)
 
 bench: $(VENV)/.ready-bench
 	$(BIN)/python -m benchmarks

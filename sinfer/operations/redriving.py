@@ -211,7 +211,7 @@ class Redrive:
                 own = window_id if keeps_places else f"{window_id}~{stored.entry}"
                 await self._reopen(own, origin, [stored], keeps_places=keeps_places)
             return
-        self.result.windows += taken
+        self.result.windows += bool(taken)
         await self._count("letters", len(letters) if taken else 0, len(letters))
 
     async def _count(self, name: str, number: int, of: int) -> None:

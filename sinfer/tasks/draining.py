@@ -28,6 +28,9 @@ process's event loop: however long a model takes, it holds up no other task and 
 
 _MOST_AT_ONCE = 16
 
+_GATHER_S = 0.02
+"""How long free places wait for each other, so that one claim fills several."""
+
 _UNUSABLE_MS = 30_000
 """How long a window waits whose configuration cannot be used."""
 
@@ -95,6 +98,7 @@ class _Drain:
         self._processors: dict[ReadyTask, WindowProcessor] = {}
         self._active: dict[asyncio.Task[None], Claim] = {}
         self._left = 0
+        self._claimed_s = 0.0
 
     async def run(self, hinted: int) -> None:
         """Claim for a time slice, and end when the last window has."""
@@ -104,7 +108,7 @@ class _Drain:
             while True:
                 if time.monotonic() > until or self._runtime.closing:
                     self._call_back()
-                elif self._ready.free:
+                elif self._is_worth_a_claim():
                     try:
                         if await self._ready.guard.wait_ms():
                             self._left = 0  # beat comes back when the endpoint may be called
@@ -154,8 +158,17 @@ class _Drain:
         else:
             self._runtime.hints.send(self._scope, len(claims))
 
+    def _is_worth_a_claim(self) -> bool:
+        """Whether half of the places are free, or any for a while: short windows go in batches."""
+        free = self._ready.free
+        waited_s = time.monotonic() - self._claimed_s
+        return bool(free) and (
+            not self._active or 2 * free >= self._ready.limit or waited_s >= _GATHER_S
+        )
+
     async def _claim(self, hinted: int) -> None:
         """Take as many windows as may be started, and start them."""
+        self._claimed_s = time.monotonic()
         places = min(self._ready.free, _MOST_AT_ONCE)
         self._ready.active += places
         try:
@@ -202,7 +215,12 @@ class _Drain:
 
     async def _wait(self) -> None:
         """Wait until a window is through, and note what went wrong with it."""
-        done, _ = await asyncio.wait(self._active, return_when=asyncio.FIRST_COMPLETED)
+        gathering = bool(self._ready.free) and time.monotonic() - self._claimed_s < _GATHER_S
+        done, _ = await asyncio.wait(
+            self._active,
+            timeout=_GATHER_S if gathering else None,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
         for task in done:
             claim = self._active.pop(task)
             self._ready.active -= 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -115,13 +115,15 @@ class DeadLetterStore:
         )
         return int(found[0][0].partition(b"-")[0]) if found else None
 
-    async def find(self, wanted: LetterFilter) -> AsyncIterator[StoredLetter]:
+    async def find(self, wanted: LetterFilter) -> AsyncGenerator[StoredLetter, None]:
         """The letters that are meant, partition by partition, the oldest first."""
         for scope in await self.scopes(wanted):
             async for stored in self.of_partition(scope, wanted):
                 yield stored
 
-    async def of_partition(self, scope: Scope, wanted: LetterFilter) -> AsyncIterator[StoredLetter]:
+    async def of_partition(
+        self, scope: Scope, wanted: LetterFilter
+    ) -> AsyncGenerator[StoredLetter, None]:
         """The letters of one partition that are meant, the oldest first."""
         first = "-" if wanted.since_ms is None else str(wanted.since_ms)
         last = "+" if wanted.until_ms is None else f"({wanted.until_ms}"
@@ -129,7 +131,9 @@ class DeadLetterStore:
             if wanted.matches(stored):
                 yield stored
 
-    async def after(self, scope: Scope, first: str, last: str = "+") -> AsyncIterator[StoredLetter]:
+    async def after(
+        self, scope: Scope, first: str, last: str = "+"
+    ) -> AsyncGenerator[StoredLetter, None]:
         """All letters of a partition between two entries, the oldest first.
 
         Args:

@@ -211,7 +211,7 @@ class PartitionWriter:
             if cursor == 0:
                 break
         return PartitionState(
-            source or None,
+            source or None,  # empty: nothing was read yet
             int(watermark) if watermark else None,
             windows,
             (config or b"").decode(),

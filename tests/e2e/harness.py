@@ -12,7 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import nats
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
@@ -311,6 +312,17 @@ class Connections:
         for message in messages:
             data = message if isinstance(message, bytes) else json.dumps(message).encode()
             await self.jetstream.publish(task.subject, data)
+
+    async def publish_surely(self, task: Task, messages: Iterable[Mapping[str, Any]]) -> None:
+        """Publish messages of different ids, each of them once, whatever befalls the server."""
+        for message in messages:
+            data, headers = json.dumps(message).encode(), {"Nats-Msg-Id": str(message["id"])}
+            for _ in range(30):
+                with suppress(NatsError):
+                    await self.jetstream.publish(task.subject, data, timeout=1, headers=headers)
+                    break
+            else:
+                raise AssertionError(f"{message} cannot be published")
 
     # --- what comes out ---
 

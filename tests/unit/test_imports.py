@@ -29,6 +29,7 @@ LAYERS = [
     {"products"},
     {"celery_app", "hints"},
     {"ingest", "tasks"},
+    {"operations"},
     {"embedded", "testing", "local"},
     {"demo", "shipped products"},
     {"cli", "beat_schedule"},

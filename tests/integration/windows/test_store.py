@@ -140,3 +140,11 @@ async def test_what_an_attempt_stored_is_there_for_the_next(store: Store, scope:
     stored = await claims.read_output(again)
     assert stored.output == b"rows"
     assert stored.sinks == {"sql-1"}
+
+
+async def test_a_partition_of_which_nothing_was_read_yet_has_no_position(
+    store: Store, scope: Scope
+) -> None:
+    writer = await writer_for(store, scope)
+    await writer.commit(Commit(planner_for(scope, type="count", count=3).plan((), 0), b""))
+    assert (await writer.load()).source is None

@@ -1,0 +1,57 @@
+"""``python -m tests.chaos``: the long run. The same seed draws the same faults."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from sinfer.embedded.termination import unwinding_on_signals
+from tests.chaos.site import Site
+from tests.chaos.storm import Plan, Report, Storm
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")
+    parser.add_argument("--faults", type=int, default=500, help="default: %(default)s")
+    parser.add_argument("--messages", type=int, default=300_000, help="default: %(default)s")
+    parser.add_argument("--minutes", type=float, default=40.0, help="most; default: %(default)s")
+    parser.add_argument("--fsync", choices=["everysec", "always"], default="everysec")
+    parser.add_argument("--keep", type=Path, help="keep all files and logs in this directory")
+    options = parser.parse_args()
+    seed = random.randrange(1_000_000) if options.seed is None else options.seed
+    # Messages come as long as faults do, of which there is one in about two seconds.
+    seconds = min(options.minutes * 60, 2.5 * options.faults)
+    plan = Plan(
+        seed=seed,
+        faults=options.faults,
+        messages=options.messages,
+        per_second=options.messages / seconds,
+        longest_s=options.minutes * 60,
+        settle_s=300.0,
+    )
+    print(f"seed {seed}, Redis with appendfsync {options.fsync}", flush=True)
+    began = time.monotonic()
+    with unwinding_on_signals(), tempfile.TemporaryDirectory(prefix="sinfer-chaos-") as directory:
+        site = Site(options.keep or Path(directory), fsync=options.fsync, skew_s=300.0)
+        with site:
+            report = asyncio.run(_run(site, plan))
+    print(report)
+    print(f"{time.monotonic() - began:.0f} s; seed {seed}")
+    sys.exit(0 if report.is_clean else 1)
+
+
+async def _run(site: Site, plan: Plan) -> Report:
+    await site.make_streams()
+    await asyncio.to_thread(site.start)
+    return await Storm(site, plan, lambda text: print(text, flush=True)).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""How far a chaos run is, read from Redis, and how long it took to move again after a fault."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+from redis.exceptions import RedisError
+
+from sinfer.errors import UnavailableError
+from sinfer.windows.account import COUNTS, Account, read_account
+from sinfer.windows.keys import PartitionKeys
+from sinfer.windows.store import Store
+from tests.chaos.site import Site
+
+
+class Progress:
+    """Watches what became of the messages of all tasks, past the proxies."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self.store = Store(site.redis.url)
+        self.broker: Redis = Redis.from_url(
+            site.redis.url.replace("/0", "/1"), retry=Retry(ConstantBackoff(0.1), 20)
+        )
+
+    async def ended(self) -> dict[str, int]:
+        """How many messages of each task came to an end; nothing while Redis is away."""
+        found: dict[str, int] = {}
+        with suppress(RedisError, OSError):
+            for task in self._site.tasks:
+                counts = await self.store.redis.hmget(PartitionKeys(task.scope).meta, COUNTS[1:])
+                found[task.id] = sum(int(count or 0) for count in counts)
+        return found
+
+    async def accounts(self) -> dict[str, Account]:
+        """The accounts of all tasks; nothing while Redis is away."""
+        try:
+            return {
+                task.id: await read_account(self.store, task.scope) for task in self._site.tasks
+            }
+        except UnavailableError:
+            return {}
+
+    async def aclose(self) -> None:
+        await self.store.aclose()
+        await self.broker.aclose()

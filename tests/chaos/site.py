@@ -1,0 +1,294 @@
+"""Everything that a chaos run has: servers, proxies before them, sinfer's own processes, tasks."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import nats
+from nats.aio.client import Client
+from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
+
+from sinfer.embedded.model_process import ModelServer
+from sinfer.embedded.servers import NatsServer, RedisServer
+from sinfer.embedded.services import (
+    Place,
+    Service,
+    beat_service,
+    ingest_service,
+    worker_service,
+)
+from sinfer.windows.ids import Scope
+from tests.chaos import product
+from tests.chaos.proxy import TcpProxy
+
+PRODUCT = product.product.name
+LEASE_S = 2.0
+ACK_WAIT_S = 3.0
+"""How soon a durable consumer gives a message again that nobody acknowledged."""
+DUPLICATE_WINDOW_S = 24 * 3600.0
+"""Far above a run, as it must be above the longest time in which a result is written again."""
+
+_ROOT = Path(__file__).resolve().parents[2]
+_SKEWED_CLOCK = Path(__file__).parent / "skewed_clock"
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """A task of the run.
+
+    Attributes:
+        id: of the task; its stream is called so as well.
+        window: its windows.
+        retention: of its stream.
+        durable: whether it reads through a durable consumer.
+        ack: when messages are acknowledged.
+        keyed: whether items have keys of their own.
+    """
+
+    id: str
+    window: Mapping[str, Any]
+    retention: RetentionPolicy = RetentionPolicy.LIMITS
+    durable: bool = False
+    ack: str = "stored"
+    keyed: bool = False
+
+    @property
+    def subject(self) -> str:
+        return f"in.{self.id}"
+
+    @property
+    def results(self) -> str:
+        """Subject of its JetStream sink."""
+        return f"out.{self.id}"
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(PRODUCT, self.id, self.subject)
+
+
+_COUNT = {"type": "count", "count": 50, "max_wait": "1s"}
+
+EVERY_WAY = (
+    TaskPlan("position", _COUNT),
+    TaskPlan(
+        "queue",
+        {"type": "count", "count": 20, "max_wait": "1s"},
+        retention=RetentionPolicy.WORK_QUEUE,
+        durable=True,
+        keyed=True,
+    ),
+    TaskPlan("done", _COUNT, durable=True, ack="done"),
+    TaskPlan(
+        "events",
+        {
+            "type": "tumbling", "size": "500ms", "time": "event", "max_out_of_orderness": "2s",
+            "late": "dead_letter", "idle": "12s",
+        },
+        keyed=True,
+    ),
+)  # fmt: skip
+"""Tasks that read, acknowledge and window in all the ways that differ when things break."""
+
+
+class Site:
+    """Servers, proxies and processes of one run, in one directory.
+
+    Args:
+        directory: takes all files.
+        tasks: the product's tasks.
+        fsync: Redis' ``appendfsync``.
+        ingestors, workers, beats: how many processes of each kind.
+        skew_s: the clocks of the processes of each kind are wrong by minus to plus so much.
+
+    Attributes:
+        proxies: by name, each before one server for one purpose.
+        services: sinfer's own processes.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        tasks: Iterable[TaskPlan] = EVERY_WAY,
+        fsync: str = "everysec",
+        ingestors: int = 2,
+        workers: int = 3,
+        beats: int = 2,
+        skew_s: float = 0.0,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.tasks = tuple(tasks)
+        self.nats = NatsServer(directory / "nats")
+        self.redis = RedisServer(directory / "redis", config={"appendfsync": fsync})
+        self.model = ModelServer(directory / "model")
+        self.proxies: dict[str, TcpProxy] = {}
+        self.services: list[Service] = []
+        self._counts = {"ingest": ingestors, "worker": workers, "beat": beats}
+        self._skew_s = skew_s
+        self._ending = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            for server in (self.nats, self.redis, self.model):
+                self._ending.callback(server.stop)
+                server.start()
+            for name, port in (
+                ("nats", self.nats.port),
+                ("nats-sinks", self.nats.port),
+                ("redis", self.redis.port),
+                ("broker", self.redis.port),
+                ("model", self.model.port),
+            ):
+                proxy = self.proxies[name] = TcpProxy(name, port)
+                self._ending.callback(proxy.close)
+            self._write_tasks()
+        except BaseException:
+            self._ending.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ending.close()
+
+    # --- processes ---
+
+    def start(self) -> None:
+        """Start sinfer's processes side by side and wait until all are ready."""
+        for kind, count in self._counts.items():
+            for place in range(count):
+                # The first of a kind is slow, the second fast, the third right, and so on.
+                skew = self._skew_s * (-1, 1, 0)[place % 3]
+                self.services.append(self._service(kind, f"{kind}{place + 1}", skew))
+        for service in self.services:
+            self._ending.callback(service.process.kill)
+            service.start()
+        for service in self.services:
+            if not service.name.startswith("ingest"):
+                service.wait_until_ready()
+
+    def _service(self, kind: str, name: str, skew_s: float) -> Service:
+        place = Place(self.directory, self._environment(skew_s), cwd=self.directory)
+        if kind == "ingest":
+            return ingest_service(place, PRODUCT, name=name)
+        if kind == "worker":
+            return worker_service(place, concurrency=2, name=name)
+        return beat_service(place, name=name)
+
+    def _environment(self, skew_s: float) -> dict[str, str]:
+        proxies = self.proxies
+        inherited = {name: value for name, value in os.environ.items() if "SINFER_" not in name}
+        return {
+            **inherited,
+            "PYTHONPATH": f"{_SKEWED_CLOCK}{os.pathsep}{_ROOT}",
+            "CHAOS_CLOCK_SKEW_S": str(skew_s),
+            product.TASKS_VARIABLE: str(self.directory / "tasks.json"),
+            "SINFER_PRODUCTS": product.__name__,
+            "SINFER_NATS_SERVERS": f"nats://127.0.0.1:{proxies['nats'].port}",
+            "SINFER_REDIS_URL": f"redis://127.0.0.1:{proxies['redis'].port}/0",
+            "SINFER_BROKER_URL": f"redis://127.0.0.1:{proxies['broker'].port}/1",
+        }
+
+    def stop(self) -> None:
+        """SIGTERM to all of sinfer's processes; they have time to hand back what they hold."""
+        for service in self.services:
+            service.stop(grace_s=20.0)
+
+    # --- tasks ---
+
+    def database(self, task: TaskPlan) -> Path:
+        """The SQLite file of a task's SQL sink."""
+        return self.directory / f"{task.id}.sqlite"
+
+    def _write_tasks(self) -> None:
+        path = self.directory / "tasks.json"
+        path.write_text(json.dumps([self._settings(task) for task in self.tasks]))
+
+    def _settings(self, task: TaskPlan) -> dict[str, Any]:
+        source = {"stream": task.id, "subject": task.subject, "ack": task.ack, "batch": 200}
+        if task.durable:
+            source["durable"] = f"{task.id}-reader"
+        sinks = f"nats://127.0.0.1:{self.proxies['nats-sinks'].port}"
+        return {
+            "id": task.id,
+            "keyed": task.keyed,
+            "source": source,
+            "window": task.window,
+            "inference": {
+                "type": "v2",
+                "url": f"http://127.0.0.1:{self.proxies['model'].port}",
+                "model": "example",
+                "timeout": "2s",
+                "retry_base": "50ms",
+                "retry_max": "1s",
+                "endpoint_concurrency": 16,
+            },
+            "sinks": [
+                {
+                    "type": "jetstream", "subject": task.results, "servers": [sinks],
+                    "timeout": "2s",
+                },
+                {
+                    "type": "sql", "url": f"sqlite:///{self.database(task)}", "table": "results",
+                    "timeout": "2s",
+                },
+            ],
+            # No outage is so long that windows are given up for it.
+            "limits": {"lease": f"{LEASE_S:g}s", "max_attempts": 1000},
+        }  # fmt: skip
+
+    async def make_streams(self) -> None:
+        """Streams for what goes in and what comes out, and the durable consumers."""
+        client = await self.connect()
+        jetstream = client.jetstream()
+        for task in self.tasks:
+            await jetstream.add_stream(
+                StreamConfig(
+                    name=task.id,
+                    subjects=[task.subject],
+                    retention=task.retention,
+                    duplicate_window=DUPLICATE_WINDOW_S,
+                )
+            )
+            await jetstream.add_stream(
+                StreamConfig(
+                    name=f"{task.id}-out",
+                    subjects=[task.results],
+                    duplicate_window=DUPLICATE_WINDOW_S,
+                )
+            )
+            if task.durable:
+                await jetstream.add_consumer(
+                    task.id,
+                    ConsumerConfig(
+                        durable_name=f"{task.id}-reader",
+                        ack_policy=AckPolicy.EXPLICIT,
+                        ack_wait=ACK_WAIT_S,
+                        max_ack_pending=100_000,
+                        filter_subject=task.subject,
+                    ),
+                )
+        await client.close()
+
+    async def connect(self) -> Client:
+        """The driver's own connection to NATS, past the proxies."""
+
+        async def ignore(error: Exception) -> None:
+            """Errors while the server restarts are what the run is about."""
+
+        return await nats.connect(
+            self.nats.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1,
+            error_cb=ignore,
+        )  # fmt: skip

@@ -1,0 +1,34 @@
+"""A short storm: everything that breaks in ``make chaos``, for half a minute."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.site import Site
+from tests.chaos.storm import Plan, Report, Storm
+
+pytestmark = pytest.mark.e2e
+
+SEED = int(os.environ.get("CHAOS_SEED", "4"))
+
+
+async def test_every_message_has_its_one_result_or_dead_letter_whatever_breaks(
+    tmp_path: Path,
+) -> None:
+    plan = Plan(
+        seed=SEED, faults=15, messages=8_000, per_second=300, longest_s=35, settle_s=120
+    )  # fmt: skip
+    with Site(tmp_path, skew_s=300.0) as site:
+        report = await run(site, plan)
+    print(report)
+    assert report.is_clean, f"seed {SEED}: {report}"
+
+
+async def run(site: Site, plan: Plan) -> Report:
+    await site.make_streams()
+    await asyncio.to_thread(site.start)
+    return await Storm(site, plan).run()
