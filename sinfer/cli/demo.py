@@ -35,6 +35,7 @@ def demo(ctx: click.Context, product: str, messages: int, keep: bool, as_json: b
     Example:
       sinfer demo
       sinfer demo --messages 100000 --keep
+      sinfer demo --product soe
     """
     from sinfer.demo.progress import TerminalProgress
     from sinfer.demo.run import demonstrate, prepare

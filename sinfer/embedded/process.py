@@ -39,6 +39,8 @@ def _die_with_parent() -> None:
 class ChildProcess:
     """One child in a session of its own, so that Ctrl-C reaches only the parent.
 
+    On Linux the child dies with the *thread* that started it: start it in one that stays.
+
     Args:
         name: for messages.
         command: program and arguments.

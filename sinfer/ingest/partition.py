@@ -22,6 +22,7 @@ from sinfer.errors import (
 from sinfer.hints import HintSender
 from sinfer.ingest.announcements import Announcements
 from sinfer.ingest.changeover import Changeover, change_over
+from sinfer.ingest.dead_letter_care import DeadLetterCare
 from sinfer.ingest.leases import LEASE_MS, LeaseKeeper
 from sinfer.ingest.pressure import MemoryPressure, PartitionPressure
 from sinfer.ingest.pull import PullTiming
@@ -117,6 +118,7 @@ class PartitionIngest:
         self._task = pipeline.task
         self._acks_when_done = self._task.source.ack == "done"
         self._pipeline = pipeline
+        self._care = DeadLetterCare(surroundings.store, connection, scope, self._task)
         self._hints = surroundings.hints
         self._schedule = Schedule(surroundings.store)
         self.writer = PartitionWriter(
@@ -180,9 +182,13 @@ class PartitionIngest:
             async with self._surroundings.opening:
                 windower, reader = await self._open()
             self._reader = reader
+            care = asyncio.create_task(self._care.run()) if self._care.is_needed else None
             try:
                 await self._ingest(windower, reader)
             finally:
+                if care is not None:
+                    care.cancel()
+                    await asyncio.wait({care})
                 self._reader = None
                 await reader.aclose()
         finally:
@@ -220,7 +226,7 @@ class PartitionIngest:
             self._task.source,
             self.scope.partition,
             name=str(self.scope),
-            state=None if state.source is None else SourceState.decode(state.source),
+            state=SourceState.decode(state.source) if state.source else None,
             timing=self._surroundings.timing,
         )
         try:
@@ -401,6 +407,8 @@ class PartitionIngest:
             if reason != told:
                 self._surroundings.announcements.say(self.scope, f"pulling stops: {reason}")
             told = reason
+            if self._is_draining:
+                await windower.close_all("drain", idle=bool(self._aligned()))
             try:
                 async with asyncio.timeout(wait_s if passes_by_itself else _LONGEST_WAIT_S):
                     await self._woken.wait()
@@ -414,11 +422,17 @@ class PartitionIngest:
     def _reason_to_wait(self) -> tuple[str, bool]:
         """Why not to pull, and whether that passes without anybody waking the partition."""
         pause = self._surroundings.pauses.of(self.scope.product, self.scope.task)
-        if pause is not None and pause.what == "all":
-            return f"paused: {pause.reason}", self._acks_when_done
+        if pause is not None and pause.what != "processing":
+            text = "draining" if pause.what == "drain" else "paused"
+            return f"{text}: {pause.reason}", self._acks_when_done
         if self._surroundings.memory.is_high:
             return "Redis is nearly full", self._acks_when_done
         return self._pressure.reason(self._pending, self._unfinished.bytes), True
+
+    @property
+    def _is_draining(self) -> bool:
+        pause = self._surroundings.pauses.of(self.scope.product, self.scope.task)
+        return pause is not None and pause.what == "drain"
 
     async def _look(
         self, windower: Windower, reader: PartitionReader, *, at_least_every_s: float = 0.0

@@ -91,11 +91,19 @@ class Limits(ConfigModel):
     """Dead-letter messages with a larger payload."""
     max_key_length: int = Field(default=256, ge=1, le=4096)
     """Dead-letter items whose key has more characters."""
+    max_dead_letters: int | None = Field(default=None, ge=1)
+    """Remove the oldest dead letters of a partition above so many; by default none ever."""
+    dead_letter_age: Duration | None = None
+    """Remove dead letters that are older; by default none ever."""
+    ledger: int = Field(default=1000, ge=0)
+    """Finished windows of a partition that ``sinfer windows`` and ``sinfer where`` know of."""
 
     @model_validator(mode="after")
     def _lease(self) -> Self:
         if self.lease.total_seconds() < 1:
             raise ValueError("lease must be at least 1s")
+        if self.dead_letter_age is not None and self.dead_letter_age.total_seconds() < 1:
+            raise ValueError("dead_letter_age must be at least 1s")
         return self
 
 
@@ -113,6 +121,8 @@ class InferTaskConfig(ConfigModel):
     )
     fallback: Annotated[SerializeAsAny[SinkConfig], BeforeValidator(Sink.validator())] | None = None
     """Takes what a sink refuses for good; without it the messages are dead-lettered."""
+    dead_letter_subject: str | None = Field(default=None, pattern=r"^[^\s.*>]+(\.[^\s.*>]+)*$")
+    """Copies of dead letters are published here, on the source's NATS servers."""
     limits: Limits = Limits()
 
     @field_validator("limits", mode="before")

@@ -25,6 +25,9 @@ process's event loop: however long a model takes, it holds up no other task and 
 
 _MOST_AT_ONCE = 16
 
+_GATHER_S = 0.02
+"""How long free places wait for each other, so that one claim fills several."""
+
 
 async def drain(runtime: Runtime, scope: Scope, hinted: int) -> None:
     """Process closed windows of a partition until none is left or the time slice is over.
@@ -43,7 +46,7 @@ async def drain(runtime: Runtime, scope: Scope, hinted: int) -> None:
         _log.error("%s; its windows wait", error)
         return
     await runtime.pauses.refresh()
-    if runtime.pauses.of(scope.product, scope.task) is not None:
+    if runtime.pauses.stops_processing(scope.product, scope.task):
         return
     if not ready.free:
         ready.turned_away.add(scope)
@@ -81,6 +84,7 @@ class _Drain:
         self._processor = WindowProcessor(ready, self._claims, runtime.pauses)
         self._active: dict[asyncio.Task[None], Claim] = {}
         self._left = 0
+        self._claimed_s = 0.0
 
     async def run(self, hinted: int) -> None:
         """Claim for a time slice, and end when the last window has."""
@@ -90,7 +94,7 @@ class _Drain:
             while True:
                 if time.monotonic() > until or self._runtime.closing:
                     self._call_back()
-                elif self._ready.free:
+                elif self._is_worth_a_claim():
                     try:
                         if await self._ready.guard.wait_ms():
                             self._left = 0  # beat comes back when the endpoint may be called
@@ -140,8 +144,17 @@ class _Drain:
         else:
             self._runtime.hints.send(self._scope, len(claims))
 
+    def _is_worth_a_claim(self) -> bool:
+        """Whether half of the places are free, or any for a while: short windows go in batches."""
+        free = self._ready.free
+        waited_s = time.monotonic() - self._claimed_s
+        return bool(free) and (
+            not self._active or 2 * free >= self._ready.limit or waited_s >= _GATHER_S
+        )
+
     async def _claim(self, hinted: int) -> None:
         """Take as many windows as may be started, and start them."""
+        self._claimed_s = time.monotonic()
         places = min(self._ready.free, _MOST_AT_ONCE)
         self._ready.active += places
         try:
@@ -161,7 +174,12 @@ class _Drain:
 
     async def _wait(self) -> None:
         """Wait until a window is through, and note what went wrong with it."""
-        done, _ = await asyncio.wait(self._active, return_when=asyncio.FIRST_COMPLETED)
+        gathering = bool(self._ready.free) and time.monotonic() - self._claimed_s < _GATHER_S
+        done, _ = await asyncio.wait(
+            self._active,
+            timeout=_GATHER_S if gathering else None,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
         for task in done:
             claim = self._active.pop(task)
             self._ready.active -= 1

@@ -21,7 +21,7 @@ from sinfer.inference.guard import EndpointGuard
 from sinfer.products.pipeline import InferPipeline
 from sinfer.results import Result, ResultRow
 from sinfer.tasks.outcomes import Failure, Outcome
-from sinfer.windows.dead_letters import Stage
+from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.windows.window import Window
 
 
@@ -54,11 +54,14 @@ class Inferrer:
         self._max_batch = pipeline.task.inference.max_batch
         self._per_item = pipeline.results_per == "item"
 
-    async def infer(self, window: Window[Any], *, last_try: bool = False) -> Outcome:
+    async def infer(
+        self, window: Window[Any], *, call: str = "", last_try: bool = False
+    ) -> Outcome:
         """Results for a window, in several calls where it is larger than ``max_batch``.
 
         Args:
             window: the window.
+            call: begins the idempotency keys of the calls; by default the window's id.
             last_try: look for a culprit even when the answer is one that nobody can read. Before,
                 that counts as a fault of the model, which may have an answer later.
 
@@ -67,16 +70,19 @@ class Inferrer:
                 window has to wait.
         """
         outcome = Outcome()
+        call = call or window.id
         size = self._max_batch if self._max_batch and self._per_item else len(window)
         for first in range(0, len(window), size):
-            await self._ask(window[first : first + size], first, outcome, last_try)
+            await self._ask(window[first : first + size], first, outcome, call, last_try)
         return outcome
 
-    async def _ask(self, window: Window[Any], first: int, outcome: Outcome, last_try: bool) -> None:
+    async def _ask(
+        self, window: Window[Any], first: int, outcome: Outcome, call: str, last_try: bool
+    ) -> None:
         """Ask about part of a window; when it is refused, about its halves."""
         stage: Stage = "inference"
         try:
-            results = await self._results(window, first)
+            results = await self._results(window, first, outcome, call)
         except (InferenceRejectedError, InferenceServerError) as error:
             reason = str(error)
         except InvalidResponseError as error:
@@ -93,11 +99,13 @@ class Inferrer:
             outcome.failures.append(Failure.at(first, last, stage, reason))
             return
         middle = len(window) // 2
-        await self._ask(window[:middle], first, outcome, last_try)
-        await self._ask(window[middle:], first + middle, outcome, last_try)
+        await self._ask(window[:middle], first, outcome, call, last_try)
+        await self._ask(window[middle:], first + middle, outcome, call, last_try)
 
-    async def _results(self, window: Window[Any], first: int) -> list[Result]:
-        key = f"{window.id}/{first}+{len(window)}"
+    async def _results(
+        self, window: Window[Any], first: int, outcome: Outcome, call: str
+    ) -> list[Result]:
+        key = f"{call}/{first}+{len(window)}"
         try:
             request = self._pipeline.build_request(window)
             if inspect.isawaitable(request):
@@ -108,6 +116,7 @@ class Inferrer:
             response = await self._call(request, key)
         except InferenceServerError:
             response = await self._call(request, key)
+        outcome.model = _model_of(response) or outcome.model
         try:
             results = self._pipeline.build_results(window, response)
             if inspect.isawaitable(results):
@@ -150,6 +159,19 @@ class Inferrer:
                 last = ordinal if self._per_item else first + items - 1
                 text = f"result cannot be written as JSON: {_text(error)}"
                 outcome.failures.append(Failure.at(ordinal, last, "results", text))
+
+
+def _model_of(response: Any) -> str:
+    """What an answer tells of the model: name and version, or one of them."""
+    parts = []
+    for names in (("model_name", "model"), ("model_version",)):
+        told = (_told(response, name) for name in names)
+        parts += [one_line(text) for text in told if isinstance(text, str) and text][:1]
+    return ":".join(parts)
+
+
+def _told(response: Any, name: str) -> Any:
+    return response.get(name) if isinstance(response, dict) else getattr(response, name, None)
 
 
 def _text(error: BaseException) -> str:

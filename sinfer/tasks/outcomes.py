@@ -35,11 +35,13 @@ class Outcome(msgspec.Struct, array_like=True):
         rows: results, in order of their ordinals.
         failures: items that were given up.
         retries: items that ``build_results`` wants to be tried again.
+        model: name or version of the model, where its answers tell.
     """
 
     rows: list[ResultRow] = []
     failures: list[Failure] = []
     retries: list[Failure] = []
+    model: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -16,13 +16,15 @@ from sinfer.messages import Message
 from sinfer.results import WindowResults
 from sinfer.tasks.catalogue import ReadyTask
 from sinfer.tasks.coalescing import Coalescer
+from sinfer.tasks.ending import Timings, attempts_of, dead_letter, ledger_entry
 from sinfer.tasks.inference import Inferrer
 from sinfer.tasks.outcomes import Failure, Outcome, pack_outcome, unpack_outcome
 from sinfer.tasks.writing import SinkWriter
 from sinfer.units import to_ms
 from sinfer.windows.claims import Claim, Completion, PartitionClaims, StoredOutput
-from sinfer.windows.dead_letters import DeadLetter, Stage, one_line
+from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.windows.deduplication import kept_places
+from sinfer.windows.ledger import pack_entry
 from sinfer.windows.pauses import Pause, PauseBoard
 from sinfer.windows.window import Window
 
@@ -74,6 +76,7 @@ class WindowProcessor:
             UnavailableError: Redis is away; the lease runs out and another worker goes on.
         """
         limit = self._task.limits.max_attempts
+        timings = Timings()
         if len(messages) != claim.window.record.count:
             _log.error(
                 "window %s: %d messages stored, %d expected",
@@ -81,14 +84,15 @@ class WindowProcessor:
             )  # fmt: skip
         if claim.attempt > limit:
             error = f"its worker died or was lost in each of {limit} attempts (max_attempts)"
-            await self._end(claim, messages, self._given_up(messages, error))
+            await self._end(claim, messages, self._given_up(messages, error), timings)
             return
         try:
-            outcome = await self._run_stages(claim, messages)
+            outcome = await self._run_stages(claim, messages, timings)
         except TryLaterError as later:
             if later.counts and claim.attempt >= limit:
                 error = f"given up after {claim.attempt} attempts (max_attempts): {later}"
-                await self._end(claim, messages, self._given_up(messages, error, later.outcome))
+                given_up = self._given_up(messages, error, later.outcome)
+                await self._end(claim, messages, given_up, timings)
                 return
             await self._claims.release(claim, wait_ms=later.wait_ms, counts=later.counts)
             _log.warning(
@@ -96,9 +100,11 @@ class WindowProcessor:
                 claim.window.id, claim.attempt, later.wait_ms, later,
             )  # fmt: skip
             return
-        await self._end(claim, messages, outcome)
+        await self._end(claim, messages, outcome, timings)
 
-    async def _run_stages(self, claim: Claim, messages: Sequence[Message]) -> Outcome:
+    async def _run_stages(
+        self, claim: Claim, messages: Sequence[Message], timings: Timings
+    ) -> Outcome:
         """Infer and write, going on where an earlier attempt stopped.
 
         Raises:
@@ -107,7 +113,8 @@ class WindowProcessor:
         stored = await self._claims.read_output(claim) if claim.attempt > 1 else _NOTHING
         outcome = Outcome() if stored.output is None else unpack_outcome(stored.output)
         if stored.output is None or outcome.retries:
-            await self._infer(claim, messages, outcome, first_time=stored.output is None)
+            with timings.of("inference"):
+                await self._infer(claim, messages, outcome, first_time=stored.output is None)
             if not await self._claims.store_output(claim, output=pack_outcome(outcome)):
                 return outcome  # another worker has the window; completing it will be refused
             if outcome.retries and claim.attempt < self._task.limits.max_attempts:
@@ -116,7 +123,8 @@ class WindowProcessor:
             outcome.failures += outcome.retries
             outcome.retries = []
         if outcome.rows:
-            await self._write(claim, outcome, stored.sinks)
+            with timings.of("sinks"):
+                await self._write(claim, outcome, stored.sinks)
         return outcome
 
     async def _infer(
@@ -133,7 +141,7 @@ class WindowProcessor:
             return
         try:
             last_try = claim.attempt >= self._task.limits.max_attempts
-            inferred = await self._inferrer.infer(window, last_try=last_try)
+            inferred = await self._inferrer.infer(window, call=claim.window.id, last_try=last_try)
         except InferenceMisconfiguredError as error:
             await self._pause(error)
             raise TryLaterError(str(error), 0, counts=False) from error
@@ -145,6 +153,7 @@ class WindowProcessor:
         rows = [
             type(row)(kept[row.ordinal], row.data) if per_item else row for row in inferred.rows
         ]
+        outcome.model = inferred.model or outcome.model
         outcome.rows = sorted([*outcome.rows, *rows], key=lambda row: row.ordinal)
         for found, into in (
             (inferred.failures, outcome.failures),
@@ -182,7 +191,7 @@ class WindowProcessor:
         window = Window(
             items,
             [messages[place] for place in kept],
-            id=closed.id,
+            id=closed.public_id,
             task=self._task.id,
             key=record.key,
             start=None if record.start_ms is None else record.start_ms / 1000,
@@ -205,27 +214,31 @@ class WindowProcessor:
     async def _pause(self, error: InferenceMisconfiguredError) -> None:
         """No call of the task can succeed: its windows wait until someone resumes it."""
         product, task = self._ready.product, self._task.id
-        if self._pauses.of(product, task) is None:
+        if not self._pauses.stops_processing(product, task):
             _log.error("task %s/%s is paused: %s", product, task, error)
             since_ms = await self._claims.now_ms()
             await self._pauses.pause(product, task, Pause(str(error), since_ms, "processing"))
 
     async def _write(self, claim: Claim, outcome: Outcome, finished: frozenset[str]) -> None:
         closed = claim.window
+        again = closed.record.again
+        rows = outcome.rows
+        if again is not None and again.ordinals and self._ready.pipeline.results_per == "item":
+            rows = [type(row)(again.ordinals[row.ordinal], row.data) for row in rows]
         results = WindowResults(
             product=self._ready.product,
             task=self._task.id,
             partition=self._claims.scope.partition,
             key=closed.record.key,
-            window_id=closed.id,
+            window_id=closed.public_id,
             base_id=closed.base_id,
             revision=closed.record.revision,
-            attempt=claim.attempt,
+            attempt=attempts_of(claim),
             start_ms=closed.record.start_ms,
             end_ms=closed.record.end_ms,
             close_reason=closed.reason,
             closed_ms=closed.closed_ms,
-            rows=outcome.rows,
+            rows=rows,
         )
         written = await self._writer.write(results, finished)
         if written.later:
@@ -261,17 +274,23 @@ class WindowProcessor:
         ]
         return Outcome(failures=failures)
 
-    async def _end(self, claim: Claim, messages: Sequence[Message], outcome: Outcome) -> None:
+    async def _end(
+        self, claim: Claim, messages: Sequence[Message], outcome: Outcome, timings: Timings
+    ) -> None:
         """Complete the window; what failed becomes dead letters in the same step."""
         window = claim.window
         now_ms = window.closed_ms if not outcome.failures else await self._claims.now_ms()
         dead = [
-            DeadLetter(messages[place], f.stage, f.error, now_ms, window.id, claim.attempt)
+            dead_letter(claim, messages[place], place, f, now_ms)
             for f in outcome.failures
             for place in range(f.first, f.last + 1)
         ]
         counts = {"sunk": len(messages) - len(dead), "dead": len(dead), "windows": 1}
-        if not await self._complete(Completion(claim, counts, dead)):
+        entry = None
+        if self._task.limits.ledger:
+            entry = pack_entry(ledger_entry(claim, messages, outcome.model, len(dead), timings))
+        completion = Completion(claim, counts, dead, entry, self._task.limits.ledger)
+        if not await self._complete(completion):
             _log.warning("window %s: lost to another worker before its end", window.id)
 
     def _backoff(self, attempt: int, retry_after_ms: int | None = None) -> int:

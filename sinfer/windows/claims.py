@@ -28,11 +28,13 @@ class Claim:
         window: the window.
         token: fencing token of the claim; every later step is refused under an older one.
         attempt: how often the window was claimed, from 1.
+        claimed_ms: when, by the store's clock.
     """
 
     window: ClosedWindow
     token: int
     attempt: int
+    claimed_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,15 @@ class Completion:
             left out for windows that share messages: each message is counted once, when the last
             of its windows is done.
         dead: those that were given up.
+        entry: what the ledger notes of it, as ``pack_entry`` writes it; None for nothing.
+        ledger: how many entries the ledger keeps.
     """
 
     claim: Claim
     counts: dict[str, int] = field(default_factory=dict)
     dead: Sequence[DeadLetter] = ()
+    entry: bytes | None = None
+    ledger: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,12 @@ class PartitionClaims:
             [limit, lease_ms, hinted, _ASKED_MS],
         )
         claims = [
-            Claim(unpack_closed(reply[at], reply[at + 3]), int(reply[at + 1]), int(reply[at + 2]))
+            Claim(
+                unpack_closed(reply[at], reply[at + 3]),
+                int(reply[at + 1]),
+                int(reply[at + 2]),
+                int(reply[0]),
+            )
             for at in range(2, len(reply), 4)
         ]
         return claims, int(reply[1])
@@ -163,7 +174,7 @@ class PartitionClaims:
         keys = self.keys
         names = [
             keys.meta, keys.closed, keys.leases, keys.tokens, keys.attempts, keys.refs, keys.held,
-            keys.dead,
+            keys.dead, keys.ledger,
         ]  # fmt: skip
         args: list[Argument] = []
         for completion in completions:
@@ -185,6 +196,8 @@ class PartitionClaims:
             for letter in completion.dead:
                 seq = letter.message.stream_seq
                 args += [places.get(seq, 0), seq, pack_dead_letter(letter)]
+            keep = 0 if completion.entry is None else completion.ledger
+            args += [keep, completion.entry or b""]
         return [bool(done) for done in await self._store.run("complete", names, args)]
 
     async def _places(self, completion: Completion) -> dict[int, int]:

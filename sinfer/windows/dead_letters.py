@@ -7,16 +7,53 @@ from typing import Literal
 import msgspec
 
 from sinfer.messages import Message
+from sinfer.windows.window import CloseReason
 
 Stage = Literal["preprocess", "window", "request", "inference", "results", "sink"]
 
 _MOST_REASON_CHARACTERS = 500
+_MOST_HISTORY = 20
 
 
 def one_line(text: str) -> str:
     """A reason as it can be stored and shown: one line of valid Unicode, at most 500 characters."""
     text = text[: 4 * _MOST_REASON_CHARACTERS].encode("utf-8", "backslashreplace").decode()
     return " ".join(text.split())[:_MOST_REASON_CHARACTERS]
+
+
+class Failed(msgspec.Struct, array_like=True, frozen=True):
+    """An earlier time that a message was given up, before it was redriven.
+
+    Attributes:
+        stage: where it failed.
+        error: what went wrong, in one line.
+        time_ms: when, milliseconds since the epoch.
+        attempts: how often its window was tried then.
+    """
+
+    stage: Stage
+    error: str
+    time_ms: int
+    attempts: int
+
+
+class Origin(msgspec.Struct, array_like=True, frozen=True):
+    """The window that a dead letter comes from, as products and sinks see it.
+
+    Attributes:
+        key: the key of its items.
+        start_ms, end_ms: its bounds, milliseconds since the epoch; None for count windows.
+        reason: why it closed.
+        revision: how often it had fired before.
+        count: messages in it.
+    """
+
+    key: str
+    start_ms: int | None
+    end_ms: int | None
+    reason: CloseReason
+    revision: int
+    count: int
 
 
 class DeadLetter(msgspec.Struct, array_like=True, frozen=True):
@@ -29,6 +66,9 @@ class DeadLetter(msgspec.Struct, array_like=True, frozen=True):
         time_ms: when it was given up, milliseconds since the epoch.
         window: id of its window, where it had one.
         attempts: how often its window was tried.
+        ordinal: its place among the window's messages, from 0; -1 where it had no window.
+        origin: its window, where it had one.
+        history: how it failed before it was redriven, the oldest first.
     """
 
     message: Message
@@ -37,6 +77,15 @@ class DeadLetter(msgspec.Struct, array_like=True, frozen=True):
     time_ms: int
     window: str = ""
     attempts: int = 0
+    ordinal: int = -1
+    origin: Origin | None = None
+    history: list[Failed] = []
+
+    @property
+    def whole_history(self) -> list[Failed]:
+        """How it failed up to now, the oldest first and this time last; at most 20 times."""
+        now = Failed(self.stage, self.error, self.time_ms, self.attempts)
+        return [*self.history, now][-_MOST_HISTORY:]
 
 
 _encoder = msgspec.msgpack.Encoder()

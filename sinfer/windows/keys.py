@@ -17,6 +17,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:refs``      | hash   | shared segment → number of holders |
 | ``sinfer:{scope}:held``      | hash   | shared segment → messages in it |
 | ``sinfer:{scope}:dead``      | stream | dead letters |
+| ``sinfer:{scope}:ledger``    | stream | one entry for each finished window; capped |
 | ``sinfer:{scope}:seg:<name>`` | list   | packed chunks of messages |
 | ``sinfer:{scope}:bad:<name>`` | set    | messages of a shared segment that were given up |
 | ``sinfer:{scope}:ask:<name>`` | string | what a claim gave, in case it is asked again (expires) |
@@ -60,8 +61,8 @@ class PartitionKeys:
     """The keys of one partition."""
 
     __slots__ = (
-        "_base", "attempts", "closed", "dead", "deadlines", "held", "leases", "meta", "open",
-        "ready", "refs", "scope", "sealed", "tokens",
+        "_base", "attempts", "closed", "dead", "deadlines", "held", "leases", "ledger", "meta",
+        "open", "ready", "refs", "scope", "sealed", "tokens",
     )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
@@ -79,6 +80,7 @@ class PartitionKeys:
         self.refs = f"{self._base}refs"
         self.held = f"{self._base}held"
         self.dead = f"{self._base}dead"
+        self.ledger = f"{self._base}ledger"
 
     def segment(self, name: str) -> str:
         """The chunks of a segment."""

@@ -21,12 +21,17 @@ class Pause(msgspec.Struct, frozen=True):
     Attributes:
         reason: for people.
         since_ms: when it began, milliseconds since the epoch.
-        what: ``"all"`` stops pulling and processing, ``"processing"`` processing alone.
+        what: ``"all"`` stops pulling and processing, ``"processing"`` processing alone,
+            ``"drain"`` pulling alone, and closes what is open.
     """
 
     reason: str
     since_ms: int
-    what: Literal["all", "processing"] = "all"
+    what: Literal["all", "processing", "drain"] = "all"
+
+
+_STOPS = ("drain", "processing", "all")
+"""What stops more comes later."""
 
 
 def _name(product: str, task: str | None) -> str:
@@ -64,8 +69,18 @@ class PauseBoard:
         self._asked = time.monotonic()
 
     def of(self, product: str, task: str) -> Pause | None:
-        """The pause of a task or of its product, as of the last ``refresh``."""
-        return self._known.get(_name(product, task)) or self._known.get(_name(product, None))
+        """The pause of a task or of its product, as of the last ``refresh``.
+
+        Where both are paused, the one that stops more.
+        """
+        found = [self._known.get(_name(product, name)) for name in (task, None)]
+        pauses = [pause for pause in found if pause is not None]
+        return max(pauses, key=lambda pause: _STOPS.index(pause.what), default=None)
+
+    def stops_processing(self, product: str, task: str) -> bool:
+        """Whether workers are to leave the windows of a task alone."""
+        pause = self.of(product, task)
+        return pause is not None and pause.what != "drain"
 
     def all(self) -> dict[tuple[str, str | None], Pause]:
         """Everything that is paused, by product and task, as of the last ``refresh``."""

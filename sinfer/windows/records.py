@@ -16,6 +16,7 @@ from typing import cast
 
 import msgspec
 
+from sinfer.windows.again import Again
 from sinfer.windows.window import CloseReason
 
 
@@ -57,6 +58,7 @@ class WindowRecord(msgspec.Struct, array_like=True):
         deadline_reason: why it closes at its deadline.
         config: which configuration of the task it was opened under; see
             ``sinfer.products.revisions``.
+        again: set when it is processed once more.
     """
 
     key: str
@@ -73,6 +75,7 @@ class WindowRecord(msgspec.Struct, array_like=True):
     shared: bool = False
     deadline_reason: CloseReason = "time"
     config: str = ""
+    again: Again | None = None
 
 
 class ClosedWindow(msgspec.Struct, frozen=True):
@@ -91,9 +94,14 @@ class ClosedWindow(msgspec.Struct, frozen=True):
     closed_ms: int = 0
 
     @property
+    def public_id(self) -> str:
+        """The id that products and sinks see; another one only where it is processed again."""
+        return self.id if self.record.again is None else self.record.again.id
+
+    @property
     def base_id(self) -> str:
-        """The id without its revision."""
-        return base_id(self.id, self.record)
+        """The public id without its revision."""
+        return base_id(self.public_id, self.record)
 
     @property
     def parts(self) -> list[Part]:

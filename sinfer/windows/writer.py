@@ -211,7 +211,7 @@ class PartitionWriter:
             if cursor == 0:
                 break
         return PartitionState(
-            source or None,  # empty: nothing was read yet
+            source or None,
             int(watermark) if watermark else None,
             windows,
             (config or b"").decode(),
@@ -247,7 +247,7 @@ class PartitionWriter:
         keys = self.keys
         names = [
             keys.meta, keys.open, keys.closed, keys.deadlines, keys.ready, keys.sealed, keys.leases,
-            keys.tokens, keys.attempts, keys.refs, keys.held,
+            keys.tokens, keys.attempts, keys.refs, keys.held, keys.ledger,
         ]  # fmt: skip
         left = int(await self._store.run("forget", names, [self._token]))
         if left < 0:
@@ -261,7 +261,7 @@ class PartitionWriter:
 
         Args:
             commit: the batch. The same object is stored once, however often it is given.
-            settings: further fields of the partition to set, such as ``spec``.
+            settings: further fields of the partition to set, such as ``config``.
 
         Raises:
             WindowConflictError: windows of the plan are not open any more: ``forget`` those that

@@ -12,7 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import nats
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
@@ -312,6 +313,17 @@ class Connections:
             data = message if isinstance(message, bytes) else json.dumps(message).encode()
             await self.jetstream.publish(task.subject, data)
 
+    async def publish_surely(self, task: Task, messages: Iterable[Mapping[str, Any]]) -> None:
+        """Publish messages of different ids, each of them once, whatever befalls the server."""
+        for message in messages:
+            data, headers = json.dumps(message).encode(), {"Nats-Msg-Id": str(message["id"])}
+            for _ in range(30):
+                with suppress(NatsError):
+                    await self.jetstream.publish(task.subject, data, timeout=1, headers=headers)
+                    break
+            else:
+                raise AssertionError(f"{message} cannot be published")
+
     # --- what comes out ---
 
     async def results(self, task: Task) -> list[dict[str, Any]]:
@@ -346,6 +358,11 @@ class Connections:
         held += sum(unpack_record(value.split(b" ", 2)[2]).count for value in closed)
         return Account(**counts, held=held)
 
+    async def owner(self, task: Task) -> str | None:
+        """The ingestor that holds the task's partition."""
+        owner: Any = await self.redis.hget(PartitionKeys(task.scope).meta, "owner")
+        return None if owner is None else str(owner, "ascii")
+
     async def dead_letters(self, task: Task) -> list[DeadLetter]:
         """The dead letters of the task's partition."""
         entries: Any = await self.redis.xrange(PartitionKeys(task.scope).dead)
@@ -369,6 +386,16 @@ class Connections:
         await wait_for(is_settled, f"all {messages} messages to be processed", timeout_s)
         assert account.fetched == messages, account
         return account
+
+    async def settled_at_least(self, task: Task, messages: int) -> None:
+        """Wait until so many messages came to an end, whatever follows behind them."""
+
+        async def are_settled() -> bool:
+            account = await self.account(task)
+            assert account.balances, account
+            return account.fetched - account.held >= messages
+
+        await wait_for(are_settled, f"{messages} messages to be processed")
 
     async def assert_one_result_each(self, task: Task, ids: Iterable[int]) -> None:
         """Each of the ids has exactly one correct result in each sink, and nobody else has any."""

@@ -278,7 +278,6 @@ async def test_a_changed_task_starts_again_and_a_withdrawn_one_stops(
     await connections.publish(task, numbers(0, 10))
     await connections.settled(task, 10)
     task = deployment.order("changing", window={"type": "count", "count": 5})
-    lease = f"sinfer:{{{task.scope}}}:meta"
     await connections.publish(task, numbers(10, 20))
     await connections.settled(task, 20)
     await wait_for_log(running.ingest, f"{task.scope}: ingesting", times=2)
@@ -289,7 +288,7 @@ async def test_a_changed_task_starts_again_and_a_withdrawn_one_stops(
     deployment.withdraw(task)
 
     async def is_given_back() -> bool:
-        return await connections.redis.hget(lease, "owner") is None
+        return await connections.owner(task) is None
 
     await wait_for(is_given_back, "the lease to be given back")
     await connections.assert_one_result_each(task, range(25))

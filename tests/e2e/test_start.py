@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -64,58 +66,98 @@ async def test_servers_that_are_away_are_waited_for_with_a_clear_line(
         assert "Traceback" not in service.process.log.read_text(), service.process.tail(100)
 
 
+@dataclass(frozen=True)
+class Mistake:
+    """A command that cannot work, and what it has to say."""
+
+    command: list[str]
+    environment: dict[str, str]
+    told: list[str]
+
+
 INGEST = ["sinfer", "ingest", "--product"]
 WORKER = ["celery", "-A", "sinfer.tasks", "worker"]
 BEAT = ["celery", "-A", "beat_schedule", "beat"]
 FLOWER = ["celery", "-A", "sinfer.tasks", "flower"]
 
+MISTAKES = {
+    "unknown product": Mistake(
+        [*INGEST, "nope"], {}, ["product 'nope' is not known", "known: ", "--product package"]
+    ),
+    "broken product": Mistake(
+        [*INGEST, "broken"], {}, ["'broken' cannot be imported: ZeroDivisionError"]
+    ),
+    "unknown task": Mistake(
+        [*INGEST, "counting", "--task", "nope"],
+        {},
+        ["product 'counting' has no task 'nope'", "it has: fine"],
+    ),
+    "wrong task": Mistake(
+        [*INGEST, "counting", "--task", "wrong"],
+        {},
+        ["product 'counting', task 'wrong': window.count.count: ", "got 0"],
+    ),
+    "no Redis URL": Mistake(
+        [*INGEST, "counting"],
+        {"SINFER_REDIS_URL": "http://:hunter2@h/"},
+        ["redis_url: write redis://"],
+    ),
+    "unknown setting": Mistake(
+        WORKER, {"SINFER_TICKS": "1s"}, ["SINFER_TICKS is unknown; did you mean SINFER_TICK?"]
+    ),
+    "wrong duration": Mistake(
+        BEAT, {"SINFER_TICK": "soon"}, ["tick: 'soon' is no duration: write '250ms'"]
+    ),
+    "wrong level": Mistake(
+        FLOWER, {"SINFER_LOG_LEVEL": "LOUD"}, ["log_level: ", "'WARNING'", "'LOUD'"]
+    ),
+}
 
-@pytest.mark.parametrize(
-    ("command", "environment", "told"),
-    [
-        ([*INGEST, "nope"], {}, ["product 'nope' is not known", "known: ", "--product package"]),
-        ([*INGEST, "broken"], {}, ["'broken' cannot be imported: ZeroDivisionError"]),
-        (
-            [*INGEST, "counting", "--task", "nope"],
-            {},
-            ["product 'counting' has no task 'nope'", "it has: fine"],
-        ),
-        (
-            [*INGEST, "counting", "--task", "wrong"],
-            {},
-            ["product 'counting', task 'wrong': window.count.count: ", "got 0"],
-        ),
-        (
-            [*INGEST, "counting"],
-            {"SINFER_REDIS_URL": "http://:hunter2@h/"},
-            ["redis_url: write redis://"],
-        ),
-        (WORKER, {"SINFER_TICKS": "1s"}, ["SINFER_TICKS is unknown; did you mean SINFER_TICK?"]),
-        (BEAT, {"SINFER_TICK": "soon"}, ["tick: 'soon' is no duration: write '250ms'"]),
-        (FLOWER, {"SINFER_LOG_LEVEL": "LOUD"}, ["log_level: ", "'WARNING'", "'LOUD'"]),
-    ],
-)
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str]]:
+    """Exit code, output and errors of all mistakes, which are made side by side."""
+    with Deployment(tmp_path_factory.mktemp("mistakes")) as deployment:
+        deployment.order("fine")
+        deployment.order("wrong", window={"type": "count", "count": 0})
+        (deployment.directory / "broken.py").write_text("1 / 0\n")
+        place = deployment.place
+        running = {
+            name: subprocess.Popen(
+                [program(mistake.command[0]), *mistake.command[1:]],
+                env={**place.environment, **mistake.environment},
+                cwd=place.cwd,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for name, mistake in MISTAKES.items()
+        }
+        found = {}
+        for name, process in running.items():
+            with process, killed_in_the_end(process):
+                output, errors = process.communicate(timeout=60)
+            found[name] = (process.returncode, output, errors)
+    return found
+
+
+@contextmanager
+def killed_in_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_ends_in_its_code_and_says_the_remedy(
-    without_servers: Deployment, command: list[str], environment: dict[str, str], told: list[str]
+    outcomes: dict[str, tuple[int, str, str]], name: str
 ) -> None:
-    deployment = without_servers
-    deployment.order("fine")
-    deployment.order("wrong", window={"type": "count", "count": 0})
-    (deployment.directory / "broken.py").write_text("1 / 0\n")
-    place = deployment.place
-    result = subprocess.run(
-        [program(command[0]), *command[1:]],
-        env={**place.environment, **environment},
-        cwd=place.cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert result.returncode == exit_codes.CONFIGURATION, result.stderr
-    for text in told:
-        assert text in result.stderr
-    assert "Error: " in result.stderr
-    assert "Traceback" not in result.stderr
-    assert "hunter2" not in result.stderr
-    assert result.stdout == ""
+    code, output, errors = outcomes[name]
+    assert code == exit_codes.CONFIGURATION, errors
+    for text in MISTAKES[name].told:
+        assert text in errors
+    assert "Error: " in errors
+    assert "Traceback" not in errors
+    assert "hunter2" not in errors
+    assert output == ""

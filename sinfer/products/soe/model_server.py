@@ -1,4 +1,4 @@
-"""The reference server of the model: ``python -m sinfer.products.soe.model_server --port 8000``."""
+"""The reference server of the model: ``python -m sinfer.products.soe.model_server --port 8001``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Finds set-points for the simulated reactor (Open Inference Protocol, v2).",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="TCP port (%(default)s)")
+    parser.add_argument("--port", type=int, default=8001, help="TCP port (%(default)s)")
     parser.add_argument(
         "--max-iterations", type=int, default=100, help="of one search (%(default)s)"
     )

@@ -6,7 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from sinfer import SqlTaskManager
+from sinfer.config import ConfigModel, explain
 from sinfer.products.soe.task import SoeTask
 
 STREAM = "SOE"
@@ -34,7 +37,7 @@ DEFAULTS = {
     },
     "inference": {
         "type": "v2",
-        "url": os.environ.get("SOE_MODEL_URL", "http://127.0.0.1:8000"),
+        "url": os.environ.get("SOE_MODEL_URL", "http://127.0.0.1:8001"),
         "model": "soe",
         "binary": "auto",  # tensors as bytes where the server has them
     },
@@ -46,29 +49,39 @@ def database_url() -> str:
     return "${SOE_DATABASE_URL}" if "SOE_DATABASE_URL" in os.environ else DATABASE_URL
 
 
+class SinkColumn(ConfigModel):
+    """What the column ``sink`` of a row may hold."""
+
+    url: str = ""
+    """Another database for the results."""
+    table: str = RESULTS_TABLE
+    publish: bool = True
+    """Whether set-points are published, not only stored."""
+
+
 class UnitTasks(SqlTaskManager[SoeTask]):
     """Makes a whole task of each row: what a row does not say follows from plant and unit."""
 
     def task(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         settings = dict(super().task(row))
         unit = f"{settings.get('plant')}.{settings.get('unit')}"
-        sinks = _sinks(unit, **settings.pop("sink", {}))
+        try:
+            sink = SinkColumn.model_validate(settings.pop("sink", {}))
+        except ValidationError as error:
+            raise explain(error, "sink") from None
         # A task for each unit: one that fails or lags does so alone.
         return {
             "source": {"stream": STREAM, "subject": f"soe.{unit}.*"},
-            "sinks": sinks,
+            "sinks": _sinks(unit, sink),
             **settings,
         }
 
 
-def _sinks(
-    unit: str, *, url: str = "", table: str = RESULTS_TABLE, publish: bool = True
-) -> list[dict[str, Any]]:
-    """The database, and set-points unless the row's ``sink`` says ``{"publish": false}``."""
+def _sinks(unit: str, sink: SinkColumn) -> list[dict[str, Any]]:
     database = {
         "type": "sql",
-        "url": url or database_url(),
-        "table": table,
+        "url": sink.url or database_url(),
+        "table": sink.table,
         # Beside the whole result, in columns of their own:
         "columns": {
             "plant": {"field": "plant", "type": "text"},
@@ -79,7 +92,7 @@ def _sinks(
         },
     }
     setpoints = {"type": "soe_setpoints", "subject": f"soe.setpoints.{unit}"}
-    return [database, setpoints] if publish else [database]
+    return [database, setpoints] if sink.publish else [database]
 
 
 tasks = UnitTasks(database_url(), QUERY, defaults=DEFAULTS)

@@ -5,13 +5,13 @@
 -- those that one of its windows gave up are dead, the others sunk. A message that several windows
 -- give up becomes one dead letter.
 --
--- KEYS  1 meta  2 closed  3 leases  4 tokens  5 attempts  6 refs  7 held  8 dead
---       9..     for each window: its output, then its segments, each with its set of given up
+-- KEYS  1 meta  2 closed  3 leases  4 tokens  5 attempts  6 refs  7 held  8 dead  9 ledger
+--       10..    for each window: its output, then its segments, each with its set of given up
 --               messages
 -- ARGV  for each window: id, token, shared (0 or 1), number of segments, their names,
 --       number of counts, field, change, ..., number of dead letters, then for each of these
 --       the place of its segment among the window's (from 1; 0 where not shared), its message's
---       stream sequence, the dead letter
+--       stream sequence, the dead letter; how many entries the ledger keeps (0: note nothing), entry
 -- Returns for each window 1, or 0 when the worker does not hold it any more.
 local function free(segment, key)
   local messages = tonumber(redis.call('HGET', KEYS[7], segment) or '0')
@@ -24,7 +24,7 @@ local function free(segment, key)
 end
 
 local done = {}
-local key, at = 9, 1
+local key, at = 10, 1
 while at <= #ARGV do
   local id, token, shared = ARGV[at], ARGV[at + 1], ARGV[at + 2] == '1'
   local segments = tonumber(ARGV[at + 3])
@@ -54,11 +54,14 @@ while at <= #ARGV do
         free(ARGV[names + i - 1], segment)
       end
     end
+    if ARGV[after] ~= '0' then
+      redis.call('XADD', KEYS[9], 'MAXLEN', ARGV[after], '*', 'entry', ARGV[after + 1])
+    end
     done[#done + 1] = 1
   else
     done[#done + 1] = 0
   end
   key = key + 1 + 2 * segments
-  at = after
+  at = after + 2
 end
 return done

@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
-from sinfer.embedded.process import _die_with_parent, free_port, is_listening
+from sinfer.embedded.process import _die_with_parent, free_port
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 20.0
@@ -42,10 +44,23 @@ def _directory(account: str | None) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def _answers(url: str) -> bool:
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except OperationalError:
+        return False
+    finally:
+        engine.dispose()
+    return True
+
+
 @contextmanager
 def _running(
-    command: list[str], account: str | None, directory: Path, port: int, stop: signal.Signals
-) -> Iterator[None]:
+    command: list[str], account: str | None, directory: Path, url: str, stop: signal.Signals
+) -> Iterator[str]:
+    """Run a server until the block ends; it begins once the server answers a query."""
     with (directory / "server.log").open("wb") as log:
         process = subprocess.Popen(
             command,
@@ -57,11 +72,11 @@ def _running(
         )
         try:
             deadline = time.monotonic() + _START_TIMEOUT_S
-            while not is_listening(port):
+            while not _answers(url):
                 if process.poll() is not None or time.monotonic() > deadline:
                     pytest.fail(f"{command[0]}: {(directory / 'server.log').read_text()[-2000:]}")
                 time.sleep(0.05)
-            yield
+            yield url
         finally:
             process.send_signal(stop)
             try:
@@ -93,8 +108,9 @@ def postgresql() -> Iterator[str]:
             "-k", str(directory), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off",
         ]  # fmt: skip
         # SIGINT ends connections, SIGTERM would wait for them.
-        with _running(command, account, directory, port, signal.SIGINT):
-            yield f"postgresql+psycopg://sinfer@127.0.0.1:{port}/postgres"
+        url = f"postgresql+psycopg://sinfer@127.0.0.1:{port}/postgres"
+        with _running(command, account, directory, url, signal.SIGINT):
+            yield url
 
 
 @contextmanager
@@ -121,5 +137,6 @@ def mariadb() -> Iterator[str]:
             server, "--no-defaults", f"--datadir={data}", f"--port={port}",
             "--bind-address=127.0.0.1", f"--socket={directory / 's'}", "--skip-log-bin",
         ]  # fmt: skip
-        with _running(command, account, directory, port, signal.SIGTERM):
-            yield f"mariadb+pymysql://root@127.0.0.1:{port}/mysql"
+        url = f"mariadb+pymysql://root@127.0.0.1:{port}/mysql"
+        with _running(command, account, directory, url, signal.SIGTERM):
+            yield url

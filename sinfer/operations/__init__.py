@@ -1,0 +1,1 @@
+"""What people and their monitoring do to running tasks, as ``sinfer`` commands wire it up."""
