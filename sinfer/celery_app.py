@@ -6,6 +6,7 @@ from celery import Celery
 from kombu import Queue
 from kombu.transport.redis import Channel
 
+from sinfer import broker
 from sinfer.settings import settings
 
 TICK_QUEUE = "sinfer.tick"
@@ -33,6 +34,7 @@ def make_app(queues: list[str]) -> Celery:
     Args:
         queues: what a worker serves that names none with ``-Q``.
     """
+    broker.install()
     app = Celery("sinfer", broker=settings().celery_broker_url)
     app.conf.update(
         accept_content=["json"],
