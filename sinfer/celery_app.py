@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from celery import Celery
 from kombu import Queue
-from kombu.transport.redis import Channel
 
 from sinfer import broker
 from sinfer.settings import settings
@@ -16,11 +15,8 @@ PROCESS_TASK = "sinfer.process"
 TICK_TASK = "sinfer.tick"
 
 _BROKER_TIMEOUT_S = 2.0
-
-
-# Putting unacknowledged messages back fails when the connection to the broker is gone, and that ends
-# the worker ("Unrecoverable error", kombu issue 582). They are hints, so there is no need to.
-Channel.do_restore = False
+_VISIBILITY_TIMEOUT_S = 12 * 3600
+"""Far above any task: what is lost comes back by the window store, not by the broker."""
 
 
 def product_queue(product: str) -> str:
@@ -56,13 +52,11 @@ def make_app(queues: list[str]) -> Celery:
         broker_connection_max_retries=None,  # for ever
         broker_connection_timeout=_BROKER_TIMEOUT_S,
         broker_transport_options={
+            "visibility_timeout": _VISIBILITY_TIMEOUT_S,
             "socket_timeout": _BROKER_TIMEOUT_S,
             "socket_connect_timeout": _BROKER_TIMEOUT_S,
             "socket_keepalive": True,
             "max_retries": 0,
-            # A message that a worker took is not kept beside the queue: it is a hint, and one that
-            # is lost is sent again from the window store.
-            "ack_emulation": False,
         },
         timezone="UTC",
         enable_utc=True,
