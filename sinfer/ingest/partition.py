@@ -273,10 +273,9 @@ class PartitionIngest:
             )  # fmt: skip
         await self.writer.prune_configs()
         pauses = self._surroundings.pauses
-        pause = pauses.of(self.scope.product, self.scope.task)
-        by_failure = pause is not None and pause.what == "processing"
-        if change.has_new_endpoint and by_failure:
-            await pauses.resume(self.scope.product, self.scope.task)
+        if change.has_new_endpoint and await pauses.resume_after_failure(
+            self.scope.product, self.scope.task
+        ):
             _log.info("%s: asks its model in another way now, so its pause is over", self.scope)
 
     def _budget(self, max_ack_pending: int | None) -> str:

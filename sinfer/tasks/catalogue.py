@@ -142,6 +142,10 @@ class HeldTask:
             self._others[config] = entry
         return entry.ready
 
+    async def is_current(self) -> bool:
+        """Whether the task is still as it was when it was taken."""
+        return await self._catalogue.kept(self._scope) == self._packed
+
     def release(self) -> None:
         """No window is processed with it any more."""
         for entry in (self._entry, *self._others.values()):
@@ -174,10 +178,7 @@ class Catalogue:
             ConfigError: the product or the task is not known here, or cannot be used.
             UnavailableError: Redis is away.
         """
-        kept = await self._store.ask(
-            self._store.redis.hget(PartitionKeys(scope).meta, CONFIG_FIELD)
-        )
-        packed = (kept or b"").decode()
+        packed = await self.kept(scope)
         async with self._lock:
             product = self._product(scope.product)
             if packed:
@@ -188,6 +189,13 @@ class Catalogue:
             held = HeldTask(self, scope, packed, self._take(entry))
             await self._close_unused((product.name, scope.task))
             return held
+
+    async def kept(self, scope: Scope) -> str:
+        """What is kept of the task; empty when nothing is."""
+        found = await self._store.ask(
+            self._store.redis.hget(PartitionKeys(scope).meta, CONFIG_FIELD)
+        )
+        return (found or b"").decode()
 
     async def hold_earlier(self, scope: Scope, config: str, packed: str) -> _Entry | None:
         """The task as windows were opened under; None when that is not kept."""

@@ -15,6 +15,7 @@ from sinfer.tasks.runtime import Runtime
 from sinfer.units import to_ms
 from sinfer.windows.claims import Claim, PartitionClaims
 from sinfer.windows.ids import Scope
+from sinfer.windows.pauses import Pause
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ async def drain(runtime: Runtime, scope: Scope, hinted: int) -> None:
     try:
         held = await runtime.catalogue.hold(scope)
     except ConfigError as error:
-        _log.error("%s; its windows wait", error)
+        if await PartitionClaims(runtime.store, scope).waiting():
+            _log.error("%s; its windows wait", error)
         return
     running = None
     try:
@@ -127,7 +129,8 @@ class _Drain:
         finally:
             renewing.cancel()
         self._call_back()
-        self._runtime.hints.send(self._scope, self._left)
+        if time.monotonic() >= until or self._runtime.closing:
+            self._runtime.hints.send(self._scope, self._left)  # else others are at work on them
 
     def leave(self) -> None:
         """The Celery message ends before the work does: others may have what is left meanwhile."""
@@ -192,9 +195,24 @@ class _Drain:
             return
         processor = self._processors.get(ready)
         if processor is None:
-            processor = WindowProcessor(ready, self._claims, self._runtime.pauses)
+            processor = WindowProcessor(ready, self._claims, self._pause)
             self._processors[ready] = processor
         await processor.process(claim, messages)
+
+    async def _pause(self, reason: str) -> bool:
+        """No call of the task can succeed: its windows wait until someone resumes it.
+
+        Returns:
+            False when the task has changed meanwhile; then nothing is paused.
+        """
+        if not await self._held.is_current():
+            return False
+        product, task = self._scope.product, self._scope.task
+        if not self._runtime.pauses.stops_processing(product, task):
+            _log.error("task %s/%s is paused: %s", product, task, reason)
+            pause = Pause(reason, await self._claims.now_ms(), "processing")
+            await self._runtime.pauses.pause(product, task, pause)
+        return True
 
     async def _wait(self) -> None:
         """Wait until a window is through, and note what went wrong with it."""
