@@ -219,7 +219,7 @@ class Supervisor:
         self._surroundings.timing = PullTiming(
             expires_s=max(usual.expires_s, 4 * heartbeat_s),
             heartbeat_s=heartbeat_s,
-            look_s=max(usual.look_s, min(heartbeat_s, partitions / 200)),
+            look_s=max(usual.look_s, min(heartbeat_s, partitions / 100)),
         )
 
     async def _orphans(self) -> list[Scope]:
