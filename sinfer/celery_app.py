@@ -5,6 +5,7 @@ from __future__ import annotations
 from celery import Celery
 from kombu import Queue
 
+from sinfer import broker
 from sinfer.settings import settings
 
 TICK_QUEUE = "sinfer.tick"
@@ -29,6 +30,7 @@ def make_app(queues: list[str]) -> Celery:
     Args:
         queues: what a worker serves that names none with ``-Q``.
     """
+    broker.install()
     app = Celery("sinfer", broker=settings().celery_broker_url)
     app.conf.update(
         accept_content=["json"],

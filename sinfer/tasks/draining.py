@@ -129,7 +129,8 @@ class _Drain:
         finally:
             renewing.cancel()
         self._call_back()
-        self._runtime.hints.send(self._scope, self._left)
+        if time.monotonic() >= until or self._runtime.closing:
+            self._runtime.hints.send(self._scope, self._left)  # else others are at work on them
 
     def leave(self) -> None:
         """The Celery message ends before the work does: others may have what is left meanwhile."""

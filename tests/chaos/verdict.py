@@ -7,7 +7,7 @@ import json
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ _TRANSIENT_KEYS = (
     r"sinfer:(partitions|due|paused|ticked|swept)",
     r"sinfer:ingestors:chaos",
     r"sinfer:endpoint:\{.*\}:(breaker|probe|slots)",
-    r"sinfer:\{.*\}:(meta|dead)",
+    r"sinfer:\{.*\}:(meta|dead|ledger)",
     r"sinfer:\{.*\}:ask:.*",  # expires within seconds
 )
 """All that may be left in Redis when every message has come to its end."""
@@ -84,7 +84,7 @@ class Verdict:
         return not (self.lost or self.duplicated or self.wrong)
 
 
-async def judge(site: Site, store: Store, published: dict[str, int]) -> Verdict:
+async def judge(site: Site, store: Store, published: Mapping[str, int]) -> Verdict:
     """Read all sinks and dead letters and compare with what was published."""
     verdict = Verdict()
     client = await site.connect()
@@ -141,10 +141,10 @@ def _is_right(kind: Fate, letter: DeadLetter) -> bool:
     if kind == "unreadable":
         return letter.stage == "preprocess" and "JSONDecodeError" in letter.error
     # The model refused it: by itself, or because a fault had it refuse whatever came.
-    if letter.stage != "inference":
-        return False
+    if letter.stage == "results":
+        return "zip() argument 2 is shorter" in letter.error  # an answer with a result too few
     if kind == "refused":
-        return True
+        return letter.stage == "inference"
     return re.search(r": (400|413|422|500) ", letter.error) is not None
 
 

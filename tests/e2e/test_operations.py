@@ -145,7 +145,7 @@ async def test_messages_that_never_were_in_a_window_are_redriven_or_say_why_not(
     assert len(letter.history) == 1
 
     purge = ["dlq", "purge", "--task", task.id, "--json"]
-    assert (await sinfer(deployment, *purge)).code == exit_codes.USAGE
+    assert (await sinfer(deployment, "dlq", "purge", "--yes")).code == exit_codes.USAGE
     assert (await sinfer(deployment, *purge, "--error", "other", "--yes")).json == {"removed": 0}
     assert (await sinfer(deployment, *purge, "--all", "--yes")).json == {"removed": 1}
     assert (await sinfer(deployment, "audit", "--task", task.id)).code == exit_codes.OK

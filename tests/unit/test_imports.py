@@ -27,7 +27,7 @@ LAYERS = [
     {"windows"},
     {"inference", "sinks"},
     {"products"},
-    {"celery_app", "hints"},
+    {"broker", "celery_app", "hints"},
     {"ingest", "tasks"},
     {"operations"},
     {"embedded", "testing", "local"},

@@ -5,7 +5,7 @@
 -- ARGV  1 owner      who asks
 --       2 lease_ms   how long the lease lasts
 -- Returns {1, token, commits, now_ms} when the caller holds the lease now; the token grows with
--- each change of owner, even over a time when nothing was stored of the partition.
+-- each change of owner, even when Redis was wiped or has lost its last second: it follows the clock.
 -- {0, owner, remaining_ms, now_ms} when someone else holds it.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -16,7 +16,7 @@ if held[1] and held[1] ~= ARGV[1] and until_ms > now then
 end
 local token = tonumber(held[3] or '0')
 if held[1] ~= ARGV[1] or until_ms <= now then
-  token = math.max(token + 1, held[3] and 0 or now)
+  token = math.max(token + 1, now)
   redis.call('HSET', KEYS[1], 'token', string.format('%.0f', token))
 end
 redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'lease_until', now + ARGV[2])

@@ -9,6 +9,9 @@
 --       4 keep_ms    how long the answer may be asked for again
 -- Returns {now_ms, ready, window id, token, attempt, closed value, ...}: ready counts the windows
 -- that could still be claimed now; the closed value is 'reason closed_ms record'.
+--
+-- Tokens follow the clock, so that none comes twice, not even when Redis was wiped or has lost its
+-- last second: a worker from before must not complete a window of the same name.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local answer = {now, 0}
@@ -31,12 +34,14 @@ else
   if hinted and ARGV[3] ~= '0' then
     redis.call('HSET', KEYS[1], 'hinted', math.max(0, hinted - ARGV[3]))
   end
+  local claims = tonumber(redis.call('HGET', KEYS[1], 'claims') or '0')
   local notes = {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, ARGV[1])) do
     local value = redis.call('HGET', KEYS[2], id)
     redis.call('ZREM', KEYS[3], id)
     if value then
-      local token = redis.call('HINCRBY', KEYS[1], 'claims', 1)
+      claims = math.max(claims + 1, now)
+      local token = string.format('%.0f', claims)
       redis.call('HSET', KEYS[5], id, token)
       redis.call('ZADD', KEYS[4], now + ARGV[2], id)
       give(id, token, redis.call('HINCRBY', KEYS[6], id, 1), value)
@@ -44,6 +49,7 @@ else
     end
   end
   if #notes > 0 then
+    redis.call('HSET', KEYS[1], 'claims', string.format('%.0f', claims))
     redis.call('SET', KEYS[7], table.concat(notes, ' '), 'PX', ARGV[4])
   end
 end

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 from sinfer.errors import PositionError, StaleTokenError, WindowConflictError
 from sinfer.messages import Message
-from sinfer.windows.claims import Completion, PartitionClaims
+from sinfer.windows.claims import Claim, Completion, PartitionClaims
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from sinfer.windows.planner import Planner
@@ -148,3 +148,25 @@ async def test_a_partition_of_which_nothing_was_read_yet_has_no_position(
     writer = await writer_for(store, scope)
     await writer.commit(Commit(planner_for(scope, type="count", count=3).plan((), 0), b""))
     assert (await writer.load()).source is None
+
+
+async def test_a_worker_from_before_redis_was_wiped_cannot_complete_a_window_of_the_same_name(
+    store: Store, scope: Scope
+) -> None:
+    claims = PartitionClaims(store, scope)
+
+    async def close_and_claim(owner: str) -> Claim:
+        writer = await writer_for(store, scope, owner)
+        plan = planner_for(scope, type="count", count=2).plan(entries(1, 2), 0)
+        await writer.commit(Commit(plan, b"s", counts={"fetched": 2}))
+        [claim], _ = await claims.claim(1, lease_ms=5000)
+        return claim
+
+    before = await close_and_claim("a")
+    left = [key async for key in store.redis.scan_iter(match=f"*{scope.task}*")]
+    await store.redis.delete(*left)
+    after = await close_and_claim("b")
+    assert before.window.id == after.window.id
+    assert await claims.complete([Completion(before)]) == [False]
+    assert await claims.renew([before], lease_ms=5000) == [False]
+    assert await claims.complete([Completion(after)]) == [True]
