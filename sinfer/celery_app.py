@@ -17,7 +17,7 @@ TICK_TASK = "sinfer.tick"
 _BROKER_TIMEOUT_S = 2.0
 
 
-# Putting unacknowledged messages back fails when the connection to the broker is gone, and that ends
+# Putting unacknowledged messages back fails when the connection to the broker is gone, which ends
 # the worker ("Unrecoverable error", kombu issue 582). They are hints, so there is no need to.
 Channel.do_restore = False
 
