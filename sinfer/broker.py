@@ -1,36 +1,51 @@
 """Redis as the Celery broker: kombu's transport, whose workers survive a restart of Redis.
 
-A channel whose connection is gone is asked to put messages back, or to acknowledge one that was
-processed meanwhile. kombu answers with an ``AttributeError`` (as in its issue 582), which Celery
-takes for a bug and ends the worker. Here it is what it is: an error of the connection, which Celery
-knows to ignore. The messages are hints, and beat sends them again.
+When Redis goes away, kombu wants to put the messages in hand back into their queues; with nobody
+there to take them it raises what Celery does not expect (an ``AttributeError``, as in kombu issue
+582), and the worker ends. Here such messages are let go: they are hints, and beat sends them again.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES, redis
-from redis.exceptions import ConnectionError as RedisConnectionError
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+from redis.exceptions import RedisError
+
+_log = logging.getLogger(__name__)
 
 
-class _OpenOnly(redis.Channel):
-    """Makes no connection once its own is closed."""
+class _QoS(redis.QoS):
+    def ack(self, delivery_tag: str) -> None:
+        if self.channel.closed:
+            # The connection was made anew since: an acknowledgement over the old one would open
+            # connections that nobody closes, or end the worker. The message is a hint: let it go.
+            virtual.QoS.ack(self, delivery_tag)
+        else:
+            super().ack(delivery_tag)
 
-    def _connparams(self, asynchronous: bool = False) -> Any:
-        if self.connection is None or self.connection.client is None:
-            raise RedisConnectionError("the connection of this message is closed")
-        return super()._connparams(asynchronous=asynchronous)  # type: ignore[misc]
+    def restore_unacked(self, client: Any = None) -> None:
+        try:
+            super().restore_unacked(client)
+        except (AttributeError, OSError, RedisError) as error:
+            delivered: dict[str, Any] = self._delivered or {}
+            _log.info("%d messages are not put back: %s", len(delivered), error)
+            delivered.clear()
+
+
+class _Channel(redis.Channel):
+    QoS = _QoS
 
 
 class Transport(redis.Transport):
     """For ``redis://`` and ``rediss://``."""
 
-    Channel = _OpenOnly
+    Channel = _Channel
 
 
-class _SentinelChannel(_OpenOnly, redis.SentinelChannel):
-    """The same behind Redis Sentinel."""
+class _SentinelChannel(redis.SentinelChannel):
+    QoS = _QoS
 
 
 class SentinelTransport(redis.SentinelTransport):

@@ -1,4 +1,4 @@
-"""A message whose connection is gone is a connection error, which Celery's workers survive."""
+"""Losing Redis with messages in hand raises nothing that would end a Celery worker."""
 
 from __future__ import annotations
 
@@ -30,21 +30,19 @@ def message_in_hand(connection: Any, channel: Any, queue_name: str) -> Any:
     return taken[0]
 
 
-def test_a_connection_that_lost_redis_is_closed_and_late_acknowledgements_are_its_errors(
+def test_a_connection_that_lost_redis_can_be_closed_and_late_acknowledgements_go_nowhere(
     unique: str,
 ) -> None:
     broker.install()
     with RedisServer() as server, Connection(server.url) as connection:
         message = message_in_hand(connection, connection.default_channel, f"{unique}-1")
         message_in_hand(connection, connection.channel(), f"{unique}-2")
-        errors = connection.connection_errors
         server.process.kill()
         # What Celery does when the broker is lost: the first try may fail, the second must not.
         with suppress(Exception):
             connection.collect()
         connection.close()
-        with pytest.raises(errors):
-            message.ack()
+        message.ack()
 
 
 def test_sentinel_is_served_as_well() -> None:
