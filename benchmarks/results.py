@@ -16,7 +16,7 @@ from sinfer.ingest.reader import PartitionReader
 from sinfer.products.task import JetStreamSource
 
 _BATCH = 2_000
-_QUIET_S = 0.5
+_QUIET_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,9 @@ async def read_results(client: Client, stream: str, expected: Sequence[Mapping[s
     results: list[Mapping[str, Any]] = []
     first_closed_ms, last_stored_ns = float("inf"), 0
     try:
-        while (batch := await reader.next_batch(_BATCH, _QUIET_S)) is not None:
-            for message in batch.messages:
+        while not await reader.caught_up():
+            batch = await reader.next_batch(_BATCH, _QUIET_S)
+            for message in batch.messages if batch is not None else ():
                 results.append(from_json(message.data))
                 closed_ms = float((message.headers or {})[CLOSED_HEADER])
                 first_closed_ms = min(first_closed_ms, closed_ms)

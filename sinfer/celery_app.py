@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from celery import Celery
 from kombu import Queue
-from kombu.transport.redis import Channel
 
+from sinfer import broker
 from sinfer.settings import settings
 
 TICK_QUEUE = "sinfer.tick"
@@ -33,6 +33,7 @@ def make_app(queues: list[str]) -> Celery:
     Args:
         queues: what a worker serves that names none with ``-Q``.
     """
+    broker.install()
     app = Celery("sinfer", broker=settings().celery_broker_url)
     app.conf.update(
         accept_content=["json"],
@@ -54,13 +55,11 @@ def make_app(queues: list[str]) -> Celery:
         broker_connection_max_retries=None,  # for ever
         broker_connection_timeout=_BROKER_TIMEOUT_S,
         broker_transport_options={
+            "visibility_timeout": _VISIBILITY_TIMEOUT_S,
             "socket_timeout": _BROKER_TIMEOUT_S,
             "socket_connect_timeout": _BROKER_TIMEOUT_S,
             "socket_keepalive": True,
             "max_retries": 0,
-            # A message that a worker took is not kept beside the queue: it is a hint, and one that
-            # is lost is sent again from the window store.
-            "ack_emulation": False,
         },
         timezone="UTC",
         enable_utc=True,

@@ -8,8 +8,13 @@ from typing import Any
 import click
 
 from sinfer import exit_codes
+from sinfer.cli.check import check
 from sinfer.cli.demo import demo
+from sinfer.cli.dlq import dlq
 from sinfer.cli.ingest import ingest
+from sinfer.cli.observing import audit, metrics, status, where
+from sinfer.cli.pausing import drain, pause, resume
+from sinfer.cli.windows import windows
 from sinfer.errors import SinferError
 from sinfer.logs import mask
 
@@ -56,5 +61,7 @@ def main() -> None:
     """
 
 
-main.add_command(demo)
-main.add_command(ingest)
+for command in (
+    audit, check, demo, dlq, drain, ingest, metrics, pause, resume, status, where, windows,
+):  # fmt: skip
+    main.add_command(command)

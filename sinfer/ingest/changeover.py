@@ -12,6 +12,7 @@ from sinfer.products.pipeline import InferPipeline
 from sinfer.products.revisions import Revision, keeps, revision_of
 from sinfer.products.task import InferTaskConfig
 from sinfer.windows.ids import Scope
+from sinfer.windows.keys import CONFIG_FIELD
 from sinfer.windows.planner import Planner
 from sinfer.windows.planners import make_planner
 from sinfer.windows.specs import WindowSpec, layout_of
@@ -73,9 +74,9 @@ def change_over(
         )  # fmt: skip
         revision = Revision("", "")
     known = Revision.unpack(state.config) if state.config else None
-    settings = {"config": revision.pack() if revision.text else ""}
+    settings = {CONFIG_FIELD: revision.pack() if revision.text else ""}
     if known is not None and known.meaning != revision.meaning:
-        settings[f"config:{known.meaning}"] = known.text
+        settings[f"{CONFIG_FIELD}:{known.meaning}"] = known.text
     old_spec = None if known is None else stored_spec(known)
     if layout is None:
         layout = state.layout

@@ -9,7 +9,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
-from sinfer.errors import ConfigError, StoreFullError, UnavailableError
+from sinfer.errors import StoreFullError, UnavailableError
 from sinfer.ingest.subjects import overlap
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.header_value import header_value
@@ -35,9 +35,6 @@ class DeadLetterCare:
         client: NATS, for copies.
         scope: the partition.
         task: says what the caps are and where copies go.
-
-    Raises:
-        ConfigError: copies of dead letters would come back as messages of the task.
     """
 
     def __init__(self, store: Store, client: Client, scope: Scope, task: InferTaskConfig) -> None:
@@ -51,11 +48,8 @@ class DeadLetterCare:
         self._letters = DeadLetterStore(store)
         self._warned: set[str] = set()
         self._complaint = ""
-        if self._subject is not None and overlap(self._subject, scope.partition):
-            raise ConfigError(
-                f"task {task.id!r}: dead_letter_subject {self._subject!r} is read by the task"
-                f" itself (source.subject {scope.partition}); choose another subject"
-            )
+        self._stream = task.source.stream
+        self._is_checked = False
 
     @property
     def is_needed(self) -> bool:
@@ -106,7 +100,16 @@ class DeadLetterCare:
                 f" after {self._age_ms // 1000} s it is removed",
             )
         since_ms = None if self._age_ms is None else now_ms - self._age_ms
-        removed = await self._letters.trim(self._scope, most=self._most, since_ms=since_ms)
+        upto = "+"
+        if self._subject is not None:  # what no copy was sent of stays
+            meta = PartitionKeys(self._scope).meta
+            copied = await self._store.ask(self._store.redis.hget(meta, "mirrored"))
+            if not copied:
+                return 0
+            upto = copied.decode()
+        removed = await self._letters.trim(
+            self._scope, most=self._most, since_ms=since_ms, upto=upto
+        )
         if removed:
             _log.error(
                 "%s: %d dead letters were removed for good (limits.max_dead_letters,"
@@ -126,6 +129,16 @@ class DeadLetterCare:
 
     async def _mirror(self, subject: str) -> None:
         """Publish what was stored since the last copy. Copies may repeat; their ids tell."""
+        if not self._is_checked:
+            stream = await self._client.jetstream().find_stream_name_by_subject(subject)
+            if stream == self._stream and overlap(subject, self._scope.partition):
+                _log.error(
+                    "%s: no copies of dead letters are sent: the task reads dead_letter_subject %s"
+                    " itself; choose another subject", self._scope, subject,
+                )  # fmt: skip
+                self._subject = None
+                return
+            self._is_checked = True
         meta = PartitionKeys(self._scope).meta
         done = await self._store.ask(self._store.redis.hget(meta, "mirrored"))
         batch: list[StoredLetter] = []

@@ -34,12 +34,18 @@ _REMEDIES = {
 }
 
 
-class _StoredMessage(msgspec.Struct):
+class StoredMessage(msgspec.Struct):
+    """A message as the stream keeps it; headers and payload are in base64."""
+
     seq: int
+    subject: str = ""
+    time: str = ""
+    hdrs: str = ""
+    data: str = ""
 
 
 class _MessageAnswer(msgspec.Struct):
-    message: _StoredMessage
+    message: StoredMessage
 
 
 class _Failure(msgspec.Struct):
@@ -125,12 +131,20 @@ class JetStreamApi:
         """
         found = []
         for subject in filters or [">"]:
-            body = {"seq": first, "next_by_subj": subject}
-            path = f"STREAM.MSG.GET.{self.stream}"
-            answer = await self._request(path, body, _MessageAnswer, _NO_MESSAGE)
-            if answer is not None:
-                found.append(answer.message.seq)
+            message = await self.stored_message({"seq": first, "next_by_subj": subject})
+            if message is not None:
+                found.append(message.seq)
         return min(found, default=None)
+
+    async def stored_message(self, which: dict[str, Any]) -> StoredMessage | None:
+        """One message of the stream; None when there is none like that.
+
+        Args:
+            which: the body of the request, as the JetStream API defines it.
+        """
+        path = f"STREAM.MSG.GET.{self.stream}"
+        answer = await self._request(path, which, _MessageAnswer, _NO_MESSAGE)
+        return None if answer is None else answer.message
 
     async def _request(
         self, subject: str, body: Any, answer_type: type[A], missing: int | None = None

@@ -143,6 +143,7 @@ class PartitionIngest:
         self._acked_seq = 0
         self._idle_at_s = 0.0
         self._is_idle = False
+        self._drained_ms = 0
 
     def _aligned(self) -> list[Scope]:
         """The partitions that windows wait for: in event time, all of the task."""
@@ -273,10 +274,9 @@ class PartitionIngest:
             )  # fmt: skip
         await self.writer.prune_configs()
         pauses = self._surroundings.pauses
-        pause = pauses.of(self.scope.product, self.scope.task)
-        by_failure = pause is not None and pause.what == "processing"
-        if change.has_new_endpoint and by_failure:
-            await pauses.resume(self.scope.product, self.scope.task)
+        if change.has_new_endpoint and await pauses.resume_after_failure(
+            self.scope.product, self.scope.task
+        ):
             _log.info("%s: asks its model in another way now, so its pause is over", self.scope)
 
     def _budget(self, max_ack_pending: int | None) -> str:
@@ -408,8 +408,7 @@ class PartitionIngest:
             if reason != told:
                 self._surroundings.announcements.say(self.scope, f"pulling stops: {reason}")
             told = reason
-            if self._is_draining:
-                await windower.close_all("drain", idle=bool(self._aligned()))
+            await self._drain(windower)
             try:
                 async with asyncio.timeout(wait_s if passes_by_itself else _LONGEST_WAIT_S):
                     await self._woken.wait()
@@ -425,15 +424,25 @@ class PartitionIngest:
         pause = self._surroundings.pauses.of(self.scope.product, self.scope.task)
         if pause is not None and pause.what != "processing":
             text = "draining" if pause.what == "drain" else "paused"
-            return f"{text}: {pause.reason}", self._acks_when_done
+            undone = pause.what == "drain" and pause.since_ms != self._drained_ms
+            return f"{text}: {pause.reason}", self._acks_when_done or undone
         if self._surroundings.memory.is_high:
             return "Redis is nearly full", self._acks_when_done
         return self._pressure.reason(self._pending, self._unfinished.bytes), True
 
-    @property
-    def _is_draining(self) -> bool:
+    async def _drain(self, windower: Windower) -> None:
+        """Close what is open where that is asked for, and say that it was done."""
         pause = self._surroundings.pauses.of(self.scope.product, self.scope.task)
-        return pause is not None and pause.what == "drain"
+        if pause is None or pause.what != "drain" or pause.since_ms == self._drained_ms:
+            return
+        await windower.close_all("drain", idle=bool(self._aligned()))
+        store = self._surroundings.store
+        try:
+            await store.ask(store.redis.hset(self.writer.keys.meta, "drained", pause.since_ms))
+        except (UnavailableError, StoreFullError) as error:
+            _log.warning("%s: %s", self.scope, error)
+        else:
+            self._drained_ms = pause.since_ms
 
     async def _look(
         self, windower: Windower, reader: PartitionReader, *, at_least_every_s: float = 0.0

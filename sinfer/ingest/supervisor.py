@@ -227,7 +227,11 @@ class Supervisor:
 
         While the list of tasks is not known for sure, none is gone.
         """
-        retiring = [scope for scope, running in self._running.items() if running.config is None]
+        retiring = [
+            scope
+            for scope, running in self._running.items()
+            if running.config is None and running.runner and not running.runner.done()
+        ]
         if not self._follower.is_complete:
             return []
         if time.monotonic() - self._looked_for_orphans_s < _ORPHANS_S:

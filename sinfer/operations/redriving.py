@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from msgspec import structs
@@ -106,13 +106,12 @@ class Redrive:
         Raises:
             UnavailableError, StoreFullError: part of them may be redriven; the others stay dead.
         """
-        end_ms = await self._store.now_ms()
-        if wanted.until_ms is not None:
-            end_ms = min(end_ms, wanted.until_ms)
-        bounded = replace(wanted, until_ms=end_ms)
+        last = await self._letters.last(self._scope)
+        if last is None:
+            return self.result
         batch: list[StoredLetter] = []
         size = 0
-        async for stored in self._letters.of_partition(self._scope, bounded):
+        async for stored in self._letters.of_partition(self._scope, wanted, upto=last):
             is_large = len(batch) >= _BATCH or size >= _BATCH_BYTES
             if is_large and stored.letter.window != batch[-1].letter.window:
                 await self._redrive(batch)
@@ -211,7 +210,7 @@ class Redrive:
                 own = window_id if keeps_places else f"{window_id}~{stored.entry}"
                 await self._reopen(own, origin, [stored], keeps_places=keeps_places)
             return
-        self.result.windows += taken
+        self.result.windows += bool(taken)
         await self._count("letters", len(letters) if taken else 0, len(letters))
 
     async def _count(self, name: str, number: int, of: int) -> None:

@@ -25,7 +25,7 @@ from sinfer.errors import ConfigError
 from sinfer.products.task import InferTaskConfig
 from sinfer.units import NOT_STORED, STORING, storable
 
-_OPERATIONAL = ("source", "inference", "sinks", "fallback", "limits")
+_OPERATIONAL = ("source", "inference", "sinks", "fallback", "dead_letter_subject", "limits")
 
 
 class Revision(NamedTuple):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 
 from sinfer.errors import ConfigError, UnavailableError
-from sinfer.tasks.catalogue import ReadyTask
+from sinfer.messages import Message
+from sinfer.tasks.catalogue import HeldTask, ReadyTask
 from sinfer.tasks.processing import WindowProcessor
 from sinfer.tasks.runtime import Runtime
 from sinfer.units import to_ms
 from sinfer.windows.claims import Claim, PartitionClaims
 from sinfer.windows.ids import Scope
+from sinfer.windows.pauses import Pause
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +31,9 @@ _MOST_AT_ONCE = 16
 _GATHER_S = 0.02
 """How long free places wait for each other, so that one claim fills several."""
 
+_UNUSABLE_MS = 30_000
+"""How long a window waits whose configuration cannot be used."""
+
 
 async def drain(runtime: Runtime, scope: Scope, hinted: int) -> None:
     """Process closed windows of a partition until none is left or the time slice is over.
@@ -41,18 +47,25 @@ async def drain(runtime: Runtime, scope: Scope, hinted: int) -> None:
         UnavailableError: Redis is away.
     """
     try:
-        ready = await runtime.catalogue.task(scope.product, scope.task)
+        held = await runtime.catalogue.hold(scope)
     except ConfigError as error:
-        _log.error("%s; its windows wait", error)
+        if await PartitionClaims(runtime.store, scope).waiting():
+            _log.error("%s; its windows wait", error)
         return
-    await runtime.pauses.refresh()
-    if runtime.pauses.stops_processing(scope.product, scope.task):
-        return
-    if not ready.free:
-        ready.turned_away.add(scope)
-        return
-    work = _Drain(runtime, scope, ready)
-    running = runtime.begin(work.run(hinted))
+    running = None
+    try:
+        await runtime.pauses.refresh()
+        if runtime.pauses.stops_processing(scope.product, scope.task):
+            return
+        if not held.current.free:
+            held.current.turned_away.add(scope)
+            return
+        work = _Drain(runtime, scope, held)
+        running = runtime.begin(work.run(hinted))
+        running.add_done_callback(lambda _: held.release())
+    finally:
+        if running is None:
+            held.release()
     try:
         done, _ = await asyncio.wait({running}, timeout=SLICE_S + PATIENCE_S)
     except asyncio.CancelledError:
@@ -75,13 +88,14 @@ def _tell(running: asyncio.Task[None]) -> None:
 class _Drain:
     """The work that one Celery message causes on one partition."""
 
-    def __init__(self, runtime: Runtime, scope: Scope, ready: ReadyTask) -> None:
+    def __init__(self, runtime: Runtime, scope: Scope, held: HeldTask) -> None:
         self._runtime = runtime
         self._scope = scope
-        self._ready = ready
-        self._lease_ms = to_ms(ready.config.limits.lease)
+        self._held = held
+        self._ready = held.current
+        self._lease_ms = to_ms(self._ready.config.limits.lease)
         self._claims = PartitionClaims(runtime.store, scope)
-        self._processor = WindowProcessor(ready, self._claims, runtime.pauses)
+        self._processors: dict[ReadyTask, WindowProcessor] = {}
         self._active: dict[asyncio.Task[None], Claim] = {}
         self._left = 0
         self._claimed_s = 0.0
@@ -115,7 +129,8 @@ class _Drain:
         finally:
             renewing.cancel()
         self._call_back()
-        self._runtime.hints.send(self._scope, self._left)
+        if time.monotonic() >= until or self._runtime.closing:
+            self._runtime.hints.send(self._scope, self._left)  # else others are at work on them
 
     def leave(self) -> None:
         """The Celery message ends before the work does: others may have what is left meanwhile."""
@@ -167,10 +182,37 @@ class _Drain:
             raise
         self._ready.active -= places - len(claims)
         for claim, messages in zip(claims, contents, strict=True):
-            task = asyncio.create_task(
-                self._processor.process(claim, messages), name=claim.window.id
-            )
+            task = asyncio.create_task(self._process(claim, messages), name=claim.window.id)
             self._active[task] = claim
+
+    async def _process(self, claim: Claim, messages: Sequence[Message]) -> None:
+        """Process a window with the task as it was opened under."""
+        try:
+            ready = await self._held.of(claim.window.record.config)
+        except ConfigError as error:
+            _log.error("window %s waits: %s", claim.window.id, error)
+            await self._claims.release(claim, wait_ms=_UNUSABLE_MS, counts=False)
+            return
+        processor = self._processors.get(ready)
+        if processor is None:
+            processor = WindowProcessor(ready, self._claims, self._pause)
+            self._processors[ready] = processor
+        await processor.process(claim, messages)
+
+    async def _pause(self, reason: str) -> bool:
+        """No call of the task can succeed: its windows wait until someone resumes it.
+
+        Returns:
+            False when the task has changed meanwhile; then nothing is paused.
+        """
+        if not await self._held.is_current():
+            return False
+        product, task = self._scope.product, self._scope.task
+        if not self._runtime.pauses.stops_processing(product, task):
+            _log.error("task %s/%s is paused: %s", product, task, reason)
+            pause = Pause(reason, await self._claims.now_ms(), "processing")
+            await self._runtime.pauses.pause(product, task, pause)
+        return True
 
     async def _wait(self) -> None:
         """Wait until a window is through, and note what went wrong with it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from sinfer.errors import (
@@ -21,16 +21,18 @@ from sinfer.tasks.inference import Inferrer
 from sinfer.tasks.outcomes import Failure, Outcome, pack_outcome, unpack_outcome
 from sinfer.tasks.writing import SinkWriter
 from sinfer.units import to_ms
-from sinfer.windows.claims import Claim, Completion, PartitionClaims, StoredOutput
+from sinfer.windows.claims import Claim, Claims, Completion, StoredOutput
 from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.windows.deduplication import kept_places
 from sinfer.windows.ledger import pack_entry
-from sinfer.windows.pauses import Pause, PauseBoard
 from sinfer.windows.window import Window
 
 _log = logging.getLogger(__name__)
 
 _NOTHING = StoredOutput(None, frozenset())
+
+_CHANGED_MS = 1000
+"""When a window is tried again whose task changed meanwhile."""
 
 
 class TryLaterError(Exception):
@@ -57,14 +59,17 @@ class WindowProcessor:
     Args:
         ready: the task with its clients open.
         claims: the partition.
-        pauses: takes note when no call of the task can succeed.
+        pause: is called with the reason when no call of the task can succeed. Returns False when
+            the task has changed since it was made ready, so that another try may help.
     """
 
-    def __init__(self, ready: ReadyTask, claims: PartitionClaims, pauses: PauseBoard) -> None:
+    def __init__(
+        self, ready: ReadyTask, claims: Claims, pause: Callable[[str], Awaitable[bool]]
+    ) -> None:
         self._ready = ready
         self._task = ready.config
         self._claims = claims
-        self._pauses = pauses
+        self._pause = pause
         self._inferrer = Inferrer(ready.pipeline, ready.client, ready.guard)
         self._writer = SinkWriter(ready)
         self._complete = Coalescer(claims.complete)
@@ -143,8 +148,8 @@ class WindowProcessor:
             last_try = claim.attempt >= self._task.limits.max_attempts
             inferred = await self._inferrer.infer(window, call=claim.window.id, last_try=last_try)
         except InferenceMisconfiguredError as error:
-            await self._pause(error)
-            raise TryLaterError(str(error), 0, counts=False) from error
+            wait_ms = 0 if await self._pause(str(error)) else _CHANGED_MS
+            raise TryLaterError(str(error), wait_ms, counts=False) from error
         except InferenceUnavailableError as error:
             raise await self._unavailable(claim, error) from error
         except InferenceError as error:
@@ -210,14 +215,6 @@ class WindowProcessor:
         open_ms = await self._ready.guard.failed()
         wait_ms = max(open_ms, self._backoff(claim.attempt, retry_after_ms))
         return TryLaterError(str(error), wait_ms, counts=not open_ms)
-
-    async def _pause(self, error: InferenceMisconfiguredError) -> None:
-        """No call of the task can succeed: its windows wait until someone resumes it."""
-        product, task = self._ready.product, self._task.id
-        if not self._pauses.stops_processing(product, task):
-            _log.error("task %s/%s is paused: %s", product, task, error)
-            since_ms = await self._claims.now_ms()
-            await self._pauses.pause(product, task, Pause(str(error), since_ms, "processing"))
 
     async def _write(self, claim: Claim, outcome: Outcome, finished: frozenset[str]) -> None:
         closed = claim.window

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Protocol
 
 from sinfer.messages import Message, unpack_chunk
 from sinfer.windows.dead_letters import DeadLetter, pack_dead_letter
@@ -71,6 +72,24 @@ class StoredOutput:
     sinks: frozenset[str]
 
 
+class Claims(Protocol):
+    """What processing needs of a store of windows; ``PartitionClaims`` says what each step does."""
+
+    scope: Scope
+
+    async def now_ms(self) -> int: ...
+
+    async def read_output(self, claim: Claim) -> StoredOutput: ...
+
+    async def store_output(
+        self, claim: Claim, *, output: bytes | None = None, sinks: Sequence[str] = ()
+    ) -> bool: ...
+
+    async def complete(self, completions: Sequence[Completion]) -> list[bool]: ...
+
+    async def release(self, claim: Claim, *, wait_ms: int = 0, counts: bool = True) -> int: ...
+
+
 class PartitionClaims:
     """Hands out the closed windows of one partition, each to one worker at a time."""
 
@@ -107,6 +126,10 @@ class PartitionClaims:
             for at in range(2, len(reply), 4)
         ]
         return claims, int(reply[1])
+
+    async def waiting(self) -> int:
+        """How many windows are closed and not done."""
+        return int(await self._store.ask(self._store.redis.hlen(self.keys.closed)))
 
     async def now_ms(self) -> int:
         """The store's clock, milliseconds since the epoch."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -14,6 +15,8 @@ from sinfer.windows.store import Store
 
 _PAGE = 100
 """Letters read at once: each may be as large as a message."""
+
+_TRIM_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +118,38 @@ class DeadLetterStore:
         )
         return int(found[0][0].partition(b"-")[0]) if found else None
 
-    async def find(self, wanted: LetterFilter) -> AsyncIterator[StoredLetter]:
+    async def find(self, wanted: LetterFilter) -> AsyncGenerator[StoredLetter, None]:
         """The letters that are meant, partition by partition, the oldest first."""
         for scope in await self.scopes(wanted):
             async for stored in self.of_partition(scope, wanted):
                 yield stored
 
-    async def of_partition(self, scope: Scope, wanted: LetterFilter) -> AsyncIterator[StoredLetter]:
-        """The letters of one partition that are meant, the oldest first."""
+    async def last(self, scope: Scope) -> str | None:
+        """The latest entry of a partition; None when it has none."""
+        name = PartitionKeys(scope).dead
+        found = await self._store.ask(self._store.redis.xrevrange(name, "+", "-", count=1))
+        return found[0][0].decode() if found else None
+
+    async def of_partition(
+        self, scope: Scope, wanted: LetterFilter, *, upto: str = "+"
+    ) -> AsyncGenerator[StoredLetter, None]:
+        """The letters of one partition that are meant, the oldest first.
+
+        Args:
+            scope: the partition.
+            wanted: which are meant.
+            upto: no entries behind this one.
+        """
         first = "-" if wanted.since_ms is None else str(wanted.since_ms)
-        last = "+" if wanted.until_ms is None else f"({wanted.until_ms}"
-        async for stored in self.after(scope, first, last):
+        async for stored in self.after(scope, first, upto):
+            if wanted.until_ms is not None and stored.stored_ms >= wanted.until_ms:
+                return
             if wanted.matches(stored):
                 yield stored
 
-    async def after(self, scope: Scope, first: str, last: str = "+") -> AsyncIterator[StoredLetter]:
+    async def after(
+        self, scope: Scope, first: str, last: str = "+"
+    ) -> AsyncGenerator[StoredLetter, None]:
         """All letters of a partition between two entries, the oldest first.
 
         Args:
@@ -178,17 +198,26 @@ class DeadLetterStore:
             )
         )
 
-    async def trim(self, scope: Scope, *, most: int | None, since_ms: int | None) -> int:
+    async def trim(
+        self, scope: Scope, *, most: int | None, since_ms: int | None, upto: str = "+"
+    ) -> int:
         """Remove the oldest letters above so many, and those from before a time.
 
+        Args:
+            scope: the partition.
+            most: how many letters stay; None for any number.
+            since_ms: older ones go, milliseconds since the epoch; None for no age.
+            upto: later entries than this stay in any case.
+
         Returns:
-            How many were removed. They are counted as trimmed.
+            How many were removed: at most 1,000 in one call. They are counted as trimmed.
         """
-        keys = PartitionKeys(scope)
-        return int(
-            await self._store.run(
-                "trim_dead",
-                [keys.meta, keys.dead],
-                [-1 if most is None else most, since_ms or 0],
-            )
-        )
+        excess = 0 if most is None else await self.count(scope) - most
+        entries: list[str] = []
+        async with aclosing(self.after(scope, "-", upto)) as letters:
+            async for stored in letters:
+                is_old = since_ms is not None and stored.stored_ms < since_ms
+                if len(entries) >= _TRIM_AT_ONCE or not (is_old or len(entries) < excess):
+                    break
+                entries.append(stored.entry)
+        return await self.discard(scope, entries, {"trimmed": 1}) if entries else 0

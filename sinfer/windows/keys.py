@@ -5,7 +5,7 @@ they live in one slot and a script may touch all of them.
 
 | key                          | type   | holds |
 | ---------------------------- | ------ | ----- |
-| ``sinfer:{scope}:meta``      | hash   | writer lease, fencing token, position, watermark, counts |
+| ``sinfer:{scope}:meta``      | hash   | writer lease, token, position, watermark, counts, config |
 | ``sinfer:{scope}:open``      | hash   | open window id → record |
 | ``sinfer:{scope}:deadlines`` | zset   | open window id by the time beat closes it (ms) |
 | ``sinfer:{scope}:closed``    | hash   | closed or leased window id → reason, closed_ms, record |
@@ -44,6 +44,9 @@ TICKED = f"{PREFIX}ticked"
 SWEPT = f"{PREFIX}swept"
 
 PAUSED = f"{PREFIX}paused"
+
+CONFIG_FIELD = "config"
+"""Field of ``meta`` with the task's configuration; ``config:<name>`` holds earlier ones."""
 
 
 def endpoint_keys(endpoint: str) -> tuple[str, str, str]:

@@ -58,6 +58,19 @@ class PauseBoard:
         self._asked = float("-inf")
         return bool(ended)
 
+    async def resume_after_failure(self, product: str, task: str) -> bool:
+        """End a pause that was made because no call of the task can succeed; others stay.
+
+        Returns:
+            Whether there was one.
+        """
+        self._asked = float("-inf")
+        await self.refresh()
+        pause = self._known.get(_name(product, task))
+        if pause is None or pause.what != "processing":
+            return False
+        return await self.resume(product, task)
+
     async def refresh(self) -> None:
         """Read what is paused, unless that was done a moment ago."""
         if time.monotonic() - self._asked < _FRESH_S:

@@ -23,7 +23,7 @@ async def reopen(
     messages: Sequence[Message],
     *,
     letters: Sequence[str] = (),
-) -> bool:
+) -> str:
     """Store a closed window that workers take like any other. All of it happens or nothing.
 
     Args:
@@ -36,7 +36,7 @@ async def reopen(
             Without any, the messages were read from the stream again and count as fetched again.
 
     Returns:
-        Whether it is stored: False when one of the letters is gone.
+        The id under which the store has it now; empty when one of the letters is gone.
 
     Raises:
         StoreFullError: Redis is at maxmemory.
@@ -67,6 +67,7 @@ async def reopen(
             *letters,
         ],
     )
-    if stored:
-        await Schedule(store).announce(scope, await store.now_ms())
-    return bool(stored)
+    if not stored:
+        return ""
+    await Schedule(store).announce(scope, await store.now_ms())
+    return window_id

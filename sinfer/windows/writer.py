@@ -18,7 +18,7 @@ from sinfer.messages import pack_chunk
 from sinfer.windows.alignment import unseal
 from sinfer.windows.dead_letters import DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import PartitionKeys
+from sinfer.windows.keys import CONFIG_FIELD, PartitionKeys
 from sinfer.windows.plan import Plan
 from sinfer.windows.records import WindowRecord, pack_record, unpack_closed, unpack_record
 from sinfer.windows.store import HINT_MS as HINT_MS
@@ -220,7 +220,7 @@ class PartitionWriter:
     async def load(self) -> PartitionState:
         """Read where the last writer stopped, and go on from there. Needs the lease."""
         redis = self._store.redis
-        fields = ["commits", "source", "watermark", "config", "layout"]
+        fields = ["commits", "source", "watermark", CONFIG_FIELD, "layout"]
         commits, source, watermark, config, layout = await self._store.ask(
             redis.hmget(self.keys.meta, fields)
         )
@@ -233,7 +233,7 @@ class PartitionWriter:
             if cursor == 0:
                 break
         return PartitionState(
-            source or None,
+            source or None,  # empty: nothing was read yet
             int(watermark) if watermark else None,
             windows,
             (config or b"").decode(),
@@ -244,14 +244,15 @@ class PartitionWriter:
         """Drop earlier configurations that no window was opened under."""
         redis = self._store.redis
         fields = await self._store.ask(redis.hkeys(self.keys.meta))
-        kept = {field for field in fields if field.startswith(b"config:")}
+        start = f"{CONFIG_FIELD}:".encode()
+        kept = {field for field in fields if field.startswith(start)}
         if not kept:
             return
         open_records = await self._store.ask(redis.hvals(self.keys.open))
         closed = await self._store.ask(redis.hgetall(self.keys.closed))
         records = [unpack_record(blob) for blob in open_records]
         records += [unpack_closed(name, value).record for name, value in closed.items()]
-        unused = kept - {b"config:" + record.config.encode() for record in records}
+        unused = kept - {start + record.config.encode() for record in records}
         if unused:
             await self._store.ask(redis.hdel(self.keys.meta, *unused))
 

@@ -152,8 +152,8 @@ async def test_nats_and_redis_restart_in_mid_stream(
     task = Task(deployment, "restarts")
     await connections.make_streams(task)
     deployment.order(task.id)
-    ingest = deployment.ingest()
-    processes.start(ingest, deployment.worker())
+    ingest, worker = deployment.ingest(), deployment.worker()
+    processes.start(ingest, worker)
     await connections.publish(task, numbers(0, 100))
     await connections.settled(task, 100)
 
@@ -167,7 +167,8 @@ async def test_nats_and_redis_restart_in_mid_stream(
     await flowing
     await connections.settled(task, 1100)
     await connections.assert_one_result_each(task, range(1100))
-    assert ingest.process.is_running
+    for service in (ingest, worker):
+        service.check()  # each of them went through both restarts
 
 
 async def test_an_ingestor_that_is_told_to_end_stores_what_it_holds(

@@ -46,7 +46,7 @@ def test_feedback_improves_the_objective_and_each_window_has_one_answer(tmp_path
 def test_make_demo_takes_the_name_of_a_product() -> None:
     for arguments, command in (([], "sinfer demo"), (["PRODUCT=soe"], "sinfer demo --product soe")):
         told = subprocess.run(
-            ["make", "--dry-run", "demo", *arguments],
+            ["make", "--no-print-directory", "--dry-run", "demo", *arguments],
             cwd=ROOT,
             capture_output=True,
             text=True,

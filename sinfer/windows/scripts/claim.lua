@@ -30,9 +30,9 @@ if given then
     end
   end
 else
-  if ARGV[3] ~= '0' then
-    local hinted = tonumber(redis.call('HGET', KEYS[1], 'hinted') or '0') - ARGV[3]
-    redis.call('HSET', KEYS[1], 'hinted', math.max(0, hinted))
+  local hinted = redis.call('HGET', KEYS[1], 'hinted')
+  if hinted and ARGV[3] ~= '0' then
+    redis.call('HSET', KEYS[1], 'hinted', math.max(0, hinted - ARGV[3]))
   end
   local claims = tonumber(redis.call('HGET', KEYS[1], 'claims') or '0')
   local notes = {}

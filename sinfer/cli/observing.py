@@ -1,0 +1,273 @@
+"""`sinfer audit`, `sinfer where`, `sinfer status`, `sinfer metrics`: how things stand."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sinfer import exit_codes
+from sinfer.cli.options import json_option, product_option, task_option
+
+if TYPE_CHECKING:
+    from sinfer.cli.connections import Session
+    from sinfer.operations.auditing import Audited
+    from sinfer.operations.finding import Found
+    from sinfer.operations.standing import TaskStanding
+
+_WATCH_S = 1.0
+
+
+@click.command()
+@product_option
+@task_option
+@json_option
+@click.pass_context
+def audit(ctx: click.Context, product: str | None, task: str | None, as_json: bool) -> None:
+    """Add up what became of every message; tasks may be at work meanwhile.
+
+    Ends with 1 when a message is missing or counted twice, or when a closed window is where
+    nobody would process it.
+
+    \b
+    Example:
+      sinfer audit --task ex_1
+    """
+    from sinfer.cli.connections import with_session
+    from sinfer.cli.output import print_json, print_table
+    from sinfer.operations.auditing import audit as audit_partitions
+    from sinfer.operations.products import known_scopes
+
+    async def run(session: Session) -> list[Audited]:
+        return await audit_partitions(
+            session.store, await known_scopes(session.store, product, task)
+        )
+
+    found = with_session(run)
+    names = ("fetched", "buffered", "in_flight", "sunk", "dead", "filtered", "late", "missing")
+    rows = [
+        {
+            **audited.scope._asdict(),
+            **{name: getattr(audited.account, name) for name in names},
+            "stranded": audited.stranded,
+        }
+        for audited in found
+    ]
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        click.echo("Nothing was ingested yet.")
+    else:
+        print_table(
+            ["TASK", "PARTITION", *(name.replace("_", " ").upper() for name in names), "STRANDED"],
+            ([r["task"], r["partition"], *(r[n] for n in names), len(r["stranded"])] for r in rows),
+        )
+    wrong = [audited for audited in found if not audited.is_right]
+    for audited in wrong:
+        click.echo(
+            f"{audited.scope}: {audited.account.missing} messages are not accounted for,"
+            f" {len(audited.stranded)} windows are stranded",
+            err=True,
+        )
+    ctx.exit(exit_codes.FAILED if wrong else exit_codes.OK)
+
+
+@click.command()
+@product_option
+@click.option("--task", metavar="ID", required=True)
+@click.option("--seq", metavar="N", required=True, type=click.IntRange(min=1))
+@json_option
+@click.pass_context
+def where(ctx: click.Context, product: str | None, task: str, seq: int, as_json: bool) -> None:
+    """Find a message by its stream sequence: which window, which state, or what became of it.
+
+    Ends with 1 when nothing is known of it.
+
+    \b
+    Example:
+      sinfer where --task ex_1 --seq 4711
+    """
+    from sinfer.cli.connections import with_session
+    from sinfer.cli.output import moment, print_json
+
+    found = with_session(lambda session: _where(session, product, task, seq))
+    if as_json:
+        print_json([asdict(place) for place in found])
+    else:
+        for place in found:
+            parts: list[str] = [place.state]
+            if place.window:
+                parts.append(f"window {place.window}")
+            if place.attempts:
+                parts.append(f"tries {place.attempts}")
+            if place.due_ms:
+                parts.append(
+                    f"{'lease ends' if place.state == 'leased' else 'due'} {moment(place.due_ms)}"
+                )
+            if place.done_ms:
+                parts.append(f"since {moment(place.done_ms)}")
+            if place.sinks:
+                parts.append(f"sinks {', '.join(place.sinks)}")
+            if place.letter:
+                parts.append(f"dead letter {place.letter}")
+            if place.text:
+                parts.append(place.text)
+            click.echo("; ".join(parts))
+    ctx.exit(exit_codes.FAILED if found[0].state == "unknown" else exit_codes.OK)
+
+
+async def _where(session: Session, product: str | None, task: str, seq: int) -> list[Found]:
+    from sinfer.errors import SourceError, UnavailableError
+    from sinfer.ingest.subjects import covers
+    from sinfer.operations.finding import Finder, Found, untraceable
+    from sinfer.operations.stream_messages import StreamMessages
+    from sinfer.windows.ids import Scope
+
+    found = []
+    for owner, config in await session.tasks.find(product, task):
+        message, trouble = None, ""
+        try:
+            async with session.nats(config) as client:
+                message = await StreamMessages(client, config.source.stream).get(seq)
+        except (SourceError, UnavailableError) as error:
+            trouble = f"; {error}"
+        for subject in config.source.partition_subjects:
+            finder = Finder(session.store, Scope(owner.name, task, subject))
+            places = await finder.find(seq, config.sink_names())
+            if places:
+                found += places
+            elif message is not None and not covers(subject, message.subject):
+                continue
+            elif not await finder.is_fetched(seq):
+                text = "" if message is not None else "and not in the stream"
+                found.append(Found("not fetched", subject, text=text + trouble))
+            else:
+                pipeline = await session.tasks.pipeline(owner.name, task)
+                state, text = untraceable(pipeline, message)
+                found.append(Found(state, subject, text=text + trouble))
+    if found:
+        return found
+    subject = message.subject if message is not None else "?"
+    return [Found("unknown", "", text=f"its subject {subject} is not one that the task reads")]
+
+
+@click.command()
+@product_option
+@task_option
+@click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
+@json_option
+def status(product: str | None, task: str | None, watch: bool, as_json: bool) -> None:
+    """Show how tasks stand: windows, dead letters, pauses, ingestors, lag.
+
+    \b
+    Example:
+      sinfer status --watch
+    """
+    from sinfer.cli.connections import with_session
+    from sinfer.cli.output import print_json
+
+    async def run(session: Session) -> None:
+        while True:
+            tasks = await _standing(session, product, task)
+            if as_json:
+                print_json([_as_dict(standing) for standing in tasks])
+            else:
+                if watch:
+                    click.clear()
+                _print(tasks)
+            if not watch:
+                return
+            await asyncio.sleep(_WATCH_S)
+
+    with_session(run)
+
+
+async def _standing(session: Session, product: str | None, task: str | None) -> list[TaskStanding]:
+    from sinfer.errors import ConfigError, UnavailableError
+    from sinfer.operations.products import known_scopes
+    from sinfer.operations.standing import measure_lag, standing
+
+    tasks = await standing(session.store, await known_scopes(session.store, product, task))
+    for found in tasks:
+        try:
+            config = await session.tasks.task(found.product, found.task)
+        except ConfigError as error:
+            found.trouble.append(str(error))
+            continue
+        try:
+            async with session.nats(config) as client:
+                for partition in found.partitions:
+                    await measure_lag(client, config.source.stream, partition)
+        except UnavailableError as error:
+            found.trouble.append(str(error))
+    return tasks
+
+
+def _as_dict(found: TaskStanding) -> dict[str, Any]:
+    return {
+        "product": found.product,
+        "task": found.task,
+        "paused": found.paused,
+        "ingestors": found.ingestors,
+        "lag": found.lag,
+        "trouble": found.trouble,
+        "partitions": [
+            {
+                **{k: v for k, v in asdict(partition).items() if k != "scope"},
+                "partition": partition.scope.partition,
+            }
+            for partition in found.partitions
+        ],
+    }
+
+
+def _print(tasks: list[TaskStanding]) -> None:
+    from sinfer.cli.output import print_table
+
+    if not tasks:
+        click.echo("Nothing was ingested yet.")
+        return
+    names = ("open", "sealed", "waiting", "leased", "letters", "sunk")
+    print_table(
+        ["PRODUCT", "TASK", *(name.upper() for name in names), "LAG", "INGESTORS"],
+        (
+            [t.product, t.task, *map(t.total, names), "?" if t.lag is None else t.lag, t.ingestors]
+            for t in tasks
+        ),
+    )
+    for task in tasks:
+        for trouble in task.trouble:
+            click.secho(f"! {task.product}/{task.task}: {trouble}", fg="red", bold=True)
+
+
+@click.command()
+@click.option("--port", default=9464, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--address", default="127.0.0.1", show_default=True)
+def metrics(port: int, address: str) -> None:
+    """Serve metrics for Prometheus, until SIGTERM or Ctrl-C.
+
+    \b
+    Example:
+      sinfer metrics --port 9464
+    """
+    import signal
+    import threading
+
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    from sinfer.operations.metrics import SinferCollector
+    from sinfer.settings import settings
+
+    registry = CollectorRegistry()
+    registry.register(SinferCollector(settings().redis_url))
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    server, thread = start_http_server(port, addr=address, registry=registry)
+    click.echo(f"metrics are at http://{address}:{port}/metrics", err=True)
+    ending.wait()
+    server.shutdown()
+    server.server_close()
+    thread.join()

@@ -1,0 +1,62 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+
+from sinfer.units import parse_duration
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+product_option = click.option(
+    "--product", metavar="NAME", default=None, help="Only this product; all by default."
+)
+task_option = click.option(
+    "--task", metavar="ID", default=None, help="Only this task; all by default."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class Moment(click.ParamType[int]):
+    """A point in time: ISO 8601, or how long ago as ``90s``, ``15m``, ``2h``, ``1d``. In ms."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            ago = parse_duration(value)
+        except ValueError:
+            pass
+        else:
+            return round((datetime.now(UTC) - ago).timestamp() * 1000)
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a time such as 2026-01-31T12:00 nor such as 15m ago")
+        return round(moment.astimezone(UTC).timestamp() * 1000)
+
+
+class Sequences(click.ParamType[tuple[int, int]]):
+    """Stream sequences: ``5``, or ``5-9`` with both ends."""
+
+    name = "sequences"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        first, dash, last = value.partition("-")
+        try:
+            found = (int(first), int(last if dash else first))
+        except ValueError:
+            self.fail(f"{value!r} is no stream sequence such as 5, and no range such as 5-9")
+        if found[0] > found[1]:
+            self.fail(f"{value!r} is an empty range")
+        return found

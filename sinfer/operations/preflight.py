@@ -1,0 +1,311 @@
+"""Preflight: whether everything that a product needs is there and fits, before anything starts."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kombu.exceptions import OperationalError
+from nats.aio.client import Client
+
+from sinfer.celery_app import make_app
+from sinfer.errors import ConfigError, InferenceError, SinferError, SourceError, UnavailableError
+from sinfer.inference.base import InferenceClient
+from sinfer.inference.v2 import V2Client
+from sinfer.ingest.choice import choose_mode, durable_name
+from sinfer.ingest.entries import Preparer
+from sinfer.ingest.jetstream_api import JetStreamApi
+from sinfer.nats_connection import connect
+from sinfer.operations.stream_messages import StreamMessages
+from sinfer.products.pipeline import InferPipeline
+from sinfer.products.product import Product
+from sinfer.products.task import InferTaskConfig
+from sinfer.settings import settings
+from sinfer.sinks.base import Sink
+from sinfer.windows.store import Store
+from sinfer.windows.window import Window
+
+Verdict = Literal["ok", "warning", "error", "unreachable"]
+
+_BROKER_TIMEOUT_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        what: what was looked at.
+        verdict: ``warning`` works but is risky, ``error`` and ``unreachable`` will not work.
+        text: what was found, and the remedy where one is needed.
+    """
+
+    what: str
+    verdict: Verdict
+    text: str
+
+
+async def check_store(store: Store) -> AsyncIterator[Finding]:
+    """Reachable, keeps what it is told, evicts nothing."""
+    try:
+        server = await store.ask(store.redis.info("server"))
+        memory = await store.ask(store.redis.info("memory"))
+        persistence = await store.ask(store.redis.info("persistence"))
+        clients = await store.ask(store.redis.info("replication"))
+    except SinferError as error:
+        yield Finding("redis", "unreachable", str(error))
+        return
+    version = server.get("valkey_version") or server.get("redis_version", "?")
+    yield Finding("redis", "ok", f"{store.shown_url} answers, version {version}")
+    if clients.get("role") not in (None, "master"):
+        yield Finding("redis", "error", "it is a replica, which takes no writes")
+    policy = memory.get("maxmemory_policy", "noeviction")
+    limit = int(memory.get("maxmemory", 0))
+    if policy != "noeviction":
+        verdict: Verdict = "error" if limit else "warning"
+        text = f"maxmemory-policy is {policy}: it may evict windows; set it to noeviction"
+        yield Finding("redis eviction", verdict, text)
+    else:
+        yield Finding("redis eviction", "ok", "maxmemory-policy is noeviction")
+    if not limit:
+        text = "maxmemory is not set: a full machine stops everything; set it, to be warned before"
+        yield Finding("redis memory", "warning", text)
+    else:
+        used = int(memory["used_memory"])
+        full = used >= 0.8 * limit
+        text = f"{100 * used // limit} % of maxmemory in use"
+        yield Finding("redis memory", "warning" if full else "ok", text)
+    if not int(persistence.get("aof_enabled", 0)):
+        text = "appendonly is off: a restart loses windows; set appendonly yes, or use ack: done"
+        yield Finding("redis persistence", "warning", text)
+    elif persistence.get("aof_last_write_status") != "ok":
+        text = "the append-only file cannot be written; is the disk full?"
+        yield Finding("redis persistence", "error", text)
+    else:
+        yield Finding("redis persistence", "ok", "append-only file is on")
+
+
+async def check_broker() -> Finding:
+    """Celery's broker takes connections."""
+
+    def ask() -> None:
+        with make_app([]).connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=_BROKER_TIMEOUT_S)
+
+    try:
+        async with asyncio.timeout(2 * _BROKER_TIMEOUT_S):
+            await asyncio.to_thread(ask)
+    except (OperationalError, OSError, TimeoutError) as error:
+        text = f"the Celery broker does not answer ({str(error) or type(error).__name__})"
+        return Finding("broker", "unreachable", f"{text}; see SINFER_BROKER_URL")
+    return Finding("broker", "ok", "the Celery broker answers")
+
+
+class TaskCheck:
+    """The checks of one task.
+
+    Args:
+        product: the product.
+        task: the task.
+    """
+
+    def __init__(self, product: Product, task: InferTaskConfig) -> None:
+        self._product = product
+        self._task = task
+        self._name = f"{product.name}/{task.id}"
+        self._sample: Window[Any] | None = None
+        self._pipeline: InferPipeline[Any, Any] | None = None
+
+    async def run(self) -> AsyncIterator[Finding]:
+        """The pipeline, the source, the model and the sinks, in this order."""
+        try:
+            self._pipeline = self._product.pipeline(self._task)
+        except Exception as error:  # the product's own code
+            text = f"its pipeline cannot be made: {type(error).__name__}: {error}"
+            yield Finding(self._name, "error", text)
+            return
+        async for finding in self._check_source():
+            yield finding
+        async for finding in self._check_model():
+            yield finding
+        async for finding in self._check_sinks():
+            yield finding
+
+    def _finding(self, part: str, verdict: Verdict, text: str) -> Finding:
+        return Finding(f"{self._name} {part}", verdict, text)
+
+    # --- source ---
+
+    async def _check_source(self) -> AsyncIterator[Finding]:
+        source = self._task.source
+        try:
+            client = await connect(source.servers or settings().nats_servers, name="sinfer-check")
+        except UnavailableError as error:
+            yield self._finding("source", "unreachable", str(error))
+            return
+        try:
+            for subject in source.partition_subjects:
+                try:
+                    async for finding in self._check_partition(client, subject):
+                        yield finding
+                except SourceError as error:
+                    yield self._finding("source", "error", str(error))
+                except UnavailableError as error:
+                    yield self._finding("source", "unreachable", str(error))
+        finally:
+            await client.close()
+
+    async def _check_partition(self, client: Client, subject: str) -> AsyncIterator[Finding]:
+        source = self._task.source
+        api = JetStreamApi(client, source.stream)
+        mode = await choose_mode(
+            client, api, source, subject, name=f"{self._name}/{subject}", state=None
+        )
+        await mode.aclose([])
+        yield self._finding("source", "ok", f"{subject}: {mode.text}")
+        durable = durable_name(source, subject)
+        info = None if durable is None else await api.consumer_info(durable)
+        if info is not None:
+            yield self._budget(subject, info.config.max_ack_pending)
+        message = await StreamMessages(client, source.stream).last(subject)
+        if message is None or self._sample is not None or self._pipeline is None:
+            return
+        prepared = Preparer(self._pipeline).prepare([message], message.timestamp_ns // 1_000_000)
+        where = f"the last message of {subject} ({message.stream_seq})"
+        if prepared.entries:
+            [entry] = prepared.entries
+            self._sample = Window(
+                [entry.item], [message], id="check", task=self._task.id, key=entry.key
+            )
+            yield self._finding("pipeline", "ok", f"preprocess takes {where}")
+        elif prepared.dead:
+            text = f"{where} would be a dead letter: {prepared.dead[0].error}"
+            yield self._finding("pipeline", "warning", text)
+
+    def _budget(self, subject: str, max_ack_pending: int | None) -> Finding:
+        """Whether windows can become full before the consumer stops delivering."""
+        spec = self._task.window
+        largest = spec.count if spec.type == "count" else spec.max_count
+        if self._task.source.ack != "done" or max_ack_pending is None or max_ack_pending < 0:
+            return self._finding("source", "ok", f"{subject}: the consumer sets no limit")
+        if largest is not None and largest > max_ack_pending:
+            text = (
+                f"{subject}: windows of {largest} messages never become full, since the consumer"
+                f" allows {max_ack_pending} unacknowledged messages; raise its max_ack_pending"
+            )
+            return self._finding("source", "error", text)
+        text = f"{subject}: all unfinished windows together hold at most {max_ack_pending} messages"
+        return self._finding("source", "ok" if largest is not None else "warning", text)
+
+    # --- model ---
+
+    async def _check_model(self) -> AsyncIterator[Finding]:
+        config = self._task.inference
+        try:
+            client = InferenceClient.class_for(config)(config)
+        except Exception as error:  # a product's own client
+            text = f"{type(error).__name__}: {error}"
+            yield self._finding("model", "error", text)
+            return
+        try:
+            if isinstance(client, V2Client):
+                async for finding in self._check_v2(client):
+                    yield finding
+            elif client.endpoint:
+                yield await self._check_endpoint(client.endpoint)
+            else:
+                yield self._finding("model", "ok", f"{config.type} is ready")
+        finally:
+            await client.aclose()
+
+    async def _check_endpoint(self, endpoint: str) -> Finding:
+        """Something listens there; these protocols have no harmless question to ask."""
+        import httpx
+
+        url = httpx.URL(endpoint)
+        port = url.port or (443 if url.scheme == "https" else 80)
+        try:
+            async with asyncio.timeout(5):
+                _, writer = await asyncio.open_connection(url.host, port)
+        except (OSError, TimeoutError) as error:
+            text = f"{endpoint} takes no connection ({str(error) or type(error).__name__})"
+            return self._finding("model", "unreachable", text)
+        writer.close()
+        return self._finding("model", "ok", f"{endpoint} takes connections")
+
+    async def _check_v2(self, client: V2Client) -> AsyncIterator[Finding]:
+        try:
+            if not await client.is_ready():
+                text = f"{client.endpoint}: the model {client.config.model!r} is not ready"
+                yield self._finding("model", "unreachable", text)
+                return
+            metadata = await client.metadata()
+        except InferenceError as error:
+            yield self._finding("model", "error", str(error))
+            return
+        yield self._finding("model", "ok", f"model {metadata.get('name')!r} is ready")
+        if self._sample is None or self._pipeline is None:
+            text = "no message to make a request of: its shapes were not compared"
+            yield self._finding("request", "warning", text)
+            return
+        try:
+            request = self._pipeline.build_request(self._sample)
+            if inspect.isawaitable(request):
+                request = await request
+        except Exception as error:  # the product's own code
+            text = f"build_request: {type(error).__name__}: {error}"
+            yield self._finding("request", "error", text)
+            return
+        problems = differences(request, metadata)
+        for problem in problems:
+            yield self._finding("request", "error", problem)
+        if not problems:
+            yield self._finding("request", "ok", "its inputs fit the model's metadata")
+
+    # --- sinks ---
+
+    async def _check_sinks(self) -> AsyncIterator[Finding]:
+        """Sinks are made, not written to: nobody asked for results."""
+        for name, config in zip(self._task.sink_names(), self._task.sinks, strict=True):
+            try:
+                await Sink.class_for(config)(config).aclose()
+            except (ConfigError, ImportError) as error:
+                yield self._finding(f"sink {name}", "error", str(error))
+            else:
+                yield self._finding(f"sink {name}", "ok", "its settings are valid")
+
+
+def differences(request: Any, metadata: dict[str, Any]) -> list[str]:
+    """What a v2 request asks for that the model's metadata do not offer.
+
+    Sizes of -1 in the metadata fit any size.
+    """
+    if not isinstance(request, dict) or not isinstance(request.get("inputs"), list):
+        return ["build_request returned no mapping with a list of inputs"]
+    offered = {tensor["name"]: tensor for tensor in metadata.get("inputs") or []}
+    if not offered:
+        return []
+    problems = []
+    sent = {tensor.get("name"): tensor for tensor in request["inputs"]}
+    for name, tensor in sent.items():
+        if name not in offered:
+            known = ", ".join(sorted(offered))
+            problems.append(f"input {name!r} is not one of the model's ({known})")
+            continue
+        expected = offered[name]
+        if tensor.get("datatype") != expected.get("datatype"):
+            problems.append(
+                f"input {name!r} is {tensor.get('datatype')}, the model takes"
+                f" {expected.get('datatype')}"
+            )
+        shape, wanted = list(tensor.get("shape") or []), list(expected.get("shape") or [])
+        fits = len(shape) == len(wanted) and all(
+            want in (-1, have) for have, want in zip(shape, wanted, strict=True)
+        )
+        if not fits:
+            problems.append(f"input {name!r} has shape {shape}, the model takes {wanted}")
+    problems += [f"the model's input {name!r} is not sent" for name in offered if name not in sent]
+    return problems

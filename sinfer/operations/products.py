@@ -1,0 +1,138 @@
+"""Finding the products, tasks and partitions that a command is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sinfer.errors import ConfigError
+from sinfer.products.pipeline import InferPipeline
+from sinfer.products.product import Product
+from sinfer.products.registry import find_product, load_products
+from sinfer.products.task import InferTaskConfig
+from sinfer.windows.ids import Scope
+from sinfer.windows.schedule import Schedule
+from sinfer.windows.store import Store
+
+
+class Tasks:
+    """The tasks of all products that can be found, each product asked once.
+
+    Args:
+        modules: further modules to look into, as in ``SINFER_PRODUCTS``.
+    """
+
+    def __init__(self, modules: Iterable[str]) -> None:
+        self._modules = list(modules)
+        self._products: dict[str, Product] = {}
+        self._listed: dict[str, dict[str, InferTaskConfig]] = {}
+        self._broken: dict[str, dict[str, str]] = {}
+
+    async def product(self, name: str) -> Product:
+        """A product, its tasks listed.
+
+        Raises:
+            ConfigError: it cannot be found, or its tasks cannot be listed.
+        """
+        if name not in self._products:
+            product = find_product(name, self._modules)
+            try:
+                listed = await product.list_tasks()
+            except Exception as error:  # a product's own code, or its database
+                raise ConfigError(
+                    f"product {name!r}: its tasks cannot be listed: {error}"
+                ) from error
+            finally:
+                await product.tasks.aclose()
+            self._listed[product.name] = listed.tasks
+            self._broken[product.name] = listed.problems
+            self._products[name] = product
+        return self._products[name]
+
+    async def task(self, product_name: str, task_id: str) -> InferTaskConfig:
+        """A task.
+
+        Raises:
+            ConfigError: product or task are not known.
+        """
+        product = await self.product(product_name)
+        tasks = self._listed[product.name]
+        if task_id not in tasks:
+            raise ConfigError(
+                f"product {product.name!r} has no valid task {task_id!r}"
+                f" (it has: {', '.join(sorted(tasks)) or 'none'})"
+            )
+        return tasks[task_id]
+
+    async def pipeline(self, product_name: str, task_id: str) -> InferPipeline[Any, Any]:
+        """The product's code, made for a task.
+
+        Raises:
+            ConfigError: product or task are not known.
+        """
+        task = await self.task(product_name, task_id)
+        return (await self.product(product_name)).pipeline(task)
+
+    async def problems(self, product_name: str | None, task_id: str | None) -> dict[str, str]:
+        """What is wrong with products and tasks, by name; with that task alone where one is given.
+
+        Raises:
+            ConfigError: a product that is named is not known.
+        """
+        found = {}
+        names = [product_name] if product_name is not None else []
+        if product_name is None:
+            products, broken = load_products(self._modules)
+            found = dict(broken)
+            names = sorted(products)
+        for name in names:
+            try:
+                product = await self.product(name)
+            except ConfigError as error:
+                if product_name is not None:
+                    raise
+                found[name] = str(error)
+                continue
+            for id, problem in self._broken[product.name].items():
+                if task_id in (None, id):
+                    found[f"{product.name}/{id}"] = problem
+        return found
+
+    async def find(
+        self, product_name: str | None, task_id: str | None
+    ) -> list[tuple[Product, InferTaskConfig]]:
+        """All tasks of that product and id, or of any. Products that are broken are left out.
+
+        Raises:
+            ConfigError: a product or task that is named is not known.
+        """
+        if product_name is not None:
+            names = [product_name]
+        else:
+            names = sorted(load_products(self._modules)[0])
+        found = []
+        for name in names:
+            try:
+                product = await self.product(name)
+            except ConfigError:
+                if product_name is not None:
+                    raise
+                continue
+            tasks = self._listed[product.name]
+            found += [(product, t) for id, t in tasks.items() if task_id in (None, id)]
+        if task_id is not None and not found:
+            raise ConfigError(
+                f"no product has a task {task_id!r}"
+                if product_name is None
+                else f"product {product_name!r} has no task {task_id!r}"
+            )
+        return found
+
+
+async def known_scopes(store: Store, product: str | None, task: str | None) -> list[Scope]:
+    """The partitions that have state in the store."""
+    return [
+        scope
+        for scope in await Schedule(store).partitions()
+        if product in (None, scope.product) and task in (None, scope.task)
+    ]

@@ -1,0 +1,159 @@
+"""How tasks stand: windows, messages that wait, dead letters, pauses, ingestors, lag."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nats.aio.client import Client
+
+from sinfer.errors import SourceError, UnavailableError
+from sinfer.ingest.jetstream_api import JetStreamApi
+from sinfer.ingest.membership import SILENT_AFTER_MS
+from sinfer.ingest.state import SourceState
+from sinfer.ingest.subjects import EVERYTHING
+from sinfer.windows import keys as names
+from sinfer.windows.ids import Scope
+from sinfer.windows.keys import PartitionKeys
+from sinfer.windows.pauses import PauseBoard
+from sinfer.windows.store import Store
+
+
+@dataclass(slots=True)
+class PartitionStanding:
+    """How one partition stands.
+
+    Attributes:
+        scope: the partition.
+        open, sealed, waiting, leased: windows in these states; ``waiting`` for a worker or for the
+            time of their next attempt.
+        fetched, sunk, dead, filtered, late: messages, as the account counts them.
+        letters: dead letters in the store.
+        writer: the ingestor that writes the partition now; empty when there is none.
+        position: stream sequence up to which the partition is read.
+        lag: messages of the stream behind the position, at most; None when that is not known.
+    """
+
+    scope: Scope
+    open: int = 0
+    sealed: int = 0
+    waiting: int = 0
+    leased: int = 0
+    fetched: int = 0
+    sunk: int = 0
+    dead: int = 0
+    filtered: int = 0
+    late: int = 0
+    letters: int = 0
+    writer: str = ""
+    position: int = 0
+    lag: int | None = None
+
+
+@dataclass(slots=True)
+class TaskStanding:
+    """How one task stands.
+
+    Attributes:
+        product, task: the task.
+        partitions: its partitions.
+        paused: why it is paused, and what stands still; empty when it runs.
+        ingestors: how many ingestors of the product are alive.
+        trouble: what a person should know at once.
+    """
+
+    product: str
+    task: str
+    partitions: list[PartitionStanding] = field(default_factory=list)
+    paused: str = ""
+    ingestors: int = 0
+    trouble: list[str] = field(default_factory=list)
+
+    def total(self, name: str) -> int:
+        """A number added up over the partitions."""
+        return sum(getattr(partition, name) for partition in self.partitions)
+
+    @property
+    def lag(self) -> int | None:
+        """Messages that are not read yet, at most; None when that is not known."""
+        lags = [partition.lag for partition in self.partitions]
+        known = [lag for lag in lags if lag is not None]
+        return sum(known) if len(known) == len(lags) else None
+
+
+async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
+    """How the tasks of these partitions stand, by all that Redis knows."""
+    board = PauseBoard(store)
+    await board.refresh()
+    now_ms = await store.now_ms()
+    tasks: dict[tuple[str, str], TaskStanding] = {}
+    for scope in scopes:
+        name = (scope.product, scope.task)
+        if name not in tasks:
+            tasks[name] = task = TaskStanding(*name)
+            if (pause := board.of(*name)) is not None:
+                task.paused = f"{pause.what}: {pause.reason}"
+            task.ingestors = await ingestors_alive(store, scope.product, now_ms)
+        tasks[name].partitions.append(await _partition(store, scope, now_ms))
+    for task in tasks.values():
+        task.trouble = _trouble(task)
+    return list(tasks.values())
+
+
+async def ingestors_alive(store: Store, product: str, now_ms: int) -> int:
+    """How many ingestors of a product gave a sign of life lately."""
+    key = names.ingestors(product)
+    return int(await store.ask(store.redis.zcount(key, now_ms - SILENT_AFTER_MS, "+inf")))
+
+
+async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStanding:
+    keys = PartitionKeys(scope)
+    counts = ("fetched", "sunk", "dead", "filtered", "late")
+    pipeline = store.redis.pipeline(transaction=True)
+    pipeline.hmget(keys.meta, [*counts, "owner", "lease_until", "source"])
+    pipeline.hlen(keys.open)
+    pipeline.zcard(keys.sealed)
+    pipeline.zcard(keys.ready)
+    pipeline.zcard(keys.leases)
+    pipeline.xlen(keys.dead)
+    meta, opened, sealed, waiting, leased, letters = await store.ask(pipeline.execute())
+    *numbers, owner, lease_until, source = meta
+    alive = owner is not None and int(lease_until or 0) > now_ms
+    return PartitionStanding(
+        scope,
+        opened,
+        sealed,
+        waiting,
+        leased,
+        **{name: int(number or 0) for name, number in zip(counts, numbers, strict=True)},
+        letters=letters,
+        writer=owner.decode() if alive else "",
+        position=SourceState.decode(source).position if source else 0,
+    )
+
+
+def _trouble(task: TaskStanding) -> list[str]:
+    trouble = []
+    if task.paused:
+        trouble.append(f"PAUSED ({task.paused})")
+    if not task.ingestors:
+        trouble.append("no ingestor is alive")
+    elif unread := [p.scope.partition for p in task.partitions if not p.writer]:
+        trouble.append(f"nobody reads {', '.join(unread)}")
+    if letters := task.total("letters"):
+        trouble.append(f"{letters} dead letters")
+    return trouble
+
+
+async def measure_lag(client: Client, stream: str, partition: PartitionStanding) -> None:
+    """Ask the stream how far a partition is behind; leaves None when it cannot tell."""
+    api = JetStreamApi(client, stream, timeout_s=2.0)
+    subject = partition.scope.partition
+    try:
+        info = await api.stream_info()
+        behind = max(0, info.state.last_seq - max(partition.position, info.state.first_seq - 1))
+        if behind and subject != EVERYTHING:
+            found = await api.next_sequence(partition.position + 1, [subject])
+            behind = 0 if found is None else info.state.last_seq - found + 1
+    except (SourceError, UnavailableError):
+        return
+    partition.lag = behind

@@ -1,0 +1,99 @@
+"""Messages of a stream by their sequences, as a consumer would have delivered them."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64decode
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+from nats.aio.client import Client
+
+from sinfer.errors import SourceError
+from sinfer.ingest.jetstream_api import JetStreamApi
+from sinfer.messages import Message
+
+_AT_ONCE = 64
+_HEADER_LINE = b"NATS/1.0"
+
+
+class StreamMessages:
+    """Reads single messages of one stream.
+
+    Args:
+        client: a connection; not closed here.
+        stream: name of the stream.
+    """
+
+    def __init__(self, client: Client, stream: str) -> None:
+        self.api = JetStreamApi(client, stream)
+
+    async def get(self, seq: int) -> Message | None:
+        """A message; None when the stream has it no more, or not yet.
+
+        Raises:
+            SourceError: the stream does not exist.
+            UnavailableError: no answer.
+        """
+        stored = await self.api.stored_message({"seq": seq})
+        if stored is None:
+            return None
+        return Message(
+            b64decode(stored.data),
+            stored.subject,
+            parse_headers(b64decode(stored.hdrs)),
+            stored.seq,
+            parse_time_ns(stored.time),
+        )
+
+    async def last(self, subject_filter: str) -> Message | None:
+        """The last message on a subject; None when there is none."""
+        stored = await self.api.stored_message({"last_by_subj": subject_filter})
+        return None if stored is None else await self.get(stored.seq)
+
+    async def get_all(
+        self, sequences: Iterable[int], progress: Callable[[int], None] = lambda count: None
+    ) -> list[Message]:
+        """Messages in the order of their sequences.
+
+        Raises:
+            SourceError: the stream has some of them no more.
+        """
+        found: list[Message] = []
+        missing: list[int] = []
+        wanted = list(sequences)
+        for first in range(0, len(wanted), _AT_ONCE):
+            part = wanted[first : first + _AT_ONCE]
+            for seq, message in zip(part, await asyncio.gather(*map(self.get, part)), strict=True):
+                if message is None:
+                    missing.append(seq)
+                else:
+                    found.append(message)
+            progress(len(part))
+        if missing:
+            shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+            raise SourceError(
+                f"stream {self.api.stream!r} has {len(missing)} of {len(wanted)} messages no more"
+                f" ({shown}): its limits removed them, or it is a work queue"
+            )
+        return found
+
+
+def parse_headers(block: bytes) -> dict[str, str] | None:
+    """The headers of a message; of a repeated name the last value. None when there are none."""
+    if not block:
+        return None
+    headers = {}
+    for line in block.removeprefix(_HEADER_LINE).split(b"\r\n"):
+        name, colon, value = line.partition(b":")
+        if colon:
+            headers[name.strip().decode()] = value.strip().decode()
+    return headers or None
+
+
+def parse_time_ns(text: str) -> int:
+    """Nanoseconds since the epoch of ``2026-01-31T12:00:00.123456789Z``."""
+    whole, _, rest = text.partition(".")
+    digits = rest.rstrip("Z") if rest else ""
+    moment = datetime.fromisoformat(whole.rstrip("Z")).replace(tzinfo=UTC)
+    return int(moment.timestamp()) * 1_000_000_000 + int(digits.ljust(9, "0") or 0)

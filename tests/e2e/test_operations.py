@@ -1,0 +1,375 @@
+"""What people do to running tasks: each command against running processes, with its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from sinfer import exit_codes
+from sinfer.embedded.process import free_port
+from sinfer.embedded.services import Service, answers, program
+from sinfer.windows.keys import PartitionKeys
+from tests.e2e.harness import Connections, Deployment, Task, numbers, rows, wait_for
+
+pytestmark = pytest.mark.e2e
+
+LONG = {"type": "count", "count": 10, "max_wait": "1h"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.out, self.err
+        return json.loads(self.out)
+
+
+async def sinfer(deployment: Deployment, *arguments: str) -> Answer:
+    """Run a command as a process of its own, as people do."""
+    place = deployment.place
+    process = await asyncio.create_subprocess_exec(
+        program("sinfer"), *arguments, cwd=place.cwd, env=dict(place.environment),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    answer = Answer(process.returncode, out.decode(), err.decode())
+    assert "Traceback" not in answer.err, answer.err
+    return answer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def running(deployment: Deployment) -> Iterator[list[Service]]:
+    services = [deployment.ingest(), deployment.worker(), deployment.beat()]
+    deployment.start(*services)
+    yield services
+    for service in services:
+        service.check()
+
+
+@pytest.fixture(autouse=True)
+def healthy_model(deployment: Deployment) -> Iterator[None]:
+    yield
+    deployment.model.reset()
+
+
+async def ordered(deployment: Deployment, connections: Connections, id: str, **parts: Any) -> Task:
+    await connections.make_streams(Task(deployment, id))
+    return deployment.order(id, **parts)
+
+
+async def test_a_redriven_message_gets_the_result_it_should_have_had(
+    deployment: Deployment, connections: Connections
+) -> None:
+    task = await ordered(deployment, connections, "redrive")
+    deployment.model.order({"status": 400, "value": 13.0, "count": None})
+    await connections.publish(task, numbers(0, 20))
+    account = await connections.settled(task, 20)
+    assert (account.sunk, account.dead) == (19, 1)
+
+    listed = (await sinfer(deployment, "dlq", "list", "--task", task.id, "--json")).json
+    [letter] = listed
+    assert letter["seq"] == 14
+    assert letter["stage"] == "inference"
+    assert "400" in letter["error"]
+    shown = (await sinfer(deployment, "dlq", "show", letter["id"], "--json")).json
+    assert shown["text"] == '{"id": 13}'
+
+    # It fails again, and comes back with its history.
+    assert (await sinfer(deployment, "dlq", "redrive", letter["id"])).code == exit_codes.OK
+    await wait_for(lambda: dead_letters(connections, task, history=1), "the letter to come back")
+    [again] = await connections.dead_letters(task)
+    assert [failed.attempts for failed in again.history] == [1]
+    assert again.window == letter["window"]
+
+    deployment.model.reset()
+    answer = await sinfer(deployment, "dlq", "redrive", "--task", task.id, "--all", "--json")
+    assert answer.json["letters"] == 1
+    account = await connections.settled(task, 20)
+    assert (account.sunk, account.dead) == (20, 0)
+    await connections.assert_one_result_each(task, range(20))
+    with closing_rows(task) as found:
+        assert (found[13]["window_id"], found[13]["ordinal"]) == (letter["window"], 3)
+    assert (await sinfer(deployment, "dlq", "list", "--task", task.id, "--json")).json == []
+    assert (await sinfer(deployment, "audit", "--task", task.id)).code == exit_codes.OK
+
+
+async def dead_letters(connections: Connections, task: Task, *, history: int) -> bool:
+    return any(len(x.history) == history for x in await connections.dead_letters(task))
+
+
+def closing_rows(task: Task) -> Any:
+    """The rows of the SQL sink, with their own columns, by the id in the result."""
+    import sqlite3
+    from contextlib import nullcontext
+
+    with closing(sqlite3.connect(task.database)) as connection:
+        connection.row_factory = sqlite3.Row
+        found = [dict(row) for row in connection.execute("SELECT * FROM results")]
+    return nullcontext({json.loads(row["result"])["id"]: row for row in found})
+
+
+async def test_messages_that_never_were_in_a_window_are_redriven_or_say_why_not(
+    deployment: Deployment, connections: Connections
+) -> None:
+    task = await ordered(
+        deployment, connections, "loose", limits={"lease": "2s", "max_message_bytes": 100}
+    )
+    large = json.dumps({"id": 1, "pad": "x" * 200}).encode()
+    await connections.publish(task, [large, b"no json", {"id": 2}, {"id": 3}])
+    await connections.settled(task, 4)
+    assert len(await connections.dead_letters(task)) == 2
+    deployment.order(task.id, limits={"lease": "2s"})
+    answer = await sinfer(deployment, "dlq", "redrive", "--task", task.id, "--all", "--json")
+    assert answer.code == exit_codes.FAILED
+    assert answer.json["letters"] == 1
+    assert answer.json["failed"] == 1
+    account = await connections.settled(task, 4)
+    assert (account.sunk, account.dead) == (3, 1)
+    await connections.assert_one_result_each(task, [1, 2, 3])
+    [letter] = await connections.dead_letters(task)
+    assert letter.message.data == b"no json"
+    assert len(letter.history) == 1
+
+    purge = ["dlq", "purge", "--task", task.id, "--json"]
+    assert (await sinfer(deployment, "dlq", "purge", "--yes")).code == exit_codes.USAGE
+    assert (await sinfer(deployment, *purge, "--error", "other", "--yes")).json == {"removed": 0}
+    assert (await sinfer(deployment, *purge, "--all", "--yes")).json == {"removed": 1}
+    assert (await sinfer(deployment, "audit", "--task", task.id)).code == exit_codes.OK
+
+
+async def test_a_window_that_runs_again_replaces_its_results(
+    deployment: Deployment, connections: Connections
+) -> None:
+    task = await ordered(deployment, connections, "again")
+    await connections.publish(
+        task, [m for n in range(20) for m in numbers(n, n + 1, key="ab"[n % 2])]
+    )
+    await connections.settled(task, 20)
+    listed = (await sinfer(deployment, "windows", "list", "--task", task.id, "--json")).json
+    assert {entry["key"]: entry["count"] for entry in listed} == {"a": 10, "b": 10}
+    window = next(entry for entry in listed if entry["key"] == "a")
+    shown = (await sinfer(deployment, "windows", "show", window["window"], "--json")).json
+    assert shown["sequences"] == list(range(1, 21, 2))
+    assert shown["model"].startswith("example")
+    with closing_rows(task) as before:
+        pass
+    answer = await sinfer(deployment, "windows", "rerun", window["window"], "--wait")
+    assert answer.code == exit_codes.OK, answer.err
+    with closing_rows(task) as after:
+        for id, row in before.items():
+            changed = "attempt" if id % 2 == 0 else ""
+            assert {
+                k: v for k, v in row.items() if k not in (changed, "written_at", "closed_at")
+            } == {
+                k: v for k, v in after[id].items() if k not in (changed, "written_at", "closed_at")
+            }
+        assert after[0]["attempt"] == before[0]["attempt"] + 1
+    assert len(after) == 20
+    assert (await sinfer(deployment, "audit", "--task", task.id)).code == exit_codes.OK
+    answer = await sinfer(deployment, "windows", "rerun", f"{task.id}/x/all/1")
+    assert answer.code == exit_codes.FAILED
+    assert "limits.ledger" in answer.err
+
+
+async def test_where_finds_every_message(deployment: Deployment, connections: Connections) -> None:
+    task = await ordered(deployment, connections, "where", window=LONG)
+    await connections.publish(task, [*numbers(0, 10), b"bad", {"id": -1}, *numbers(10, 13)])
+    await wait_for(lambda: fetched(connections, task, 15), "all to be fetched")
+    await wait_for(lambda: sunk(connections, task, 10), "the first window")
+    expected = {3: "done", 11: "dead", 12: "filtered", 14: "open", 99: "not fetched"}
+    for seq, state in expected.items():
+        answer = await sinfer(deployment, "where", "--task", task.id, "--seq", str(seq), "--json")
+        assert [place["state"] for place in answer.json] == [state], seq
+        assert answer.code == exit_codes.OK
+    assert (await sinfer(deployment, "where", "--task", "nope", "--seq", "1")).code == (
+        exit_codes.CONFIGURATION
+    )
+
+
+async def fetched(connections: Connections, task: Task, messages: int) -> bool:
+    return (await connections.account(task)).fetched == messages
+
+
+async def sunk(connections: Connections, task: Task, messages: int) -> bool:
+    return (await connections.account(task)).sunk == messages
+
+
+async def test_a_paused_task_stands_still_and_says_so_until_it_is_resumed(
+    deployment: Deployment, connections: Connections
+) -> None:
+    task = await ordered(deployment, connections, "paused")
+    await connections.publish(task, numbers(0, 10))
+    await connections.settled(task, 10)
+    names = ["--product", deployment.product, "--task", task.id]
+    answer = await sinfer(deployment, "pause", *names, "--reason", "new model")
+    assert answer.code == exit_codes.OK
+    status = ["status", "--task", task.id]
+    assert "PAUSED (all: new model)" in (await sinfer(deployment, *status)).out
+    await asyncio.sleep(2.5)  # until every process has seen it
+    await connections.publish(task, numbers(10, 20))
+    await asyncio.sleep(1.0)
+    [standing] = (await sinfer(deployment, *status, "--json")).json
+    assert standing["lag"] == 10
+    assert standing["ingestors"] == 1
+    assert (await sinfer(deployment, "resume", *names)).out == (
+        f"{deployment.product}/{task.id} goes on.\n"
+    )
+    await connections.settled(task, 20)
+    await connections.assert_one_result_each(task, range(20))
+    assert (await sinfer(deployment, "pause", "--product", deployment.product, "--task", "x")).code
+    assert "PAUSED" not in (await sinfer(deployment, *status)).out
+
+
+async def test_a_drain_leaves_nothing_and_reads_nothing_until_it_is_resumed(
+    deployment: Deployment, connections: Connections
+) -> None:
+    task = await ordered(deployment, connections, "drained", window=LONG)
+    await connections.publish(task, numbers(0, 13))
+    await wait_for(lambda: fetched(connections, task, 13), "all to be fetched")
+    names = ["--product", deployment.product, "--task", task.id]
+    answer = await sinfer(deployment, "drain", *names, "--timeout", "30s")
+    assert answer.code == exit_codes.OK, answer.err
+    account = await connections.account(task)
+    assert (account.sunk, account.held) == (13, 0)
+    assert {row["reason"] for row in rows(task)} == {"count", "drain"}
+    await connections.publish(task, numbers(13, 23))
+    assert (await sinfer(deployment, "drain", *names)).code == exit_codes.OK
+    assert (await connections.account(task)).fetched == 13
+    await sinfer(deployment, "resume", *names)
+    await connections.settled(task, 23)
+    await connections.assert_one_result_each(task, range(23))
+
+
+async def test_a_drain_closes_what_no_ingestor_looks_after(
+    deployment: Deployment, connections: Connections, running: list[Service]
+) -> None:
+    task = await ordered(deployment, connections, "deserted", window=LONG)
+    await connections.publish(task, numbers(0, 3))
+    await wait_for(lambda: fetched(connections, task, 3), "all to be fetched")
+    running[0].stop()
+    try:
+        names = ["--product", deployment.product, "--task", task.id]
+        answer = await sinfer(deployment, "drain", *names, "--timeout", "30s")
+        assert answer.code == exit_codes.OK, answer.err
+        await connections.assert_one_result_each(task, range(3))
+        await sinfer(deployment, "resume", *names)
+    finally:
+        running[0] = deployment.ingest()
+        deployment.start(running[0])
+    await connections.publish(task, numbers(3, 13))
+    await connections.settled(task, 13)
+
+
+async def test_an_audit_fails_when_a_message_is_missing_or_a_window_is_stranded(
+    deployment: Deployment, connections: Connections
+) -> None:
+    task = await ordered(deployment, connections, "audited")
+    await connections.publish(task, numbers(0, 10))
+    await connections.settled(task, 10)
+    keys = PartitionKeys(task.scope)
+    audit = ["audit", "--task", task.id, "--json"]
+    assert (await sinfer(deployment, *audit)).code == exit_codes.OK
+    await connections.redis.hincrby(keys.meta, "sunk", -2)
+    answer = await sinfer(deployment, *audit)
+    assert answer.code == exit_codes.FAILED
+    assert answer.json[0]["missing"] == 2
+    await connections.redis.hincrby(keys.meta, "sunk", 2)
+    assert (await sinfer(deployment, *audit)).code == exit_codes.OK
+
+
+async def test_metrics_show_the_balance_and_what_waits(
+    deployment: Deployment, connections: Connections
+) -> None:
+    task = await ordered(deployment, connections, "measured")
+    await connections.publish(task, [*numbers(0, 10), b"bad"])
+    await connections.settled(task, 11)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/metrics"
+    service = Service(
+        "metrics", ["sinfer", "metrics", "--port", str(port)], answers(url), deployment.place
+    )
+    service.start()
+    try:
+        await asyncio.to_thread(service.wait_until_ready)
+        text = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+    finally:
+        service.stop()
+    labels = f'{{partition="{task.subject}",product="{deployment.product}",task="{task.id}"}}'
+    assert f"sinfer_messages_missing{labels} 0.0" in text
+    assert f"sinfer_letters{labels} 1.0" in text
+    assert f"sinfer_sunk{labels} 10.0" in text
+    assert "sinfer_store_up 1.0" in text
+
+
+async def test_caps_remove_the_oldest_letters_and_copies_go_to_a_stream(
+    deployment: Deployment, connections: Connections
+) -> None:
+    await connections.jetstream.add_stream(name="copies", subjects=["copies.>"])
+    task = await ordered(
+        deployment,
+        connections,
+        "capped",
+        limits={"lease": "2s", "max_dead_letters": 3},
+        dead_letter_subject="copies.capped",
+    )
+    await connections.publish(task, [b"bad %d" % n for n in range(5)])
+    await connections.settled(task, 5)
+
+    async def is_capped() -> bool:
+        return len(await connections.dead_letters(task)) == 3
+
+    await wait_for(is_capped, "the cap to be kept")
+    assert [x.message.data for x in await connections.dead_letters(task)] == [
+        b"bad 2", b"bad 3", b"bad 4",
+    ]  # fmt: skip
+    assert await connections.redis.hget(PartitionKeys(task.scope).meta, "trimmed") == b"2"
+
+    async def are_copied() -> bool:
+        return (await connections.jetstream.stream_info("copies")).state.messages == 5
+
+    await wait_for(are_copied, "the copies")
+    copy = await connections.jetstream.get_msg("copies", 1)
+    assert copy.data == b"bad 0"
+    assert copy.headers is not None
+    assert copy.headers["Sinfer-Task"] == task.id
+    assert copy.headers["Sinfer-Sequence"] == "1"
+    assert "JSONDecodeError" in copy.headers["Sinfer-Error"]
+
+
+async def test_a_preflight_finds_what_does_not_fit(
+    deployment: Deployment, connections: Connections
+) -> None:
+    task = await ordered(deployment, connections, "checked")
+    await connections.publish(task, numbers(0, 1))
+    check = ["check", "--product", deployment.product, "--task", task.id, "--json"]
+    answer = await sinfer(deployment, *check)
+    verdicts = {finding["what"]: finding["verdict"] for finding in answer.json}
+    name = f"{deployment.product}/{task.id}"
+    assert verdicts[f"{name} source"] == "ok"
+    assert verdicts[f"{name} model"] == "ok"
+    assert verdicts[f"{name} request"] == "ok"
+    assert verdicts["broker"] == "ok"
+    assert answer.code == exit_codes.OK
+
+    model = {"type": "v2", "url": deployment.model.url, "model": "nope"}
+    deployment.order(task.id, inference=model)
+    assert (await sinfer(deployment, *check)).code == exit_codes.UNREACHABLE
+    deployment.order(task.id, source={"stream": "missing"})
+    answer = await sinfer(deployment, *check)
+    assert answer.code == exit_codes.CONFIGURATION
+    assert any("does not exist" in finding["text"] for finding in answer.json)
+    deployment.withdraw(task)

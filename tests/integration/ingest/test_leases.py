@@ -1,0 +1,88 @@
+"""Leases of quiet partitions are renewed together; one that was lost is told to its holder."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sinfer.embedded.servers import RedisServer
+from sinfer.errors import StaleTokenError
+from sinfer.ingest.leases import LeaseKeeper
+from sinfer.windows.ids import Scope
+from sinfer.windows.store import Store
+from sinfer.windows.writer import PartitionWriter
+
+
+class Holder:
+    """Holds a lease."""
+
+    def __init__(self, store: Store, scope: Scope, *, owner: str = "a", lease_ms: int) -> None:
+        self.writer = PartitionWriter(store, scope, owner=owner, lease_ms=lease_ms)
+        self.renewed_s = 0.0
+        self.lost: StaleTokenError | None = None
+
+    def lease_lost(self, error: StaleTokenError) -> None:
+        self.lost = error
+
+
+@pytest.fixture
+async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
+    store = Store(redis_server.url)
+    yield store
+    await store.aclose()
+
+
+async def remaining_ms(store: Store, holder: Holder) -> int:
+    until = await store.redis.hget(holder.writer.keys.meta, "lease_until")
+    return int(until or 0) - await store.now_ms()
+
+
+async def test_all_that_are_due_are_renewed(store: Store, unique: str) -> None:
+    keeper = LeaseKeeper(store)
+    holders = [Holder(store, Scope("p", unique, f"s.{n}"), lease_ms=60_000) for n in range(700)]
+    for holder in holders:
+        await holder.writer.acquire()
+        await store.redis.hset(holder.writer.keys.meta, "lease_until", await store.now_ms() + 5000)
+        keeper.add(holder)
+    await keeper.renew()
+    for holder in (holders[0], holders[-1]):
+        assert await remaining_ms(store, holder) > 30_000
+    assert all(holder.renewed_s for holder in holders)
+
+
+async def test_one_that_renewed_by_a_commit_is_not_due(store: Store, unique: str) -> None:
+    keeper = LeaseKeeper(store)
+    holder = Holder(store, Scope("p", unique, "s"), lease_ms=60_000)
+    await holder.writer.acquire()
+    keeper.add(holder)
+    await keeper.renew()
+    await store.redis.hset(holder.writer.keys.meta, "lease_until", 1)
+    await keeper.renew()
+    assert await remaining_ms(store, holder) < 0
+
+
+async def test_a_lost_lease_is_told_to_its_holder_alone(store: Store, unique: str) -> None:
+    keeper = LeaseKeeper(store)
+    kept = Holder(store, Scope("p", unique, "kept"), lease_ms=60_000)
+    lost = Holder(store, Scope("p", unique, "lost"), lease_ms=1)
+    for holder in (kept, lost):
+        await holder.writer.acquire()
+        keeper.add(holder)
+    other = Holder(store, Scope("p", unique, "lost"), owner="b", lease_ms=60_000)
+    while await other.writer.acquire():
+        pass
+    await keeper.renew()
+    assert kept.lost is None
+    assert lost.lost is not None
+
+
+async def test_what_was_given_back_is_not_taken_again(store: Store, unique: str) -> None:
+    keeper = LeaseKeeper(store)
+    holder = Holder(store, Scope("p", unique, "s"), lease_ms=60_000)
+    await holder.writer.acquire()
+    keeper.add(holder)
+    await keeper.remove(holder)
+    await holder.writer.release()
+    await keeper.renew()
+    assert await store.redis.hget(holder.writer.keys.meta, "owner") is None
