@@ -15,11 +15,8 @@ PROCESS_TASK = "sinfer.process"
 TICK_TASK = "sinfer.tick"
 
 _BROKER_TIMEOUT_S = 2.0
-
-
-# Putting unacknowledged messages back fails when the connection to the broker is gone, which ends
-# the worker ("Unrecoverable error", kombu issue 582). They are hints, so there is no need to.
-Channel.do_restore = False
+_VISIBILITY_TIMEOUT_S = 12 * 3600
+"""Far above any task: what is lost comes back by the window store, not by the broker."""
 
 
 def product_queue(product: str) -> str:
