@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from benchmarks.catalogue import BARE, CELERY_BATCHES, RECOMMENDED
 from benchmarks.costs import Costs
 from benchmarks.keyed_product import ITEMS
+from benchmarks.many_tasks import ManyTasks
 from benchmarks.memory import Memory
 from benchmarks.timing import Timing
 
@@ -42,6 +43,7 @@ class Report:
         keyed: the keyed workload.
         memory: what buffered messages take in Redis.
         costs: commits and ticks by open windows.
+        many: what many quiet tasks cost.
         problems: what failed, one text each; empty when every result was right.
     """
 
@@ -50,6 +52,7 @@ class Report:
     keyed: Timing | None = None
     memory: Memory | None = None
     costs: Costs | None = None
+    many: ManyTasks | None = None
     problems: list[str] = field(default_factory=list)
 
     def best(self) -> dict[str, Timing]:
@@ -83,6 +86,10 @@ class Report:
         if (memory := self.memory) is not None:
             text = "Redis bytes for a buffered message"
             found.append(Target(text, memory.redis_bytes, memory.limit_bytes, at_most=True))
+        if (many := self.many) is not None:
+            text = f"{many.tasks:,} tasks in one ingestor"
+            found.append(Target(f"{text}: % of a core, idle", 100 * many.idle_cpu, 5, at_most=True))
+            found.append(Target(f"{text}: seconds to start", many.start_s, 20, at_most=True))
         if self.keyed is not None:
             windows = self.keyed.messages / ITEMS
             text = "Celery messages for a keyed window"

@@ -11,6 +11,7 @@ from benchmarks import keyed_product
 from benchmarks.catalogue import KEYED, SYSTEMS
 from benchmarks.costs import measure_costs
 from benchmarks.machine import machine
+from benchmarks.many_tasks import measure_many_tasks
 from benchmarks.memory import measure_memory
 from benchmarks.report import Report
 from benchmarks.system import System
@@ -19,7 +20,8 @@ from benchmarks.workload import WINDOW, Workload, make_workload
 from sinfer.errors import SinferError
 
 KEYED_NAME, MEMORY_NAME, COSTS_NAME = "keyed", "memory", "open-windows"
-NAMES = (*(system.name for system in SYSTEMS), KEYED_NAME, MEMORY_NAME, COSTS_NAME)
+MANY_NAME = "many-tasks"
+NAMES = (*(system.name for system in SYSTEMS), KEYED_NAME, MEMORY_NAME, COSTS_NAME, MANY_NAME)
 """Everything that can be measured."""
 
 T = TypeVar("T")
@@ -70,6 +72,9 @@ async def _measure_rest(
     if COSTS_NAME in only:
         tell("commits and ticks with many open windows")
         report.costs = await _tried(report, COSTS_NAME, measure_costs())
+    if MANY_NAME in only:
+        tell("many quiet tasks")
+        report.many = await _tried(report, MANY_NAME, measure_many_tasks())
     if KEYED_NAME in only:
         tell("many keys and small windows")
         report.keyed = await _time(report, KEYED, workload.first(keyed_product.MESSAGES))

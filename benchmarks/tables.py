@@ -39,6 +39,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "keyed": None if report.keyed is None else _keyed(report),
         "memory": None if report.memory is None else asdict(report.memory),
         "open_windows": None if report.costs is None else msgspec.to_builtins(report.costs),
+        "many_tasks": None if report.many is None else asdict(report.many),
         "targets": [asdict(target) | {"met": target.is_met} for target in report.targets()],
     }
 
@@ -77,6 +78,11 @@ def show(report: Report, console: Console) -> None:
             f"commit of 500 messages: {costs.commit_few_ms:.1f} ms with {FEW:,} open windows,"
             f" {costs.commit_many_ms:.1f} ms with {MANY:,};"
             f" tick with {MANY:,}: {costs.tick_ms:.1f} ms, {costs.tick_due_ms:.1f} ms with 500 due"
+        )
+    if (many := report.many) is not None:
+        console.print(
+            f"{many.tasks:,} quiet tasks: all read {many.start_s:.1f} s after the start;"
+            f" then {100 * many.idle_cpu:.1f} % of a core, {many.rss_mb:.0f} MB"
         )
     for target in report.targets():
         sign, most = ("✔", "at most") if target.is_met else ("✘", "at most")

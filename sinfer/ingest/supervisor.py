@@ -76,6 +76,10 @@ class _Running:
             self.runner.cancel()
 
 
+def _differ(one: InferTaskConfig | None, other: InferTaskConfig | None) -> bool:
+    return one is not other and one != other
+
+
 class Supervisor:
     """One ingestor of one product.
 
@@ -197,7 +201,7 @@ class Supervisor:
         for scope, running in list(self._running.items()):
             if running.runner is None or running.runner.done():
                 del self._running[scope]
-            elif scope not in wanted or wanted[scope] != running.config:
+            elif scope not in wanted or _differ(wanted[scope], running.config):
                 running.stop()
         self._set_timing(len(wanted))
         for scope, task in wanted.items():
@@ -219,7 +223,7 @@ class Supervisor:
         self._surroundings.timing = PullTiming(
             expires_s=max(usual.expires_s, 4 * heartbeat_s),
             heartbeat_s=heartbeat_s,
-            look_s=max(usual.look_s, min(heartbeat_s, partitions / 200)),
+            look_s=max(usual.look_s, min(heartbeat_s, partitions / 100)),
         )
 
     async def _orphans(self) -> list[Scope]:
