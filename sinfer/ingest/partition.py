@@ -313,9 +313,9 @@ class PartitionIngest:
             if batch is not None:
                 await windower.take(batch.messages, batch.state.encode())
                 if batch.messages:
-                    self._stored_seq = max(
-                        self._stored_seq, *(message.stream_seq for message in batch.messages)
-                    )
+                    seqs = [message.stream_seq for message in batch.messages]
+                    self._stored_seq = max(self._stored_seq, *seqs)
+                    self._acked_seq = min(self._acked_seq, min(seqs) - 1)
                 await reader.committed(batch)
                 self._not_idle()
             else:
@@ -460,11 +460,11 @@ class PartitionIngest:
             return
         if self._acks_when_done:
             finished_seq = self._finished_seq(windower)
-            await reader.finished([(1, finished_seq)])
+            await reader.finished(reader.state.read_through(finished_seq))
             self._acked_seq = finished_seq
 
     def _finished_seq(self, windower: Windower) -> int:
-        """Every message up to this one is done: none of them is in an open or closed window.
+        """Every message read up to this one is done: none is in an open or closed window.
 
         Windows that beat closed are open in the plan until the next commit.
         """
