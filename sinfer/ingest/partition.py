@@ -313,15 +313,15 @@ class PartitionIngest:
             if batch is not None:
                 await windower.take(batch.messages, batch.state.encode())
                 if batch.messages:
-                    self._stored_seq = max(
-                        self._stored_seq, *(message.stream_seq for message in batch.messages)
-                    )
+                    seqs = [message.stream_seq for message in batch.messages]
+                    self._stored_seq = max(self._stored_seq, *seqs)
+                    self._acked_seq = min(self._acked_seq, min(seqs) - 1)
                 await reader.committed(batch)
                 self._not_idle()
             else:
                 await self._quiet(windower, reader)
             if self._acks_when_done or (batch is not None and self._pending):
-                await self._look(windower, reader, at_least_every_s=_LOOK_S)
+                await self._look(reader, at_least_every_s=_LOOK_S)
 
     def _wait_s(self, windower: Windower) -> float:
         """Until when there is nothing to do if nothing comes, in seconds."""
@@ -415,7 +415,7 @@ class PartitionIngest:
             except TimeoutError:
                 wait_s = min(2 * wait_s, _LONGEST_RELIEF_S)
             if passes_by_itself or self._acks_when_done:
-                await self._look(windower, reader)
+                await self._look(reader)
         if told and not self._stopping.is_set():
             self._surroundings.announcements.say(self.scope, "pulling goes on")
 
@@ -444,9 +444,7 @@ class PartitionIngest:
         else:
             self._drained_ms = pause.since_ms
 
-    async def _look(
-        self, windower: Windower, reader: PartitionReader, *, at_least_every_s: float = 0.0
-    ) -> None:
+    async def _look(self, reader: PartitionReader, *, at_least_every_s: float = 0.0) -> None:
         """See what waits, and acknowledge what is done where that is how the task wants it."""
         now_s = time.monotonic()
         if now_s - self._looked_s < at_least_every_s:
@@ -459,20 +457,15 @@ class PartitionIngest:
             _log.warning("%s: %s", self.scope, error)
             return
         if self._acks_when_done:
-            finished_seq = self._finished_seq(windower)
-            await reader.finished([(1, finished_seq)])
+            finished_seq = self._finished_seq()
+            await reader.finished(reader.state.read_through(finished_seq))
             self._acked_seq = finished_seq
 
-    def _finished_seq(self, windower: Windower) -> int:
-        """Every message up to this one is done: none of them is in an open or closed window.
+    def _finished_seq(self) -> int:
+        """Every message read up to this one is done: none is in an open or closed window.
 
-        Windows that beat closed are open in the plan until the next commit.
+        Which windows are open is for the store to say. The plan knows of some for too long, as beat
+        closes them, and of others too briefly, as it lets go of them before beat closes them.
         """
-        held = [
-            record.first_seq
-            for window_id, record in windower.planner.open_windows()
-            if window_id in self._unfinished.open
-        ]
-        if self._unfinished.first_seq is not None:
-            held.append(self._unfinished.first_seq)
-        return min(held, default=self._stored_seq + 1) - 1
+        held_seq = self._unfinished.first_seq
+        return self._stored_seq if held_seq is None else held_seq - 1

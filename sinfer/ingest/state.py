@@ -21,6 +21,19 @@ class SourceState(msgspec.Struct, array_like=True, frozen=True):
     ahead: list[tuple[int, int]] = []
     consumer_created: str = ""
 
+    def read_through(self, stream_seq: int) -> list[tuple[int, int]]:
+        """What was read of all up to a stream sequence: inclusive ranges.
+
+        What is missing between them was delivered to nobody yet, or to an earlier reader that
+        failed to store it, and comes again.
+        """
+        ranges = [(1, self.position), *self.ahead]
+        return [
+            (first, min(last, stream_seq))
+            for first, last in ranges
+            if first <= min(last, stream_seq)
+        ]
+
     def encode(self) -> bytes:
         """MessagePack, a few dozen bytes."""
         return _encoder.encode(self)

@@ -46,17 +46,16 @@ class PartitionState:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """What the closed windows of a partition hold that are not done.
+    """What the windows of a partition hold that are not done.
 
     Attributes:
-        bytes: payloads, counted once for each window that holds them.
-        first_seq: least stream sequence among their messages; None when there is no such window.
-        open: ids of the windows that were open at the same moment; empty when not asked for.
+        bytes: payloads of closed windows, counted once for each window that holds them.
+        first_seq: least stream sequence among the messages of closed windows, and of open ones
+            where these were asked for; None when there is no such window.
     """
 
     bytes: int
     first_seq: int | None
-    open: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +158,7 @@ class PartitionWriter:
     @property
     def lease_call(self) -> tuple[list[str], list[Argument]]:
         """Keys and arguments of the script ``acquire``, for many leases in one round trip."""
-        return [self.keys.meta], [self._owner, self._lease_ms]
+        return [self.keys.meta], [self._owner, self._lease_ms, self._commits]
 
     @property
     def holds_lease(self) -> bool:
@@ -192,7 +191,7 @@ class PartitionWriter:
         """What the closed windows that are not done hold together.
 
         Args:
-            with_open: name the open windows as well.
+            with_open: look for the least stream sequence in open windows as well.
 
         Raises:
             StaleTokenError, PositionError: the partition is not as this writer left it, perhaps
@@ -202,19 +201,19 @@ class PartitionWriter:
         pipeline.hmget(self.keys.meta, ["token", "commits"])
         pipeline.hgetall(self.keys.closed)
         if with_open:
-            pipeline.hkeys(self.keys.open)
-        (token, commits), values, *names = await self._store.ask(pipeline.execute())
+            pipeline.hvals(self.keys.open)
+        (token, commits), values, *blobs = await self._store.ask(pipeline.execute())
         if int(token or 0) != self._token:
             raise StaleTokenError(f"{self.scope} has another writer by now")
         if int(commits or 0) != self._commits:
             raise PositionError(
                 f"{self.scope}: the store is at commit {int(commits or 0)}, not at {self._commits}"
             )
-        records = [unpack_closed(name, value).record for name, value in values.items()]
+        closed = [unpack_closed(name, value).record for name, value in values.items()]
+        opened = [unpack_record(blob) for found in blobs for blob in found]
         return Unfinished(
-            bytes=sum(record.bytes for record in records),
-            first_seq=min((record.first_seq for record in records), default=None),
-            open=frozenset(name.decode() for found in names for name in found),
+            bytes=sum(record.bytes for record in closed),
+            first_seq=min((record.first_seq for record in (*closed, *opened)), default=None),
         )
 
     async def load(self) -> PartitionState:

@@ -4,6 +4,8 @@
 -- KEYS  1 meta
 -- ARGV  1 owner      who asks
 --       2 lease_ms   how long the lease lasts
+--       3 commits    how many the caller knows of; when the store has fewer, it went back, as after
+--                    a power cut, and the caller's lease is a new one
 -- Returns {1, token, commits, now_ms} when the caller holds the lease now; the token grows with
 -- each change of owner, even when Redis was wiped or has lost its last second: it follows the clock.
 -- {0, owner, remaining_ms, now_ms} when someone else holds it.
@@ -15,7 +17,7 @@ if held[1] and held[1] ~= ARGV[1] and until_ms > now then
   return {0, held[1], until_ms - now, now}
 end
 local token = tonumber(held[3] or '0')
-if held[1] ~= ARGV[1] or until_ms <= now then
+if held[1] ~= ARGV[1] or until_ms <= now or tonumber(held[4] or '0') < tonumber(ARGV[3]) then
   token = math.max(token + 1, now)
   redis.call('HSET', KEYS[1], 'token', string.format('%.0f', token))
 end

@@ -170,3 +170,40 @@ async def test_a_worker_from_before_redis_was_wiped_cannot_complete_a_window_of_
     assert await claims.complete([Completion(before)]) == [False]
     assert await claims.renew([before], lease_ms=5000) == [False]
     assert await claims.complete([Completion(after)]) == [True]
+
+
+async def test_a_window_past_its_time_that_beat_has_not_closed_yet_is_not_finished(
+    store: Store, scope: Scope
+) -> None:
+    writer = await writer_for(store, scope)
+    planner = planner_for(scope, type="tumbling", size="1s")
+    now_ms = await store.now_ms()
+    for sequence, at_ms in ((7, now_ms), (8, now_ms + 5000)):
+        plan = planner.plan(entries(sequence), at_ms)
+        await writer.commit(Commit(plan, b"s"))
+        planner.apply(plan)
+    assert (await writer.unfinished()).first_seq is None
+    assert (await writer.unfinished(with_open=True)).first_seq == 7
+
+
+async def test_what_is_unfinished_is_not_told_of_a_store_that_was_wiped(
+    store: Store, scope: Scope
+) -> None:
+    writer = await writer_for(store, scope)
+    plan = planner_for(scope, type="count", count=2).plan(entries(1, 2), 0)
+    await writer.commit(Commit(plan, b"s"))
+    assert (await writer.unfinished()).first_seq == 1
+    left = [key async for key in store.redis.scan_iter(match=f"*{scope.task}*")]
+    await store.redis.delete(*left)
+    with pytest.raises(StaleTokenError):
+        await writer.unfinished()
+
+
+async def test_a_quiet_writer_notices_that_the_store_went_back(store: Store, scope: Scope) -> None:
+    writer = await writer_for(store, scope)
+    before = await store.redis.dump(writer.keys.meta) or b""
+    await writer.commit(Commit(planner_for(scope, type="count", count=2).plan((), 0), b"s"))
+    assert await writer.acquire() == 0
+    await store.redis.restore(writer.keys.meta, 0, before, replace=True)
+    with pytest.raises(StaleTokenError):
+        await writer.acquire()

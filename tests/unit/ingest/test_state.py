@@ -24,3 +24,11 @@ def test_a_state_without_later_fields_can_be_read() -> None:
 def test_something_else_is_refused() -> None:
     with pytest.raises(ValueError):
         SourceState.decode(b"\x01")
+
+
+def test_what_was_never_read_does_not_count_as_read_because_later_messages_were() -> None:
+    state = SourceState("", 10, [(20, 29), (40, 49)])
+    assert state.read_through(45) == [(1, 10), (20, 29), (40, 45)]
+    assert state.read_through(15) == [(1, 10)]
+    assert state.read_through(5) == [(1, 5)]
+    assert state.read_through(0) == []
