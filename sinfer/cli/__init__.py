@@ -14,6 +14,7 @@ from sinfer.cli.dlq import dlq
 from sinfer.cli.ingest import ingest
 from sinfer.cli.observing import audit, metrics, status, where
 from sinfer.cli.pausing import drain, pause, resume
+from sinfer.cli.run import run
 from sinfer.cli.windows import windows
 from sinfer.errors import SinferError
 from sinfer.logs import mask
@@ -62,6 +63,6 @@ def main() -> None:
 
 
 for command in (
-    audit, check, demo, dlq, drain, ingest, metrics, pause, resume, status, where, windows,
+    audit, check, demo, dlq, drain, ingest, metrics, pause, resume, run, status, where, windows,
 ):  # fmt: skip
     main.add_command(command)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sinfer.errors import ConfigError
 from sinfer.inference.base import InferenceClient
-from sinfer.inference.guard import EndpointGuard
+from sinfer.inference.guard import EndpointGuard, Guard, OpenGuard
 from sinfer.products.following import TaskFollower
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
@@ -36,9 +37,12 @@ class ReadyTask:
     """One task with its clients open. Use it on one event loop.
 
     Args:
-        store: Redis, for what all workers share about the model's endpoint.
+        store: Redis, for what all workers share about the model's endpoint; None where there is
+            no other worker.
         product: the product.
         config: the task.
+        client: asks the model, instead of the client that the task names.
+        sinks: take the results, instead of the sinks that the task names.
 
     Attributes:
         config: the task.
@@ -52,20 +56,34 @@ class ReadyTask:
         turned_away: partitions that were to be looked at when there was no place for a window.
     """
 
-    def __init__(self, store: Store, product: Product, config: InferTaskConfig) -> None:
+    def __init__(
+        self,
+        store: Store | None,
+        product: Product,
+        config: InferTaskConfig,
+        *,
+        client: InferenceClient | None = None,
+        sinks: Mapping[str, Sink] | None = None,
+    ) -> None:
         self.product = product.name
         self.config = config
         self.pipeline: InferPipeline[Any, Any] = product.pipeline(config)
-        client_type = InferenceClient.class_for(config.inference)
-        self.client: InferenceClient = client_type(config.inference)
+        if client is None:
+            client = InferenceClient.class_for(config.inference)(config.inference)
+        self.client: InferenceClient = client
         endpoint = self.client.endpoint or f"{product.name}/{config.id}"
-        self.guard = EndpointGuard(store, endpoint, config.inference)
-        self.sinks: dict[str, Sink] = {
-            name: Sink.class_for(sink)(sink)
-            for name, sink in zip(config.sink_names(), config.sinks, strict=True)
-        }
+        self.guard: Guard = OpenGuard()
+        if store is not None:
+            self.guard = EndpointGuard(store, endpoint, config.inference)
+        has_own_sinks = sinks is None
+        if sinks is None:
+            sinks = {
+                name: Sink.class_for(sink)(sink)
+                for name, sink in zip(config.sink_names(), config.sinks, strict=True)
+            }
+        self.sinks: dict[str, Sink] = dict(sinks)
         self.fallback: Sink | None = None
-        if config.fallback is not None:
+        if config.fallback is not None and has_own_sinks:
             self.fallback = Sink.class_for(config.fallback)(config.fallback)
         self.limit = config.inference.max_concurrency
         self.active = 0
