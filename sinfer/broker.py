@@ -10,13 +10,21 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis.exceptions import RedisError
 
 _log = logging.getLogger(__name__)
 
 
 class _QoS(redis.QoS):
+    def ack(self, delivery_tag: str) -> None:
+        if self.channel.closed:
+            # The connection was made anew since: an acknowledgement over the old one would open
+            # connections that nobody closes, or end the worker. The message is a hint: let it go.
+            virtual.QoS.ack(self, delivery_tag)
+        else:
+            super().ack(delivery_tag)
+
     def restore_unacked(self, client: Any = None) -> None:
         try:
             super().restore_unacked(client)

@@ -51,7 +51,8 @@ class Plugin(ABC, Generic[C]):
                 return value
             if not isinstance(value, dict) or "type" not in value:
                 raise ValueError(f"is a mapping with a 'type' (one of {', '.join(cls.registry)})")
-            plugin = cls.registry.get(value["type"])
+            name = value["type"]
+            plugin = cls.registry.get(name) if isinstance(name, str) else None
             if plugin is None:
                 nearest = difflib.get_close_matches(str(value["type"]), cls.registry, n=1)
                 hint = f"; did you mean {nearest[0]!r}?" if nearest else ""

@@ -47,9 +47,20 @@ class Changeover:
 
 
 def change_over(
-    scope: Scope, state: PartitionState, pipeline: InferPipeline[InferTaskConfig, object]
+    scope: Scope,
+    state: PartitionState,
+    pipeline: InferPipeline[InferTaskConfig, object],
+    *,
+    layout: int | None = None,
 ) -> Changeover:
     """Decide how a partition goes on under a task.
+
+    Args:
+        scope: the partition.
+        state: what the last writer left.
+        pipeline: the product's code, made for the task.
+        layout: begin with this layout, since there were windows of which nothing is left: one of
+            the same id would hold other messages, and sinks take it for the same.
 
     Raises:
         ConfigError: the product's ``close_when`` does not go with the window type.
@@ -67,7 +78,16 @@ def change_over(
     if known is not None and known.meaning != revision.meaning:
         settings[f"{CONFIG_FIELD}:{known.meaning}"] = known.text
     old_spec = None if known is None else stored_spec(known)
-    layout, watermark_ms, windows = state.layout, state.watermark_ms, state.windows
+    if layout is None:
+        layout = state.layout
+    else:
+        settings["layout"] = str(layout)
+        _log.warning(
+            "%s: messages were read before, but nothing is stored of them: Redis was wiped, or the"
+            " durable consumer was used elsewhere; what was not acknowledged is read again",
+            scope,
+        )
+    watermark_ms, windows = state.watermark_ms, state.windows
     outgoing = None
     if old_spec is not None and layout_of(old_spec) != layout_of(task.window):
         outgoing = make_planner(

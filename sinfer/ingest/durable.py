@@ -131,6 +131,7 @@ class DurableMode(ReadingMode):
                 state.position,
             )  # fmt: skip
         if self._progress is None:
+            self.starts_over = state is None and info.delivered.consumer_seq > 0
             self._progress = (
                 Progress(state.position, state.ahead) if state is not None else Progress(0)
             )

@@ -23,11 +23,14 @@ class ReadingMode(ABC):
         text: the mode and why it was chosen, for a log line.
         keeps_inbox: whether messages that have arrived still count after ``attach``.
         max_ack_pending: how many messages may wait for their acknowledgement; None for any number.
+        starts_over: whether messages were read before of which the store knows nothing, as after
+            Redis was wiped.
     """
 
     text: str
     keeps_inbox = True
     max_ack_pending: int | None = None
+    starts_over = False
 
     @abstractmethod
     async def attach(self) -> ConsumerConfig:

@@ -220,7 +220,6 @@ class PartitionIngest:
     async def _open(self) -> tuple[Windower, PartitionReader]:
         self._clock.follow(await self._surroundings.store.now_ms())
         state = await self.writer.load()
-        change = change_over(self.scope, state, self._pipeline)
         await self._schedule.register(self.scope)
         reader = await PartitionReader.open(
             self._connection,
@@ -231,6 +230,8 @@ class PartitionIngest:
             timing=self._surroundings.timing,
         )
         try:
+            layout = self._clock.now_ms() if reader.starts_over else None
+            change = change_over(self.scope, state, self._pipeline, layout=layout)
             mode = reader.mode + self._budget(reader.max_ack_pending)
             self._stored_seq = max(
                 [reader.state.position, *(last for _, last in reader.state.ahead)]
@@ -453,7 +454,7 @@ class PartitionIngest:
         self._looked_s = now_s
         try:
             self._pending = await self.writer.pending()
-            self._unfinished = await self.writer.unfinished()
+            self._unfinished = await self.writer.unfinished(with_open=self._acks_when_done)
         except UnavailableError as error:
             _log.warning("%s: %s", self.scope, error)
             return
@@ -463,8 +464,15 @@ class PartitionIngest:
             self._acked_seq = finished_seq
 
     def _finished_seq(self, windower: Windower) -> int:
-        """Every message up to this one is done: none of them is in an open or closed window."""
-        held = [record.first_seq for _, record in windower.planner.open_windows()]
+        """Every message up to this one is done: none of them is in an open or closed window.
+
+        Windows that beat closed are open in the plan until the next commit.
+        """
+        held = [
+            record.first_seq
+            for window_id, record in windower.planner.open_windows()
+            if window_id in self._unfinished.open
+        ]
         if self._unfinished.first_seq is not None:
             held.append(self._unfinished.first_seq)
         return min(held, default=self._stored_seq + 1) - 1

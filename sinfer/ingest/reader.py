@@ -132,6 +132,14 @@ class PartitionReader:
         return self._mode.max_ack_pending
 
     @property
+    def starts_over(self) -> bool:
+        """Whether messages were read before of which the store knows nothing.
+
+        Those that were not acknowledged come again, the others do not.
+        """
+        return self._mode.starts_over
+
+    @property
     def pending(self) -> int:
         """How many messages the stream had left for this partition, by the last message read."""
         return self._pending

@@ -122,6 +122,8 @@ class Product:
             return _Checked(settings, self.task_type.model_validate(raw))
         except ValidationError as error:
             return _Checked(settings, None, str(explain(error, where)))
+        except Exception as error:  # a product's own validators
+            return _Checked(settings, None, f"{where}: {type(error).__name__}: {error}")
 
     def __repr__(self) -> str:
         return f"<Product {self.name}>"

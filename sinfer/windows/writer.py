@@ -51,10 +51,12 @@ class Unfinished:
     Attributes:
         bytes: payloads, counted once for each window that holds them.
         first_seq: least stream sequence among their messages; None when there is no such window.
+        open: ids of the windows that were open at the same moment; empty when not asked for.
     """
 
     bytes: int
     first_seq: int | None
+    open: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,13 +188,33 @@ class PartitionWriter:
         """How many windows are closed and not done."""
         return int(await self._store.ask(self._store.redis.hlen(self.keys.closed)))
 
-    async def unfinished(self) -> Unfinished:
-        """What the closed windows that are not done hold together."""
-        values = await self._store.ask(self._store.redis.hgetall(self.keys.closed))
+    async def unfinished(self, *, with_open: bool = False) -> Unfinished:
+        """What the closed windows that are not done hold together.
+
+        Args:
+            with_open: name the open windows as well.
+
+        Raises:
+            StaleTokenError, PositionError: the partition is not as this writer left it, perhaps
+                because Redis was wiped. What is not there may be lost and not done.
+        """
+        pipeline = self._store.redis.pipeline(transaction=True)
+        pipeline.hmget(self.keys.meta, ["token", "commits"])
+        pipeline.hgetall(self.keys.closed)
+        if with_open:
+            pipeline.hkeys(self.keys.open)
+        (token, commits), values, *names = await self._store.ask(pipeline.execute())
+        if int(token or 0) != self._token:
+            raise StaleTokenError(f"{self.scope} has another writer by now")
+        if int(commits or 0) != self._commits:
+            raise PositionError(
+                f"{self.scope}: the store is at commit {int(commits or 0)}, not at {self._commits}"
+            )
         records = [unpack_closed(name, value).record for name, value in values.items()]
         return Unfinished(
             bytes=sum(record.bytes for record in records),
             first_seq=min((record.first_seq for record in records), default=None),
+            open=frozenset(name.decode() for found in names for name in found),
         )
 
     async def load(self) -> PartitionState:

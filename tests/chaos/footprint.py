@@ -11,8 +11,11 @@ import psutil
 from sinfer.embedded.services import Service
 
 _MORE_MIB = 60
-_MORE_FILES = 24
-"""What a process may have more than when it was young: pools and caches that have filled."""
+"""What a process may have more than when it was young: caches that have filled."""
+
+_MORE_FILES = 80
+"""Likewise: its pool of up to 64 connections to Redis, and what a child inherits that a worker
+forked when it was connected already."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import RedisServer
 from sinfer.windows.account import read_account
 from sinfer.windows.claims import Completion
@@ -20,7 +21,7 @@ from tests.window_reference import SPECS, Item
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RedisServer]:
-    with RedisServer(config={"cluster-enabled": "yes"}) as server:
+    with RedisServer(config={"cluster-enabled": "yes", "cluster-port": str(free_port())}) as server:
         yield server
 
 
