@@ -87,11 +87,9 @@ async def test_every_hook_runs_on_the_main_thread_so_that_breakpoints_work() -> 
 
 async def test_virtual_time_follows_the_messages_for_windows_of_any_kind_of_time() -> None:
     times = at(1000, 1004, 1006, 1061)
-    for window in (
-        {"type": "tumbling", "size": "5s"},
-        {"type": "tumbling", "size": "5s", "time": "event"},
-    ):
-        assert await run(local_task(**window), times) == [[0, 1], [2], [3]]
+    for time in ("processing", "event"):
+        task = local_task(type="tumbling", size="5s", time=time)
+        assert await run(task, times) == [[0, 1], [2], [3]]
     assert await run(local_task(type="session", gap="10s"), times) == [[0, 1, 2], [3]]
     sliding = local_task(type="sliding", size="10s", slide="5s")
     assert await run(sliding, at(1001, 1006)) == [[0], [0, 1], [1]]
@@ -121,7 +119,7 @@ async def test_a_window_is_shown_with_all_that_happened_to_it() -> None:
     task = local_task(type="count", count=5)
     await run(task, at(*range(5)))
     text = "\n".join(shown_lines(task.windows[0], full=False))
-    for part in ("5 messages, closed by count", "0: {", "… and 2 more", "[0,1,2,3,4]", "model "):
+    for part in ("5 messages, closed by count", "1: {", "… and 2 more", "[0,1,2,3,4]", "model "):
         assert part in text
     assert "… and 2 more" not in "\n".join(shown_lines(task.windows[0], full=True))
     found = as_dict(task.windows[0])
@@ -138,9 +136,8 @@ def test_what_has_no_json_is_shown_as_python_does() -> None:
 
 def test_lines_of_messages_have_subject_headers_and_time() -> None:
     line = b'{"data": {"n": 1}, "subject": "s", "headers": {"H": "1"}, "time": 12.5}'
-    assert message_of(line, "message", "x") == Message(
-        b'{"n":1}', "s", {"H": "1"}, 0, 12_500_000_000
-    )
+    whole = Message(b'{"n":1}', "s", {"H": "1"}, 0, 12_500_000_000)
+    assert message_of(line, "message", "x") == whole
     text = message_of(b'{"data": "plain", "time": "1970-01-01T00:00:01Z"}', "message", "x")
     assert text == Message(b"plain", "", None, 0, 1_000_000_000)
     assert [m.data for m in messages_in([b"a\n", b"\n", b"b"], "data", "x")] == [b"a", b"b"]
