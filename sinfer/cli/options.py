@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from sinfer.units import parse_duration
+
+if TYPE_CHECKING:
+    _MomentType = click.ParamType[int]
+    _SequencesType = click.ParamType[tuple[int, int]]
+else:  # generic only in newer versions of click
+    _MomentType = _SequencesType = click.ParamType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,7 +27,7 @@ task_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-class Moment(click.ParamType[int]):
+class Moment(_MomentType):
     """A point in time: ISO 8601, or how long ago as ``90s``, ``15m``, ``2h``, ``1d``. In ms."""
 
     name = "time"
@@ -42,7 +48,7 @@ class Moment(click.ParamType[int]):
         return round(moment.astimezone(UTC).timestamp() * 1000)
 
 
-class Sequences(click.ParamType[tuple[int, int]]):
+class Sequences(_SequencesType):
     """Stream sequences: ``5``, or ``5-9`` with both ends."""
 
     name = "sequences"
