@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from sinfer import exit_codes
 from sinfer.embedded.process import ChildProcess
 from sinfer.embedded.services import program
+from tests.e2e.documents import ROOT, Document, Terminal
 from tests.e2e.harness import PATIENCE_S
 
 pytestmark = pytest.mark.e2e
@@ -68,6 +70,26 @@ def test_a_new_product_passes_its_test_and_runs_at_once(pumps: Path) -> None:
     )
     assert "60 fetched, 60 sunk" in printed
     assert len((pumps / "pumps.jsonl").read_text().splitlines()) == 60
+
+
+def test_the_readme_and_the_page_on_tasks_say_what_works(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope=function\n")
+    with ExitStack() as ending:
+        terminal = Terminal(tmp_path, ending)
+        for line in Document(ROOT / "README.md", "Develop a product").commands():
+            terminal.type(line)
+    page = Document(ROOT / "docs" / "tasks.md")
+    page.check_links()
+    for block in page.blocks("python"):
+        finished = subprocess.run(
+            [sys.executable, "-c", block],
+            cwd=tmp_path,
+            env={**ENVIRONMENT, "DB_PASSWORD": "x", "RESULTS_URL": "sqlite:///x"},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        assert finished.returncode == 0, finished.stderr
 
 
 def test_a_new_product_inside_a_package_is_called_accordingly(tmp_path: Path) -> None:
