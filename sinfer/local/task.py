@@ -23,8 +23,8 @@ from sinfer.messages import Message
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
-from sinfer.tasks.catalogue import ReadyTask
 from sinfer.tasks.processing import WindowProcessor
+from sinfer.tasks.ready_task import ReadyTask
 from sinfer.units import to_ms
 from sinfer.windows.claims import Claim
 from sinfer.windows.dead_letters import DeadLetter

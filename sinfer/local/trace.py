@@ -12,7 +12,7 @@ from typing import Any
 from sinfer.encoding import from_json
 from sinfer.results import WindowResults
 from sinfer.sinks.base import Sink, SinkConfig
-from sinfer.tasks.catalogue import ReadyTask
+from sinfer.tasks.ready_task import ReadyTask
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.window import Window
 
