@@ -39,3 +39,7 @@ class ManualClock:
 
     def advance(self, ms: int) -> None:
         self._now_ms += ms
+
+    def advance_to(self, now_ms: int) -> None:
+        """Move on to a time; a clock does not go back."""
+        self._now_ms = max(self._now_ms, now_ms)

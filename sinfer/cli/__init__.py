@@ -12,8 +12,12 @@ from sinfer.cli.check import check
 from sinfer.cli.demo import demo
 from sinfer.cli.dlq import dlq
 from sinfer.cli.ingest import ingest
+from sinfer.cli.new import new
 from sinfer.cli.observing import audit, metrics, status, where
 from sinfer.cli.pausing import drain, pause, resume
+from sinfer.cli.publish import publish
+from sinfer.cli.run import run
+from sinfer.cli.up import up
 from sinfer.cli.windows import windows
 from sinfer.errors import SinferError
 from sinfer.logs import mask
@@ -62,6 +66,7 @@ def main() -> None:
 
 
 for command in (
-    audit, check, demo, dlq, drain, ingest, metrics, pause, resume, status, where, windows,
+    audit, check, demo, dlq, drain, ingest, metrics, new, pause, publish, resume, run, status, up,
+    where, windows,
 ):  # fmt: skip
     main.add_command(command)

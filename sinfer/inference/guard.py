@@ -13,8 +13,9 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib.resources import files
+from typing import Protocol
 
 from sinfer.errors import UnavailableError
 from sinfer.inference.base import InferenceConfig
@@ -28,6 +29,39 @@ _FRESH_S = 0.5
 """How long an answer about the breaker may be used."""
 
 _SLOT_POLL_S = 0.02
+
+
+class Guard(Protocol):
+    """What a task asks before and after each call; ``EndpointGuard`` says what the parts do."""
+
+    on_trial: bool
+
+    async def wait_ms(self) -> int: ...
+
+    async def succeeded(self) -> None: ...
+
+    async def failed(self) -> int: ...
+
+    def slot(self) -> AbstractAsyncContextManager[None]: ...
+
+
+class OpenGuard:
+    """Lets every call pass: where a single process runs a single task, without Redis."""
+
+    on_trial = False
+
+    async def wait_ms(self) -> int:
+        return 0
+
+    async def succeeded(self) -> None:
+        """Nothing to note."""
+
+    async def failed(self) -> int:
+        return 0
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        yield
 
 
 class EndpointGuard:

@@ -64,8 +64,19 @@ class PythonClient(InferenceClient):
     type = "python"
     Config = PythonConfig
 
-    def __init__(self, config: PythonConfig) -> None:
+    def __init__(self, config: PythonConfig, *, in_place: bool = False) -> None:
+        """Make the client.
+
+        Args:
+            config: its settings.
+            in_place: call the function on the event loop's own thread and without a time-out, so
+                that a debugger can stop in it.
+
+        Raises:
+            ConfigError: the function cannot be imported.
+        """
         super().__init__(config)
+        self._in_place = in_place
         self._name = _name_of(config.call)
         self._call = _imported(config.call) if isinstance(config.call, str) else config.call
         self._is_async = inspect.iscoroutinefunction(self._call) or inspect.iscoroutinefunction(
@@ -76,6 +87,8 @@ class PythonClient(InferenceClient):
         )
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
+        if self._in_place:
+            return await self._on_loop(request) if self._is_async else self._in_thread(request)
         deadline = asyncio.timeout(self.config.timeout.total_seconds())
         try:
             async with deadline:

@@ -30,14 +30,17 @@ class Retirement:
     Args:
         surroundings: what it shares with the partitions of the ingestor.
         scope: the partition.
+        grace_s: nothing is forgotten earlier than so long after the start, in case the task is back
+            at once, as after a list that was read half written.
 
     Attributes:
         writer: writes the partition.
         renewed_s: when its lease was last renewed, by the monotonic clock.
     """
 
-    def __init__(self, surroundings: Surroundings, scope: Scope) -> None:
+    def __init__(self, surroundings: Surroundings, scope: Scope, *, grace_s: float) -> None:
         self.scope = scope
+        self._grace_s = grace_s
         self._surroundings = surroundings
         self._schedule = Schedule(surroundings.store)
         self.writer = PartitionWriter(
@@ -76,6 +79,8 @@ class Retirement:
         try:
             async with self._surroundings.opening:
                 await self._close()
+            if await self._stopped(self._grace_s):
+                return
             poll_s = _POLL_S
             while left := await self.writer.forget():
                 if poll_s == _POLL_S:

@@ -47,6 +47,9 @@ _LONGEST_BACKOFF_S = 30.0
 _LONGEST_OUTAGE_BACKOFF_S = 3.0
 """Servers come back by themselves, and then nothing should wait for long."""
 
+_GRACE_REFRESHES = 3
+"""How many more lists without a task it takes until the task is forgotten."""
+
 _ORPHANS_S = 5.0
 """How often stored partitions are looked through for those of removed tasks."""
 
@@ -318,7 +321,8 @@ class Supervisor:
             running.work = None
 
     async def _retire_once(self, scope: Scope, running: _Running) -> None:
-        running.work = work = Retirement(self._surroundings, scope)
+        grace_s = _GRACE_REFRESHES * self._product.tasks.refresh
+        running.work = work = Retirement(self._surroundings, scope, grace_s=grace_s)
         try:
             await work.run()
         finally:

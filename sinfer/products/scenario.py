@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from nats.aio.client import Client
+
 from sinfer.errors import ConfigError
 from sinfer.products.product import Product
 
@@ -40,6 +42,23 @@ class Findings(Protocol):
         """For people."""
 
 
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """An order to publish samples.
+
+    Attributes:
+        client: connected to NATS; the streams are there.
+        messages: about how many.
+        rate: messages a second; None for as fast as it goes.
+        published: is to be called with the number of each few messages that are stored.
+    """
+
+    client: Client
+    messages: int
+    rate: float | None
+    published: Callable[[int], None]
+
+
 def _nothing(environment: Mapping[str, str]) -> None:
     """Nothing has to be prepared."""
 
@@ -55,6 +74,7 @@ class Demonstration:
             environment variables that lead the product to them.
         model_server: the module that is run as the model server, with ``--port``.
         prepare: is called with the environment before sinfer's own processes start.
+        publish: publishes samples, for `sinfer publish`; by default a scenario's ``cases``.
     """
 
     product: str
@@ -62,6 +82,7 @@ class Demonstration:
     environment: Callable[[str, str], Mapping[str, str]]
     model_server: str = "sinfer.embedded.model_server"
     prepare: Callable[[Mapping[str, str]], None] = _nothing
+    publish: Callable[[Publishing], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

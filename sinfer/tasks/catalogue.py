@@ -1,4 +1,4 @@
-"""The tasks that a worker knows: configuration, pipeline, inference client and sinks, kept open."""
+"""The tasks that a worker knows, kept open as long as windows of theirs come."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from sinfer.errors import ConfigError
-from sinfer.inference.base import InferenceClient
-from sinfer.inference.guard import EndpointGuard
 from sinfer.products.following import TaskFollower
-from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.registry import find_product
 from sinfer.products.revisions import Revision, task_of
 from sinfer.products.task import InferTaskConfig
 from sinfer.settings import settings
-from sinfer.sinks.base import Sink
+from sinfer.tasks.ready_task import ReadyTask
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import CONFIG_FIELD, PartitionKeys
 from sinfer.windows.store import Store
@@ -30,60 +26,6 @@ _REPLACED_S = 5.0
 _UNUSED_S = 600.0
 """A task of which no window came for so long is closed."""
 _SWEEP_S = 30.0
-
-
-class ReadyTask:
-    """One task with its clients open. Use it on one event loop.
-
-    Args:
-        store: Redis, for what all workers share about the model's endpoint.
-        product: the product.
-        config: the task.
-
-    Attributes:
-        config: the task.
-        pipeline: the product's code, made for it.
-        client: asks its model.
-        guard: what all workers together grant the model's endpoint.
-        sinks: its sinks by name.
-        fallback: takes what a sink refuses for good; None when there is none.
-        limit: windows that may be under way at once in this process.
-        active: windows that are.
-        turned_away: partitions that were to be looked at when there was no place for a window.
-    """
-
-    def __init__(self, store: Store, product: Product, config: InferTaskConfig) -> None:
-        self.product = product.name
-        self.config = config
-        self.pipeline: InferPipeline[Any, Any] = product.pipeline(config)
-        client_type = InferenceClient.class_for(config.inference)
-        self.client: InferenceClient = client_type(config.inference)
-        endpoint = self.client.endpoint or f"{product.name}/{config.id}"
-        self.guard = EndpointGuard(store, endpoint, config.inference)
-        self.sinks: dict[str, Sink] = {
-            name: Sink.class_for(sink)(sink)
-            for name, sink in zip(config.sink_names(), config.sinks, strict=True)
-        }
-        self.fallback: Sink | None = None
-        if config.fallback is not None:
-            self.fallback = Sink.class_for(config.fallback)(config.fallback)
-        self.limit = config.inference.max_concurrency
-        self.active = 0
-        self.turned_away: set[Scope] = set()
-
-    @property
-    def free(self) -> int:
-        """Windows that may still be started; one at most while the endpoint is on trial."""
-        limit = 1 if self.guard.on_trial else self.limit
-        return max(0, limit - self.active)
-
-    async def aclose(self) -> None:
-        """Close client and sinks, all of them even if one fails."""
-        sinks = [*self.sinks.values(), *([self.fallback] if self.fallback else [])]
-        closing = [self.client.aclose(), *(sink.aclose() for sink in sinks)]
-        for problem in await asyncio.gather(*closing, return_exceptions=True):
-            if isinstance(problem, Exception):
-                _log.warning("task %s: closing: %s", self.config.id, problem)
 
 
 @dataclass(slots=True)

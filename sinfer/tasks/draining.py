@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from sinfer.errors import ConfigError, UnavailableError
 from sinfer.messages import Message
-from sinfer.tasks.catalogue import HeldTask, ReadyTask
+from sinfer.tasks.catalogue import HeldTask
 from sinfer.tasks.processing import WindowProcessor
+from sinfer.tasks.ready_task import ReadyTask
 from sinfer.tasks.runtime import Runtime
 from sinfer.units import to_ms
 from sinfer.windows.claims import Claim, PartitionClaims

@@ -17,7 +17,7 @@ from sinfer.errors import (
     InvalidResponseError,
 )
 from sinfer.inference.base import InferenceClient
-from sinfer.inference.guard import EndpointGuard
+from sinfer.inference.guard import Guard
 from sinfer.products.pipeline import InferPipeline
 from sinfer.results import Result, ResultRow
 from sinfer.tasks.outcomes import Failure, Outcome
@@ -46,7 +46,7 @@ class Inferrer:
         self,
         pipeline: InferPipeline[Any, Any],
         client: InferenceClient,
-        guard: EndpointGuard | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._client = client

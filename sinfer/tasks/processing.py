@@ -14,11 +14,11 @@ from sinfer.errors import (
 )
 from sinfer.messages import Message
 from sinfer.results import WindowResults
-from sinfer.tasks.catalogue import ReadyTask
 from sinfer.tasks.coalescing import Coalescer
 from sinfer.tasks.ending import Timings, attempts_of, dead_letter, ledger_entry
 from sinfer.tasks.inference import Inferrer
 from sinfer.tasks.outcomes import Failure, Outcome, pack_outcome, unpack_outcome
+from sinfer.tasks.ready_task import ReadyTask
 from sinfer.tasks.writing import SinkWriter
 from sinfer.units import to_ms
 from sinfer.windows.claims import Claim, Claims, Completion, StoredOutput

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
 from sinfer.results import WindowResults
 from sinfer.sinks.base import Sink
-from sinfer.tasks.catalogue import ReadyTask
+from sinfer.tasks.ready_task import ReadyTask
 
 _log = logging.getLogger(__name__)
 

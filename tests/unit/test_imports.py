@@ -31,7 +31,7 @@ LAYERS = [
     {"ingest", "tasks"},
     {"operations"},
     {"embedded", "testing", "local"},
-    {"demo", "shipped products"},
+    {"demo", "shipped products", "templates"},
     {"cli", "beat_schedule"},
 ]
 """From the lowest to the highest; a part imports from its own layer and those before it."""
@@ -66,7 +66,8 @@ def imported_at_the_top(module: str) -> Iterator[str]:
 
 def part_of(module: str) -> str:
     names = module.split(".")
-    if names[:2] == ["sinfer", "products"] and names[2:3] in (["example"], ["soe"]):
+    is_product = names[:2] == ["sinfer", "products"] and (ROOT / Path(*names[:3])).is_dir()
+    if is_product and len(names) > 2:
         return "shipped products"  # they use whatever a product may use, and the embedded servers
     return names[1] if names[0] == "sinfer" and len(names) > 1 else names[0]
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from math import ceil
 from pathlib import Path
 
 from nats.aio.client import Client
@@ -13,7 +14,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from sinfer.encoding import from_json
 from sinfer.nats_connection import connect
-from sinfer.products.scenario import Experiment, Progress, Surroundings
+from sinfer.products.scenario import Experiment, Progress, Publishing, Surroundings
 from sinfer.products.soe.findings import (
     FOLLOWING,
     Answer,
@@ -118,6 +119,18 @@ def _prepare(environment: Mapping[str, str]) -> None:
     add_units(environment["SOE_DATABASE_URL"], UNITS)
 
 
+async def _publish(order: Publishing) -> None:
+    """Let the units run; they follow the set-points that come meanwhile."""
+    each_second = len(UNITS) * len(SENSORS)
+    simulation = Simulation(
+        order.client,
+        [unit["id"] for unit in UNITS],
+        speed=SPEED if order.rate is None else order.rate / each_second,
+        on_published=order.published,
+    )
+    await simulation.run(ceil(order.messages / each_second))
+
+
 scenario = Experiment(
     product="soe",
     streams={STREAM: ["soe.>"]},
@@ -125,4 +138,5 @@ scenario = Experiment(
     model_server="sinfer.products.soe.model_server",
     prepare=_prepare,
     run=_run,
+    publish=_publish,
 )

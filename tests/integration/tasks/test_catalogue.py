@@ -12,7 +12,8 @@ from sinfer.embedded.servers import RedisServer
 from sinfer.products.product import Product
 from sinfer.products.revisions import revision_of
 from sinfer.tasks import catalogue as module
-from sinfer.tasks.catalogue import Catalogue, ReadyTask
+from sinfer.tasks.catalogue import Catalogue
+from sinfer.tasks.ready_task import ReadyTask
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.store import Store

@@ -1,0 +1,168 @@
+"""`sinfer run`: one task in this process, without Celery and Redis, window by window."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sinfer import exit_codes
+from sinfer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sinfer.local.lines import Form
+    from sinfer.local.task import LocalTask
+    from sinfer.local.trace import ProcessedWindow
+    from sinfer.products.product import Product
+    from sinfer.products.task import InferTaskConfig
+
+
+@click.command()
+@click.option(
+    "--product", required=True, metavar="NAME", help="Name of the product, or a module that has it."
+)
+@click.option("--task", "task_id", metavar="ID", help="Which task; its only one by default.")
+@click.option(
+    "--input", "path", metavar="FILE", help="Read messages from a file of lines, or - for stdin."
+)
+@click.option(
+    "--form",
+    type=click.Choice(["data", "message"]),
+    default="data",
+    show_default=True,
+    help='What a line holds: a payload, or {"data": ..., "subject": ..., "time": ...}.',
+)
+@click.option(
+    "--virtual-time", is_flag=True, help="Let time follow the messages, and wait for nothing."
+)
+@click.option(
+    "--deliver",
+    type=click.Choice(["all", "new"]),
+    help="From JetStream: where to start; as the task says by default.",
+)
+@click.option("--windows", "most", metavar="N", type=click.IntRange(min=1), help="Stop after N.")
+@click.option("--no-sinks", is_flag=True, help="Only print results; write them nowhere.")
+@click.option("--full", is_flag=True, help="Print all of each window, however long.")
+@click.option("--json", "as_json", is_flag=True, help="Print each window as a line of JSON.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    product: str,
+    task_id: str | None,
+    path: str | None,
+    form: Form,
+    virtual_time: bool,
+    deliver: str | None,
+    most: int | None,
+    no_sinks: bool,
+    full: bool,
+    as_json: bool,
+) -> None:
+    """Run one task in this process and print each window as it closes.
+
+    Messages take the same way as in production, but all of it on one thread: breakpoints work in
+    every hook of the product. Neither Celery nor Redis is needed, and with --input no NATS either.
+    What is read from JetStream is not acknowledged, so that nobody misses it. Ends with 1 when a
+    message was given up or a window could not be done.
+
+    \b
+    Example:
+      sinfer run --product example --task ex_1 --deliver all --windows 3
+      sinfer run --product example --input messages.jsonl --virtual-time --no-sinks
+    """
+    from sinfer.local.running import run_and_close
+    from sinfer.logs import set_up_logging
+    from sinfer.products.registry import find_product
+    from sinfer.settings import settings
+
+    set_up_logging("WARNING", settings().log_format)
+    found = find_product(product, settings().products)
+
+    def show(window: ProcessedWindow) -> None:
+        from sinfer.local.shown import as_dict, lines_of
+
+        if as_json:
+            click.echo(json.dumps(as_dict(window), ensure_ascii=False))
+        else:
+            click.echo("\n".join(lines_of(window, full=full)))
+
+    async def work() -> LocalTask:
+        task = _make(found, await _task(found, task_id), virtual_time, no_sinks, show)
+        try:
+            batches = _batches(task, path, form, deliver, virtual_time)
+            await run_and_close(task, batches, most_windows=most)
+        finally:
+            _summary(task, quiet=as_json)
+        return task
+
+    task = asyncio.run(work())
+    is_right = not (task.dead or task.paused or task.waiting)
+    ctx.exit(exit_codes.OK if is_right else exit_codes.FAILED)
+
+
+async def _task(product: Product, task_id: str | None) -> InferTaskConfig:
+    """The task of that id, or the only one.
+
+    Raises:
+        ConfigError: there is none, or several to choose from.
+    """
+    listed = await product.list_tasks()
+    await product.tasks.aclose()
+    if task_id is None and len(listed.tasks) == 1:
+        return next(iter(listed.tasks.values()))
+    if task_id in listed.tasks:
+        return listed.tasks[task_id]
+    if task_id in listed.problems:
+        raise ConfigError(listed.problems[task_id])
+    known = ", ".join(sorted(listed.tasks)) or next(iter(listed.problems.values()), "none")
+    if task_id is None:
+        raise ConfigError(f"product {product.name!r}: choose one with --task ID ({known})")
+    raise ConfigError(f"product {product.name!r} has no task {task_id!r} (it has: {known})")
+
+
+def _make(
+    product: Product, config: InferTaskConfig, virtual_time: bool, no_sinks: bool, show: Any
+) -> LocalTask:
+    from sinfer.clock import ManualClock, SystemClock
+    from sinfer.local.task import LocalTask
+
+    return LocalTask(
+        product,
+        config,
+        clock=ManualClock() if virtual_time else SystemClock(),
+        on_window=show,
+        sinks={} if no_sinks else None,
+    )
+
+
+def _batches(
+    task: LocalTask, path: str | None, form: Form, deliver: str | None, virtual_time: bool
+) -> Any:
+    from sinfer.local.lines import lines_of, messages_in
+    from sinfer.local.running import from_file, from_jetstream, from_pipe
+
+    source = task.config.source
+    if path is None:
+        if deliver is not None:
+            source = source.model_copy(update={"deliver": deliver})
+        return from_jetstream(source, until_caught_up=virtual_time)
+    if path == "-":
+        return from_pipe(messages_in(sys.stdin.buffer, form, "stdin"))
+    return from_file(messages_in(lines_of(path), form, path), source.batch)
+
+
+def _summary(task: LocalTask, *, quiet: bool) -> None:
+    counted = {name: count for name, count in task.counts.items() if count and name != "windows"}
+    counts = ", ".join(f"{count} {name}" for name, count in counted.items())
+    text = f"{len(task.windows)} windows; messages: {counts or 'none'}"
+    if task.paused:
+        text += f"\nno call can succeed: {task.paused}"
+    elif task.waiting:
+        text += f"\n{task.waiting} windows were not done"
+    click.echo(text, err=quiet)
+    for letter in () if quiet else task.dead:
+        if not letter.window:
+            click.echo(f"dead: message {letter.message.stream_seq}: {letter.stage}: {letter.error}")

@@ -1,0 +1,194 @@
+"""A partition whose windows live in this process: what the store does, without Redis."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sinfer.clock import Clock
+from sinfer.errors import WindowConflictError
+from sinfer.messages import Message
+from sinfer.windows.claims import Claim, Completion, StoredOutput
+from sinfer.windows.dead_letters import DeadLetter
+from sinfer.windows.ids import Scope
+from sinfer.windows.records import ClosedWindow, WindowRecord
+from sinfer.windows.writer import Commit
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A closed window that is not done.
+
+    Attributes:
+        window: the window.
+        due_ms: not to be claimed before.
+        attempt: how often it was claimed.
+        output: what its last attempt stored.
+        sinks: those that have its results.
+    """
+
+    window: ClosedWindow
+    due_ms: int
+    attempt: int = 0
+    output: bytes | None = None
+    sinks: frozenset[str] = field(default_factory=frozenset)
+
+
+class MemoryPartition:
+    """Takes commits as ``PartitionWriter`` does, and gives windows out as ``PartitionClaims`` does.
+
+    There are no leases, since there is nobody else.
+
+    Args:
+        scope: the partition.
+        clock: tells when windows are due.
+
+    Attributes:
+        counts: what happened to the messages: fetched, filtered, late, sunk, dead.
+        dead: the messages that were given up.
+    """
+
+    def __init__(self, scope: Scope, clock: Clock) -> None:
+        self.scope = scope
+        self.counts: Counter[str] = Counter()
+        self.dead: list[DeadLetter] = []
+        self._clock = clock
+        self._open: dict[str, WindowRecord] = {}
+        self._segments: defaultdict[str, list[list[Message]]] = defaultdict(list)
+        self._refs: Counter[str] = Counter()
+        self._given_up: defaultdict[str, set[int]] = defaultdict(set)
+        self._waiting: dict[str, _Waiting] = {}
+
+    # --- the writing side ---
+
+    async def store(self, commit: Commit) -> None:
+        """Store a batch.
+
+        Raises:
+            WindowConflictError: windows of the plan were closed by time meanwhile.
+        """
+        plan = commit.plan
+        now_ms = self._clock.now_ms()
+        gone = tuple(name for name in plan.required if name not in self._open)
+        if gone:
+            raise WindowConflictError("windows closed meanwhile", now_ms, gone)
+        for segment, messages in plan.appends:
+            self._segments[segment].append(list(messages))
+        for name in plan.removed:
+            self._open.pop(name, None)
+        self._open.update(plan.puts)
+        for window in plan.closed:
+            self._close(window.id, window, now_ms)
+        for segment, change in plan.refs.items():
+            self._refs[segment] += change
+            self._free_unheld(segment)
+        self.counts.update(commit.counts)
+        self.dead += commit.dead
+
+    def close_due(self) -> int:
+        """Close what is due by time; returns how many windows that were."""
+        now_ms = self._clock.now_ms()
+        due = [
+            (record.deadline_ms, name)
+            for name, record in self._open.items()
+            if record.deadline_ms and record.deadline_ms <= now_ms
+        ]
+        for _, name in sorted(due):
+            record = self._open.pop(name)
+            self._close(name, ClosedWindow(name, record, record.deadline_reason), now_ms)
+        return len(due)
+
+    @property
+    def next_deadline_ms(self) -> int | None:
+        """When the next open window is due by time, or the next attempt of a closed one."""
+        deadlines = [record.deadline_ms for record in self._open.values() if record.deadline_ms]
+        retries = [waiting.due_ms for waiting in self._waiting.values()]
+        return min([*deadlines, *retries], default=None)
+
+    def _close(self, name: str, window: ClosedWindow, now_ms: int) -> None:
+        closed = ClosedWindow(window.id, window.record, window.reason, now_ms)
+        self._waiting[name] = _Waiting(closed, now_ms)
+
+    def _free_unheld(self, segment: str) -> None:
+        """Account for the messages of a shared segment once no window holds it any more."""
+        if self._refs[segment] <= 0:
+            del self._refs[segment]
+            messages = sum(len(chunk) for chunk in self._segments.pop(segment, []))
+            given_up = len(self._given_up.pop(segment, ()))
+            self.counts.update(sunk=messages - given_up, dead=given_up)
+
+    # --- the working side ---
+
+    def claim(self) -> tuple[Claim, list[Message]] | None:
+        """The closed window that waits longest, and its messages; None when none may be tried."""
+        now_ms = self._clock.now_ms()
+        for waiting in self._waiting.values():
+            if waiting.due_ms <= now_ms:
+                waiting.attempt += 1
+                claim = Claim(waiting.window, waiting.attempt, waiting.attempt, now_ms)
+                return claim, self._messages(waiting.window)
+        return None
+
+    @property
+    def unfinished(self) -> list[ClosedWindow]:
+        """The closed windows that are not done."""
+        return [waiting.window for waiting in self._waiting.values()]
+
+    def _messages(self, window: ClosedWindow) -> list[Message]:
+        messages = [
+            message
+            for part in window.parts
+            for chunk in self._segments[part.segment][: part.chunks]
+            for message in chunk
+        ]
+        return sorted(messages, key=lambda message: message.stream_seq)
+
+    async def now_ms(self) -> int:
+        return self._clock.now_ms()
+
+    async def read_output(self, claim: Claim) -> StoredOutput:
+        waiting = self._waiting[claim.window.id]
+        return StoredOutput(waiting.output, waiting.sinks)
+
+    async def store_output(
+        self, claim: Claim, *, output: bytes | None = None, sinks: Sequence[str] = ()
+    ) -> bool:
+        waiting = self._waiting[claim.window.id]
+        waiting.output = waiting.output if output is None else output
+        waiting.sinks |= frozenset(sinks)
+        return True
+
+    async def complete(self, completions: Sequence[Completion]) -> list[bool]:
+        for completion in completions:
+            window = completion.claim.window
+            del self._waiting[window.id]
+            if window.shares_segments:
+                self._end_shared(window, completion)
+            else:
+                for part in window.parts:
+                    self._segments.pop(part.segment, None)
+                self.counts.update(completion.counts)
+                self.dead += completion.dead
+        return [True] * len(completions)
+
+    def _end_shared(self, window: ClosedWindow, completion: Completion) -> None:
+        """A message that several windows give up is one dead letter."""
+        for part in window.parts:
+            chunks = self._segments[part.segment][: part.chunks]
+            stored = {message.stream_seq for chunk in chunks for message in chunk}
+            given_up = self._given_up[part.segment]
+            for letter in completion.dead:
+                seq = letter.message.stream_seq
+                if seq in stored - given_up:
+                    given_up.add(seq)
+                    self.dead.append(letter)
+            self._refs[part.segment] -= 1
+            self._free_unheld(part.segment)
+
+    async def release(self, claim: Claim, *, wait_ms: int = 0, counts: bool = True) -> int:
+        waiting = self._waiting[claim.window.id]
+        waiting.due_ms = self._clock.now_ms() + wait_ms
+        if not counts:
+            waiting.attempt -= 1
+        return waiting.due_ms

@@ -1,0 +1,90 @@
+"""One task with everything open that its windows need: pipeline, inference client and sinks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from sinfer.inference.base import InferenceClient
+from sinfer.inference.guard import EndpointGuard, Guard, OpenGuard
+from sinfer.products.pipeline import InferPipeline
+from sinfer.products.product import Product
+from sinfer.products.task import InferTaskConfig
+from sinfer.sinks.base import Sink
+from sinfer.windows.ids import Scope
+from sinfer.windows.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+class ReadyTask:
+    """One task with its clients open. Use it on one event loop.
+
+    Args:
+        store: Redis, for what all workers share about the model's endpoint; None where there is
+            no other worker.
+        product: the product.
+        config: the task.
+        client: asks the model, instead of the client that the task names.
+        sinks: take the results, instead of the sinks that the task names.
+
+    Attributes:
+        config: the task.
+        pipeline: the product's code, made for it.
+        client: asks its model.
+        guard: what all workers together grant the model's endpoint.
+        sinks: its sinks by name.
+        fallback: takes what a sink refuses for good; None when there is none.
+        limit: windows that may be under way at once in this process.
+        active: windows that are.
+        turned_away: partitions that were to be looked at when there was no place for a window.
+    """
+
+    def __init__(
+        self,
+        store: Store | None,
+        product: Product,
+        config: InferTaskConfig,
+        *,
+        client: InferenceClient | None = None,
+        sinks: Mapping[str, Sink] | None = None,
+    ) -> None:
+        self.product = product.name
+        self.config = config
+        self.pipeline: InferPipeline[Any, Any] = product.pipeline(config)
+        if client is None:
+            client = InferenceClient.class_for(config.inference)(config.inference)
+        self.client: InferenceClient = client
+        endpoint = self.client.endpoint or f"{product.name}/{config.id}"
+        self.guard: Guard = OpenGuard()
+        if store is not None:
+            self.guard = EndpointGuard(store, endpoint, config.inference)
+        has_own_sinks = sinks is None
+        if sinks is None:
+            sinks = {
+                name: Sink.class_for(sink)(sink)
+                for name, sink in zip(config.sink_names(), config.sinks, strict=True)
+            }
+        self.sinks: dict[str, Sink] = dict(sinks)
+        self.fallback: Sink | None = None
+        if config.fallback is not None and has_own_sinks:
+            self.fallback = Sink.class_for(config.fallback)(config.fallback)
+        self.limit = config.inference.max_concurrency
+        self.active = 0
+        self.turned_away: set[Scope] = set()
+
+    @property
+    def free(self) -> int:
+        """Windows that may still be started; one at most while the endpoint is on trial."""
+        limit = 1 if self.guard.on_trial else self.limit
+        return max(0, limit - self.active)
+
+    async def aclose(self) -> None:
+        """Close client and sinks, all of them even if one fails."""
+        sinks = [*self.sinks.values(), *([self.fallback] if self.fallback else [])]
+        closing = [self.client.aclose(), *(sink.aclose() for sink in sinks)]
+        for problem in await asyncio.gather(*closing, return_exceptions=True):
+            if isinstance(problem, Exception):
+                _log.warning("task %s: closing: %s", self.config.id, problem)

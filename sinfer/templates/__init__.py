@@ -1,0 +1,1 @@
+"""What `sinfer new` writes."""

@@ -1,0 +1,250 @@
+"""From `sinfer new` to a product that runs: its test, then `sinfer run`, `up` and `publish`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from sinfer import exit_codes
+from sinfer.embedded.process import ChildProcess
+from sinfer.embedded.services import program
+from tests.e2e.documents import ROOT, Document, Terminal
+from tests.e2e.harness import PATIENCE_S
+
+pytestmark = pytest.mark.e2e
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if "SINFER_" not in name}
+
+
+def sinfer(
+    directory: Path, *words: str, code: int = 0, more: Mapping[str, str] | None = None
+) -> str:
+    """Run a command to its end; returns what it printed."""
+    finished = subprocess.run(
+        [program("sinfer"), *words],
+        cwd=directory,
+        env={**ENVIRONMENT, **(more or {})},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert finished.returncode == code, finished.stdout + finished.stderr
+    assert "Traceback" not in finished.stderr
+    return finished.stdout if code == 0 else finished.stdout + finished.stderr
+
+
+def run_tests(directory: Path, target: str) -> None:
+    """Run pytest as a user does, with warnings as errors."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", target],
+        cwd=directory,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+@pytest.fixture
+def pumps(tmp_path: Path) -> Path:
+    sinfer(tmp_path, "new", "pumps")
+    return tmp_path
+
+
+def test_a_new_product_passes_its_test_and_runs_at_once(pumps: Path) -> None:
+    (pumps / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    run_tests(pumps, "pumps")
+    printed = sinfer(
+        pumps, "run", "--product", "pumps", "--input", "pumps/samples.jsonl", "--virtual-time"
+    )
+    assert "60 fetched, 60 sunk" in printed
+    assert len((pumps / "pumps.jsonl").read_text().splitlines()) == 60
+
+
+def test_the_readme_and_the_page_on_tasks_say_what_works(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope=function\n")
+    with ExitStack() as ending:
+        terminal = Terminal(tmp_path, ending)
+        for line in Document(ROOT / "README.md", "Develop a product").commands():
+            terminal.type(line)
+    page = Document(ROOT / "docs" / "tasks.md")
+    page.check_links()
+    for block in page.blocks("python"):
+        finished = subprocess.run(
+            [sys.executable, "-c", block],
+            cwd=tmp_path,
+            env={**ENVIRONMENT, "DB_PASSWORD": "x", "RESULTS_URL": "sqlite:///x"},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        assert finished.returncode == 0, finished.stderr
+
+
+def test_a_new_product_inside_a_package_is_called_accordingly(tmp_path: Path) -> None:
+    package = tmp_path / "plant" / "products"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    sinfer(tmp_path, "new", "pumps", "--directory", "plant/products")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope=function\n")
+    run_tests(tmp_path, "plant")
+    printed = sinfer(
+        tmp_path, "run", "--product", "plant.products.pumps", "--json", "--no-sinks",
+        "--virtual-time", "--input", "plant/products/pumps/samples.jsonl",
+    )  # fmt: skip
+    windows = [json.loads(line) for line in printed.splitlines()]
+    assert sum(len(window["results"]) for window in windows) == 60
+
+
+@pytest.mark.parametrize("name", ["Pumps", "my-pumps", "class", "9", "a/b"])
+def test_a_name_that_no_package_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    sinfer(tmp_path, "new", "--", name, code=exit_codes.CONFIGURATION)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_written_over(pumps: Path) -> None:
+    assert "there already" in sinfer(pumps, "new", "pumps", code=exit_codes.CONFIGURATION)
+
+
+def test_run_reads_stdin_and_ends_with_1_when_a_message_was_given_up(pumps: Path) -> None:
+    lines = '{"sensor": "a", "value": 1, "time": 0}\nnonsense\n'
+    finished = subprocess.run(
+        [program("sinfer"), "run", "--product", "pumps", "--input", "-", "--no-sinks"],
+        cwd=pumps,
+        env=ENVIRONMENT,
+        input=lines,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert finished.returncode == exit_codes.FAILED
+    assert '"prediction":2.0' in finished.stdout
+    assert "dead: message 2: preprocess" in finished.stdout
+    assert not (pumps / "pumps.jsonl").exists()
+
+
+def test_run_stops_at_breakpoints_of_every_hook(pumps: Path) -> None:
+    """On the main thread and without a time-out, so that a debugger can take its time."""
+    model = pumps / "pumps" / "model.py"
+    text = model.read_text().replace("    return [2", "    breakpoint()\n    return [2")
+    model.write_text(text)
+    finished = subprocess.run(
+        [program("sinfer"), "run", "--product", "pumps", "--input", "pumps/samples.jsonl"],
+        cwd=pumps,
+        env=ENVIRONMENT,
+        input="p len(values)\ncontinue\n" * 10,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert "(Pdb) 20" in finished.stdout, finished.stdout + finished.stderr
+    assert finished.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--task", "nope"], "'nope' (it has: pumps_1)"),
+        (["--input", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--input", "pumps/samples.jsonl", "--form", "message"], "line 1"),
+    ],
+)
+def test_a_mistake_in_a_run_is_told(pumps: Path, words: list[str], text: str) -> None:
+    printed = sinfer(pumps, "run", "--product", "pumps", *words, code=exit_codes.CONFIGURATION)
+    assert text in printed
+
+
+def test_several_tasks_ask_for_a_choice(pumps: Path) -> None:
+    tasks = pumps / "pumps" / "tasks.yaml"
+    tasks.write_text(tasks.read_text() + tasks.read_text().replace("pumps_1", "pumps_2"))
+    printed = sinfer(pumps, "run", "--product", "pumps", code=exit_codes.CONFIGURATION)
+    assert "--task ID (pumps_1, pumps_2)" in printed
+
+
+class Up:
+    """`sinfer up` in the background."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.log = directory / "up.log"
+        self.process = ChildProcess(
+            "up",
+            [program("sinfer"), "up", "--product", "pumps"],
+            log=self.log,
+            env=ENVIRONMENT,
+            cwd=directory,
+        )
+
+    def wait_for(self, condition: Callable[[str], bool], what: str) -> None:
+        deadline = time.monotonic() + 2 * PATIENCE_S
+        while not condition(self.log.read_text()):
+            assert self.process.is_running, self.log.read_text()
+            assert time.monotonic() < deadline, f"waited for {what}:\n{self.log.read_text()}"
+            time.sleep(0.1)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What it tells other terminals to export."""
+        return dict(re.findall(r"^  export (\w+)=(.*)$", self.log.read_text(), re.MULTILINE))
+
+
+@pytest.fixture
+def up(pumps: Path) -> Iterator[Up]:
+    running = Up(pumps)
+    running.process.start()
+    yield running
+    running.process.stop(30)
+
+
+def test_up_keeps_a_product_running_and_follows_its_code_and_its_tasks(up: Up) -> None:
+    results = up.directory / "pumps.jsonl"
+    up.wait_for(lambda log: "worker@" in log and ": ingesting; " in log, "the processes")
+    publish = ("publish", "--product", "pumps", "--input", "pumps/samples.jsonl")
+
+    def published(*words: str) -> None:
+        sinfer(up.directory, *publish, *words, more=up.variables)
+
+    def has(lines: int) -> Callable[[str], bool]:
+        return lambda _: results.exists() and len(results.read_text().splitlines()) == lines
+
+    published("--rate", "200")
+    up.wait_for(has(60), "60 results")
+    assert re.search(r"^ingest \| .*: ingesting; ", up.log.read_text(), re.MULTILINE)
+
+    model = up.directory / "pumps" / "model.py"
+    model.write_text(model.read_text().replace("2 * value", "7 * value"))
+    up.wait_for(lambda log: log.count(" ready.") == 2, "the worker to start again")
+    published("--messages", "2")
+    up.wait_for(has(62), "2 more results")
+    assert json.loads(results.read_text().splitlines()[-1])["result"]["prediction"] == 7.0
+
+    tasks = up.directory / "pumps" / "tasks.yaml"
+    tasks.write_text(
+        tasks.read_text() + tasks.read_text().replace("pumps_1", "more").replace("PUMPS", "MORE")
+        .replace("pumps.in", "more.in")
+    )  # fmt: skip
+    up.wait_for(lambda log: "pumps/more/more.in: ingesting" in log, "the new task")
+
+    pipeline = up.directory / "pumps" / "pipeline.py"
+    good = pipeline.read_text()
+    pipeline.write_text(good + "def broken(\n")
+    up.wait_for(lambda log: "ingest has ended" in log and "SyntaxError" in log, "the mistake")
+    pipeline.write_text(good)
+    up.wait_for(lambda log: log.count(" ready.") == 3, "the worker to start once more")
+
+    directory = Path(re.findall(r"files are in (\S+)", up.log.read_text())[0])
+    up.process.signal(signal.SIGINT)
+    assert up.process.wait(30) == 0
+    assert not directory.exists()

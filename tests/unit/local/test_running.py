@@ -1,0 +1,154 @@
+"""What `sinfer run` does with messages: the hooks on the main thread, time as it is told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from sinfer import ConfigError, InferPipeline, InferTaskConfig, Message, Product, Result, Window
+from sinfer.clock import ManualClock, SystemClock
+from sinfer.local.lines import lines_of, message_of, messages_in
+from sinfer.local.running import from_file, run_and_close
+from sinfer.local.shown import as_dict, as_text
+from sinfer.local.shown import lines_of as shown_lines
+from sinfer.local.task import LocalTask
+from sinfer.products.managers import StaticTaskManager
+
+THREADS: set[str] = set()
+
+
+def seen() -> None:
+    THREADS.add(threading.current_thread().name)
+
+
+def model(request: list[int]) -> list[int]:
+    seen()
+    return [2 * n for n in request]
+
+
+class Numbers(InferPipeline[InferTaskConfig, dict[str, Any]]):
+    def preprocess(self, message: Message) -> dict[str, Any]:
+        seen()
+        item: dict[str, Any] = json.loads(message.data)
+        return item
+
+    def event_time(self, item: dict[str, Any]) -> float | None:
+        return item.get("time")
+
+    def build_request(self, window: Window[dict[str, Any]]) -> list[int]:
+        seen()
+        return [item["n"] for item in window]
+
+    def build_results(self, window: Window[dict[str, Any]], response: Any) -> list[Result]:
+        seen()
+        return [Result({"n": n}) for n in response]
+
+
+def local_task(*, virtual: bool = True, **window: Any) -> LocalTask:
+    settings = {
+        "id": "t",
+        "source": {"stream": "S"},
+        "window": window,
+        "inference": {"type": "python", "call": f"{__name__}:model"},
+        "sinks": [{"type": "log"}],
+    }
+    product = Product("p", tasks=StaticTaskManager([]), pipeline=Numbers)
+    return LocalTask(
+        product,
+        InferTaskConfig.model_validate(settings),
+        clock=ManualClock() if virtual else SystemClock(),
+        sinks={},
+    )
+
+
+def lines(items: Iterable[dict[str, Any]]) -> list[bytes]:
+    return [json.dumps(item).encode() for item in items]
+
+
+async def run(task: LocalTask, items: Iterable[dict[str, Any]], most: int | None = None) -> Any:
+    batches = from_file(messages_in(lines(items), "data", "test"), 100)
+    await run_and_close(task, batches, most_windows=most)
+    return [[item["n"] for item in found.window or ()] for found in task.windows]
+
+
+def at(*times: float) -> list[dict[str, Any]]:
+    return [{"n": n, "time": time} for n, time in enumerate(times)]
+
+
+async def test_every_hook_runs_on_the_main_thread_so_that_breakpoints_work() -> None:
+    THREADS.clear()
+    await run(local_task(type="count", count=2), at(1, 2, 3))
+    assert {threading.main_thread().name} == THREADS
+
+
+async def test_virtual_time_follows_the_messages_for_windows_of_any_kind_of_time() -> None:
+    times = at(1000, 1004, 1006, 1061)
+    for time in ("processing", "event"):
+        task = local_task(type="tumbling", size="5s", time=time)
+        assert await run(task, times) == [[0, 1], [2], [3]]
+    assert await run(local_task(type="session", gap="10s"), times) == [[0, 1, 2], [3]]
+    sliding = local_task(type="sliding", size="10s", slide="5s")
+    assert await run(sliding, at(1001, 1006)) == [[0], [0, 1], [1]]
+
+
+async def test_idle_sources_close_windows_in_virtual_time_too() -> None:
+    task = local_task(type="tumbling", size="1h", time="event", idle="30s")
+    await run(task, at(7200, 7201))
+    [found] = task.windows
+    assert found.window is not None
+    assert found.window.close_reason == "idle"
+    assert task.clock.now_ms() == 7_231_000
+
+
+async def test_without_virtual_time_the_end_closes_what_is_open() -> None:
+    task = local_task(virtual=False, type="tumbling", size="1h")
+    assert await run(task, at(1, 2)) == [[0, 1]]
+    assert task.windows[0].window is not None
+    assert task.windows[0].window.close_reason == "drain"
+
+
+async def test_it_stops_after_so_many_windows() -> None:
+    assert await run(local_task(type="count", count=1), at(*range(50)), most=2) == [[0], [1]]
+
+
+async def test_a_window_is_shown_with_all_that_happened_to_it() -> None:
+    task = local_task(type="count", count=5)
+    await run(task, at(*range(5)))
+    text = "\n".join(shown_lines(task.windows[0], full=False))
+    for part in ("5 messages, closed by count", "1: {", "… and 2 more", "[0,1,2,3,4]", "model "):
+        assert part in text
+    assert "… and 2 more" not in "\n".join(shown_lines(task.windows[0], full=True))
+    found = as_dict(task.windows[0])
+    assert found["results"] == [{"n": 2 * n} for n in range(5)]
+    assert found["calls"][0]["request"] == [0, 1, 2, 3, 4]
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_what_has_no_json_is_shown_as_python_does() -> None:
+    assert as_text({"x": {1, 2}}) in ('{"x":[1,2]}', "{'x': {1, 2}}")
+    assert "object at" in as_text(object())
+    assert as_text({"url": "http://me:hush@host/"}) == '{"url":"http://***@host/"}'
+
+
+def test_lines_of_messages_have_subject_headers_and_time() -> None:
+    line = b'{"data": {"n": 1}, "subject": "s", "headers": {"H": "1"}, "time": 12.5}'
+    whole = Message(b'{"n":1}', "s", {"H": "1"}, 0, 12_500_000_000)
+    assert message_of(line, "message", "x") == whole
+    text = message_of(b'{"data": "plain", "time": "1970-01-01T00:00:01Z"}', "message", "x")
+    assert text == Message(b"plain", "", None, 0, 1_000_000_000)
+    assert [m.data for m in messages_in([b"a\n", b"\n", b"b"], "data", "x")] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("line", [b"nonsense", b"[1]", b'{"subject": "s"}', b'{"data": 1, "x": 2}'])
+def test_a_line_that_is_no_message_is_named_by_its_number(line: bytes) -> None:
+    with pytest.raises(ConfigError, match=r"file\.jsonl, line 2"):
+        list(messages_in([b'{"data": 1}', line], "message", "file.jsonl"))
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.jsonl"):
+        list(lines_of("nowhere.jsonl"))
