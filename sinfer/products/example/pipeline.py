@@ -38,6 +38,8 @@ class ExamplePipeline(InferPipeline[ExampleTask, Reading]):
 
     def build_results(self, window: Window[Reading], response: Any) -> list[Result]:
         values = response.outputs["y"]
+        high = self.task.threshold  # the task is at hand everywhere, as `self.task`
         return [
-            Result({"id": reading.id, "y": y}) for reading, y in zip(window, values, strict=True)
+            Result({"id": reading.id, "y": y, "high": y > high})
+            for reading, y in zip(window, values, strict=True)
         ]

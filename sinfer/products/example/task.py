@@ -9,4 +9,4 @@ class ExampleTask(InferTaskConfig):
     """A product's own settings are fields like any other: typed, validated, shown in errors."""
 
     threshold: float = 0.5
-    """The pipeline reads its settings as ``self.task.threshold``."""
+    """An answer above this is marked as high."""

@@ -7,10 +7,14 @@ import os
 from sinfer import StaticTaskManager
 from sinfer.products.example.task import ExampleTask
 
+THRESHOLD = 0.2
+"""About one sample in twelve is above it."""
+
 tasks: StaticTaskManager[ExampleTask] = StaticTaskManager(
     [
         {
             "id": "ex_1",
+            "threshold": THRESHOLD,  # the product's own setting: see task.py
             # NATS servers are those of SINFER_NATS_SERVERS where a task names none.
             "source": {"stream": "IN", "subject": "in.w1"},
             # Whatever comes first closes the window: its end, 100 messages or 1 MiB.

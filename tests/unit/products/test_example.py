@@ -31,8 +31,15 @@ def test_a_full_window_is_one_request_and_one_result_for_each_message(task: Task
     assert window.window.close_reason == "count"
     assert len(window.requests) == 1
     assert window.requests[0]["inputs"][0]["shape"] == [100, FEATURES]
-    expected = [{"id": sample.id, "y": sample.features[0]} for sample in samples(100)]
-    assert task.results == expected
+    assert [result["id"] for result in task.results] == list(range(100))
+    assert [result["y"] for result in task.results] == [s.features[0] for s in samples(100)]
+
+
+def test_answers_above_the_threshold_of_the_task_are_marked(task_tester: MakeTester) -> None:
+    task = task_tester(product, {"threshold": 0.7}, model=v2_response(y=[0.6, 0.7, 0.8]))
+    task.feed(*samples(3))
+    task.close_windows()
+    assert [result["high"] for result in task.results] == [False, False, True]
 
 
 def test_a_window_that_does_not_fill_closes_in_time(task: TaskTester) -> None:
