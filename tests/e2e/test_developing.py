@@ -108,10 +108,41 @@ def test_a_new_product_inside_a_package_is_called_accordingly(tmp_path: Path) ->
     assert sum(len(window["results"]) for window in windows) == 60
 
 
-@pytest.mark.parametrize("name", ["Pumps", "my-pumps", "class", "9", "a/b"])
-def test_a_name_that_no_package_can_have_is_refused(tmp_path: Path, name: str) -> None:
-    sinfer(tmp_path, "new", "--", name, code=exit_codes.CONFIGURATION)
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("Pumps", "such as 'pumps'"),
+        ("my-pumps", "such as 'my_pumps'"),
+        ("a/b", "such as 'a_b'"),
+        ("9", "is no name"),
+        ("class", "a word of Python"),
+        ("json", "a module of Python"),
+        ("pydantic", "a package that is there already"),
+        ("example", "there is a product 'example' already"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused(tmp_path: Path, name: str, why: str) -> None:
+    assert why in sinfer(tmp_path, "new", "--", name, code=exit_codes.CONFIGURATION)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["alone", "beside sinfer"])
+def test_a_new_product_is_formatted_for_where_it_is(tmp_path: Path, place: str) -> None:
+    if place == "beside sinfer":
+        (tmp_path / "sinfer").mkdir()
+        (tmp_path / "sinfer" / "__init__.py").touch()
+    (tmp_path / "ruff.toml").write_text('lint.select = ["E", "F", "W", "I", "B", "UP", "SIM"]\n')
+    (tmp_path / "products").mkdir()
+    sinfer(tmp_path / "products", "new", "heat_pumps")
+    for command in (["check"], ["format", "--check"]):
+        finished = subprocess.run(
+            [program("ruff"), *command, "--no-cache", "products"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
 def test_nothing_is_written_over(pumps: Path) -> None:

@@ -7,4 +7,8 @@ from sinfer import Product
 from .pipeline import NewProductPipeline
 from .tasks import tasks
 
-product = Product("newproduct", tasks=tasks, pipeline=NewProductPipeline)
+product = Product(
+    "newproduct",
+    tasks=tasks,
+    pipeline=NewProductPipeline,
+)

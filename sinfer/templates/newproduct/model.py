@@ -1,4 +1,4 @@
-"""A function in the place of a model, so that everything runs at once. Throw it away."""
+"""Takes the place of a model, so that everything runs at once. Throw it away."""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ class NewProductPipeline(InferPipeline[NewProductTask, Reading]):
     """One call to the model for each window, one result for each message."""
 
     def preprocess(self, message: Message) -> Reading | None:
-        return Reading.model_validate_json(message.data)  # None would leave the message out
+        # None would leave the message out; an exception makes it a dead letter.
+        return Reading.model_validate_json(message.data)
 
     def key(self, item: Reading) -> str:
         return item.sensor  # each sensor has windows of its own
@@ -37,6 +38,12 @@ class NewProductPipeline(InferPipeline[NewProductTask, Reading]):
 
     def build_results(self, window: Window[Reading], response: Any) -> list[Result]:
         return [
-            Result({"sensor": item.sensor, "prediction": value, "alarm": value > self.task.limit})
+            Result(
+                {
+                    "sensor": item.sensor,
+                    "prediction": value,
+                    "alarm": value > self.task.limit,
+                }
+            )
             for item, value in zip(window, response, strict=True)
         ]

@@ -1,7 +1,7 @@
-"""Where the tasks come from: the file beside this one, which is read again when it changes.
+"""Where the tasks come from: the file beside this one, read again when it changes.
 
-Others: ``StaticTaskManager`` (in code), ``SqlTaskManager`` (a table), ``NatsKvTaskManager`` (a
-bucket), or a ``TaskManager`` of your own.
+Others: ``StaticTaskManager`` (in code), ``SqlTaskManager`` (a table),
+``NatsKvTaskManager`` (a bucket), or a ``TaskManager`` of your own.
 """
 
 from __future__ import annotations
@@ -12,4 +12,6 @@ from sinfer import YamlTaskManager
 
 from .task import NewProductTask
 
-tasks: YamlTaskManager[NewProductTask] = YamlTaskManager(Path(__file__).with_name("tasks.yaml"))
+FILE = Path(__file__).with_name("tasks.yaml")
+
+tasks: YamlTaskManager[NewProductTask] = YamlTaskManager(FILE)

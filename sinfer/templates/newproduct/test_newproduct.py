@@ -11,10 +11,13 @@ from . import product
 pytest_plugins = ["sinfer.testing"]
 
 
+def model(request: list[float]) -> list[float]:
+    return [31.0] * len(request)
+
+
 @pytest.fixture
 def task(task_tester: MakeTester) -> TaskTester:
-    # The model is a function from request to response: here the answer is always the same.
-    return task_tester(product, "newproduct_1", model=lambda request: [31.0] * len(request))
+    return task_tester(product, "newproduct_1", model=model)
 
 
 def test_each_message_has_a_result_when_its_window_closes(task: TaskTester) -> None:
