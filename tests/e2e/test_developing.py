@@ -129,8 +129,7 @@ def test_a_name_that_cannot_be_is_refused(tmp_path: Path, name: str, why: str) -
 @pytest.mark.parametrize("place", ["alone", "beside sinfer"])
 def test_a_new_product_is_formatted_for_where_it_is(tmp_path: Path, place: str) -> None:
     if place == "beside sinfer":
-        (tmp_path / "sinfer").mkdir()
-        (tmp_path / "sinfer" / "__init__.py").touch()
+        (tmp_path / "sinfer").symlink_to(ROOT / "sinfer")
     (tmp_path / "ruff.toml").write_text('lint.select = ["E", "F", "W", "I", "B", "UP", "SIM"]\n')
     (tmp_path / "products").mkdir()
     sinfer(tmp_path / "products", "new", "heat_pumps")
