@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 
 from sinfer import exit_codes
 from sinfer.errors import ConfigError
+from sinfer.logs import mask
 
 if TYPE_CHECKING:
     from sinfer.local.lines import Form
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from sinfer.local.trace import ProcessedWindow
     from sinfer.products.product import Product
     from sinfer.products.task import InferTaskConfig
+
+
+_DEAD = 10
+"""At most so many messages that never came into a window are shown."""
 
 
 @click.command()
@@ -79,6 +85,8 @@ def run(
     from sinfer.settings import settings
 
     set_up_logging("WARNING", settings().log_format)
+    # It would say once more what is printed with each window.
+    logging.getLogger("sinfer.tasks.processing").setLevel(logging.ERROR)
     found = find_product(product, settings().products)
 
     def show(window: ProcessedWindow) -> None:
@@ -94,8 +102,11 @@ def run(
         try:
             batches = _batches(task, path, form, deliver, virtual_time)
             await run_and_close(task, batches, most_windows=most)
-        finally:
-            _summary(task, quiet=as_json)
+        except BaseException:
+            if task.counts["fetched"]:  # say what was done up to here
+                _summary(task, path, quiet=as_json)
+            raise
+        _summary(task, path, quiet=as_json)
         return task
 
     task = asyncio.run(work())
@@ -154,15 +165,25 @@ def _batches(
     return from_file(messages_in(lines_of(path), form, path), source.batch)
 
 
-def _summary(task: LocalTask, *, quiet: bool) -> None:
+def _summary(task: LocalTask, path: str | None, *, quiet: bool) -> None:
     counted = {name: count for name, count in task.counts.items() if count and name != "windows"}
     counts = ", ".join(f"{count} {name}" for name, count in counted.items())
-    text = f"{len(task.windows)} windows; messages: {counts or 'none'}"
+    text = f"{_some(len(task.windows), 'window')}; messages: {counts or 'none'}"
     if task.paused:
         text += f"\nno call can succeed: {task.paused}"
     elif task.waiting:
-        text += f"\n{task.waiting} windows were not done"
+        text += f"\nnot done: {_some(task.waiting, 'window')}"
     click.echo(text, err=quiet)
-    for letter in () if quiet else task.dead:
-        if not letter.window:
-            click.echo(f"dead: message {letter.message.stream_seq}: {letter.stage}: {letter.error}")
+    if quiet:
+        return
+    place = "message" if path is None else f"{'stdin' if path == '-' else path}, line"
+    early = [letter for letter in task.dead if not letter.window]
+    for letter in early[:_DEAD]:
+        seq = letter.message.stream_seq
+        click.echo(f"dead: {place} {seq}: {letter.stage}: {mask(letter.error)}")
+    if len(early) > _DEAD:
+        click.echo(f"      … and {len(early) - _DEAD} more")
+
+
+def _some(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

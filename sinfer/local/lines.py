@@ -63,23 +63,23 @@ def messages_in(lines: Iterable[bytes], form: Form, where: str) -> Iterator[Mess
     for number, line in enumerate(lines, 1):
         line = line.rstrip(b"\r\n")
         if line.strip():
-            yield message_of(line, form, f"{where}, line {number}")
+            yield message_of(line, form, f"{where}, line {number}", number)
 
 
-def message_of(line: bytes, form: Form, where: str) -> Message:
-    """The message of one line.
+def message_of(line: bytes, form: Form, where: str, number: int = 0) -> Message:
+    """The message of one line; the line's number is its stream sequence.
 
     Raises:
         ConfigError: it is none of the form.
     """
     if form == "data":
-        return Message(line)
+        return Message(line, stream_seq=number)
     try:
         found = _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f'{where}: is no {{"data": ..., "subject": ...}}: {error}') from None
     data = found.data.encode() if isinstance(found.data, str) else to_json(found.data)
-    return Message(data, found.subject, found.headers, 0, _nanoseconds(found.time))
+    return Message(data, found.subject, found.headers, number, _nanoseconds(found.time))
 
 
 def _nanoseconds(time: float | datetime | None) -> int:

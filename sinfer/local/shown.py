@@ -42,7 +42,7 @@ def lines_of(found: ProcessedWindow, *, full: bool) -> Iterator[str]:
     """A window for people.
 
     Args:
-        found: the window.
+        found: the window. Another try of one that was shown leaves out what is known.
         full: whether to show all of it, however long.
     """
 
@@ -51,13 +51,13 @@ def lines_of(found: ProcessedWindow, *, full: bool) -> Iterator[str]:
 
     yield f"── {found.id}: {_what(found)}"
     window = found.window
-    members = [] if window is None else list(window.messages)
+    members = [] if window is None or found.attempts > 1 else list(window.messages)
     shown = members if full else members[:_MEMBERS]
     for message in shown:
         yield cut(f"   message   {message.stream_seq}: {payload(message.data)}")
     if len(members) > len(shown):
         yield f"             … and {len(members) - len(shown)} more"
-    for call in found.calls:
+    for call in found.calls[found.earlier_calls :]:
         yield cut(f"   request   {as_text(call.request)}")
         if call.error is None:
             yield cut(f"   response  {as_text(call.response)}")
@@ -67,10 +67,14 @@ def lines_of(found: ProcessedWindow, *, full: bool) -> Iterator[str]:
         yield cut(f"   result    {as_text(result)}")
     if not full and len(found.results) > _MEMBERS:
         yield f"             … and {len(found.results) - _MEMBERS} more"
-    for letter in found.dead:
-        yield cut(f"   dead      {letter.message.stream_seq}: {letter.stage}: {letter.error}")
+    for letter in found.dead if full else found.dead[:_MEMBERS]:
+        yield cut(f"   dead      {letter.message.stream_seq}: {letter.stage}: {mask(letter.error)}")
+    if not full and len(found.dead) > _MEMBERS:
+        yield f"             … and {len(found.dead) - _MEMBERS} more"
     if found.waits_for:
-        yield cut(f"   waits     {mask(found.waits_for)}")
+        known = found.calls and found.calls[-1].error is not None and not found.refused
+        reason = f"for try {found.attempts + 1}" if known else mask(found.waits_for)
+        yield cut(f"   waits     {reason}")
     if found.seconds:
         steps = (f"{step} {1000 * seconds:.1f} ms" for step, seconds in found.seconds.items())
         yield f"   time      {', '.join(steps)}"

@@ -240,14 +240,15 @@ class LocalTask:
             self.windows.append(found)
         found.messages = len(messages)
         found.attempts = claim.attempt
+        found.earlier_calls = len(found.calls)
+        found.refused.clear()
         self._trace.current = found
         dead = len(partition.memory.dead)
         await partition.processor.process(claim, messages)
         found.dead += partition.memory.dead[dead:]
         left = {window.id for window in partition.memory.unfinished}
         found.is_done = claim.window.id not in left
-        failed = [call.error for call in found.calls if call.error is not None]
-        found.waits_for = "" if found.is_done else self.paused or _reason(failed)
+        found.waits_for = "" if found.is_done else self.paused or _reason(found)
         if self._on_window is not None:
             self._on_window(found)
 
@@ -265,5 +266,9 @@ class LocalTask:
         await self._ready.aclose()
 
 
-def _reason(errors: list[Exception]) -> str:
-    return error_line(errors[-1]) if errors else "a sink, or build_results, asks for another try"
+def _reason(found: ProcessedWindow) -> str:
+    if found.refused:
+        return ", ".join(f"sink {name}: {error_line(e)}" for name, e in found.refused.items())
+    calls = found.calls[found.earlier_calls :]
+    errors = [call.error for call in calls if call.error is not None]
+    return error_line(errors[-1]) if errors else "build_results asks for another try"

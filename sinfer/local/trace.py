@@ -47,9 +47,11 @@ class ProcessedWindow:
         id: its id.
         messages: how many messages it holds.
         attempts: how often it was tried.
+        earlier_calls: how many of the calls belong to earlier tries.
         calls: calls to the model, in order; several for large windows, halves and retries.
         results: what ``build_results`` made of the answers, as the sinks have it: decoded JSON.
         dead: messages that were given up, with the reason.
+        refused: what its last try failed at behind the model, by sink.
         is_done: whether it is through.
         waits_for: why it waits for another try; empty when it does not.
         seconds: time spent, by step: build_request, model, build_results, and each sink by name.
@@ -59,9 +61,11 @@ class ProcessedWindow:
     window: Window[Any] | None = None
     messages: int = 0
     attempts: int = 0
+    earlier_calls: int = 0
     calls: list[Call] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
+    refused: dict[str, Exception] = field(default_factory=dict)
     is_done: bool = False
     waits_for: str = ""
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -108,7 +112,7 @@ class Trace:
             setattr(ready.pipeline, hook, self._timed(hook, getattr(ready.pipeline, hook)))
         ready.client.infer = self._recorded(ready.client.infer)  # type: ignore[method-assign]
         for name, sink in ready.sinks.items():
-            sink.write = self._timed(f"sink {name}", sink.write)  # type: ignore[method-assign]
+            sink.write = self._watched(name, sink.write)  # type: ignore[method-assign]
         ready.sinks[RECORDER] = _Recorder(self)
 
     def _timed(self, step: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -132,6 +136,18 @@ class Trace:
             return await result
         finally:
             self.current.seconds[step] += time.perf_counter() - started
+
+    def _watched(self, sink: str, write: Callable[..., Any]) -> Callable[..., Any]:
+        timed = self._timed(f"sink {sink}", write)
+
+        async def watched(results: WindowResults) -> None:
+            try:
+                await timed(results)
+            except Exception as error:
+                self.current.refused[sink] = error
+                raise
+
+        return watched
 
     def _note(self, window: Window[Any]) -> None:
         """The whole window is the first that the product sees; later ones may be parts of it."""

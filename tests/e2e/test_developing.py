@@ -161,7 +161,7 @@ def test_run_reads_stdin_and_ends_with_1_when_a_message_was_given_up(pumps: Path
     )
     assert finished.returncode == exit_codes.FAILED
     assert '"prediction":2.0' in finished.stdout
-    assert "dead: message 2: preprocess" in finished.stdout
+    assert "dead: stdin, line 2: preprocess" in finished.stdout
     assert not (pumps / "pumps.jsonl").exists()
 
 
