@@ -187,10 +187,17 @@ def status(product: str | None, task: str | None, watch: bool, as_json: bool) ->
 async def _standing(session: Session, product: str | None, task: str | None) -> list[TaskStanding]:
     from sinfer.errors import ConfigError, UnavailableError
     from sinfer.operations.products import known_scopes
-    from sinfer.operations.standing import measure_lag, standing
+    from sinfer.operations.standing import broken_tasks, measure_lag, standing
+    from sinfer.products.registry import load_products
+    from sinfer.settings import settings
 
     tasks = await standing(session.store, await known_scopes(session.store, product, task))
     for found in tasks:
+        try:
+            await session.tasks.product(found.product)
+        except ConfigError as error:
+            found.outage = found.outage or str(error)
+            continue
         try:
             config = await session.tasks.task(found.product, found.task)
         except ConfigError as error:
@@ -202,7 +209,10 @@ async def _standing(session: Session, product: str | None, task: str | None) -> 
                     await measure_lag(client, config.source.stream, partition)
         except UnavailableError as error:
             found.trouble.append(str(error))
-    return tasks
+    products = {found.product for found in tasks}
+    products |= {product} if product is not None else load_products(settings().products)[0].keys()
+    broken = await broken_tasks(session.store, products, tasks)
+    return tasks + [found for found in broken if task in (None, found.task)]
 
 
 def _as_dict(found: TaskStanding) -> dict[str, Any]:
@@ -212,6 +222,7 @@ def _as_dict(found: TaskStanding) -> dict[str, Any]:
         "paused": found.paused,
         "ingestors": found.ingestors,
         "lag": found.lag,
+        "outage": found.outage,
         "trouble": found.trouble,
         "partitions": [
             {
@@ -237,6 +248,10 @@ def _print(tasks: list[TaskStanding]) -> None:
             for t in tasks
         ),
     )
+    outages = {task.product: task.outage for task in tasks if task.outage}
+    for product, outage in outages.items():
+        text = f"its tasks cannot be listed, so the last known stay in force: {outage}"
+        click.secho(f"! {product}: {text}", fg="red", bold=True)
     for task in tasks:
         for trouble in task.trouble:
             click.secho(f"! {task.product}/{task.task}: {trouble}", fg="red", bold=True)

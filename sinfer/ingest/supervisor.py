@@ -31,6 +31,7 @@ from sinfer.ingest.pressure import MemoryPressure
 from sinfer.ingest.pull import PullTiming
 from sinfer.ingest.retirement import Retirement
 from sinfer.ingest.shares import Shares
+from sinfer.ingest.task_reports import TaskReport, TaskReporter
 from sinfer.products.following import TaskFollower
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
@@ -102,6 +103,7 @@ class Supervisor:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         me = Member(self.name, only_task)
         self._membership = Membership(store, product.name, me)
+        self._reporter = TaskReporter(store, product.name, me)
         self._shares = Shares(product.name, me)
         self._schedule = Schedule(store)
         self._surroundings = Surroundings(
@@ -187,6 +189,8 @@ class Supervisor:
         shared = self._surroundings
         try:
             members = await self._membership.beat()
+            follower = self._follower
+            await self._reporter.tell(TaskReport.of(follower.outage, follower.problems))
             await shared.pauses.refresh()
             await shared.memory.refresh()
             wanted: dict[Scope, InferTaskConfig | None] = {**self._shares.of(self._tasks, members)}
@@ -341,6 +345,7 @@ class Supervisor:
             await asyncio.gather(*late, return_exceptions=True)
         self._surroundings.announcements.tell()
         with suppress(UnavailableError, StoreError):
+            await self._reporter.tell(TaskReport())
             await self._membership.leave()
         await self._connections.aclose()
         await self._product.tasks.aclose()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import cached_property
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from sinfer.errors import SinferError
+from sinfer.ingest.task_reports import task_report
 from sinfer.operations.auditing import audit
 from sinfer.operations.products import known_scopes
 from sinfer.operations.standing import standing
+from sinfer.products.registry import load_products
+from sinfer.settings import settings
 from sinfer.windows.store import Store
 
 _GAUGES = {
@@ -52,12 +56,25 @@ class SinferCollector(Collector):
         """Nothing is read before the first scrape."""
         return iter(())
 
+    @cached_property
+    def _products(self) -> list[str]:
+        """Products that can be found here; others are known by their windows."""
+        return list(load_products(settings().products)[0])
+
     async def _read(self) -> list[GaugeMetricFamily]:
         store = Store(self._url)
         try:
             scopes = await known_scopes(store, None, None)
             audited = await audit(store, scopes)
             tasks = await standing(store, scopes)
+            now_ms = await store.now_ms()
+            reports = {
+                product: await task_report(store, product, now_ms)
+                for product in {
+                    *self._products,
+                    *(s.product for s in scopes),
+                }
+            }
         finally:
             await store.aclose()
         labels = ["product", "task", "partition"]
@@ -89,4 +106,15 @@ class SinferCollector(Collector):
             paused.add_metric([task.product, task.task], float(bool(task.paused)))
         for product, number in {task.product: task.ingestors for task in tasks}.items():
             ingestors.add_metric([product], number)
-        return [*families, paused, ingestors]
+        unlisted = GaugeMetricFamily(
+            "sinfer_tasks_unlisted",
+            "1 while a task manager cannot answer, and the last known tasks stay in force",
+            labels=labels[:1],
+        )
+        broken = GaugeMetricFamily(
+            "sinfer_tasks_broken", "tasks that are reported and skipped", labels=labels[:1]
+        )
+        for product, report in reports.items():
+            unlisted.add_metric([product], float(bool(report.outage)))
+            broken.add_metric([product], report.broken)
+        return [*families, paused, ingestors, unlisted, broken]

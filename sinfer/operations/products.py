@@ -27,6 +27,7 @@ class Tasks:
         self._products: dict[str, Product] = {}
         self._listed: dict[str, dict[str, InferTaskConfig]] = {}
         self._broken: dict[str, dict[str, str]] = {}
+        self._unlisted: dict[str, ConfigError] = {}
 
     async def product(self, name: str) -> Product:
         """A product, its tasks listed.
@@ -34,14 +35,17 @@ class Tasks:
         Raises:
             ConfigError: it cannot be found, or its tasks cannot be listed.
         """
+        if name in self._unlisted:
+            raise self._unlisted[name]
         if name not in self._products:
             product = find_product(name, self._modules)
             try:
                 listed = await product.list_tasks()
             except Exception as error:  # a product's own code, or its database
-                raise ConfigError(
+                self._unlisted[name] = ConfigError(
                     f"product {name!r}: its tasks cannot be listed: {error}"
-                ) from error
+                )
+                raise self._unlisted[name] from error
             finally:
                 await product.tasks.aclose()
             self._listed[product.name] = listed.tasks
@@ -59,7 +63,8 @@ class Tasks:
         tasks = self._listed[product.name]
         if task_id not in tasks:
             raise ConfigError(
-                f"product {product.name!r} has no valid task {task_id!r}"
+                self._broken[product.name].get(task_id)
+                or f"product {product.name!r} has no task {task_id!r}"
                 f" (it has: {', '.join(sorted(tasks)) or 'none'})"
             )
         return tasks[task_id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from nats.aio.client import Client
@@ -11,6 +12,7 @@ from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.membership import SILENT_AFTER_MS
 from sinfer.ingest.state import SourceState
 from sinfer.ingest.subjects import EVERYTHING
+from sinfer.ingest.task_reports import TaskReport, task_report
 from sinfer.windows import keys as names
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
@@ -58,6 +60,7 @@ class TaskStanding:
         partitions: its partitions.
         paused: why it is paused, and what stands still; empty when it runs.
         ingestors: how many ingestors of the product are alive.
+        outage: why the product's tasks cannot be listed now; empty when they can.
         trouble: what a person should know at once.
     """
 
@@ -66,6 +69,7 @@ class TaskStanding:
     partitions: list[PartitionStanding] = field(default_factory=list)
     paused: str = ""
     ingestors: int = 0
+    outage: str = ""
     trouble: list[str] = field(default_factory=list)
 
     def total(self, name: str) -> int:
@@ -86,6 +90,7 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
     await board.refresh()
     now_ms = await store.now_ms()
     tasks: dict[tuple[str, str], TaskStanding] = {}
+    reports: dict[str, TaskReport] = {}
     for scope in scopes:
         name = (scope.product, scope.task)
         if name not in tasks:
@@ -93,10 +98,36 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
             if (pause := board.of(*name)) is not None:
                 task.paused = f"{pause.what}: {pause.reason}"
             task.ingestors = await ingestors_alive(store, scope.product, now_ms)
+            if scope.product not in reports:
+                reports[scope.product] = await task_report(store, scope.product, now_ms)
         tasks[name].partitions.append(await _partition(store, scope, now_ms))
     for task in tasks.values():
-        task.trouble = _trouble(task)
+        task.outage = reports[task.product].outage
+        task.trouble = _trouble(task, reports[task.product])
     return list(tasks.values())
+
+
+async def broken_tasks(
+    store: Store, products: Iterable[str], known: Iterable[TaskStanding]
+) -> list[TaskStanding]:
+    """Tasks that never ran because they are broken, as the ingestors see them.
+
+    Args:
+        store: the window store.
+        products: which to look for.
+        known: tasks that have run; they are left out.
+    """
+    names = {(task.product, task.task) for task in known}
+    now_ms = await store.now_ms()
+    found = []
+    for product in sorted(products):
+        report = await task_report(store, product, now_ms)
+        ingestors = await ingestors_alive(store, product, now_ms)
+        for name, problem in report.problems.items():
+            if (product, name) not in names:
+                trouble = [f"is skipped: {problem}"]
+                found.append(TaskStanding(product, name, [], "", ingestors, report.outage, trouble))
+    return found
 
 
 async def ingestors_alive(store: Store, product: str, now_ms: int) -> int:
@@ -131,7 +162,7 @@ async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStandi
     )
 
 
-def _trouble(task: TaskStanding) -> list[str]:
+def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
     trouble = []
     if task.paused:
         trouble.append(f"PAUSED ({task.paused})")
@@ -139,6 +170,8 @@ def _trouble(task: TaskStanding) -> list[str]:
         trouble.append("no ingestor is alive")
     elif unread := [p.scope.partition for p in task.partitions if not p.writer]:
         trouble.append(f"nobody reads {', '.join(unread)}")
+    if problem := report.problems.get(task.task):
+        trouble.append(f"stays as it was, since it is broken now: {problem}")
     if letters := task.total("letters"):
         trouble.append(f"{letters} dead letters")
     return trouble

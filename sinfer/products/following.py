@@ -29,6 +29,7 @@ class TaskFollower:
         tasks: the tasks in force, by id.
         problems: what is wrong with tasks, by id or place; tasks among them may be in force as
             they were before.
+        outage: why the manager cannot answer; empty when it can.
         is_known: whether the manager has answered at least once.
         is_complete: whether tasks that are neither in force nor broken are gone for good.
     """
@@ -39,7 +40,7 @@ class TaskFollower:
         self.problems: dict[str, str] = {}
         self.is_known = False
         self.is_complete = False
-        self._outage = ""
+        self.outage = ""
         self._asked = float("-inf")
 
     @property
@@ -83,16 +84,16 @@ class TaskFollower:
         text = str(error) or "no answer"
         if not isinstance(error, SinferError):
             text = f"{type(error).__name__}: {text}"
-        if not self._outage:
+        if not self.outage:
             _log.error(
                 "product %s: its tasks cannot be listed; %s: %s",
                 self._product.name,
                 "the last known stay in force" if self.is_known else "none are known yet",
                 text,
             )
-        self._outage = text
+        self.outage = text
 
     def _note_return(self) -> None:
-        if self._outage:
+        if self.outage:
             _log.info("product %s: its tasks are listed again", self._product.name)
-        self._outage = ""
+        self.outage = ""

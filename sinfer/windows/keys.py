@@ -31,6 +31,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:ticked``            | string | a tick was just here (expires) |
 | ``sinfer:swept``             | string | all partitions were just looked at (expires) |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
+| ``sinfer:tasks:<product>`` | hash   | ingestor → what is wrong with its tasks (expires) |
 """
 
 from __future__ import annotations
@@ -58,6 +59,11 @@ def endpoint_keys(endpoint: str) -> tuple[str, str, str]:
 def ingestors(product: str) -> str:
     """Who ingests a product."""
     return f"{PREFIX}ingestors:{escape(product)}"
+
+
+def task_reports(product: str) -> str:
+    """What is wrong with the tasks of a product."""
+    return f"{PREFIX}tasks:{escape(product)}"
 
 
 class PartitionKeys:

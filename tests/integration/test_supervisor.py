@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -18,11 +18,16 @@ from sinfer import (
     Product,
     Result,
     StaticTaskManager,
+    TaskManager,
+    UnavailableError,
     Window,
 )
 from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.hints import HintSender
 from sinfer.ingest.supervisor import Supervisor
+from sinfer.operations.metrics import SinferCollector
+from sinfer.operations.products import known_scopes
+from sinfer.operations.standing import TaskStanding, broken_tasks, standing
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.store import Store
@@ -46,6 +51,21 @@ async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
     store = Store(redis_server.url)
     yield store
     await store.aclose()
+
+
+class Listed(TaskManager[InferTaskConfig]):
+    """Lists what a test tells it to, or fails."""
+
+    refresh = 0.05
+
+    def __init__(self, *tasks: Mapping[str, Any]) -> None:
+        self.tasks = list(tasks)
+        self.is_away = False
+
+    def list_tasks(self) -> list[Mapping[str, Any]]:
+        if self.is_away:
+            raise UnavailableError("the database does not answer")
+        return self.tasks
 
 
 @pytest.fixture
@@ -100,3 +120,69 @@ async def test_a_partition_that_never_had_a_message_can_be_taken_over(
     second.stop()
     await running
     assert await store.redis.hexists(meta, "owner") == 0
+
+
+async def test_broken_tasks_and_an_outage_of_the_task_manager_are_seen_from_outside(
+    store: Store,
+    redis_server: RedisServer,
+    nats_client: Client,
+    nats_server: NatsServer,
+    unique: str,
+) -> None:
+    await nats_client.jetstream().add_stream(name=unique, subjects=[f"{unique}.>"])
+    good = {
+        "id": "good",
+        "source": {"stream": unique, "servers": [nats_server.url]},
+        "window": {"type": "count", "count": 2},
+        "inference": {"type": "python", "call": "operator:index"},
+        "sinks": [{"type": "log"}],
+    }
+    manager = Listed(good, {**good, "id": "bad", "window": {"type": "count"}})
+    product = Product(unique, tasks=manager, pipeline=Texts)
+    hints = HintSender(Celery(broker=redis_server.url))
+    supervisor = Supervisor(store, product, hints)
+    running = asyncio.create_task(supervisor.run())
+
+    async def seen() -> dict[str, TaskStanding]:
+        known = await standing(store, await known_scopes(store, unique, None))
+        broken = await broken_tasks(store, [unique], known)
+        return {found.task: found for found in known + broken}
+
+    async def metric(name: str) -> float:
+        families = await asyncio.to_thread(
+            lambda: list(SinferCollector(redis_server.url).collect())
+        )
+        return next(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name and sample.labels["product"] == unique
+        )
+
+    async def shows_the_broken_one() -> bool:
+        found = await seen()
+        return found.keys() == {"good", "bad"} and "window.count" in found["bad"].trouble[0]
+
+    await until(shows_the_broken_one)
+    assert await metric("sinfer_tasks_broken") == 1
+    assert await metric("sinfer_tasks_unlisted") == 0
+
+    manager.is_away = True
+
+    async def shows_the_outage() -> bool:
+        return (await seen())["good"].outage == "the database does not answer"
+
+    await until(shows_the_outage)
+    assert await metric("sinfer_tasks_unlisted") == 1
+    assert (await seen())["good"].total("fetched") == 0  # it is in force, though nothing came
+
+    manager.is_away, manager.tasks = False, [good]
+
+    async def shows_no_trouble() -> bool:
+        found = await seen()
+        return found.keys() == {"good"} and not found["good"].outage
+
+    await until(shows_no_trouble)
+    supervisor.stop()
+    await running
+    hints.close()

@@ -1,0 +1,99 @@
+"""What ingestors could not make of their product's tasks, for `sinfer status` and the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from sinfer.ingest.membership import SILENT_AFTER_MS, Member
+from sinfer.logs import mask
+from sinfer.windows import keys
+from sinfer.windows.store import Store
+
+_KEPT_S = 3600
+_MOST_PROBLEMS = 100
+
+
+class TaskReport(msgspec.Struct, frozen=True):
+    """What is wrong with the tasks of a product, as one ingestor sees it.
+
+    Attributes:
+        outage: why the tasks cannot be listed; empty when they can.
+        problems: what is wrong with single tasks, by id or place; the first of them.
+        broken: how many have a problem.
+    """
+
+    outage: str = ""
+    problems: dict[str, str] = {}
+    broken: int = 0
+
+    @classmethod
+    def of(cls, outage: str, problems: Mapping[str, str]) -> TaskReport:
+        """A report, cut to what fits, without secrets."""
+        first = list(problems.items())[:_MOST_PROBLEMS]
+        shown = {name: mask(problem) for name, problem in first}
+        return cls(mask(outage), shown, len(problems))
+
+
+_FINE = TaskReport()
+
+
+class TaskReporter:
+    """Keeps an ingestor's report where others find it, as long as the ingestor lives.
+
+    Args:
+        store: the window store.
+        product: name of the product.
+        me: the ingestor.
+    """
+
+    def __init__(self, store: Store, product: str, me: Member) -> None:
+        self._store = store
+        self._key = keys.task_reports(product)
+        self._me = str(me)
+        self._told = _FINE
+
+    async def tell(self, report: TaskReport) -> None:
+        """Write down the report, or that all is well.
+
+        Raises:
+            UnavailableError: Redis is away.
+            StoreFullError: Redis takes nothing more.
+        """
+        if report == _FINE == self._told:
+            return
+        pipeline = self._store.redis.pipeline(transaction=False)
+        if report == _FINE:
+            pipeline.hdel(self._key, self._me)
+        else:
+            pipeline.hset(self._key, self._me, msgspec.json.encode(report))
+            pipeline.expire(self._key, _KEPT_S)
+        await self._store.ask(pipeline.execute())
+        self._told = report
+
+
+async def task_report(store: Store, product: str, now_ms: int) -> TaskReport:
+    """What the ingestors that are alive say of a product's tasks, put together.
+
+    Args:
+        store: the window store.
+        product: name of the product.
+        now_ms: the time of the store.
+    """
+    alive = await store.ask(
+        store.redis.zrangebyscore(keys.ingestors(product), now_ms - SILENT_AFTER_MS, "+inf")
+    )
+    if not alive:
+        return _FINE
+    found = await store.ask(store.redis.hmget(keys.task_reports(product), alive))
+    return _together(msgspec.json.decode(text, type=TaskReport) for text in found if text)
+
+
+def _together(reports: Iterable[TaskReport]) -> TaskReport:
+    outage, problems, broken = "", dict[str, str](), 0
+    for report in reports:
+        outage = outage or report.outage
+        problems |= report.problems
+        broken = max(broken, report.broken, len(problems))
+    return TaskReport(outage, problems, broken)
