@@ -130,12 +130,22 @@ async def _file(
     default = subject or await _subject_of(product, task_id)
     client = await connect(settings().nats_servers, name="sinfer-publish")
     try:
-        with bar("publishing", count) as advance:
+        with bar("publishing", _how_many(path, count)) as advance:
             return await publishing.publish(
                 client, _addressed(messages, default, count), rate=rate, on_stored=advance
             )
     finally:
         await client.close()
+
+
+def _how_many(path: str, count: int | None) -> int | None:
+    """How many messages of a file will be published; None where that is not known."""
+    from sinfer.local.lines import lines_of
+
+    if path == "-":
+        return count
+    lines = sum(1 for line in lines_of(path) if line.strip())
+    return lines if count is None else min(lines, count)
 
 
 async def _subject_of(product: Product, task_id: str | None) -> str:

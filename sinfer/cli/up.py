@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from sinfer.products.scenario import Demonstration
 
 _LOOK_S = 0.2
-_COLOURS = {"ingest": "green", "worker": "cyan", "beat": "magenta", "flower": "yellow"}
+_COLOURS = {
+    "ingest": "green",
+    "worker": "cyan",
+    "beat": "magenta",
+    "streams": "blue",
+    "flower": "yellow",
+}
 _WIDTH = max(len(name) for name in _COLOURS)
 
 
@@ -77,6 +83,7 @@ def up(product: str, watch: tuple[Path, ...]) -> None:
         _say_where(stack)
         with suppress(KeyboardInterrupt):
             _keep(stack, watcher)
+        _tell("stopping everything")
 
 
 def _keep(stack: DevelopmentStack, watcher: FileWatcher) -> None:
@@ -98,7 +105,6 @@ def _keep(stack: DevelopmentStack, watcher: FileWatcher) -> None:
             stack.restart()
         else:
             _tell(f"{names} changed: its tasks follow by themselves")
-            _make_streams(stack)
 
 
 def _show(name: str, line: str) -> None:

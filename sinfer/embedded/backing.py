@@ -85,6 +85,13 @@ class BackingServers:
         process.start()
         self._guardian.watch(process.pid)
 
+    def run_again(self, process: ChildProcess) -> None:
+        """End a process that ``run`` started, and start it once more with an empty log."""
+        self._end(process)
+        process.log.write_bytes(b"")
+        process.start()
+        self._guardian.watch(process.pid)
+
     def stop(self) -> None:
         """End everything in the reverse order of its start, and remove the directory."""
         self._ending.close()

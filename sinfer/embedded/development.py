@@ -19,6 +19,7 @@ from sinfer.embedded.services import (
     beat_service,
     flower_service,
     ingest_service,
+    streams_service,
     worker_service,
 )
 from sinfer.errors import UnavailableError
@@ -134,6 +135,7 @@ class DevelopmentStack:
             ingest_service(place, self._product),
             worker_service(place),
             beat_service(place),
+            streams_service(place, self._product),
             flower_service(place, self._flower_port),
         ]
         for service in self.services:
@@ -143,10 +145,8 @@ class DevelopmentStack:
     def restart(self) -> None:
         """Start the processes again that run the product's code."""
         for service in self.services[:-1]:
-            service.stop()
-            service.process.log.write_bytes(b"")
+            self._backing.run_again(service.process)
             self._logs[service.name].begin()
-            service.start()
         self._ended.clear()
 
     def new_lines(self) -> Iterator[tuple[str, str]]:
@@ -166,6 +166,8 @@ class DevelopmentStack:
                 raise UnavailableError(f"{server.name} ended:\n{server.process.tail()}")
         ended = {s.name for s in self.services if not s.process.is_running} - self._ended
         self._ended |= ended
+        if "ingest" in ended:  # both fail at the same mistake in the product
+            ended.discard("streams")
         return {name: self._logs[name].held_back() for name in sorted(ended)}
 
     def stop(self) -> None:

@@ -143,6 +143,12 @@ def beat_service(place: Place, *, name: str = "beat") -> Service:
     return Service(name, command, BEAT_READY, place)
 
 
+def streams_service(place: Place, product: str, *, name: str = "streams") -> Service:
+    """Makes the JetStream streams of tasks that come."""
+    command = ["python", "-m", "sinfer.local.make_streams", product, "--follow"]
+    return Service(name, command, lambda process: process.is_running, place)
+
+
 def flower_service(place: Place, port: int, *, name: str = "flower") -> Service:
     """`celery flower`, for this machine only: to look at, not to touch."""
     command = [

@@ -1,41 +1,77 @@
 """``python -m sinfer.local.make_streams PRODUCT``: make the streams that its tasks need.
 
-A program of its own, so that `sinfer up` can run it again when the product's code has changed.
+With ``--follow`` it stays, and makes those of tasks that come later. A program of its own, so that
+`sinfer up` can start it again when the product's code has changed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
+from collections.abc import Mapping
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js.errors import Error as JetStreamError
 
 from sinfer.errors import ConfigError, SinferError
 from sinfer.local.streams import make_streams, needed_streams
+from sinfer.logs import set_up_logging
 from sinfer.nats_connection import connect
+from sinfer.products.following import TaskFollower
+from sinfer.products.product import Product
 from sinfer.products.registry import find_product
 from sinfer.products.scenario import demonstration_of
+from sinfer.products.task import InferTaskConfig
 from sinfer.settings import settings
 
+_log = logging.getLogger(__name__)
 
-async def _make(name: str) -> None:
-    product = find_product(name, settings().products)
-    try:
-        streams = {k: list(v) for k, v in demonstration_of(product).streams.items()}
-    except ConfigError:
-        streams = {}
+
+async def _make_once(product: Product) -> None:
     listed = await product.list_tasks()
     await product.tasks.aclose()
-    streams = needed_streams(listed.tasks.values(), streams)
     client = await connect(settings().nats_servers, name="sinfer-up")
     try:
-        await make_streams(client.jetstream(), streams, widen=True)
+        await _make(product, listed.tasks, client)
     finally:
         await client.close()
 
 
+async def _follow(product: Product) -> None:
+    follower = TaskFollower(product)
+    logging.getLogger(TaskFollower.__module__).disabled = True  # the ingestor says it
+    client = await connect(settings().nats_servers, name="sinfer-up")
+    while True:
+        if await follower.refresh():
+            try:
+                await _make(product, follower.tasks, client)
+            except (NatsError, JetStreamError, TimeoutError) as error:
+                _log.error("streams are not made: %s", error)
+        await asyncio.sleep(follower.wait_s)
+
+
+async def _make(product: Product, tasks: Mapping[str, InferTaskConfig], client: Client) -> None:
+    try:
+        known = {k: list(v) for k, v in demonstration_of(product).streams.items()}
+    except ConfigError:
+        known = {}
+    streams = needed_streams(tasks.values(), known)
+    for step in await make_streams(client.jetstream(), streams, widen=True):
+        _log.info("%s", step)
+
+
 def main() -> None:
     """The command line."""
+    name, *options = sys.argv[1:]
     try:
-        asyncio.run(_make(sys.argv[1]))
+        product = find_product(name, settings().products)
+        if "--follow" in options:
+            set_up_logging(settings().log_level, settings().log_format)
+            asyncio.run(_follow(product))
+        else:
+            asyncio.run(_make_once(product))
     except SinferError as error:
         sys.exit(str(error))
 

@@ -56,22 +56,29 @@ def _add(streams: dict[str, list[str]], stream: str, subject: str) -> None:
 
 async def make_streams(
     jetstream: JetStreamContext, streams: Mapping[str, Sequence[str]], *, widen: bool = False
-) -> None:
+) -> list[str]:
     """Make the streams that are missing.
 
     Args:
         jetstream: where.
         streams: their subjects, by name.
         widen: add subjects that a stream of that name lacks.
+
+    Returns:
+        What was done, for people.
     """
+    done = []
     for name, subjects in streams.items():
         try:
             config = (await jetstream.stream_info(name)).config
         except NotFoundError:
             await jetstream.add_stream(name=name, subjects=list(subjects))
+            done.append(f"stream {name} is made, with subjects {', '.join(subjects)}")
             continue
         known = config.subjects or []
         lacking = [s for s in subjects if not any(covers(other, s) for other in known)]
         if widen and lacking:
             kept = [s for s in known if not any(covers(other, s) for other in lacking)]
             await jetstream.update_stream(config, subjects=[*kept, *lacking])
+            done.append(f"stream {name} takes {', '.join(lacking)} too")
+    return done

@@ -81,7 +81,7 @@ class TaskStanding:
         """Messages that are not read yet, at most; None when that is not known."""
         lags = [partition.lag for partition in self.partitions]
         known = [lag for lag in lags if lag is not None]
-        return sum(known) if len(known) == len(lags) else None
+        return sum(known) if lags and len(known) == len(lags) else None
 
 
 async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:

@@ -76,7 +76,8 @@ class TaskFollower:
                 fate = "stays as it was" if label in tasks else "is skipped"
                 _log.error("a task %s until this changes: %s", fate, problem)
         for label in self.problems.keys() - listed.problems.keys():
-            _log.info("product %s: %s is in order now", self._product.name, label)
+            fate = "in order now" if label in tasks else "not there any more"
+            _log.info("product %s: %s is %s", self._product.name, label, fate)
         self.tasks, self.problems = tasks, listed.problems
         self.is_known, self.is_complete = True, listed.complete
 

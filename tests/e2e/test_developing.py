@@ -251,7 +251,7 @@ def test_up_keeps_a_product_running_and_follows_its_code_and_its_tasks(up: Up) -
 
     published("--rate", "200")
     up.wait_for(has(60), "60 results")
-    assert re.search(r"^ingest \| .*: ingesting; ", up.log.read_text(), re.MULTILINE)
+    assert re.search(r"^ingest  \| .*: ingesting; ", up.log.read_text(), re.MULTILINE)
 
     model = up.directory / "pumps" / "model.py"
     model.write_text(model.read_text().replace("2 * value", "7 * value"))
@@ -266,6 +266,7 @@ def test_up_keeps_a_product_running_and_follows_its_code_and_its_tasks(up: Up) -
         .replace("pumps.in", "more.in")
     )  # fmt: skip
     up.wait_for(lambda log: "pumps/more/more.in: ingesting" in log, "the new task")
+    assert re.search(r"^streams \| .*: stream MORE is made", up.log.read_text(), re.MULTILINE)
 
     pipeline = up.directory / "pumps" / "pipeline.py"
     good = pipeline.read_text()
