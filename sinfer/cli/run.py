@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -80,6 +79,7 @@ def run(
       sinfer run --product example --input messages.jsonl --virtual-time --no-sinks
     """
     from sinfer.local.running import run_and_close
+    from sinfer.local.terminal import quitting_a_debugger_ends_the_run
     from sinfer.logs import set_up_logging
     from sinfer.products.registry import find_product
     from sinfer.settings import settings
@@ -87,6 +87,7 @@ def run(
     set_up_logging("WARNING", settings().log_format)
     # It would say once more what is printed with each window.
     logging.getLogger("sinfer.tasks.processing").setLevel(logging.ERROR)
+    quitting_a_debugger_ends_the_run()
     found = find_product(product, settings().products)
 
     def show(window: ProcessedWindow) -> None:
@@ -154,6 +155,7 @@ def _batches(
 ) -> Any:
     from sinfer.local.lines import lines_of, messages_in
     from sinfer.local.running import from_file, from_jetstream, from_pipe
+    from sinfer.local.terminal import lines_from, take_stdin
 
     source = task.config.source
     if path is None:
@@ -161,7 +163,7 @@ def _batches(
             source = source.model_copy(update={"deliver": deliver})
         return from_jetstream(source, until_caught_up=virtual_time)
     if path == "-":
-        return from_pipe(messages_in(sys.stdin.buffer, form, "stdin"))
+        return from_pipe(messages_in(lines_from(take_stdin()), form, "stdin"))
     return from_file(messages_in(lines_of(path), form, path), source.batch)
 
 

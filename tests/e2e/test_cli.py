@@ -7,10 +7,11 @@ import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
 
+import click
 import pytest
 
 from sinfer import exit_codes
-from sinfer.cli import main
+from sinfer.cli import SinferGroup, main
 from sinfer.embedded.services import program
 
 COMMANDS = sorted(main.commands)
@@ -29,6 +30,22 @@ def sinfer(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 def test_the_version_is_that_of_the_package() -> None:
     assert sinfer("--version").stdout.strip() == f"sinfer {version('sinfer')}"
+
+
+def test_no_color_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool | None] = []
+    group = SinferGroup("group")
+
+    @group.command()
+    @click.pass_context
+    def colour(ctx: click.Context) -> None:
+        seen.append(ctx.color)
+
+    for no_color in ("", "1"):
+        monkeypatch.setenv("NO_COLOR", no_color)
+        with pytest.raises(SystemExit):
+            group.main(["colour"])
+    assert seen == [None, False]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -165,22 +170,97 @@ def test_run_reads_stdin_and_ends_with_1_when_a_message_was_given_up(pumps: Path
     assert not (pumps / "pumps.jsonl").exists()
 
 
+class Typing:
+    """`sinfer run` on a terminal, with somebody who types."""
+
+    def __init__(self, directory: Path, *words: str, stdin: Path | None = None) -> None:
+        self._mine, theirs = pty.openpty()
+        with ExitStack() as opened:
+            self.process = subprocess.Popen(
+                [program("sinfer"), "run", "--product", "pumps", "--no-sinks", *words],
+                cwd=directory,
+                env=ENVIRONMENT,
+                stdin=theirs if stdin is None else opened.enter_context(stdin.open("rb")),
+                stdout=theirs,
+                stderr=theirs,
+                start_new_session=True,
+                preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0),  # as a shell does
+            )
+        os.close(theirs)
+        self.shown = ""
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while text not in self.shown:
+            assert time.monotonic() < deadline, self.shown
+            if select.select([self._mine], [], [], 0.1)[0]:
+                self.shown += os.read(self._mine, 65536).decode()
+
+    def type(self, text: str) -> None:
+        self.shown = ""
+        os.write(self._mine, text.encode())
+
+    def end(self) -> int:
+        """Its exit code."""
+        return self.process.wait(PATIENCE_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._mine)
+
+
+def stop_in_model(directory: Path) -> None:
+    model = directory / "pumps" / "model.py"
+    model.write_text(model.read_text().replace("    return [2", "    breakpoint()\n    return [2"))
+
+
 def test_run_stops_at_breakpoints_of_every_hook(pumps: Path) -> None:
     """On the main thread and without a time-out, so that a debugger can take its time."""
-    model = pumps / "pumps" / "model.py"
-    text = model.read_text().replace("    return [2", "    breakpoint()\n    return [2")
-    model.write_text(text)
-    finished = subprocess.run(
-        [program("sinfer"), "run", "--product", "pumps", "--input", "pumps/samples.jsonl"],
-        cwd=pumps,
-        env=ENVIRONMENT,
-        input="p len(values)\ncontinue\n" * 10,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert "(Pdb) 20" in finished.stdout, finished.stdout + finished.stderr
-    assert finished.returncode == 0
+    stop_in_model(pumps)
+    with Typing(pumps, "--input", "pumps/samples.jsonl") as run:
+        for _ in range(3):
+            run.wait_for("(Pdb) ")
+            run.type("p len(values)\n")
+            run.wait_for("20")
+            run.type("c\n")
+        run.wait_for("60 fetched, 60 sunk")
+        assert run.end() == exit_codes.OK
+
+
+def test_to_quit_the_debugger_ends_the_run(pumps: Path) -> None:
+    stop_in_model(pumps)
+    with Typing(pumps, "--input", "pumps/samples.jsonl") as run:
+        run.wait_for("(Pdb) ")
+        run.type("q\n")
+        run.wait_for("Interrupted.")
+        assert run.end() == exit_codes.INTERRUPTED
+
+
+def test_the_debugger_has_the_terminal_while_messages_come_through_stdin(pumps: Path) -> None:
+    stop_in_model(pumps)
+    messages = pumps / "one.jsonl"
+    messages.write_text('{"sensor": "a", "value": 21, "time": 0}\n')
+    with Typing(pumps, "--input", "-", stdin=messages) as run:
+        run.wait_for("(Pdb) ")
+        run.type("p values\n")
+        run.wait_for("[21.0]")
+        run.type("c\n")
+        run.wait_for("1 fetched, 1 sunk")
+        assert run.end() == exit_codes.OK
+
+
+def test_ctrl_c_ends_a_run_that_waits_for_stdin(pumps: Path) -> None:
+    with Typing(pumps, "--input", "-") as run:
+        run.type('{"sensor": "a", "value": 1, "time": 0}\n')
+        run.wait_for("prediction")
+        run.type("\x03")
+        run.wait_for("Interrupted.")
+        assert run.end() == exit_codes.INTERRUPTED
+        assert "Fatal" not in run.shown
 
 
 @pytest.mark.parametrize(
