@@ -99,10 +99,11 @@ def run(
             click.echo("\n".join(lines_of(window, full=full)))
 
     async def work() -> LocalTask:
-        task = _make(found, await _task(found, task_id), virtual_time, no_sinks, show)
+        config = await _task(found, task_id)
+        task = _make(found, config, virtual_time, most, no_sinks, show)
         try:
             batches = _batches(task, path, form, deliver, virtual_time)
-            await run_and_close(task, batches, most_windows=most)
+            await run_and_close(task, batches)
         except BaseException:
             if task.counts["fetched"]:  # say what was done up to here
                 _summary(task, path, quiet=as_json)
@@ -111,7 +112,7 @@ def run(
         return task
 
     task = asyncio.run(work())
-    is_right = not (task.dead or task.paused or task.waiting)
+    is_right = not (task.dead or task.paused or task.undone)
     ctx.exit(exit_codes.OK if is_right else exit_codes.FAILED)
 
 
@@ -136,7 +137,12 @@ async def _task(product: Product, task_id: str | None) -> InferTaskConfig:
 
 
 def _make(
-    product: Product, config: InferTaskConfig, virtual_time: bool, no_sinks: bool, show: Any
+    product: Product,
+    config: InferTaskConfig,
+    virtual_time: bool,
+    most: int | None,
+    no_sinks: bool,
+    show: Any,
 ) -> LocalTask:
     from sinfer.clock import ManualClock, SystemClock
     from sinfer.local.task import LocalTask
@@ -145,6 +151,7 @@ def _make(
         product,
         config,
         clock=ManualClock() if virtual_time else SystemClock(),
+        most_windows=most,
         on_window=show,
         sinks={} if no_sinks else None,
     )
@@ -173,8 +180,8 @@ def _summary(task: LocalTask, path: str | None, *, quiet: bool) -> None:
     text = f"{_some(len(task.windows), 'window')}; messages: {counts or 'none'}"
     if task.paused:
         text += f"\nno call can succeed: {task.paused}"
-    elif task.waiting:
-        text += f"\nnot done: {_some(task.waiting, 'window')}"
+    elif task.undone:
+        text += f"\nnot done: {_some(task.undone, 'window')}"
     click.echo(text, err=quiet)
     if quiet:
         return

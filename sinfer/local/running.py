@@ -27,7 +27,7 @@ Batches = AsyncIterator[Sequence[Message]]
 """Messages as they come; an empty batch from time to time while none does."""
 
 
-async def run(task: LocalTask, batches: Batches, *, most_windows: int | None = None) -> None:
+async def run(task: LocalTask, batches: Batches) -> None:
     """Feed a task until its messages end, and close what is open then.
 
     With a ``ManualClock``, time follows the messages: what is due before one is done before it, at
@@ -36,29 +36,24 @@ async def run(task: LocalTask, batches: Batches, *, most_windows: int | None = N
     Args:
         task: the task.
         batches: its messages.
-        most_windows: stop after so many windows.
     """
-
-    def is_over() -> bool:
-        return bool(task.paused) or (most_windows is not None and len(task.windows) >= most_windows)
-
     virtual = isinstance(task.clock, ManualClock)
     async for batch in batches:
         if virtual:
             for message in batch:
                 await task.advance_to(time_of(task, message))
                 await task.feed([message])
-                if is_over():
+                if task.is_over:
                     return
         else:
             await task.feed(batch)
             await task.tick()
-        if is_over():
+        if task.is_over:
             return
     if virtual:
         await _run_out(task)
     await task.close_all("drain")
-    while task.waiting and not task.paused:  # what wants another try
+    while task.waiting and not task.is_over:  # what wants another try
         if virtual:
             await _run_out(task)
         else:
@@ -68,7 +63,7 @@ async def run(task: LocalTask, batches: Batches, *, most_windows: int | None = N
 
 async def _run_out(task: LocalTask) -> None:
     """Let time pass until the clock has nothing more to do."""
-    while (due_ms := task.next_ms) is not None and not task.paused:
+    while (due_ms := task.next_ms) is not None and not task.is_over:
         await task.advance_to(due_ms)
 
 
@@ -176,10 +171,10 @@ async def from_jetstream(source: JetStreamSource, *, until_caught_up: bool) -> B
         await client.close()
 
 
-async def run_and_close(task: LocalTask, batches: Any, *, most_windows: int | None) -> None:
+async def run_and_close(task: LocalTask, batches: Any) -> None:
     """As ``run``; sinks, client and connections are closed whatever happens."""
     try:
         async with aclosing(batches):
-            await run(task, batches, most_windows=most_windows)
+            await run(task, batches)
     finally:
         await task.aclose()

@@ -26,10 +26,16 @@ def as_text(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What a client returned, without what JSON has no form for."""
+    """What a client sent or returned, without what JSON has no form for; bytes as text."""
     if is_dataclass(value) and not isinstance(value, type):
         found = getattr(value, "outputs", None)
-        return {"outputs": found} if found is not None else asdict(value)
+        return _plain({"outputs": found} if found is not None else asdict(value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
     return value
 
 
@@ -53,8 +59,10 @@ def lines_of(found: ProcessedWindow, *, full: bool) -> Iterator[str]:
     window = found.window
     members = [] if window is None or found.attempts > 1 else list(window.messages)
     shown = members if full else members[:_MEMBERS]
+    names_subject = len({message.subject for message in members}) > 1
     for message in shown:
-        yield cut(f"   message   {message.stream_seq}: {payload(message.data)}")
+        place = f"{message.stream_seq} {message.subject}" if names_subject else message.stream_seq
+        yield cut(f"   message   {place}: {payload(message.data)}")
     if len(members) > len(shown):
         yield f"             … and {len(members) - len(shown)} more"
     for call in found.calls[found.earlier_calls :]:

@@ -68,6 +68,7 @@ class LocalTask:
         product: the product.
         config: the task.
         clock: the time; a ``ManualClock`` moves only when told to.
+        most_windows: try no more than so many.
         on_window: is called with each window when it was tried.
         client: asks the model, instead of the client that the task names.
         sinks: take the results, instead of the sinks that the task names.
@@ -86,6 +87,7 @@ class LocalTask:
         config: InferTaskConfig,
         *,
         clock: Clock,
+        most_windows: int | None = None,
         on_window: Callable[[ProcessedWindow], None] | None = None,
         client: InferenceClient | None = None,
         sinks: Mapping[str, Sink] | None = None,
@@ -96,6 +98,7 @@ class LocalTask:
         self.clock = clock
         self.windows: list[ProcessedWindow] = []
         self.paused = ""
+        self._most_windows = most_windows
         self._on_window = on_window
         self._ready = ReadyTask(None, product, config, client=client, sinks=sinks)
         self._trace = Trace(self._ready)
@@ -124,6 +127,17 @@ class LocalTask:
     def dead(self) -> list[DeadLetter]:
         """All messages that were given up, with the reason."""
         return [letter for partition in self._partitions for letter in partition.memory.dead]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no further window will be tried."""
+        most = self._most_windows
+        return bool(self.paused) or (most is not None and len(self.windows) >= most)
+
+    @property
+    def undone(self) -> int:
+        """Windows that were tried and are not done."""
+        return sum(not window.is_done for window in self.windows)
 
     @property
     def waiting(self) -> int:
@@ -214,7 +228,7 @@ class LocalTask:
             now_ms: milliseconds since the epoch.
         """
         assert isinstance(self.clock, ManualClock)
-        while (due_ms := self.next_ms) is not None and due_ms <= now_ms and not self.paused:
+        while (due_ms := self.next_ms) is not None and due_ms <= now_ms and not self.is_over:
             self.clock.advance_to(due_ms)
             await self.tick()
         self.clock.advance_to(now_ms)
@@ -230,7 +244,7 @@ class LocalTask:
     async def process(self) -> None:
         """Process the closed windows that may be tried now, one after the other."""
         for partition in self._partitions:
-            while not self.paused and (claimed := partition.memory.claim()) is not None:
+            while not self.is_over and (claimed := partition.memory.claim()) is not None:
                 await self._process(partition, *claimed)
 
     async def _process(self, partition: _Partition, claim: Claim, messages: list[Message]) -> None:

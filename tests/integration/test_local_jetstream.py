@@ -34,7 +34,7 @@ async def test_the_stream_is_read_to_its_end_and_nobody_misses_anything(
         nats_server, unique, partitions=[f"{unique}.0", f"{unique}.1"], durable="production"
     )
     batches = from_jetstream(task.config.source, until_caught_up=True)
-    await run_and_close(task, batches, most_windows=None)
+    await run_and_close(task, batches)
     assert task.counts["sunk"] == 25
     assert [found.messages for found in task.windows] == [10, 10, 3, 2]
     assert (await jetstream.consumer_info(unique, "production")).num_pending == 25
@@ -49,7 +49,5 @@ async def test_a_stream_that_cannot_be_read_without_a_trace_is_refused(
     )
     task = local_task(nats_server, unique)
     with pytest.raises(SourceError, match="workqueue"):
-        await run_and_close(
-            task, from_jetstream(task.config.source, until_caught_up=True), most_windows=None
-        )
+        await run_and_close(task, from_jetstream(task.config.source, until_caught_up=True))
     assert (await nats_client.jetstream().stream_info(unique)).state.consumer_count == 0

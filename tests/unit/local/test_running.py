@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
 
-from sinfer import ConfigError, InferPipeline, InferTaskConfig, Message, Product, Result, Window
+from sinfer import (
+    ConfigError,
+    InferPipeline,
+    InferTaskConfig,
+    Message,
+    Product,
+    Result,
+    Sink,
+    SinkConfig,
+    Window,
+    WindowResults,
+)
 from sinfer.clock import ManualClock, SystemClock
+from sinfer.errors import SinkUnavailableError
 from sinfer.local.lines import lines_of, message_of, messages_in
 from sinfer.local.running import from_file, run_and_close
 from sinfer.local.shown import as_dict, as_text
 from sinfer.local.shown import lines_of as shown_lines
 from sinfer.local.task import LocalTask
+from sinfer.local.trace import ProcessedWindow
 from sinfer.products.managers import StaticTaskManager
 
 THREADS: set[str] = set()
@@ -48,7 +61,14 @@ class Numbers(InferPipeline[InferTaskConfig, dict[str, Any]]):
         return [Result({"n": n}) for n in response]
 
 
-def local_task(*, virtual: bool = True, **window: Any) -> LocalTask:
+def local_task(
+    *,
+    virtual: bool = True,
+    most_windows: int | None = None,
+    on_window: Callable[[ProcessedWindow], None] | None = None,
+    sinks: Mapping[str, Sink] | None = None,
+    **window: Any,
+) -> LocalTask:
     settings = {
         "id": "t",
         "source": {"stream": "S"},
@@ -61,7 +81,9 @@ def local_task(*, virtual: bool = True, **window: Any) -> LocalTask:
         product,
         InferTaskConfig.model_validate(settings),
         clock=ManualClock() if virtual else SystemClock(),
-        sinks={},
+        most_windows=most_windows,
+        on_window=on_window,
+        sinks=sinks or {},
     )
 
 
@@ -69,9 +91,9 @@ def lines(items: Iterable[dict[str, Any]]) -> list[bytes]:
     return [json.dumps(item).encode() for item in items]
 
 
-async def run(task: LocalTask, items: Iterable[dict[str, Any]], most: int | None = None) -> Any:
+async def run(task: LocalTask, items: Iterable[dict[str, Any]]) -> Any:
     batches = from_file(messages_in(lines(items), "data", "test"), 100)
-    await run_and_close(task, batches, most_windows=most)
+    await run_and_close(task, batches)
     return [[item["n"] for item in found.window or ()] for found in task.windows]
 
 
@@ -111,8 +133,41 @@ async def test_without_virtual_time_the_end_closes_what_is_open() -> None:
     assert task.windows[0].window.close_reason == "drain"
 
 
-async def test_it_stops_after_so_many_windows() -> None:
-    assert await run(local_task(type="count", count=1), at(*range(50)), most=2) == [[0], [1]]
+@pytest.mark.parametrize("virtual", [True, False])
+async def test_it_stops_after_so_many_windows(virtual: bool) -> None:
+    task = local_task(virtual=virtual, most_windows=2, type="count", count=1)
+    assert await run(task, at(*range(50))) == [[0], [1]]
+
+
+class Flaky(Sink):
+    """Refuses the first write."""
+
+    def __init__(self) -> None:
+        super().__init__(SinkConfig(type="flaky"))
+        self.writes = 0
+
+    async def write(self, results: WindowResults) -> None:
+        self.writes += 1
+        if self.writes == 1:
+            raise SinkUnavailableError("the disk is full")
+
+
+async def test_another_try_shows_only_what_is_new_and_says_which_sink_failed() -> None:
+    shown: list[str] = []
+    task = local_task(
+        on_window=lambda found: shown.append("\n".join(shown_lines(found, full=False))),
+        sinks={"disk": Flaky()},
+        type="count",
+        count=2,
+    )
+    await run(task, at(1, 2))
+    first, second = shown
+    assert "request   [0,1]" in first
+    assert "waits     sink disk: SinkUnavailableError: the disk is full" in first
+    assert "attempt 2" in second
+    assert "   message " not in second
+    assert "   request " not in second
+    assert task.undone == 0
 
 
 async def test_a_window_is_shown_with_all_that_happened_to_it() -> None:
@@ -131,6 +186,7 @@ async def test_a_window_is_shown_with_all_that_happened_to_it() -> None:
 def test_what_has_no_json_is_shown_as_python_does() -> None:
     assert as_text({"x": {1, 2}}) in ('{"x":[1,2]}', "{'x': {1, 2}}")
     assert "object at" in as_text(object())
+    assert as_text({"x": [b"text", b"\xff"]}) == '{"x":["text","\\\\xff"]}'
     assert as_text({"url": "http://me:hush@host/"}) == '{"url":"http://***@host/"}'
 
 
@@ -140,7 +196,9 @@ def test_lines_of_messages_have_subject_headers_and_time() -> None:
     assert message_of(line, "message", "x") == whole
     text = message_of(b'{"data": "plain", "time": "1970-01-01T00:00:01Z"}', "message", "x")
     assert text == Message(b"plain", "", None, 0, 1_000_000_000)
-    assert [m.data for m in messages_in([b"a\n", b"\n", b"b"], "data", "x")] == [b"a", b"b"]
+    found = list(messages_in([b"a\n", b"\n", b"b"], "data", "x"))
+    assert [m.data for m in found] == [b"a", b"b"]
+    assert [m.stream_seq for m in found] == [1, 3]  # the lines' numbers
 
 
 @pytest.mark.parametrize("line", [b"nonsense", b"[1]", b'{"subject": "s"}', b'{"data": 1, "x": 2}'])
