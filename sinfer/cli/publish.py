@@ -46,6 +46,12 @@ _SAMPLES = 1000
 )
 @click.option("--subject", help="For lines that name none; what the task reads by default.")
 @click.option("--task", "task_id", metavar="ID", help="Whose subject; the first by default.")
+@click.option(
+    "--print",
+    "to_stdout",
+    is_flag=True,
+    help="Print the samples as lines of the form `message`, and publish nothing.",
+)
 def publish(
     product: str,
     count: int | None,
@@ -54,6 +60,7 @@ def publish(
     form: Form,
     subject: str | None,
     task_id: str | None,
+    to_stdout: bool,
 ) -> None:
     """Publish messages for a product to JetStream, each confirmed.
 
@@ -65,11 +72,17 @@ def publish(
       sinfer publish --product example --messages 10000 --rate 500
       sinfer publish --product soe --rate 50
       sinfer publish --product example --input messages.jsonl
+      sinfer publish --product soe --messages 900 --print > messages.jsonl
     """
     from sinfer.products.registry import find_product
     from sinfer.settings import settings
 
     found = find_product(product, settings().products)
+    if to_stdout:
+        if path is not None:
+            raise click.UsageError("--print is for samples, and --input is for a file")
+        _print_samples(found, count or _SAMPLES)
+        return
     if path is None:
         published = asyncio.run(_samples(found, count or _SAMPLES, rate))
     else:
@@ -77,13 +90,20 @@ def publish(
     click.echo(f"published {published} messages")
 
 
+def _print_samples(product: Product, count: int) -> None:
+    from sinfer.local.lines import line_of
+    from sinfer.products.scenario import demonstration_of, samples_of
+
+    for message in samples_of(demonstration_of(product), count):
+        click.echo(line_of(message))
+
+
 async def _samples(product: Product, count: int, rate: float | None) -> int:
     from sinfer.cli.progress import bar
     from sinfer.local import publishing
     from sinfer.local.streams import make_streams
-    from sinfer.messages import Message
     from sinfer.nats_connection import connect
-    from sinfer.products.scenario import Publishing, Scenario, demonstration_of
+    from sinfer.products.scenario import Publishing, demonstration_of, samples_of
     from sinfer.settings import settings
 
     scenario = demonstration_of(product)
@@ -100,11 +120,9 @@ async def _samples(product: Product, count: int, rate: float | None) -> int:
 
             if scenario.publish is not None:
                 await scenario.publish(Publishing(client, count, rate, stored))
-            elif isinstance(scenario, Scenario):
-                messages = (Message(case.data, case.subject) for case in scenario.cases(count))
-                await publishing.publish(client, messages, rate=rate, on_stored=stored)
             else:
-                raise ConfigError(f"product {product.name!r} ships no samples; use --input")
+                messages = samples_of(scenario, count)
+                await publishing.publish(client, messages, rate=rate, on_stored=stored)
     finally:
         await client.close()
     return published

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sinfer.products.task import InferTaskConfig
 
 
+_WITH_MODEL = "--with-model"
 _DEAD = 10
 """At most so many messages that never came into a window are shown."""
 
@@ -49,6 +51,11 @@ _DEAD = 10
     help="From JetStream: where to start; as the task says by default.",
 )
 @click.option("--windows", "most", metavar="N", type=click.IntRange(min=1), help="Stop after N.")
+@click.option(
+    _WITH_MODEL,
+    is_flag=True,
+    help="Start the model server that the product ships, with its sample tasks, for this run.",
+)
 @click.option("--no-sinks", is_flag=True, help="Only print results; write them nowhere.")
 @click.option("--full", is_flag=True, help="Print all of each window, however long.")
 @click.option("--json", "as_json", is_flag=True, help="Print each window as a line of JSON.")
@@ -62,6 +69,7 @@ def run(
     virtual_time: bool,
     deliver: str | None,
     most: int | None,
+    with_model: bool,
     no_sinks: bool,
     full: bool,
     as_json: bool,
@@ -75,8 +83,10 @@ def run(
 
     \b
     Example:
+      sinfer publish --product example --messages 200 --print > messages.jsonl
+      sinfer run --product example --input messages.jsonl --form message --virtual-time \
+                 --with-model --no-sinks
       sinfer run --product example --task ex_1 --deliver all --windows 3
-      sinfer run --product example --input messages.jsonl --virtual-time --no-sinks
     """
     from sinfer.local.running import run_and_close
     from sinfer.local.terminal import quitting_a_debugger_ends_the_run
@@ -89,6 +99,12 @@ def run(
     logging.getLogger("sinfer.tasks.processing").setLevel(logging.ERROR)
     quitting_a_debugger_ends_the_run()
     found = find_product(product, settings().products)
+    if with_model:
+        from sinfer.local.with_model import run_with_model
+        from sinfer.products.scenario import demonstration_of
+
+        words = [word for word in sys.argv if word != _WITH_MODEL]
+        ctx.exit(run_with_model(demonstration_of(found), words))
 
     def show(window: ProcessedWindow) -> None:
         from sinfer.local.shown import as_dict, lines_of
@@ -170,14 +186,17 @@ def _batches(
             source = source.model_copy(update={"deliver": deliver})
         return from_jetstream(source, until_caught_up=virtual_time)
     if path == "-":
-        return from_pipe(messages_in(lines_from(take_stdin()), form, "stdin"))
-    return from_file(messages_in(lines_of(path), form, path), source.batch)
+        lines = lines_from(take_stdin())
+        return from_pipe(task.own(messages_in(lines, form, "stdin")))
+    return from_file(task.own(messages_in(lines_of(path), form, path)), source.batch)
 
 
 def _summary(task: LocalTask, path: str | None, *, quiet: bool) -> None:
     counted = {name: count for name, count in task.counts.items() if count and name != "windows"}
     counts = ", ".join(f"{count} {name}" for name, count in counted.items())
     text = f"{_some(len(task.windows), 'window')}; messages: {counts or 'none'}"
+    if task.others:
+        text += f"\n{_some(task.others, 'message')} on subjects that the task does not read"
     if task.paused:
         text += f"\nno call can succeed: {task.paused}"
     elif task.undone:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from sinfer.encoding import to_json
+from sinfer.encoding import from_json, to_json
 from sinfer.errors import ConfigError
 from sinfer.messages import Message
 
@@ -80,6 +80,17 @@ def message_of(line: bytes, form: Form, where: str, number: int = 0) -> Message:
         raise ConfigError(f'{where}: is no {{"data": ..., "subject": ...}}: {error}') from None
     data = found.data.encode() if isinstance(found.data, str) else to_json(found.data)
     return Message(data, found.subject, found.headers, number, _nanoseconds(found.time))
+
+
+def line_of(message: Message) -> str:
+    """The line of a message, in the form ``message``: what ``message_of`` reads."""
+    try:
+        data = from_json(message.data)
+        if isinstance(data, str):  # would be taken for the payload as it is
+            data = message.data.decode()
+    except ValueError:
+        data = message.data.decode()
+    return to_json({"subject": message.subject, "data": data}).decode()
 
 
 def _nanoseconds(time: float | datetime | None) -> int:

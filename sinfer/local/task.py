@@ -7,7 +7,7 @@ what needs others: leases, the breaker, back-pressure, and waiting for other par
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sinfer.clock import Clock, ManualClock
@@ -75,6 +75,7 @@ class LocalTask:
 
     Attributes:
         windows: the windows that were tried, in the order of closing.
+        others: messages that ``own`` left out.
         paused: why no call can succeed; empty when nothing says so. No window is tried then.
 
     Raises:
@@ -98,6 +99,7 @@ class LocalTask:
         self.clock = clock
         self.windows: list[ProcessedWindow] = []
         self.paused = ""
+        self.others = 0
         self._most_windows = most_windows
         self._on_window = on_window
         self._ready = ReadyTask(None, product, config, client=client, sinks=sinks)
@@ -169,6 +171,15 @@ class LocalTask:
             stream_seq,
             message.timestamp_ns or self.clock.now_ms() * 1_000_000,
         )
+
+    def own(self, messages: Iterable[Message]) -> Iterator[Message]:
+        """Those of the messages that the task would read; they may name no subject."""
+        for message in messages:
+            subject = message.subject
+            if not subject or any(covers(p.scope.partition, subject) for p in self._partitions):
+                yield message
+            else:
+                self.others += 1
 
     @property
     def subject(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from nats.aio.client import Client
 
 from sinfer.errors import ConfigError
+from sinfer.messages import Message
 from sinfer.products.product import Product
 
 
@@ -75,6 +76,8 @@ class Demonstration:
         model_server: the module that is run as the model server, with ``--port``.
         prepare: is called with the environment before sinfer's own processes start.
         publish: publishes samples, for `sinfer publish`; by default a scenario's ``cases``.
+        samples: makes that many samples without NATS, for `sinfer publish --print`; by default a
+            scenario's ``cases``.
     """
 
     product: str
@@ -83,6 +86,7 @@ class Demonstration:
     model_server: str = "sinfer.embedded.model_server"
     prepare: Callable[[Mapping[str, str]], None] = _nothing
     publish: Callable[[Publishing], Awaitable[None]] | None = None
+    samples: Callable[[int], Iterable[Message]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +166,16 @@ def demonstration_of(product: Product) -> Demonstration:
     if not isinstance(scenario, Demonstration):
         raise ConfigError(f"{package}.demo.scenario must be a Scenario, not {scenario!r}")
     return scenario
+
+
+def samples_of(scenario: Demonstration, count: int) -> Iterable[Message]:
+    """Samples of a product, each with its subject.
+
+    Raises:
+        ConfigError: it ships none.
+    """
+    if scenario.samples is not None:
+        return scenario.samples(count)
+    if isinstance(scenario, Scenario):
+        return (Message(case.data, case.subject) for case in scenario.cases(count))
+    raise ConfigError(f"product {scenario.product!r} ships no samples; use --input")

@@ -170,6 +170,34 @@ def test_run_reads_stdin_and_ends_with_1_when_a_message_was_given_up(pumps: Path
     assert not (pumps / "pumps.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("product", "messages", "shown"),
+    [
+        (["example"], 250, ["3 windows; messages: 250 fetched, 250 sunk", '"high":false']),
+        (
+            ["soe", "--task", "north.r1"],
+            1500,
+            ["500 fetched, 500 sunk", "1000 messages on subjects", '"status":"converged"'],
+        ),
+    ],
+)
+def test_a_shipped_product_runs_with_its_samples_and_its_model_and_no_server(
+    tmp_path: Path, product: list[str], messages: int, shown: list[str]
+) -> None:
+    samples = sinfer(
+        tmp_path, "publish", "--product", product[0], "--messages", str(messages), "--print"
+    )
+    (tmp_path / "samples.jsonl").write_text(samples)
+    printed = sinfer(
+        tmp_path, "run", "--product", *product, "--with-model", "--no-sinks", "--virtual-time",
+        "--input", "samples.jsonl", "--form", "message",
+        more={"SINFER_NATS_SERVERS": "nats://127.0.0.1:1", "SINFER_REDIS_URL": "redis://127.0.0.1:1"},
+    )  # fmt: skip
+    for text in shown:
+        assert text in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["samples.jsonl"]
+
+
 class Typing:
     """`sinfer run` on a terminal, with somebody who types."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from math import ceil
 from pathlib import Path
@@ -12,7 +12,8 @@ from pathlib import Path
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from sinfer.encoding import from_json
+from sinfer.encoding import from_json, to_json
+from sinfer.messages import Message
 from sinfer.nats_connection import connect
 from sinfer.products.scenario import Experiment, Progress, Publishing, Surroundings
 from sinfer.products.soe.findings import (
@@ -23,10 +24,10 @@ from sinfer.products.soe.findings import (
     judge,
     plot,
 )
-from sinfer.products.soe.reactor import SENSORS
-from sinfer.products.soe.simulator import Simulation
+from sinfer.products.soe.reactor import SENSORS, Reactor
+from sinfer.products.soe.simulator import FIRST_TIME_S, Simulation
 from sinfer.products.soe.tasks import RESULTS_TABLE, STREAM
-from sinfer.products.soe.units import UNITS, add_units
+from sinfer.products.soe.units import START, UNITS, add_units
 
 PLOT = Path("soe-demo.svg")
 """Profit with and without set-points, in the working directory."""
@@ -131,6 +132,18 @@ async def _publish(order: Publishing) -> None:
     await simulation.run(ceil(order.messages / each_second))
 
 
+def _samples(count: int) -> Iterator[Message]:
+    """Readings of units that follow no set-points."""
+    reactors = {unit["id"]: Reactor(START) for unit in UNITS}
+    each_second = len(UNITS) * len(SENSORS)
+    for second in range(ceil(count / each_second)):
+        for unit, reactor in reactors.items():
+            reactor.step()
+            for sensor, value in reactor.measure().items():
+                reading = {"time": float(FIRST_TIME_S + second), "value": value}
+                yield Message(to_json(reading), f"soe.{unit}.{sensor}")
+
+
 scenario = Experiment(
     product="soe",
     streams={STREAM: ["soe.>"]},
@@ -139,4 +152,5 @@ scenario = Experiment(
     prepare=_prepare,
     run=_run,
     publish=_publish,
+    samples=_samples,
 )

@@ -23,7 +23,7 @@ from sinfer import (
 )
 from sinfer.clock import ManualClock, SystemClock
 from sinfer.errors import SinkUnavailableError
-from sinfer.local.lines import lines_of, message_of, messages_in
+from sinfer.local.lines import line_of, lines_of, message_of, messages_in
 from sinfer.local.running import from_file, run_and_close
 from sinfer.local.shown import as_dict, as_text
 from sinfer.local.shown import lines_of as shown_lines
@@ -210,3 +210,9 @@ def test_a_line_that_is_no_message_is_named_by_its_number(line: bytes) -> None:
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.jsonl"):
         list(lines_of("nowhere.jsonl"))
+
+
+def test_a_message_is_the_same_after_it_was_a_line() -> None:
+    for data in (b'{"n":1}', b'"text"', b"text", b"[1,2]"):
+        message = Message(data, "a.b")
+        assert message_of(line_of(message).encode(), "message", "x") == message
