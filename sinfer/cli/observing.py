@@ -194,9 +194,12 @@ async def _standing(session: Session, product: str | None, task: str | None) -> 
     tasks = await standing(session.store, await known_scopes(session.store, product, task))
     for found in tasks:
         try:
-            await session.tasks.product(found.product)
+            is_gone = await session.tasks.is_gone(found.product, found.task)
         except ConfigError as error:
             found.outage = found.outage or str(error)
+            continue
+        if is_gone:
+            found.trouble.append("is not listed any more: what it left is processed and forgotten")
             continue
         try:
             config = await session.tasks.task(found.product, found.task)

@@ -26,7 +26,7 @@ from sinfer.products.scenario import demonstration_of
 from sinfer.products.task import InferTaskConfig
 from sinfer.settings import settings
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("sinfer.local.make_streams")
 
 
 async def _make_once(product: Product) -> None:

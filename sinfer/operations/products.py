@@ -69,6 +69,15 @@ class Tasks:
             )
         return tasks[task_id]
 
+    async def is_gone(self, product_name: str, task_id: str) -> bool:
+        """Whether the product's list of tasks has no such task, broken ones included.
+
+        Raises:
+            ConfigError: the product cannot be found, or its tasks cannot be listed.
+        """
+        name = (await self.product(product_name)).name
+        return task_id not in self._listed[name] and task_id not in self._broken[name]
+
     async def pipeline(self, product_name: str, task_id: str) -> InferPipeline[Any, Any]:
         """The product's code, made for a task.
 
