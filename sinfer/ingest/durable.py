@@ -27,10 +27,10 @@ from sinfer.ingest.existing import check_consumer
 from sinfer.ingest.inbox import Inbox
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
+from sinfer.ingest.missed import Missed
 from sinfer.ingest.mode import ReadingMode, after, check_identity, start_of
 from sinfer.ingest.progress import Progress
 from sinfer.ingest.state import SourceState
-from sinfer.ingest.stream_messages import StreamMessages
 from sinfer.ingest.subjects import EVERYTHING
 from sinfer.messages import Message
 from sinfer.products.task import JetStreamSource, StartSequence
@@ -44,8 +44,6 @@ MAX_ACK_PENDING = {"stored": 65_536, "done": 1_000_000}
 _TEND_S = 0.5
 _WAIT_MARGIN_S = 0.5
 _LOOKUPS = 200
-_FILL_PATIENCE_S = 15.0
-"""For so long the stream is asked for missing messages, without an answer."""
 
 
 class DurableMode(ReadingMode):
@@ -58,11 +56,11 @@ class DurableMode(ReadingMode):
         subject_filter: which messages; ``>`` for all.
         durable: name of the durable.
         policy: its ack policy, as it was when the mode was chosen.
-        by_event_time: after the store was wiped, ask for nothing until all that is unacknowledged
-            comes again, since it would be late behind newer messages.
         acks: how deliveries are acknowledged.
         state: how far the partition is committed; None at its very start.
         text: see ``ReadingMode``.
+        by_event_time: after the store was wiped, ask for nothing until all that is unacknowledged
+            comes again, since it would be late behind newer messages.
     """
 
     def __init__(
@@ -96,11 +94,9 @@ class DurableMode(ReadingMode):
         self._in_hand: list[Batch] = []
         self._tended_at = 0.0
         self._floor: tuple[int, int | None] | None = None
-        self._messages = StreamMessages(client, source.stream)
         self._initial: Batch | None = None
         self._forgotten = 0
-        self._missing: list[tuple[int, int]] = []
-        self._missing_since: float | None = None
+        self._missed = Missed(client, source.stream, durable)
         self._held: list[Msg] = []
         self._pending = 0
         self._rests_until = 0.0
@@ -204,7 +200,7 @@ class DurableMode(ReadingMode):
         if info.config.deliver_policy == "last_per_subject":
             progress.give_up(delivered.stream_seq)  # it leaves out messages that the stream has
         elif info.num_ack_pending:
-            self._missing = progress.missing(self._forgotten, delivered.stream_seq)
+            self._missed.expect(progress.missing(self._forgotten, delivered.stream_seq))
 
     def _new_consumer(self, stream: StreamInfo, state: SourceState | None) -> ConsumerConfig:
         """Settings for the durable, which does not exist: those it had, if it ever did."""
@@ -254,7 +250,7 @@ class DurableMode(ReadingMode):
             delivered, stream_seq, consumer_seq, timestamp_ns, left = parse_ack_subject(reply)
             accepted = accept(delivered, stream_seq, consumer_seq)
             if accepted is None:
-                self._missing = [progress.missing_before(stream_seq)]
+                self._missed.expect([progress.missing_before(stream_seq)])
                 rest = deliveries[place:]
                 self._held = [one for one in rest if one.reply]
                 statuses += [one for one in rest if not one.reply]
@@ -274,40 +270,19 @@ class DurableMode(ReadingMode):
 
     @property
     def is_missing_messages(self) -> bool:
-        return bool(self._missing)
+        return bool(self._missed)
 
     @property
     def holds_deliveries(self) -> bool:
         return bool(self._held)
 
     async def fill(self, max_messages: int) -> Batch | None:
-        first, last = self._missing[0]
         filters = self._config.filters if self._config is not None else []
-        try:
-            messages, through = await self._messages.between(first, last, filters, max_messages)
-        except UnavailableError as error:
-            now = time.monotonic()
-            self._missing_since = self._missing_since or now
-            if now - self._missing_since > _FILL_PATIENCE_S:
-                _log.warning(
-                    "consumer %s of stream %s: messages %d to %d cannot be read from the stream"
-                    " (%s); they come again later, behind newer ones", self._durable,
-                    self._source.stream, first, last, error,
-                )  # fmt: skip
-                self.progress.give_up(last)
-                self._missing_since = None
-                del self._missing[0]
-            return None
-        self._missing_since = None
-        self.progress.fill(first, through)
-        if through < last:
-            self._missing[0] = (through + 1, last)
-        else:
-            del self._missing[0]
-        return Batch(messages, self.state, self._pending)
+        messages = await self._missed.fetch(self.progress, filters, max_messages)
+        return None if messages is None else Batch(messages, self.state, self._pending)
 
     def caught_up(self, info: ConsumerInfo) -> bool:
-        if info.num_pending or self._missing or self._held:
+        if info.num_pending or self._missed or self._held:
             return False
         return (
             self.progress.position >= info.delivered.stream_seq
@@ -319,7 +294,7 @@ class DurableMode(ReadingMode):
 
     async def tend(self, inbox: Inbox) -> None:
         """Close gaps in what was read: by the consumer's ack floor, and by the stream itself."""
-        if self._missing or self._held:
+        if self._missed or self._held:
             return
         if self._floor is not None:
             through, mark = self._floor

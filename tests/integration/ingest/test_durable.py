@@ -10,7 +10,7 @@ from nats.js.api import AckPolicy, ConsumerInfo, DeliverPolicy, RetentionPolicy
 
 from sinfer.embedded.servers import NatsServer
 from sinfer.errors import StreamResetError
-from sinfer.ingest import durable
+from sinfer.ingest import missed
 from sinfer.ingest.choice import durable_name
 from sinfer.ingest.inbox import Inbox
 from sinfer.ingest.reader import PartitionReader
@@ -200,7 +200,7 @@ async def test_what_the_store_forgot_comes_before_all_else_where_order_matters(
 async def test_without_the_permission_to_read_the_stream_redeliveries_are_waited_for(
     unique: str, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(durable, "_FILL_PATIENCE_S", 0.0)
+    monkeypatch.setattr(missed, "_PATIENCE_S", 0.0)
     users = """authorization { users: [
         {user: all, password: all},
         {user: few, password: few, permissions: {publish: {deny: ["$JS.API.STREAM.MSG.GET.>"]}}}
@@ -222,7 +222,7 @@ async def test_without_the_permission_to_read_the_stream_redeliveries_are_waited
 
         few = await nats.connect(server.url, user="few", password="few", error_cb=ignore)
         reader = await Stream(few, unique).open(store, durable="d")
-        reader._mode._messages.api._timeout_s = 0.1  # type: ignore[attr-defined]
+        reader._mode._missed._messages.api._timeout_s = 0.1  # type: ignore[attr-defined]
         await read(reader, store, 10)
         assert sorted(store.payloads, key=int) == numbers(10)
         assert "cannot be read from the stream" in caplog.text
