@@ -170,32 +170,30 @@ def test_run_reads_stdin_and_ends_with_1_when_a_message_was_given_up(pumps: Path
     assert not (pumps / "pumps.jsonl").exists()
 
 
-@pytest.mark.parametrize(
-    ("product", "messages", "shown"),
-    [
-        (["example"], 250, ["3 windows; messages: 250 fetched, 250 sunk", '"high":false']),
-        (
-            ["soe", "--task", "north.r1"],
-            1500,
-            ["500 fetched, 500 sunk", "1000 messages on subjects", '"status":"converged"'],
-        ),
-    ],
-)
-def test_a_shipped_product_runs_with_its_samples_and_its_model_and_no_server(
-    tmp_path: Path, product: list[str], messages: int, shown: list[str]
+def test_the_shipped_products_run_from_nothing_at_all_as_the_page_on_tasks_says(
+    tmp_path: Path,
 ) -> None:
-    samples = sinfer(
-        tmp_path, "publish", "--product", product[0], "--messages", str(messages), "--print"
+    nowhere = {
+        "SINFER_NATS_SERVERS": "nats://127.0.0.1:1",
+        "SINFER_REDIS_URL": "redis://127.0.0.1:1",
+    }
+    [block] = Document(ROOT / "docs" / "tasks.md").blocks("sh")
+    finished = subprocess.run(
+        ["bash", "-o", "pipefail", "-ec", block],
+        cwd=tmp_path,
+        env={**Terminal(tmp_path, ExitStack()).environment, **nowhere},
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE_S,
     )
-    (tmp_path / "samples.jsonl").write_text(samples)
-    printed = sinfer(
-        tmp_path, "run", "--product", *product, "--with-model", "--no-sinks", "--virtual-time",
-        "--input", "samples.jsonl", "--form", "message",
-        more={"SINFER_NATS_SERVERS": "nats://127.0.0.1:1", "SINFER_REDIS_URL": "redis://127.0.0.1:1"},
-    )  # fmt: skip
-    for text in shown:
-        assert text in printed
-    assert [path.name for path in tmp_path.iterdir()] == ["samples.jsonl"]
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    example, soe = finished.stdout.split("3 windows; messages: 250 fetched, 250 sunk")
+    assert '"high":false' in example
+    assert "message   1 soe.north.r1.temperature: {" in soe
+    assert '"status":"converged"' in soe
+    assert "500 fetched, 500 sunk\n1000 messages on subjects that the task does not read" in soe
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["messages.jsonl", "readings.jsonl"]
 
 
 class Typing:
