@@ -102,8 +102,10 @@ class Site:
     async def content(self) -> list[int]:
         """The numbers in the open window, in its order."""
         keys, redis = PartitionKeys(self.scope), self.store.redis
-        [(name, blob)] = (await redis.hgetall(keys.open)).items()
-        [*chunks] = await redis.lrange(keys.segment(name.decode()), 0, -1)
+        opened: dict[bytes, bytes] = await self.store.ask(redis.hgetall(keys.open))
+        [(name, blob)] = opened.items()
+        segment = keys.segment(name.decode())
+        chunks: list[bytes] = await self.store.ask(redis.lrange(segment, 0, -1))
         assert len(chunks) == unpack_record(blob).chunks
         return [int(message.data) for chunk in chunks for message in unpack_chunk(chunk)]
 
