@@ -37,9 +37,10 @@ def _check(data: bytes) -> None:
     nodes = 0
     for event in yaml.parse(data, _Loader):
         if isinstance(event, yaml.AliasEvent):
-            if any(anchor == event.anchor for anchor, _ in parents):
-                raise ValueError(f"*{event.anchor} stands within what it stands for")
-            nodes += sizes.get(event.anchor, 1)
+            name = str(event.anchor)
+            if any(anchor == name for anchor, _ in parents):
+                raise ValueError(f"*{name} stands within what it stands for")
+            nodes += sizes.get(name, 1)
         elif isinstance(event, yaml.CollectionStartEvent):
             parents.append((event.anchor, nodes))
             nodes += 1

@@ -18,9 +18,10 @@ from sinfer.embedded.servers import NatsServer
 from sinfer.products.product import TaskList
 from tests.chaos.fuzz import GOOD_TASK, fuzzed_documents, hostile_documents
 from tests.chaos.product import ChaosPipeline, ChaosTask
+from tests.e2e.harness import wait_for
 
 SEED = 10
-COUNT = 1_000
+COUNT = 2_500
 
 NEIGHBOUR = GOOD_TASK | {"id": "neighbour"}
 DOCUMENTS = [*hostile_documents(), *fuzzed_documents(SEED, COUNT)]
@@ -97,5 +98,10 @@ async def test_hostile_keys_of_a_bucket(
     await bucket.put("neighbour", json.dumps(NEIGHBOUR).encode())
     for place, data in enumerate(DOCUMENTS):
         await nats_client.publish(f"$KV.{unique}.k{place}", data)
-    await nats_client.flush()
+
+    async def are_stored() -> bool:
+        status = await bucket.status()
+        return status.values == len(DOCUMENTS) + 1
+
+    await wait_for(are_stored, "all keys to be in the bucket")
     assert_refused(await twice(kv_product), len(DOCUMENTS))
