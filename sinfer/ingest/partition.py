@@ -148,6 +148,7 @@ class PartitionIngest:
         self._pending = 0
         self._unfinished = Unfinished(0, None)
         self._looked_s = 0.0
+        self._stored_bytes = 0
         self._stored_seq = 0
         self._acked_seq = 0
         self._idle_at_s = 0.0
@@ -333,11 +334,21 @@ class PartitionIngest:
                     await self._gate.pass_on(partial(reader.committed, batch))
                 else:
                     await reader.committed(batch)
+                payload = sum([len(message.data) for message in batch.messages])
+                await self._surroundings.memory.stored(len(batch.messages), payload)
+                await self._count(reader, payload)
                 self._not_idle()
             else:
                 await self._quiet(windower, reader)
             if self._acks_when_done or (batch is not None and self._pending):
                 await self._look(reader, at_least_every_s=_LOOK_S)
+
+    async def _count(self, reader: PartitionReader, payload: int) -> None:
+        """Look at what waits, sooner than usual, when it may be too many bytes by now."""
+        self._stored_bytes += payload
+        most = self._unfinished.bytes + self._stored_bytes
+        if self._pending and most > self._task.limits.max_pending_bytes:
+            await self._look(reader)
 
     def _wait_s(self, windower: Windower) -> float:
         """Until when there is nothing to do if nothing comes, in seconds."""
@@ -466,6 +477,7 @@ class PartitionIngest:
         if now_s - self._looked_s < at_least_every_s:
             return
         self._looked_s = now_s
+        self._stored_bytes = 0
         try:
             self._pending = await self.writer.pending()
             self._unfinished = await self.writer.unfinished(with_open=self._acks_when_done)
