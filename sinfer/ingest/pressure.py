@@ -27,27 +27,34 @@ _OVERHEAD_BYTES = 100
 
 
 class MemoryPressure:
-    """Whether Redis' memory is near its limit; one for all partitions of a process."""
+    """Whether Redis' memory is near its limit; one for all partitions of a process.
+
+    Args:
+        store: the window store.
+
+    Attributes:
+        is_high: whether it is.
+        changes: how often that has changed; nobody may have looked in between.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._allowance = math.inf
         self.is_high = False
+        self.changes = 0
 
     async def refresh(self) -> None:
         """Ask Redis how full it is. Without a ``maxmemory`` it is never full."""
         info = await self._store.ask(self._store.redis.info("memory"))
         limit = int(info.get("maxmemory", 0))
-        if not limit:
-            self.is_high = False
-            self._allowance = math.inf
-            return
         used = int(info["used_memory"])
-        share = used / limit
+        share = used / limit if limit else 0.0
         was_high = self.is_high
         self.is_high = share >= (_LOW_MEMORY if was_high else _HIGH_MEMORY)
-        self._allowance = max(0.0, _HIGH_MEMORY * limit - used) * _SHARE_OF_ROOM
+        room = max(0.0, _HIGH_MEMORY * limit - used) if limit else math.inf
+        self._allowance = _SHARE_OF_ROOM * room
         if self.is_high != was_high:
+            self.changes += 1
             _log.warning(
                 "Redis uses %.0f %% of its maxmemory; pulling %s", 100 * share,
                 "stops" if self.is_high else "goes on",
