@@ -6,6 +6,7 @@
 #   make check         linters and types alone
 #   make test-oldest   the tests against the oldest versions that pyproject.toml admits
 #   make chaos         a product under load while everything breaks; SEED=n repeats a run
+#   make fuzz          20,000 hostile messages among as many good ones; SEED=n repeats a run
 #   make bench         how fast it is here, beside other ways to do the same
 #   make lock          write constraints.txt anew, with the newest versions
 #   make clean         remove what the others made
@@ -18,7 +19,7 @@ OLDEST := .venv-oldest
 LOCK := .venv-lock
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
-.PHONY: setup demo test check test-oldest chaos bench lock clean
+.PHONY: setup demo test check test-oldest chaos fuzz bench lock clean
 
 setup: $(VENV)/.ready
 
@@ -49,6 +50,9 @@ $(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
 # CHAOS_OPTIONS takes further options, such as --faults 50; see python -m tests.chaos --help.
 chaos: setup
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(CHAOS_OPTIONS)
+
+fuzz: setup
+	$(BIN)/python -m tests.chaos.live_fuzz $(if $(SEED),--seed $(SEED)) $(FUZZ_OPTIONS)
 
 bench: $(VENV)/.ready-bench
 	$(BIN)/python -m benchmarks

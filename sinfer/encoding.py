@@ -34,6 +34,9 @@ def from_json(data: bytes | str) -> Any:
     """Decode JSON.
 
     Raises:
-        ValueError: it is not JSON.
+        ValueError: it is not JSON, or nested too deeply.
     """
-    return _decoder.decode(data)
+    try:
+        return _decoder.decode(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

@@ -16,12 +16,14 @@ as a durable does; on streams with workqueue or interest retention it then holds
 
 from __future__ import annotations
 
+import logging
+
 from nats.aio.client import Client
 
 from sinfer.errors import SourceError
 from sinfer.ingest.acks import Acks, AcksThrough, AcksWhenDone
 from sinfer.ingest.durable import ACK_WAIT_S, DurableMode
-from sinfer.ingest.existing import check_consumer, warn_of_limits
+from sinfer.ingest.existing import check_consumer, risks
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
 from sinfer.ingest.mode import ReadingMode
@@ -29,6 +31,8 @@ from sinfer.ingest.position import PositionMode
 from sinfer.ingest.state import SourceState
 from sinfer.ingest.subjects import consumer_name, overlap
 from sinfer.products.task import JetStreamSource
+
+_log = logging.getLogger(__name__)
 
 
 def durable_name(source: JetStreamSource, subject_filter: str) -> str | None:
@@ -77,7 +81,8 @@ async def choose_mode(
     origin = "made by sinfer"
     if info is not None:
         check_consumer(source.stream, info, subject_filter)
-        warn_of_limits(source.stream, info)
+        for risk in risks(source.stream, info, source.ack):
+            _log.warning("%s", risk)
         policy = info.config.ack_policy or policy
         origin = f"exists, ack policy {policy}"
     if info is not None and policy == "none":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
+from typing import Literal
 
 from sinfer.errors import SourceError
 from sinfer.ingest.jetstream_types import ConsumerInfo
 from sinfer.ingest.subjects import EVERYTHING, covers
 
-_log = logging.getLogger(__name__)
+_SHORTEST_ACK_WAIT_NS = 5 * 10**9
 
 
 def check_consumer(stream: str, info: ConsumerInfo, subject_filter: str) -> None:
@@ -39,15 +39,23 @@ def check_consumer(stream: str, info: ConsumerInfo, subject_filter: str) -> None
             )
 
 
-def warn_of_limits(stream: str, info: ConsumerInfo) -> None:
-    """Log the settings of a consumer that can lose messages."""
+def risks(stream: str, info: ConsumerInfo, ack: Literal["stored", "done"]) -> list[str]:
+    """Settings of a consumer that lose messages or have them come again, and what to do."""
     config = info.config
+    where = f"consumer {info.name!r} of stream {stream!r}"
+    found = []
     if config.max_deliver is not None and config.max_deliver > 0:
-        _log.warning(
-            "consumer %s of stream %s has max_deliver %d: messages that were delivered so often"
-            " without being stored are lost; set it to -1", info.name, stream, config.max_deliver,
-        )  # fmt: skip
-    if config.headers_only:
-        _log.warning(
-            "consumer %s of stream %s has headers_only: payloads are empty", info.name, stream
+        found.append(
+            f"{where} has max_deliver {config.max_deliver}: messages that were delivered so often"
+            " without being acknowledged are lost; set it to -1"
         )
+    if config.headers_only:
+        found.append(f"{where} has headers_only: payloads are empty; make it without")
+    waits_ns = [wait for wait in (config.ack_wait, *(config.backoff or [])) if wait]
+    if ack == "done" and waits_ns and min(waits_ns) < _SHORTEST_ACK_WAIT_NS:
+        found.append(
+            f"{where} has ack_wait {min(waits_ns) / 1e9:g} s: an ingestor that stands still for so"
+            " long gets all unfinished messages again; set ack_wait, and backoff if it is used, to"
+            " 30 s"
+        )
+    return found

@@ -21,6 +21,7 @@ class ReadingMode(ABC):
 
     Attributes:
         text: the mode and why it was chosen, for a log line.
+        acknowledges: whether the server is told what was stored or done, and may then forget it.
         keeps_inbox: whether messages that have arrived still count after ``attach``.
         max_ack_pending: how many messages may wait for their acknowledgement; None for any number.
         starts_over: whether messages were read before of which the store knows nothing, as after
@@ -28,6 +29,7 @@ class ReadingMode(ABC):
     """
 
     text: str
+    acknowledges = True
     keeps_inbox = True
     max_ack_pending: int | None = None
     starts_over = False

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from nats.aio.client import Client
@@ -20,6 +21,7 @@ from sinfer.errors import (
     WindowConflictError,
 )
 from sinfer.hints import HintSender
+from sinfer.ingest.ack_gate import AckGate
 from sinfer.ingest.announcements import Announcements
 from sinfer.ingest.changeover import Changeover, change_over
 from sinfer.ingest.dead_letter_care import DeadLetterCare
@@ -31,6 +33,7 @@ from sinfer.ingest.state import SourceState
 from sinfer.ingest.windowing import Windower
 from sinfer.products.pipeline import InferPipeline
 from sinfer.units import to_ms
+from sinfer.windows.disk import Disk
 from sinfer.windows.ids import Scope
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.plan import Plan
@@ -75,6 +78,7 @@ class Surroundings:
         announcements: gathers log lines.
         timing: how long pull requests live; longer where there are many partitions.
         opening: limits how many partitions open at once.
+        disk: whether Redis has on its disk what was stored.
     """
 
     store: Store
@@ -86,6 +90,10 @@ class Surroundings:
     announcements: Announcements = field(default_factory=Announcements)
     timing: PullTiming = field(default_factory=PullTiming)
     opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OPENING_AT_ONCE))
+    disk: Disk = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.disk = Disk(self.store)
 
 
 class PartitionIngest:
@@ -128,6 +136,7 @@ class PartitionIngest:
             lease_ms=LEASE_MS,
             partitions=self._aligned(),
         )
+        self._gate = AckGate(surroundings.disk, self.writer, self.lease_lost)
         self.renewed_s = 0.0
         self._clock = SystemClock()
         self._reader: PartitionReader | None = None
@@ -139,6 +148,7 @@ class PartitionIngest:
         self._pending = 0
         self._unfinished = Unfinished(0, None)
         self._looked_s = 0.0
+        self._stored_bytes = 0
         self._stored_seq = 0
         self._acked_seq = 0
         self._idle_at_s = 0.0
@@ -191,6 +201,7 @@ class PartitionIngest:
                     care.cancel()
                     await asyncio.wait({care})
                 self._reader = None
+                await self._gate.aclose()
                 await reader.aclose()
         finally:
             await leases.remove(self)
@@ -234,6 +245,9 @@ class PartitionIngest:
             layout = self._clock.now_ms() if reader.starts_over else None
             change = change_over(self.scope, state, self._pipeline, layout=layout)
             mode = reader.mode + self._budget(reader.max_ack_pending)
+            if reader.acknowledges:
+                await self._surroundings.disk.try_out()
+                mode += f"; {self._surroundings.disk.text}"
             self._stored_seq = max(
                 [reader.state.position, *(last for _, last in reader.state.ahead)]
             )
@@ -317,12 +331,25 @@ class PartitionIngest:
                     seqs = [message.stream_seq for message in batch.messages]
                     self._stored_seq = max(self._stored_seq, *seqs)
                     self._acked_seq = min(self._acked_seq, min(seqs) - 1)
-                await reader.committed(batch)
+                if batch.deliveries:
+                    await self._gate.pass_on(partial(reader.committed, batch))
+                else:
+                    await reader.committed(batch)
+                payload = sum([len(message.data) for message in batch.messages])
+                await self._surroundings.memory.stored(len(batch.messages), payload)
+                await self._count(reader, payload)
                 self._not_idle()
             else:
                 await self._quiet(windower, reader)
             if self._acks_when_done or (batch is not None and self._pending):
                 await self._look(reader, at_least_every_s=_LOOK_S)
+
+    async def _count(self, reader: PartitionReader, payload: int) -> None:
+        """Look at what waits, sooner than usual, when it may be too many bytes by now."""
+        self._stored_bytes += payload
+        most = self._unfinished.bytes + self._stored_bytes
+        if self._pending and most > self._task.limits.max_pending_bytes:
+            await self._look(reader)
 
     def _wait_s(self, windower: Windower) -> float:
         """Until when there is nothing to do if nothing comes, in seconds."""
@@ -451,6 +478,7 @@ class PartitionIngest:
         if now_s - self._looked_s < at_least_every_s:
             return
         self._looked_s = now_s
+        self._stored_bytes = 0
         try:
             self._pending = await self.writer.pending()
             self._unfinished = await self.writer.unfinished(with_open=self._acks_when_done)
@@ -459,7 +487,8 @@ class PartitionIngest:
             return
         if self._acks_when_done:
             finished_seq = self._finished_seq()
-            await reader.finished(reader.state.read_through(finished_seq))
+            done = reader.state.read_through(finished_seq)
+            await self._gate.pass_on(partial(reader.finished, done))
             self._acked_seq = finished_seq
 
     def _finished_seq(self) -> int:

@@ -46,6 +46,7 @@ class PositionMode(ReadingMode):
         text: see ``ReadingMode``.
     """
 
+    acknowledges = False
     keeps_inbox = False
 
     def __init__(

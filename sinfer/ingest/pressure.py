@@ -7,7 +7,9 @@ which pulling stops and a low mark at which it starts again.
 from __future__ import annotations
 
 import logging
+import math
 
+from sinfer.errors import UnavailableError
 from sinfer.products.task import Limits
 from sinfer.windows.store import Store
 
@@ -16,29 +18,61 @@ _log = logging.getLogger(__name__)
 _HIGH_MEMORY = 0.80
 _LOW_MEMORY = 0.70
 
+_SHARE_OF_ROOM = 0.25
+"""How much of the room below the high mark is filled before Redis is asked again: others fill it
+as well."""
+
+_OVERHEAD_BYTES = 100
+"""What a message takes besides its payload, at most."""
+
 
 class MemoryPressure:
-    """Whether Redis' memory is near its limit; one for all partitions of a process."""
+    """Whether Redis' memory is near its limit; one for all partitions of a process.
+
+    Args:
+        store: the window store.
+
+    Attributes:
+        is_high: whether it is.
+        changes: how often that has changed; nobody may have looked in between.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._allowance = math.inf
         self.is_high = False
+        self.changes = 0
 
     async def refresh(self) -> None:
         """Ask Redis how full it is. Without a ``maxmemory`` it is never full."""
         info = await self._store.ask(self._store.redis.info("memory"))
         limit = int(info.get("maxmemory", 0))
-        if not limit:
-            self.is_high = False
-            return
-        share = int(info["used_memory"]) / limit
+        used = int(info["used_memory"])
+        share = used / limit if limit else 0.0
         was_high = self.is_high
         self.is_high = share >= (_LOW_MEMORY if was_high else _HIGH_MEMORY)
+        room = max(0.0, _HIGH_MEMORY * limit - used) if limit else math.inf
+        self._allowance = _SHARE_OF_ROOM * room
         if self.is_high != was_high:
+            self.changes += 1
             _log.warning(
                 "Redis uses %.0f %% of its maxmemory; pulling %s", 100 * share,
                 "stops" if self.is_high else "goes on",
             )  # fmt: skip
+
+    async def stored(self, messages: int, payload: int) -> None:
+        """So much more is stored: ask sooner than usual when that may have filled Redis.
+
+        Args:
+            messages: how many.
+            payload: bytes of all of them.
+        """
+        self._allowance -= payload + _OVERHEAD_BYTES * messages
+        if self._allowance < 0:
+            try:
+                await self.refresh()
+            except UnavailableError as error:
+                _log.debug("Redis does not tell how full it is: %s", error)
 
 
 class PartitionPressure:

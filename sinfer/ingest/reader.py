@@ -134,6 +134,11 @@ class PartitionReader:
         return self._mode.state
 
     @property
+    def acknowledges(self) -> bool:
+        """Whether the server is told what was stored or done, and may then forget it."""
+        return self._mode.acknowledges
+
+    @property
     def max_ack_pending(self) -> int | None:
         """How many messages may be unacknowledged at once; None for any number.
 

@@ -265,7 +265,7 @@ class Supervisor:
 
     def _pass_on_signals(self) -> None:
         """Wake the partitions when something is paused or resumed, or Redis' memory fills."""
-        signals = (self._surroundings.pauses.all(), self._surroundings.memory.is_high)
+        signals = (self._surroundings.pauses.all(), self._surroundings.memory.changes)
         if signals != self._signals:
             self._signals = signals
             self._wake_all()

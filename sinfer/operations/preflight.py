@@ -17,6 +17,7 @@ from sinfer.inference.base import InferenceClient
 from sinfer.inference.v2 import V2Client
 from sinfer.ingest.choice import choose_mode, durable_name
 from sinfer.ingest.entries import Preparer
+from sinfer.ingest.existing import risks
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.stream_messages import StreamMessages
 from sinfer.nats_connection import connect
@@ -127,6 +128,8 @@ class TaskCheck:
             text = f"its pipeline cannot be made: {type(error).__name__}: {error}"
             yield Finding(self._name, "error", text)
             return
+        if risk := held_back(self._task):
+            yield self._finding("window", "warning", risk)
         async for finding in self._check_source():
             yield finding
         async for finding in self._check_model():
@@ -170,6 +173,8 @@ class TaskCheck:
         info = None if durable is None else await api.consumer_info(durable)
         if info is not None:
             yield self._budget(subject, info.config.max_ack_pending)
+            for risk in risks(source.stream, info, source.ack):
+                yield self._finding("source", "warning", risk)
         message = await StreamMessages(client, source.stream).last(subject)
         if message is None or self._sample is not None or self._pipeline is None:
             return
@@ -276,6 +281,17 @@ class TaskCheck:
                 yield self._finding(f"sink {name}", "error", str(error))
             else:
                 yield self._finding(f"sink {name}", "ok", "its settings are valid")
+
+
+def held_back(task: InferTaskConfig) -> str:
+    """What may hold a task's windows back for ever, and the remedy; empty when nothing may."""
+    subjects = task.source.partition_subjects
+    if task.window.time != "event" or len(subjects) == 1 or task.window.idle is not None:
+        return ""
+    return (
+        f"its windows wait for the watermarks of all {len(subjects)} partitions, so one without"
+        " messages holds all of them back for ever; set window.idle, such as 5s"
+    )
 
 
 def differences(request: Any, metadata: dict[str, Any]) -> list[str]:

@@ -21,13 +21,13 @@ from sinfer.errors import UnavailableError
 from sinfer.nats_connection import connect
 from sinfer.products.managers import DEFAULT_REFRESH_S, BrokenTask, Listed, TaskManager
 from sinfer.products.task import InferTaskConfig
+from sinfer.products.yaml_text import load_yaml
 from sinfer.settings import settings
 
 C = TypeVar("C", bound=InferTaskConfig)
 
 _BATCH = 500
 _TIMEOUT_S = 5.0
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(slots=True)
@@ -167,7 +167,7 @@ def _is_removal(message: Msg) -> bool:
 
 def _entry(key: str, value: bytes) -> Mapping[str, Any] | BrokenTask:
     try:
-        found = from_json(value) if value[:1] == b"{" else yaml.load(value, _Loader)
+        found = from_json(value) if value[:1] == b"{" else load_yaml(value)
     except (ValueError, yaml.YAMLError) as error:
         problem = f"the value is not understood: {' '.join(str(error).split())}"
         return BrokenTask(f"key {key!r}", problem, key)

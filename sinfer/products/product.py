@@ -89,11 +89,15 @@ class Product:
         checked: dict[str, _Checked] = {}
         for place, raw in enumerate(listed, 1):
             if isinstance(raw, BrokenTask):
-                problems[raw.id or raw.where] = f"product {self.name!r}, {raw.where}: {raw.problem}"
+                where = raw.id or raw.where
+                problem = f"product {self.name!r}, {raw.where}: {raw.problem}"
+                problems[_shortened(where, _LONGEST_ID)] = _shortened(problem)
                 complete = complete and raw.id is not None
                 continue
             name = _id_of(raw)
             label = f"task {place}" if name is None else name
+            if len(label) > _LONGEST_ID:
+                label = f"{label[:40]}... (task {place})"
             if label in checked:
                 problems.setdefault(
                     label,
@@ -102,13 +106,13 @@ class Product:
                 continue
             known = self._checked.get(label)
             if known is None or (known.settings is not raw and known.settings != raw):
-                where = label if name is None else f"task {name!r}"
+                where = label if name is None else f"task {label!r}"
                 known = self._check(raw, f"product {self.name!r}, {where}")
             checked[label] = known
             if known.task is not None:
                 tasks[known.task.id] = known.task
             else:
-                problems[label] = known.problem
+                problems[label] = _shortened(known.problem)
                 complete = complete and name is not None
         self._checked = checked
         return TaskList(tasks, problems, complete)
@@ -127,6 +131,16 @@ class Product:
 
     def __repr__(self) -> str:
         return f"<Product {self.name}>"
+
+
+_LONGEST_ID = 128
+"""Longer ones are refused, and are not repeated in full."""
+
+_LONGEST_PROBLEM = 2_000
+
+
+def _shortened(text: str, length: int = _LONGEST_PROBLEM) -> str:
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def _id_of(raw: Any) -> str | None:

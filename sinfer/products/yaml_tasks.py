@@ -12,10 +12,11 @@ import yaml
 from sinfer.errors import UnavailableError
 from sinfer.products.managers import DEFAULT_REFRESH_S, BrokenTask, Listed, TaskManager
 from sinfer.products.task import InferTaskConfig
+from sinfer.products.yaml_text import load_yaml
 
 C = TypeVar("C", bound=InferTaskConfig)
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 _Signature: TypeAlias = tuple[int, int, int]
 
 
@@ -91,7 +92,7 @@ class YamlTaskManager(TaskManager[C]):
         except OSError as error:
             return _Content(None, known.tasks, f"cannot be read: {error.strerror}")
         try:
-            return _Content(signature, _tasks_in(yaml.load(text, _Loader)))
+            return _Content(signature, _tasks_in(load_yaml(text)))
         except (yaml.YAMLError, ValueError) as error:
             problem = " ".join(str(error).split())
             return _Content(signature, known.tasks, f"is not understood: {problem}")

@@ -30,6 +30,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:paused`` | hash | paused product or task → why, since when, by whom |
 | ``sinfer:ticked``            | string | a tick was just here (expires) |
 | ``sinfer:swept``             | string | all partitions were just looked at (expires) |
+| ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
 | ``sinfer:tasks:<product>`` | hash   | ingestor → what is wrong with its tasks (expires) |
 """
@@ -43,6 +44,7 @@ PARTITIONS = f"{PREFIX}partitions"
 DUE = f"{PREFIX}due"
 TICKED = f"{PREFIX}ticked"
 SWEPT = f"{PREFIX}swept"
+MARK = f"{PREFIX}mark"
 
 PAUSED = f"{PREFIX}paused"
 

@@ -69,6 +69,10 @@ class Store:
             if name not in self._scripts:
                 self._scripts[name] = self.redis.register_script(path.read_text())
 
+    def source_of(self, script: str) -> str:
+        """The text of a script."""
+        return str(self._scripts[script].script)
+
     async def run(self, script: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """Run a script.
 

@@ -177,6 +177,20 @@ class PartitionWriter:
             self._token, self._commits = int(reply[1]), int(reply[2])
         return 0
 
+    @property
+    def commits(self) -> int:
+        """How many commits the partition has had, the last one of this writer included."""
+        return self._commits
+
+    async def still_has(self, commits: int) -> bool:
+        """Whether the store still has this writer's work up to a commit.
+
+        It has not when it went back, as after a power cut, or when another writes by now.
+        """
+        fields = ["token", "commits"]
+        token, found = await self._store.ask(self._store.redis.hmget(self.keys.meta, fields))
+        return int(token or 0) == self._token and int(found or 0) >= commits
+
     async def release(self) -> None:
         """Give the lease back, so that another can take it at once."""
         if self._token:

@@ -87,3 +87,69 @@ def fuzzed_tasks(seed: int, count: int) -> Iterator[Any]:
                 place[step] = copy.deepcopy(chance.choice(_HOSTILE))
                 break
         yield task
+
+
+def hostile_documents() -> list[bytes]:
+    """Files as they were never meant: each was a crash of some reader of YAML or JSON."""
+    good = json.dumps(GOOD_TASK).encode()
+    laughs = b"".join(
+        b"a%d: &a%d [%s]\n" % (n, n, b",".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 9)
+    )
+    return [
+        b"",
+        b"\x00",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf{",
+        b"tasks:",
+        b"tasks: 7",
+        b"- - - -",
+        b"[" * 100_000,
+        b"{" * 100_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"id":' * 100_000 + b"1" + b"}" * 100_000,
+        b"- " * 50_000 + b"x",
+        b"a0: &a0 [x]\n" + laughs,
+        b"id: &a [*a]",
+        b"&a {id: t, source: *a}",
+        b"&a [*a, *a]",
+        b"id: *nowhere",
+        b"? [a, b]\n: c",
+        b"? {a: b}\n: c",
+        b"!!python/object/apply:os.system ['true']",
+        b"!!binary zzz",
+        b"!!timestamp 2001-99-99",
+        b"id: 2001-13-45",
+        b"id: !!set {a, b}",
+        b"id: " + b"9" * 5_000,
+        b"limits: {max_attempts: " + b"9" * 5_000 + b"}",
+        b"limits: {lease: .inf}",
+        b"limits: {lease: .nan}",
+        b"limits: {max_pending_bytes: 1e400}",
+        b"1: 2\n3: 4",
+        b"~: ~",
+        b"\tid: t",
+        b"id: t\nid: t",
+        b"--- {}\n--- {}",
+        good.replace(b'"t"', b'"' + b"t" * 1_000_000 + b'"', 1),
+        good.replace(b'"5s"', b'"' + b"5s" * 100_000 + b'x"'),
+        good[:-1],
+        good + good,
+    ]
+
+
+def fuzzed_documents(seed: int, count: int) -> Iterator[bytes]:
+    """Hostile tasks as YAML or JSON, of which some are cut or have other bytes in them."""
+    chance = random.Random(seed)
+    for task in fuzzed_tasks(seed, count):
+        if isinstance(task, dict):
+            task["id"] = f"f{chance.randrange(10**9)}"
+        document = json.dumps(task).encode()
+        kind = chance.choice(["whole", "whole", "cut", "flipped"])
+        if kind == "cut":
+            document = document[: chance.randrange(len(document))]
+        elif kind == "flipped":
+            data = bytearray(document)
+            for _ in range(chance.randint(1, 4)):
+                data[chance.randrange(len(data))] = chance.randrange(256)
+            document = bytes(data)
+        yield document

@@ -7,16 +7,25 @@ import json
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from nats.js.api import ConsumerConfig
 
 from sinfer import exit_codes
 from sinfer.embedded.process import free_port
 from sinfer.embedded.services import Service, answers, program
 from sinfer.windows.keys import PartitionKeys
-from tests.e2e.harness import Connections, Deployment, Task, numbers, rows, wait_for
+from tests.e2e.harness import (
+    Connections,
+    Deployment,
+    Task,
+    numbers,
+    rows,
+    wait_for,
+    wait_for_log,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -373,3 +382,105 @@ async def test_a_preflight_finds_what_does_not_fit(
     assert answer.code == exit_codes.CONFIGURATION
     assert any("does not exist" in finding["text"] for finding in answer.json)
     deployment.withdraw(task)
+
+
+async def test_limits_of_a_consumer_that_windows_cannot_live_with_are_told_with_the_remedy(
+    deployment: Deployment, connections: Connections, running: list[Service]
+) -> None:
+    task = Task(deployment, "limited")
+    await connections.make_streams(task)
+    consumer = ConsumerConfig(
+        durable_name="narrow", filter_subject=task.subject, max_ack_pending=5, ack_wait=1.0,
+        max_deliver=3,
+    )  # fmt: skip
+    await connections.jetstream.add_consumer(task.id, consumer)
+    source = {"stream": task.id, "subject": task.subject, "durable": "narrow", "ack": "done"}
+    deployment.order(task.id, source=source)
+    too_large = (
+        "windows of 10 messages never become full, since the consumer allows 5 unacknowledged"
+        " messages; raise its max_ack_pending"
+    )
+    answer = await sinfer(
+        deployment, "check", "--product", deployment.product, "--task", task.id, "--json"
+    )
+    assert answer.code == exit_codes.CONFIGURATION
+    texts = {finding["text"]: finding["verdict"] for finding in answer.json}
+    assert texts[f"{task.subject}: {too_large}"] == "error"
+    [ack_wait] = [text for text in texts if "has ack_wait 1 s" in text]
+    assert "set ack_wait" in ack_wait
+    [max_deliver] = [text for text in texts if "has max_deliver 3" in text]
+    assert texts[ack_wait] == texts[max_deliver] == "warning"
+    await wait_for_log(running[0], too_large)
+
+    # Nothing has to be restarted once it is corrected.
+    await connections.jetstream.add_consumer(task.id, replace(consumer, max_ack_pending=1000))
+    await connections.publish(task, numbers(0, 20))
+    await connections.settled(task, 20)
+    await connections.assert_one_result_each(task, range(20))
+
+
+async def test_a_pause_survives_the_restart_of_everything(
+    deployment: Deployment, connections: Connections, running: list[Service]
+) -> None:
+    task = await ordered(deployment, connections, "outlasting")
+    other = await ordered(deployment, connections, "awake")
+    await connections.publish(task, numbers(0, 10))
+    await connections.settled(task, 10)
+    names = ["--product", deployment.product, "--task", task.id]
+    await sinfer(deployment, "pause", *names, "--reason", "over night")
+    for service in running:
+        service.stop()
+    deployment.redis.restart()
+    deployment.nats.restart()
+    running[:] = [deployment.ingest(), deployment.worker(), deployment.beat()]
+    deployment.start(*running)
+    # Another task works, so all processes are there; the paused one stands still.
+    await connections.publish_surely(task, numbers(10, 20))
+    await connections.publish_surely(other, numbers(0, 10))
+    await connections.settled(other, 10)
+    await wait_for_log(running[0], f"{task.scope}: pulling stops: paused: over night")
+    assert (await connections.account(task)).fetched == 10
+    assert "over night" in (await sinfer(deployment, "status", "--task", task.id)).out
+    await sinfer(deployment, "resume", *names)
+    await connections.settled(task, 20)
+    await connections.assert_one_result_each(task, range(20))
+
+
+async def test_a_paused_product_is_all_of_its_tasks(
+    deployment: Deployment, connections: Connections, running: list[Service]
+) -> None:
+    task = await ordered(deployment, connections, "one-of-many")
+    await sinfer(deployment, "pause", "--product", deployment.product, "--reason", "all of it")
+    try:
+        await wait_for_log(running[0], f"{task.scope}: pulling stops: paused: all of it")
+        await connections.publish(task, numbers(0, 10))
+        one = await sinfer(deployment, "resume", "--product", deployment.product, "--task", task.id)
+        assert "resume it without --task" in one.err
+        assert (await connections.account(task)).fetched == 0
+    finally:
+        answer = await sinfer(deployment, "resume", "--product", deployment.product)
+    assert answer.code == exit_codes.OK
+    await connections.settled(task, 10)
+
+
+async def test_a_drain_that_takes_too_long_says_what_is_left_and_goes_on(
+    deployment: Deployment, connections: Connections
+) -> None:
+    task = await ordered(deployment, connections, "stuck")
+    names = ["--product", deployment.product, "--task", task.id]
+    deployment.model.order({"status": 503, "count": None})
+    await connections.publish(task, numbers(0, 10))
+    await wait_for(lambda: fetched(connections, task, 10), "all to be fetched")
+    answer = await sinfer(deployment, "drain", *names, "--timeout", "1s")
+    assert answer.code == exit_codes.FAILED
+    assert f"1 windows of {deployment.product}/{task.id} are left; they go on." in answer.err
+    assert "is the model there?" in answer.err
+    deployment.model.reset()
+    await connections.settled(task, 10)
+    answer = await sinfer(deployment, "drain", *names, "--timeout", "30s")
+    assert (answer.code, answer.out) == (
+        exit_codes.OK,
+        f"{deployment.product}/{task.id} is empty; `sinfer resume` goes on.\n",
+    )
+    await sinfer(deployment, "resume", *names)
+    assert (await sinfer(deployment, "drain", *names, "--timeout", "soon")).code == exit_codes.USAGE

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from sinfer.operations.preflight import differences
+from sinfer import InferTaskConfig
+from sinfer.operations.preflight import differences, held_back
+from tests.task_settings import settings_of
 
 METADATA = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 16]}]}
 
@@ -31,3 +33,24 @@ def test_what_does_not_fit_is_named(sent: Any, problem: str) -> None:
     found = differences(sent, METADATA)
     assert bool(found) == bool(problem)
     assert problem in "; ".join(found)
+
+
+EVENTS = {"type": "tumbling", "size": "1s", "time": "event"}
+
+
+@pytest.mark.parametrize(
+    ("window", "partitions", "warns"),
+    [
+        (EVENTS, ["a", "b"], True),
+        (EVENTS | {"idle": "5s"}, ["a", "b"], False),
+        (EVENTS, ["a"], False),
+        ({"type": "tumbling", "size": "1s"}, ["a", "b"], False),
+    ],
+    ids=["no idle", "idle", "one partition", "processing time"],
+)
+def test_a_partition_that_can_hold_back_all_windows_is_warned_of(
+    window: dict[str, Any], partitions: list[str], warns: bool
+) -> None:
+    source = {"stream": "S", "partitions": partitions}
+    task = InferTaskConfig.model_validate(settings_of("t", window=window, source=source))
+    assert ("set window.idle" in held_back(task)) == warns
