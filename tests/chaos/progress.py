@@ -1,4 +1,4 @@
-"""How far a chaos run is, read from Redis, and how long it took to move again after a fault."""
+"""How far a chaos run is, read from Redis."""
 
 from __future__ import annotations
 
