@@ -18,4 +18,4 @@ async def flushed(world: World) -> AsyncIterator[str]:
     yield ""
 
 
-FLUSHALL = Fault("Redis: FLUSHALL", flushed, 6.0)
+FLUSHALL = Fault("Redis: FLUSHALL", flushed, 12.0)
