@@ -154,13 +154,19 @@ class Storm:
 
     async def _conclude(self) -> None:
         """Look at what came out."""
-        report, site, store = self._report, self._site, self._progress.store
+        for name, account in (await self._progress.accounts()).items():
+            if account.fetched != self._load.per_task:
+                self._blame(f"{name} fetched {account.fetched} of {self._load.per_task} messages")
+        await self._look_for_remains()
+        self._report.verdict = await judge(self._site, self._progress.store, self._load.published)
+
+    async def _look_for_remains(self) -> None:
+        """Stop all processes; no message may be under way, and nothing be left that need not be."""
+        site, store = self._site, self._progress.store
         for found in await audit(store, [task.scope for task in site.tasks]):
             account = found.account
             if not found.is_right or account.buffered or account.in_flight:
                 self._blame(f"{found.scope} does not balance: {account} {found.stranded}")
-            if account.fetched != self._load.per_task:
-                self._blame(f"{found.scope} fetched {account.fetched} of {self._load.per_task}")
         await asyncio.to_thread(site.stop)
         for key in await stray_keys(store):
             self._blame(f"left in Redis: {key}")
@@ -168,4 +174,3 @@ class Storm:
             self._blame(f"left in the broker: {key}")
         for consumer in await stray_consumers(site):
             self._blame(f"left in NATS: {consumer}")
-        report.verdict = await judge(site, store, self._load.published)

@@ -30,6 +30,7 @@ _TRANSIENT_KEYS = (
     r"sinfer:ingestors:chaos",
     r"sinfer:endpoint:\{.*\}:(breaker|probe|slots)",
     r"sinfer:\{.*\}:(meta|dead|ledger)",
+    r"sinfer:\{.*\}:away",  # which the next window puts right
     r"sinfer:\{.*\}:ask:.*",  # expires within seconds
 )
 """All that may be left in Redis when every message has come to its end."""

@@ -76,7 +76,7 @@ class WipingStorm(Storm):
         self._blame("messages are not acknowledged")
 
     async def _conclude(self) -> None:
-        await asyncio.to_thread(self._site.stop)
+        await self._look_for_remains()
         client = await self._site.connect()
         try:
             for task in self._site.tasks:
