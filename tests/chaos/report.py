@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.chaos.faults import Fault
-from tests.chaos.recovery import LONGEST_RECOVERY_S
+from tests.chaos.recovery import LONGEST_RECOVERY_S, Recovery
 from tests.chaos.verdict import Verdict
 
 
@@ -43,7 +43,7 @@ class Report:
 
     Attributes:
         injected: faults by name.
-        recoveries: seconds that each recovery took, and from what; ``recovery`` says what it is.
+        recoveries: each recovery that was measured, and from what.
         settled_s: how long everything took to be finished after the storm.
         most_mib, most_files: what one process held at most at any time.
         verdict: what became of the messages.
@@ -51,7 +51,7 @@ class Report:
     """
 
     injected: Counter[str] = field(default_factory=Counter)
-    recoveries: list[tuple[float, str]] = field(default_factory=list)
+    recoveries: list[tuple[Recovery, str]] = field(default_factory=list)
     settled_s: float = 0.0
     most_mib: float = 0.0
     most_files: int = 0
@@ -71,13 +71,16 @@ class Report:
     def _recovered(self) -> str:
         if not self.recoveries:
             return "no recovery was measured"
-        by_length = sorted(self.recoveries, reverse=True)
-        seconds = [took_s for took_s, _ in by_length]
-        longest = "".join(f"\n  {took_s:5.1f} s after {words}" for took_s, words in by_length[:5])
+        moved = sorted(((found.moved_s, words) for found, words in self.recoveries), reverse=True)
+        caught_up = sorted(found.caught_up_s for found, _ in self.recoveries)
+        middle, most = len(moved) // 2, len(moved) // 20
+        longest = "".join(f"\n  {took_s:5.1f} s after {words}" for took_s, words in moved[:5])
         return (
-            f"{len(seconds)} recoveries, half of them within {seconds[len(seconds) // 2]:.1f} s,"
-            f" 95 % within {seconds[len(seconds) // 20]:.1f} s, the longest {seconds[0]:.1f} s"
-            f" (promised: {LONGEST_RECOVERY_S:g} s):{longest}"
+            f"{len(moved)} recoveries measured. All tasks moved again within"
+            f" {moved[middle][0]:.1f} s (half of them), {moved[most][0]:.1f} s (95 %),"
+            f" {moved[0][0]:.1f} s (all; promised: {LONGEST_RECOVERY_S:g} s), and had caught up"
+            f" within {caught_up[middle]:.1f} s (half), {caught_up[-1 - most]:.1f} s (95 %),"
+            f" {caught_up[-1]:.1f} s (all):{longest}"
         )
 
     @property

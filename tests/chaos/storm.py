@@ -120,13 +120,14 @@ class Storm:
 
     async def _recover(self, words: str) -> None:
         """Wait until the fault is behind all tasks, and note how long that took."""
-        recovery = await recover(self._progress, self._load.published)
-        self._report.recoveries.append((recovery.took_s, words))
+        recovery = await recover(self._progress, self._load.published, self._load.per_task)
+        moved_s, caught_up_s = recovery.moved_s, recovery.caught_up_s
+        self._report.recoveries.append((recovery, words))
         if recovery.missing:
-            self._blame(f"no recovery in {recovery.took_s:.0f} s after {words}: {recovery.missing}")
-        elif self._plan.is_timed and recovery.took_s > LONGEST_RECOVERY_S:
-            self._blame(f"{recovery.took_s:.1f} s to recover from {words}")
-        self._tell(f"{'':8} recovered in {recovery.took_s:.1f} s")
+            self._blame(f"no recovery in {caught_up_s:.0f} s after {words}: {recovery.missing}")
+        elif self._plan.is_timed and moved_s > LONGEST_RECOVERY_S:
+            self._blame(f"{moved_s:.1f} s to move again after {words}")
+        self._tell(f"{'':8} moved again in {moved_s:.1f} s, caught up in {caught_up_s:.1f} s")
 
     def _look_for_leaks(self, before: dict[tuple[str, int], Footprint]) -> None:
         report, now = self._report, footprints(self._site.services)
