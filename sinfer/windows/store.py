@@ -92,10 +92,12 @@ class Store:
         Raises:
             UnavailableError: Redis cannot be reached.
         """
-        pipeline = self.redis.pipeline(transaction=False)
-        for keys, args in calls:
-            await self._scripts[script](keys=keys, args=args, client=pipeline)
-        return list(await self.ask(pipeline.execute(raise_on_error=False)))
+        async with self.redis.pipeline(transaction=False) as pipeline:
+            # Leaving it gives the connection back: a pipeline with scripts keeps it when the first
+            # thing that it asks, whether the server has them, fails.
+            for keys, args in calls:
+                await self._scripts[script](keys=keys, args=args, client=pipeline)
+            return list(await self.ask(pipeline.execute(raise_on_error=False)))
 
     async def ask(self, command: Awaitable[Any] | Any) -> Any:
         """Await a plain command; raises as ``run`` does."""

@@ -33,6 +33,8 @@ class Load:
         self._site = site
         self.per_task = messages // len(site.tasks)
         self._interval_s = _BATCH * len(site.tasks) / per_second
+        # Event time goes as fast as time does.
+        self._item_s = len(site.tasks) / per_second
         self._began_s = time.time()
         self.published = {task.id: 0 for task in site.tasks}
 
@@ -69,7 +71,9 @@ class Load:
         """Publish a batch; False when it is to be repeated, of which the stream knows copies."""
         acks = [
             jetstream.publish(
-                task.subject, payload(n, self._began_s + n / 250), headers={"Nats-Msg-Id": str(n)}
+                task.subject,
+                payload(n, self._began_s + n * self._item_s),
+                headers={"Nats-Msg-Id": str(n)},
             )
             for n in numbers
         ]

@@ -38,6 +38,7 @@ def _any_proxy(world: World) -> TcpProxy:
 
 NETWORK_FAULTS = (
     Fault("network stalls", weather("stalled"), 3.0, 0.5, 5.0),
+    Fault("network drops", weather("dropping"), 2.0, 0.5, 4.0),
     Fault("network is cut", weather("refusing"), 3.0, 0.2, 4.0),
     Fault("network is slow", weather("slow"), 2.0, 0.5, 3.0),
     Fault("connections are reset", reset, 3.0),

@@ -1,4 +1,4 @@
-"""How far a chaos run is, read from Redis, and how long it took to move again after a fault."""
+"""How far a chaos run is, read from Redis."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class Progress:
         self._site = site
         self.store = Store(site.redis.url)
         self.broker: Redis = Redis.from_url(
-            site.redis.url.replace("/0", "/1"), retry=Retry(ConstantBackoff(0.1), 20)
+            site.redis.url.replace("/0", "/1"),
+            retry=Retry(ConstantBackoff(0.1), 5),
+            socket_timeout=0.5,
         )
 
     async def ended(self) -> dict[str, int]:

@@ -9,12 +9,14 @@ import threading
 from contextlib import suppress
 from typing import Literal
 
-Weather = Literal["clear", "slow", "stalled", "refusing"]
+Weather = Literal["clear", "slow", "stalled", "dropping", "refusing"]
 """How the proxy treats bytes.
 
 - clear: passes them on at once.
 - slow: passes them on after a while.
 - stalled: takes connections and bytes, passes nothing on; as when packets are dropped.
+- dropping: takes connections and bytes and throws them away, so whatever was asked may have been
+  done and nobody hears of it; what is connected by then is reset when the weather changes.
 - refusing: resets every connection.
 """
 
@@ -54,17 +56,22 @@ class TcpProxy:
     # --- weather ---
 
     def change(self, weather: Weather, *, delay_s: float = 0.0) -> None:
-        """Treat bytes like this from now on; ``refusing`` also resets what is connected."""
+        """Treat bytes like this from now on.
+
+        ``refusing``, and the end of ``dropping``, also reset what is connected.
+        """
         asyncio.run_coroutine_threadsafe(self._change(weather, delay_s), self._loop).result(10)
 
     async def _change(self, weather: Weather, delay_s: float) -> None:
+        # A stream that lacks some bytes makes no sense any more.
+        has_holes = self._weather == "dropping"
         self._weather = weather
         self._delay_s = delay_s
         if weather == "stalled":
             self._clearing.clear()
         else:
             self._clearing.set()
-        if weather == "refusing":
+        if weather == "refusing" or has_holes:
             self._reset_all()
 
     def reset(self) -> None:
@@ -117,6 +124,8 @@ class TcpProxy:
                 if self._weather == "slow":
                     await asyncio.sleep(self._delay_s)
                 await self._clearing.wait()
+                if self._weather == "dropping":
+                    continue
                 writer.write(data)
                 await writer.drain()
 

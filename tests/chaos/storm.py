@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 
+from sinfer.operations.auditing import audit
 from tests.chaos.broker_faults import BROKER_FAULTS
-from tests.chaos.faults import Fault, World
+from tests.chaos.faults import World
 from tests.chaos.footprint import Footprint, footprints, leaks
 from tests.chaos.load import Load
 from tests.chaos.model_faults import MODEL_FAULTS, resume_all
 from tests.chaos.network_faults import NETWORK_FAULTS
 from tests.chaos.process_faults import PROCESS_FAULTS
 from tests.chaos.progress import Progress
+from tests.chaos.recovery import LONGEST_RECOVERY_S, recover
+from tests.chaos.report import Plan, Report
 from tests.chaos.server_faults import SERVER_FAULTS
 from tests.chaos.sink_faults import SINK_FAULTS
 from tests.chaos.site import Site
-from tests.chaos.verdict import Verdict, judge, stray_keys
+from tests.chaos.verdict import judge, stray_broker_keys, stray_consumers, stray_keys
+from tests.e2e.harness import wait_for
 
 ALL_FAULTS = (
     *PROCESS_FAULTS,
@@ -32,64 +34,10 @@ ALL_FAULTS = (
     *BROKER_FAULTS,
 )
 
-_WAIT_FOR_RECOVERY_S = 60.0
 _LOOK_S = 0.1
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a storm is to be.
-
-    Attributes:
-        seed: decides which faults come, when, and what they hit.
-        faults: how many.
-        messages: how many, in all tasks together.
-        per_second: how fast they come.
-        longest_s: the storm ends after so long, however many faults are left.
-        settle_s: how long the system has to finish everything afterwards.
-        kinds: the faults to draw from.
-    """
-
-    seed: int
-    faults: int
-    messages: int
-    per_second: float
-    longest_s: float
-    settle_s: float = 90.0
-    kinds: Sequence[Fault] = ALL_FAULTS
-
-
-@dataclass
-class Report:
-    """What happened.
-
-    Attributes:
-        injected: faults by name.
-        recoveries: seconds from the end of faults until every task moved on.
-        settled_s: how long everything took to be finished after the storm.
-        verdict: what became of the messages.
-        problems: what else is wrong.
-    """
-
-    injected: Counter[str] = field(default_factory=Counter)
-    recoveries: list[tuple[float, str]] = field(default_factory=list)
-    settled_s: float = 0.0
-    verdict: Verdict = field(default_factory=Verdict)
-    problems: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        kinds = "\n".join(f"  {count:4} {name}" for name, count in sorted(self.injected.items()))
-        longest, after = max(self.recoveries, default=(0.0, "nothing"))
-        problems = "".join(f"\n  problem: {problem}" for problem in self.problems)
-        return (
-            f"{self.injected.total()} faults injected:\n{kinds}\n{self.verdict}\n"
-            f"longest recovery {longest:.1f} s, after: {after};"
-            f" all was finished {self.settled_s:.1f} s after the storm{problems}"
-        )
-
-    @property
-    def is_clean(self) -> bool:
-        return self.verdict.is_clean and not self.problems
+_FIRST_RESULTS_S = 60.0
+_FAULTS_BETWEEN_LOOKS = 10
+"""After so many faults, memory and open files are looked at."""
 
 
 class Storm:
@@ -110,25 +58,46 @@ class Storm:
         try:
             async with asyncio.TaskGroup() as group:
                 publishing = group.create_task(self._load.run())
-                await self._all_have_moved(dict.fromkeys(self._load.published, 0))
+                await self._see_results()
                 before = footprints(self._site.services)
-                await self._break_things()
+                await self._break_things(before)
                 self._tell("the storm is over; waiting until all is finished")
                 await publishing
-            await self._settle()
-            await self._conclude(before)
+            started = time.monotonic()
+            await self._settle(started + self._plan.settle_s)
+            self._report.settled_s = time.monotonic() - started
+            self._look_for_leaks(before)
+            for service in self._site.services:
+                if not service.process.is_running:
+                    self._blame(f"{service.name} ended with code {service.process.returncode}")
+            await self._conclude()
         finally:
             await self._progress.aclose()
         return self._report
 
-    async def _break_things(self) -> None:
+    def _blame(self, problem: str) -> None:
+        if problem not in self._report.problems:
+            self._report.problems.append(problem)
+
+    async def _see_results(self) -> None:
+        """Wait until messages of every task came to an end: before that, nothing is under load."""
+
+        async def have() -> bool:
+            ended = await self._progress.ended()
+            return bool(ended) and min(ended.values()) > 0
+
+        await wait_for(have, "the first results of every task", _FIRST_RESULTS_S)
+
+    async def _break_things(self, before: dict[tuple[str, int], Footprint]) -> None:
         chance = self._world.random
         weights = [fault.weight for fault in self._plan.kinds]
         until = time.monotonic() + self._plan.longest_s
-        for number in range(1, self._plan.faults + 1):
+        number = 0
+        while self._report.injected.total() < self._plan.faults:
             if time.monotonic() > until:
-                self._tell(f"no time for more than {number - 1} faults")
+                self._tell(f"no time for more than {self._report.injected.total()} faults")
                 break
+            number += 1
             # Some come in pairs, which overlap.
             several = 2 if chance.random() < 0.2 else 1
             chosen = chance.choices(self._plan.kinds, weights, k=several)
@@ -139,48 +108,38 @@ class Storm:
                     self._report.injected[fault.name] += 1
                     words.append(f"{fault.name} {hit}".strip())
                     await asyncio.sleep(chance.uniform(fault.least_s, fault.most_s))
-            self._tell(
-                f"{time.monotonic() - self._began:6.1f} s  {number:3}  {' and '.join(words)}"
-            )
+            since = f"{time.monotonic() - self._began:6.1f} s"
+            total = self._report.injected.total()
+            self._tell(f"{since} {total:4}  {' and '.join(words)}")
             if chance.random() < 0.5:
                 await self._recover(" and ".join(words))
             else:
                 await asyncio.sleep(chance.uniform(0.0, 0.5))
+            if number % _FAULTS_BETWEEN_LOOKS == 0:
+                self._look_for_leaks(before)
 
     async def _recover(self, words: str) -> None:
-        """Wait until every task has moved on, and note how long that took."""
-        started = time.monotonic()
-        moved = await self._all_have_moved(await self._ended())
-        took_s = time.monotonic() - started
-        self._report.recoveries.append((took_s, words))
-        if not moved:
-            self._report.problems.append(f"no recovery within {took_s:.0f} s after {words}")
+        """Wait until the fault is behind all tasks, and note how long that took."""
+        recovery = await recover(self._progress, self._load.published, self._load.per_task)
+        moved_s, caught_up_s = recovery.moved_s, recovery.caught_up_s
+        self._report.recoveries.append((recovery, words))
+        if recovery.missing:
+            self._blame(f"no recovery in {caught_up_s:.0f} s after {words}: {recovery.missing}")
+        elif self._plan.is_timed and moved_s > LONGEST_RECOVERY_S:
+            self._blame(f"{moved_s:.1f} s to move again after {words}")
+        self._tell(f"{'':8} moved again in {moved_s:.1f} s, caught up in {caught_up_s:.1f} s")
 
-    async def _ended(self) -> dict[str, int]:
-        while True:
-            ended = await self._progress.ended()
-            if ended:
-                return ended
-            await asyncio.sleep(_LOOK_S)
-
-    async def _all_have_moved(self, before: dict[str, int]) -> bool:
-        """Whether, in time, messages of every task that has any left came to an end."""
-        deadline = time.monotonic() + _WAIT_FOR_RECOVERY_S
-        while time.monotonic() < deadline:
-            ended = await self._progress.ended()
-            if ended and all(
-                ended[task] > before[task] or ended[task] >= self._load.per_task for task in ended
-            ):
-                return True
-            await asyncio.sleep(_LOOK_S)
-        return False
+    def _look_for_leaks(self, before: dict[tuple[str, int], Footprint]) -> None:
+        report, now = self._report, footprints(self._site.services)
+        for problem in leaks(before, now):
+            self._blame(problem)
+        report.most_mib = max(report.most_mib, *(found.mib for found in now.values()), 0)
+        report.most_files = max(report.most_files, *(found.files for found in now.values()), 0)
 
     # --- the calm after it ---
 
-    async def _settle(self) -> None:
+    async def _settle(self, deadline: float) -> None:
         """Wait until every message has come to its end."""
-        started = time.monotonic()
-        deadline = started + self._plan.settle_s
         while time.monotonic() < deadline:
             # A task that was paused by the last faults waits for someone to resume it.
             await resume_all(self._world)
@@ -193,25 +152,26 @@ class Storm:
             ):
                 break
             await asyncio.sleep(_LOOK_S)
-        self._report.settled_s = time.monotonic() - started
 
-    async def _conclude(self, before: dict[tuple[str, int], Footprint]) -> None:
-        report, site = self._report, self._site
+    async def _conclude(self) -> None:
+        """Look at what came out."""
         for name, account in (await self._progress.accounts()).items():
-            if account.missing or account.buffered or account.in_flight:
-                report.problems.append(f"the account of {name} does not balance: {account}")
             if account.fetched != self._load.per_task:
-                report.problems.append(
-                    f"{name} fetched {account.fetched} of {self._load.per_task} messages"
-                )
-        for service in site.services:
-            if not service.process.is_running:
-                report.problems.append(
-                    f"{service.name} ended with code {service.process.returncode}"
-                )
-        report.problems += leaks(before, footprints(site.services))
+                self._blame(f"{name} fetched {account.fetched} of {self._load.per_task} messages")
+        await self._look_for_remains()
+        self._report.verdict = await judge(self._site, self._progress.store, self._load.published)
+
+    async def _look_for_remains(self) -> None:
+        """Stop all processes; no message may be under way, and nothing be left that need not be."""
+        site, store = self._site, self._progress.store
+        for found in await audit(store, [task.scope for task in site.tasks]):
+            account = found.account
+            if not found.is_right or account.buffered or account.in_flight:
+                self._blame(f"{found.scope} does not balance: {account} {found.stranded}")
         await asyncio.to_thread(site.stop)
-        report.problems += [
-            f"left in Redis: {key}" for key in await stray_keys(self._progress.store)
-        ]
-        report.verdict = await judge(site, self._progress.store, self._load.published)
+        for key in await stray_keys(store):
+            self._blame(f"left in Redis: {key}")
+        for key in await stray_broker_keys(self._progress.broker):
+            self._blame(f"left in the broker: {key}")
+        for consumer in await stray_consumers(site):
+            self._blame(f"left in NATS: {consumer}")

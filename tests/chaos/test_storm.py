@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.report import Plan, Report
 from tests.chaos.site import Site
-from tests.chaos.storm import Plan, Report, Storm
+from tests.chaos.storm import ALL_FAULTS, Storm
 
 pytestmark = pytest.mark.e2e
 
@@ -20,7 +21,8 @@ async def test_every_message_has_its_one_result_or_dead_letter_whatever_breaks(
     tmp_path: Path,
 ) -> None:
     plan = Plan(
-        seed=SEED, faults=15, messages=8_000, per_second=300, longest_s=35, settle_s=120
+        seed=SEED, faults=18, messages=8_000, per_second=300, longest_s=35, settle_s=120,
+        kinds=ALL_FAULTS,
     )  # fmt: skip
     with Site(tmp_path, skew_s=300.0) as site:
         report = await run(site, plan)

@@ -15,6 +15,7 @@ from pathlib import Path
 from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig
+from redis.asyncio import Redis
 
 from sinfer.windows.dead_letters import DeadLetter, unpack_dead_letter
 from sinfer.windows.keys import PartitionKeys
@@ -29,9 +30,17 @@ _TRANSIENT_KEYS = (
     r"sinfer:ingestors:chaos",
     r"sinfer:endpoint:\{.*\}:(breaker|probe|slots)",
     r"sinfer:\{.*\}:(meta|dead|ledger)",
+    r"sinfer:\{.*\}:away",  # which the next window puts right
     r"sinfer:\{.*\}:ask:.*",  # expires within seconds
 )
 """All that may be left in Redis when every message has come to its end."""
+
+_BROKER_KEYS = (
+    r"_kombu\.binding.*",
+    r"unacked(_index|_mutex)?",  # what killed workers had in hand, until the visibility time-out
+    r"sinfer\.(tick|chaos)",  # hints that no worker took any more
+)
+"""All that may be left in the broker."""
 
 
 @dataclass
@@ -59,6 +68,7 @@ class Verdict:
         duplicated: messages with more than one end, by task.
         wrong: other mistakes, as text.
         dead_innocents: messages that a fault of the model gave up, which they must say.
+        again: messages with a result more than once where only one is not promised.
     """
 
     messages: int = 0
@@ -66,12 +76,15 @@ class Verdict:
     duplicated: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     dead_innocents: int = 0
+    again: int = 0
 
     def __str__(self) -> str:
         text = (
             f"{self.messages} messages, {len(self.lost)} lost, {len(self.duplicated)} duplicated,"
             f" {len(self.wrong)} wrong, {self.dead_innocents} given up for an answer of the model"
         )
+        if self.again:
+            text += f", {self.again} with a correct result more than once, which is allowed here"
         for name in ("lost", "duplicated", "wrong"):
             listed = getattr(self, name)
             if listed:
@@ -183,10 +196,40 @@ async def _messages(client: Client, task: TaskPlan) -> list[bytes]:
 
 async def stray_keys(store: Store) -> list[str]:
     """Keys that are left in Redis although no message is under way."""
-    allowed = re.compile("|".join(f"(?:{pattern})" for pattern in _TRANSIENT_KEYS))
-    names = sorted([name.decode() async for name in store.redis.scan_iter(count=1000)])
+    names = await _names(store.redis)
     # What lives as long as something is under way has an end of its own as well.
     passing = [name for name in names if re.fullmatch(r".*:(ask:.*|probe|slots|breaker)", name)]
     for_ever = [name for name in passing if await store.ask(store.redis.ttl(name)) == -1]
-    stray = [name for name in names if not allowed.fullmatch(name)]
-    return stray + [f"{name} (never expires)" for name in for_ever]
+    return _not_in(_TRANSIENT_KEYS, names) + [f"{name} (never expires)" for name in for_ever]
+
+
+async def stray_broker_keys(broker: Redis) -> list[str]:
+    """Keys that are left in the broker although all workers have ended."""
+    return _not_in(_BROKER_KEYS, await _names(broker))
+
+
+async def _names(redis: Redis) -> list[str]:
+    return sorted([name.decode() async for name in redis.scan_iter(count=1000)])
+
+
+def _not_in(allowed: Iterable[str], names: Iterable[str]) -> list[str]:
+    known = re.compile("|".join(f"(?:{pattern})" for pattern in allowed))
+    return [name for name in names if not known.fullmatch(name)]
+
+
+async def stray_consumers(site: Site) -> list[str]:
+    """Consumers that nobody asked for and that do not vanish by themselves.
+
+    An ingestor that was killed leaves the consumer it read by position, for some minutes.
+    """
+    stray = []
+    client = await site.connect()
+    try:
+        for task in site.tasks:
+            for info in await client.jetstream().consumers_info(task.id):
+                is_readers = task.durable and info.name == f"{task.id}-reader"
+                if not is_readers and not info.config.inactive_threshold:
+                    stray.append(f"{task.id}/{info.name}")
+    finally:
+        await client.close()
+    return stray
