@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sinfer.errors import ConfigError
 
+_SECRET_WORDS = ("password", "token", "secret", "url", "auth", "servers", "creds", "seed")
+"""What values of such fields may hold is not shown."""
+
 
 class ConfigModel(BaseModel):
     """A part of a configuration: unknown keys are refused, values never change."""
@@ -37,5 +40,5 @@ def explain(error: ValidationError, where: str) -> ConfigError:
 
 
 def _shown(value: object, field: str) -> str:
-    secret = any(word in field.lower() for word in ("password", "token", "secret", "url", "auth"))
+    secret = any(word in field.lower() for word in _SECRET_WORDS)
     return "a masked value" if secret else repr(value)[:80]
