@@ -12,6 +12,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from sinfer.errors import ConfigError
+from sinfer.nats_client import CarefulClient
 from sinfer.secret_files import Creds, read_creds, read_seed, sign
 from sinfer.settings import Settings
 from sinfer.tls import NO_FILES, TlsFiles
@@ -47,7 +48,7 @@ class NatsAccess:
         self._user, self._password, self._token = user, password, token
         self._creds, self._nkey_seed = creds, nkey_seed
         self._tls, self._tls_hostname = tls, tls_hostname
-        self.handshake_first = tls_handshake_first
+        self._handshake_first = tls_handshake_first
 
     @classmethod
     def from_settings(cls, settings: Settings) -> NatsAccess:
@@ -64,9 +65,8 @@ class NatsAccess:
         )
 
     @property
-    def needs_tls(self) -> bool:
-        """Whether a server without TLS is none to talk to, whatever its URL says."""
-        return bool(self._tls) or bool(self._tls_hostname) or self.handshake_first
+    def _demands_tls(self) -> bool:
+        return bool(self._tls) or bool(self._tls_hostname) or self._handshake_first
 
     def shown(self, servers: Sequence[str]) -> str:
         """In words, what these servers are shown."""
@@ -110,13 +110,13 @@ class NatsAccess:
         options: dict[str, Any] = {"tls": self._tls.context()} if self._tls else {}
         if self._tls_hostname:
             options["tls_hostname"] = self._tls_hostname
-        if self.handshake_first:
+        if self._handshake_first:
             options["tls_handshake_first"] = True
         return options
 
     def client(self) -> Client:
         """A client that has yet to connect."""
-        return _Client(self)
+        return CarefulClient(demands_tls=self._demands_tls, begins_with_tls=self._handshake_first)
 
 
 class _CredsFile:
@@ -139,39 +139,6 @@ class _CredsFile:
 
     def signature(self, nonce: str) -> bytes:
         return base64.b64encode(sign(self._read_now().seed, nonce))
-
-
-class NoTlsError(NatsError):
-    """The server offers no TLS, but TLS is demanded."""
-
-    def __str__(self) -> str:
-        return "it offers no TLS"
-
-
-class _Client(Client):
-    """A client that says nothing to a server without TLS where TLS is demanded.
-
-    nats-py takes ``tls://`` for ``nats://`` when the server asks for no TLS, and then sends the
-    credentials in clear. What it overrides is private; a test fails when nats-py changes it.
-    """
-
-    def __init__(self, access: NatsAccess) -> None:
-        super().__init__()
-        self._access = access
-
-    def _connect_command(self) -> bytes:
-        server = self._current_server
-        is_demanded = self._access.needs_tls or (
-            server is not None and server.uri.scheme in ("tls", "wss")
-        )
-        has_tls = (
-            self._access.handshake_first
-            or bool(self._server_info.get("tls_required"))
-            or (server is not None and server.uri.scheme == "wss")
-        )
-        if is_demanded and not has_tls:
-            raise NoTlsError
-        return super()._connect_command()
 
 
 def _have_user(servers: Sequence[str]) -> bool:

@@ -14,7 +14,8 @@ from nats.errors import Error as NatsError
 
 from sinfer.complaints import Complaints
 from sinfer.errors import AccessError, UnavailableError
-from sinfer.nats_access import NatsAccess, NoTlsError
+from sinfer.nats_access import NatsAccess
+from sinfer.nats_client import NoTlsError
 from sinfer.settings import settings
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ async def connect(
     failures: list[Exception] = []
     complaints = Complaints()
     is_up = False
+    met: Exception | None = None
 
     def explained(errors: Sequence[Exception]) -> UnavailableError:
         for error in errors:
@@ -68,12 +70,14 @@ async def connect(
         )
 
     async def on_error(error: Exception) -> None:
+        nonlocal met
         if not is_up:
             # The client would try again for ever, since that is what it is to do later.
             failures.append(error)
             if len(failures) >= len(servers):
                 raise explained(failures)
         elif _denial(error, access, servers) is not None:
+            met = error
             told = explained([error])
             if complaints.is_due(str(told)):
                 _log.error("%s; trying again", told)
@@ -81,7 +85,7 @@ async def connect(
             if complaints.is_due(str(error)):
                 _log.error("NATS %s: %s; docs/security.md lists what sinfer needs", name, error)
         else:
-            level = logging.DEBUG if client.is_reconnecting else logging.WARNING
+            level = logging.DEBUG if client.is_reconnecting or client.is_closed else logging.WARNING
             _log.log(level, "NATS %s: %s", name, error or type(error).__name__)
 
     async def on_disconnect() -> None:
@@ -97,7 +101,9 @@ async def connect(
     async def on_close() -> None:
         # The server ends connections of users that are revoked or have expired.
         error = client.last_error
-        if is_up and error is not None and _denial(error, access, servers) is not None:
+        if not is_up or error is None or error is met:
+            return
+        if _denial(error, access, servers) is not None:
             _log.error("%s; the connection is closed", explained([error]))
 
     try:

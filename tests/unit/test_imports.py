@@ -26,7 +26,7 @@ LAYERS = [
         "secret_files",
         "tls",
     },
-    {"settings", "logs", "nats_access", "nats_connection"},
+    {"settings", "logs", "nats_access", "nats_client", "nats_connection"},
     {"windows"},
     {"inference", "sinks"},
     {"products"},
