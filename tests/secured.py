@@ -17,6 +17,10 @@ from typing import Any, NamedTuple, Self
 import nkeys
 import trustme
 
+from sinfer.embedded.servers import RedisServer
+
+NOBODY = "default off"
+
 PREFIXES = {
     "operator": nkeys.PREFIX_BYTE_OPERATOR,
     "account": nkeys.PREFIX_BYTE_ACCOUNT,
@@ -134,6 +138,13 @@ def creds_file(jwt: str, seed: str) -> str:
         "************************* IMPORTANT *************************\n\n"
         f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
     )
+
+
+def acl_server(directory: Path, *users: str, **config: str) -> RedisServer:
+    """A server that knows these users only, in the words of an ACL file."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "users.acl").write_text("".join(f"user {user}\n" for user in (*users, NOBODY)))
+    return RedisServer(directory, config={"aclfile": str(directory / "users.acl"), **config})
 
 
 class TlsProxy:

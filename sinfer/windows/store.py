@@ -66,6 +66,9 @@ class Store:
 
     def __init__(self, url: str, tls: TlsFiles = NO_FILES) -> None:
         self.shown_url = shown_url(url)
+        self._hint = ""
+        if urlsplit(url).scheme == "rediss":
+            self._hint = " with TLS?" if tls.cert else " with TLS, without SINFER_REDIS_TLS_CERT?"
         secured = tls.redis_options() if urlsplit(url).scheme == "rediss" else {}
         try:
             pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
@@ -157,7 +160,7 @@ class Store:
                 raise AccessError(f"Redis at {self.shown_url} {reason}") from error
             raise UnavailableError(
                 f"Redis cannot be reached at {self.shown_url}"
-                f" ({str(error) or type(error).__name__}); is it running?"
+                f" ({str(error) or type(error).__name__}); is it running?{self._hint}"
             ) from error
         except exceptions.OutOfMemoryError as error:
             raise StoreFullError(f"Redis at {self.shown_url} is at maxmemory") from error
