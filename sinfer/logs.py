@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from datetime import UTC, datetime
 from typing import Literal
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")
-_PARAMETERS = re.compile(
-    r"(?<=[?&])((?:password|passwd|token|secret|api_?key|access_?key|key|sig(?:nature)?)=)[^&\s\"']+",
-    re.IGNORECASE,
-)
+from sinfer.masking import mask
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-def mask(text: str) -> str:
-    """Replace the secrets of every URL in a text: ``redis://***@host``, ``?token=***``."""
-    return _PARAMETERS.sub(r"\1***", _CREDENTIALS.sub("***@", text))
 
 
 class TextFormatter(logging.Formatter):

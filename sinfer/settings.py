@@ -24,7 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sinfer.config import explain
 from sinfer.errors import ConfigError
-from sinfer.logs import mask
+from sinfer.masking import masked
 from sinfer.secret_files import read_creds, read_seed
 from sinfer.tls import TlsFiles
 from sinfer.units import Duration
@@ -168,12 +168,7 @@ class Settings(BaseSettings):
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Without the passwords of URLs."""
-        for name, value in super().__repr_args__():
-            if isinstance(value, str):
-                value = mask(value)
-            elif isinstance(value, list):
-                value = [mask(part) for part in value]
-            yield name, value
+        return ((name, masked(value)) for name, value in super().__repr_args__())
 
     @property
     def celery_broker_url(self) -> str:

@@ -23,6 +23,7 @@ LAYERS = [
         "plugins",
         "results",
         "complaints",
+        "masking",
         "secret_files",
         "tls",
     },

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from sinfer.logs import JsonFormatter, TextFormatter, mask
+from sinfer.logs import JsonFormatter, TextFormatter
+from sinfer.masking import mask
 
 
 def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
