@@ -80,6 +80,13 @@ class NatsAccess:
             return f"the user {self._user!r} of SINFER_NATS_USER"
         return "the token of SINFER_NATS_TOKEN" if self._token else "no credentials"
 
+    @property
+    def hint(self) -> str:
+        """What may be missing when a server ends the connection without a word."""
+        if self._demands_tls and self._tls.cert is None:
+            return " does it demand a client certificate (SINFER_NATS_TLS_CERT)?"
+        return ""
+
     def options(self, servers: Sequence[str]) -> dict[str, Any]:
         """Options of ``Client.connect``.
 

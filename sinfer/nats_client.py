@@ -5,6 +5,7 @@ What is overridden here is private. Tests fail when nats-py changes it.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from urllib.parse import ParseResult
@@ -64,7 +65,7 @@ class CarefulClient(Client):
 
 
 class _Transport(TcpTransport):
-    """Lets go of a connection with which TLS failed."""
+    """Lets go of a connection with which TLS failed, and ends quietly where the server does."""
 
     async def connect_tls(
         self,
@@ -73,11 +74,33 @@ class _Transport(TcpTransport):
         buffer_size: int,
         connect_timeout: int,
     ) -> None:
+        bare = self._io_writer
+        assert bare is not None
+        reader = asyncio.StreamReader(limit=buffer_size)
+        protocol = _TlsProtocol(reader)
+        loop = asyncio.get_running_loop()
         try:
-            await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+            async with asyncio.timeout(connect_timeout):
+                transport = await loop.start_tls(
+                    bare.transport,
+                    protocol,
+                    ssl_context,
+                    server_hostname=uri if isinstance(uri, str) else uri.hostname,
+                )
         except BaseException:
             # To wait until it is closed, as nats-py does later, would take for ever.
-            if self._io_writer is not None:
-                self._io_writer.transport.abort()
+            bare.transport.abort()
             self._io_reader = self._io_writer = None
             raise
+        assert transport is not None
+        reader.set_transport(transport)
+        self._io_reader = reader
+        self._io_writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+class _TlsProtocol(asyncio.StreamReaderProtocol):
+    """A connection that ends as a whole when the server ends its half: TLS knows no other way."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False

@@ -56,7 +56,7 @@ async def connect(
     client = access.client()
     failures: list[Exception] = []
     complaints = Complaints()
-    is_up = False
+    is_up = has_failed = False
     met: Exception | None = None
 
     def explained(errors: Sequence[Exception]) -> UnavailableError:
@@ -66,15 +66,18 @@ async def connect(
         reasons = {str(error) or type(error).__name__: None for error in errors}
         return UnavailableError(
             f"NATS cannot be reached at {shown}"
-            f" ({'; '.join(reasons) or 'no answer'}); is it running?"
+            f" ({'; '.join(reasons) or 'no answer'}); is it running?{access.hint}"
         )
 
     async def on_error(error: Exception) -> None:
-        nonlocal met
+        nonlocal met, has_failed
+        if has_failed:
+            return
         if not is_up:
             # The client would try again for ever, since that is what it is to do later.
             failures.append(error)
             if len(failures) >= len(servers):
+                has_failed = True
                 raise explained(failures)
         elif _denial(error, access, servers) is not None:
             met = error
@@ -128,6 +131,7 @@ async def connect(
         await client.close()
         raise
     except (NatsError, OSError, TimeoutError) as error:
+        has_failed = True
         failures.append(error)
         await client.close()
         raise explained(failures) from error

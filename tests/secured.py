@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import secrets
 import ssl
-import threading
+import sys
 import time
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import nkeys
 import trustme
 
-from sinfer.embedded.servers import RedisServer
+from sinfer.embedded.servers import EmbeddedServer, RedisServer
 
 NOBODY = "default off"
 
@@ -50,6 +47,12 @@ class Certificates:
         server.cert_chain_pems[0].write_to_path(self.cert)
         server.private_key_pem.write_to_path(self.key)
         authority.issue_cert("sinfer").private_key_and_cert_chain_pem.write_to_path(self.client)
+
+    def client_context(self) -> ssl.SSLContext:
+        """What a client of the servers uses."""
+        context = ssl.create_default_context(cafile=self.ca)
+        context.load_cert_chain(self.client)
+        return context
 
     def nats(self, *, verify: bool = False, handshake_first: bool = False) -> str:
         """Lines of a NATS server's configuration."""
@@ -147,71 +150,27 @@ def acl_server(directory: Path, *users: str, **config: str) -> RedisServer:
     return RedisServer(directory, config={"aclfile": str(directory / "users.acl"), **config})
 
 
-class TlsProxy:
+class TlsProxy(EmbeddedServer):
     """TLS in front of a server that has none: valkey's wheel is built without.
 
     Args:
         upstream: port of the server.
-        certificates: what it shows.
-        verify: demand a certificate of clients.
+        certificates: what it shows, and whose clients it lets in.
     """
 
-    def __init__(self, upstream: int, certificates: Certificates, *, verify: bool = False) -> None:
+    name = "tls-proxy"
+
+    def __init__(self, upstream: int, certificates: Certificates) -> None:
         self._upstream = upstream
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._context.load_cert_chain(certificates.cert, certificates.key)
-        if verify:
-            self._context.load_verify_locations(certificates.ca)
-            self._context.verify_mode = ssl.CERT_REQUIRED
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self.port = 0
+        self._certificates = certificates
+        super().__init__()
 
-    async def _listen(self) -> None:
-        self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, ssl=self._context
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+    def _command(self) -> list[str]:
+        program = str(Path(__file__).with_name("tls_proxy.py"))
+        files = (self._certificates.cert, self._certificates.key, self._certificates.ca)
+        ports = (str(self.port), str(self._upstream))
+        return [sys.executable, program, *ports, *map(str, files)]
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.CancelledError):
-            upstream_reader, upstream_writer = await asyncio.open_connection(
-                "127.0.0.1", self._upstream
-            )
-            try:
-                await asyncio.gather(_pump(reader, upstream_writer), _pump(upstream_reader, writer))
-            finally:
-                upstream_writer.close()
-        writer.close()
-
-    async def _end(self) -> None:
-        self._server.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    with suppress(OSError, RuntimeError):
-        writer.close()
+    @property
+    def url(self) -> str:
+        return f"rediss://127.0.0.1:{self.port}/0"

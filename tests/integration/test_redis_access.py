@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def proxy(server: RedisServer, certificates: Certificates) -> Iterator[TlsProxy]:
-    with TlsProxy(server.port, certificates, verify=True) as proxy:
+    with TlsProxy(server.port, certificates) as proxy:
         yield proxy
 
 
