@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any, Literal
 
 import httpx
@@ -73,8 +74,10 @@ class HttpSink(Sink):
         self._url = httpx.URL(config.url.get_secret_value())
         self._place = f"{self._url.scheme}://{self._url.netloc.decode().rpartition('@')[2]}"
         headers = {name: value.get_secret_value() for name, value in config.headers.items()}
-        url = str(self._url)
-        self._secrets = [*headers.values(), self._url.password, *secret_parameters(url)]
+        # What httpx makes of the user in the URL.
+        basic = b64encode(f"{self._url.username}:{self._url.password}".encode()).decode()
+        parameters = secret_parameters(str(self._url))
+        self._secrets = [*headers.values(), f"Basic {basic}", self._url.password, *parameters]
         self._client = httpx.AsyncClient(
             headers={**headers, "Content-Type": "application/json"},
             timeout=httpx.Timeout(config.timeout.total_seconds(), pool=None),
