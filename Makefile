@@ -7,6 +7,7 @@
 #   make test-oldest   the tests against the oldest versions that pyproject.toml admits
 #   make chaos         a product under load while everything breaks; SEED=n repeats a run
 #   make bench         how fast it is here, beside other ways to do the same
+#   make audit         known vulnerabilities in constraints.txt, where a data source answers
 #   make lock          write constraints.txt anew, with the newest versions
 #   make clean         remove what the others made
 #
@@ -16,9 +17,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 LOCK := .venv-lock
+AUDIT := .venv-audit
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
-.PHONY: setup demo test check test-oldest chaos bench lock clean
+.PHONY: setup demo test check test-oldest chaos bench audit lock clean
 
 setup: $(VENV)/.ready
 
@@ -58,6 +60,13 @@ $(VENV)/.ready-bench: $(VENV)/.ready
 	$(BIN)/python $(PIP_INSTALL) --no-deps 'celery-batches==0.11'
 	@touch $@
 
+# It has an environment of its own, since it is not needed for anything else.
+audit:
+	@test -x $(AUDIT)/bin/pip-audit || { $(call new-venv,$(AUDIT)); \
+	  $(AUDIT)/bin/python $(PIP_INSTALL) 'pip-audit>=2.10'; } \
+	  || { rm -rf $(AUDIT); echo "audit is skipped: pip-audit cannot be installed"; }
+	@test ! -x $(AUDIT)/bin/pip-audit || $(AUDIT)/bin/python tools/audit.py constraints.txt
+
 lock:
 	@$(call new-venv,$(LOCK))
 	$(LOCK)/bin/python $(PIP_INSTALL) --editable '.[dev]'
@@ -65,7 +74,7 @@ lock:
 	rm -rf $(LOCK)
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(LOCK) build dist *.egg-info
+	rm -rf $(VENV) $(OLDEST) $(LOCK) $(AUDIT) build dist *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # $(call new-venv,DIRECTORY): an empty virtual environment, or a word on why there is none.

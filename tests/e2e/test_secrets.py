@@ -62,7 +62,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, quoting: str) -> Iterat
     with Deployment(directory) as made:
         authorization = f"authorization {{ user: me, password: {SECRET} }}"
         made.nats = NatsServer(directory / "nats", config=authorization)
-        made.redis = acl_server(directory / "redis", f"me on >{SECRET} ~* &* +@all", rdbcompression="no")
+        made.redis = acl_server(
+            directory / "redis", f"me on >{SECRET} ~* &* +@all", rdbcompression="no"
+        )
         made.start_servers()
         made.variables |= {
             "SINFER_NATS_SERVERS": f"nats://me:{SECRET}@127.0.0.1:{made.nats.port}",
