@@ -8,6 +8,7 @@
 #   make chaos         a product under load while everything breaks; SEED=n repeats a run
 #   make fuzz          20,000 hostile messages among as many good ones; SEED=n repeats a run
 #   make bench         how fast it is here, beside other ways to do the same
+#   make audit         known vulnerabilities in constraints.txt, where a data source answers
 #   make lock          write constraints.txt anew, with the newest versions
 #   make clean         remove what the others made
 #
@@ -17,9 +18,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 LOCK := .venv-lock
+AUDIT := .venv-audit
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
+<<<<<<< HEAD
 .PHONY: setup demo test check test-oldest chaos fuzz bench lock clean
+=======
+.PHONY: setup demo test check test-oldest chaos bench audit lock clean
+>>>>>>> security
 
 setup: $(VENV)/.ready
 
@@ -62,6 +68,13 @@ $(VENV)/.ready-bench: $(VENV)/.ready
 	$(BIN)/python $(PIP_INSTALL) --no-deps 'celery-batches==0.11'
 	@touch $@
 
+# It has an environment of its own, since it is not needed for anything else.
+audit:
+	@test -x $(AUDIT)/bin/pip-audit || { $(call new-venv,$(AUDIT)); \
+	  $(AUDIT)/bin/python $(PIP_INSTALL) 'pip-audit>=2.10'; } \
+	  || { rm -rf $(AUDIT); echo "audit is skipped: pip-audit cannot be installed"; }
+	@test ! -x $(AUDIT)/bin/pip-audit || $(AUDIT)/bin/python tools/audit.py constraints.txt
+
 lock:
 	@$(call new-venv,$(LOCK))
 	$(LOCK)/bin/python $(PIP_INSTALL) --editable '.[dev]'
@@ -69,7 +82,7 @@ lock:
 	rm -rf $(LOCK)
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(LOCK) build dist *.egg-info
+	rm -rf $(VENV) $(OLDEST) $(LOCK) $(AUDIT) build dist *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # $(call new-venv,DIRECTORY): an empty virtual environment, or a word on why there is none.

@@ -32,9 +32,13 @@ def make_app(queues: list[str]) -> Celery:
     """
     broker.install()
     app = Celery("sinfer", broker=settings().celery_broker_url)
+    if settings().celery_broker_url.startswith("rediss://"):
+        # Left to itself, kombu accepts any certificate.
+        app.conf.broker_use_ssl = settings().redis_tls.redis_options()
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
+        event_serializer="json",
         result_backend=None,
         task_ignore_result=True,
         task_acks_late=True,

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sinfer.errors import ConfigError
+from sinfer.masking import mask, masked
+
+_SECRET_WORDS = ("password", "token", "secret", "url", "auth", "servers", "creds", "seed", "header")
+"""What values of such fields may hold is not shown."""
 
 
 class ConfigModel(BaseModel):
@@ -13,6 +20,10 @@ class ConfigModel(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
     )
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Without the secrets of URLs; what is a ``Secret`` masks itself."""
+        return ((name, masked(value)) for name, value in super().__repr_args__())
 
 
 def explain(error: ValidationError, where: str) -> ConfigError:
@@ -37,5 +48,5 @@ def explain(error: ValidationError, where: str) -> ConfigError:
 
 
 def _shown(value: object, field: str) -> str:
-    secret = any(word in field.lower() for word in ("password", "token", "secret", "url", "auth"))
-    return "a masked value" if secret else repr(value)[:80]
+    secret = any(word in field.lower() for word in _SECRET_WORDS)
+    return "a masked value" if secret else mask(repr(value))[:80]

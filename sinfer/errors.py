@@ -4,6 +4,7 @@ SinferError
 ├── ConfigError              a setting, task or product is wrong; the text names field and remedy
 │   └── ProductNotFoundError
 ├── UnavailableError         NATS, Redis or the broker cannot be reached (retry later)
+│   └── AccessError          it answers, but does not let sinfer in, or cannot be trusted
 ├── StoreError               the window store refused a step
 │   ├── StaleTokenError      another writer or worker holds the lease by now
 │   ├── PositionError        the batch does not follow the stored position
@@ -40,6 +41,11 @@ class ProductNotFoundError(ConfigError):
 
 class UnavailableError(SinferError):
     """A server that sinfer needs cannot be reached at the moment."""
+
+
+class AccessError(UnavailableError):
+    """A server refuses the credentials or a permission, or TLS with it fails. The text says which
+    setting to correct. Trying again helps only once somebody did."""
 
 
 class StoreError(SinferError):

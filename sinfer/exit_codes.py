@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sinfer.errors import ConfigError, SinferError, UnavailableError
+from sinfer.errors import AccessError, ConfigError, SinferError, UnavailableError
 
 OK = 0
 """It worked."""
@@ -11,7 +11,7 @@ FAILED = 1
 USAGE = 2
 """The command line is wrong."""
 CONFIGURATION = 3
-"""A setting, task or product is wrong."""
+"""A setting, task or product is wrong, credentials among them."""
 UNREACHABLE = 4
 """A server that sinfer needs does not answer."""
 INTERRUPTED = 130
@@ -20,7 +20,7 @@ INTERRUPTED = 130
 
 def exit_code_for(error: SinferError) -> int:
     """The exit code of a command that ended in this error."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError | AccessError):
         return CONFIGURATION
     if isinstance(error, UnavailableError):
         return UNREACHABLE

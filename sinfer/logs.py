@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from datetime import UTC, datetime
 from typing import Literal
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+from sinfer.masking import mask
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-def mask(text: str) -> str:
-    """Replace the credentials of every URL in a text: ``redis://***@host``."""
-    return _CREDENTIALS.sub("***@", text)
 
 
 class TextFormatter(logging.Formatter):

@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Iterable
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sinfer.config import explain
 from sinfer.errors import ConfigError
+from sinfer.masking import masked
+from sinfer.secret_files import read_creds, read_seed
+from sinfer.tls import TlsFiles
 from sinfer.units import Duration
 
 PREFIX = "SINFER_"
+
+FILES = (
+    "nats_creds", "nats_nkey_seed", "nats_tls_ca", "nats_tls_cert", "nats_tls_key",
+    "redis_tls_ca", "redis_tls_cert", "redis_tls_key",
+)  # fmt: skip
+"""Settings that name files; an empty text is as good as none."""
 
 _SHORTEST_TICK = timedelta(milliseconds=10)
 
@@ -40,6 +57,32 @@ class Settings(BaseSettings):
         default_factory=lambda: ["nats://127.0.0.1:4222"]
     )
     """NATS servers for tasks that name none, comma-separated."""
+    redis_tls_ca: Path | None = None
+    """CA certificates (PEM) for ``rediss://``, store and broker; by default the system's."""
+    redis_tls_cert: Path | None = None
+    """Client certificate (PEM) that is shown to Redis."""
+    redis_tls_key: Path | None = None
+    """Private key of ``redis_tls_cert``, where that file does not hold it."""
+    nats_user: str = ""
+    """User for NATS servers whose URL names none."""
+    nats_password: SecretStr = SecretStr("")
+    """Password of ``nats_user``."""
+    nats_token: SecretStr = SecretStr("")
+    """Token for NATS servers whose URL names no user."""
+    nats_creds: Path | None = None
+    """Credentials file (JWT and seed) for NATS servers whose URL names no user."""
+    nats_nkey_seed: Path | None = None
+    """File with the nkey seed of a user, likewise."""
+    nats_tls_ca: Path | None = None
+    """CA certificates (PEM) for NATS; by default the system's."""
+    nats_tls_cert: Path | None = None
+    """Client certificate (PEM) that is shown to NATS."""
+    nats_tls_key: Path | None = None
+    """Private key of ``nats_tls_cert``, where that file does not hold it."""
+    nats_tls_hostname: str = ""
+    """Name that the NATS servers' certificates must have; by default the one in the URL."""
+    nats_tls_handshake_first: bool = False
+    """Begin with TLS, as NATS servers with ``handshake_first`` demand."""
     tick: Duration = Field(default="200ms", validate_default=True)
     """How often beat closes what is due."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -54,6 +97,51 @@ class Settings(BaseSettings):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
 
+    @field_validator("nats_servers")
+    @classmethod
+    def _nats(cls, value: list[str]) -> list[str]:
+        for server in value:
+            scheme, has_scheme, _ = server.partition("://")
+            if has_scheme and scheme not in ("nats", "tls", "ws", "wss"):
+                raise ValueError("write nats://host:port, or tls:// to insist on TLS")
+        if not value:
+            raise ValueError("name a server, or leave the setting out")
+        return value
+
+    @field_validator(*FILES, mode="before")
+    @classmethod
+    def _none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("nats_creds", "nats_nkey_seed")
+    @classmethod
+    def _credentials(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None:
+            read_creds(value) if info.field_name == "nats_creds" else read_seed(value)
+        return value
+
+    @model_validator(mode="after")
+    def _one_identity(self) -> Self:
+        given = {
+            "nats_user": bool(self.nats_user),
+            "nats_token": bool(self.nats_token.get_secret_value()),
+            "nats_creds": self.nats_creds is not None,
+            "nats_nkey_seed": self.nats_nkey_seed is not None,
+        }
+        chosen = [name for name, is_given in given.items() if is_given]
+        if len(chosen) > 1:
+            raise ValueError(f"give one of {' and '.join(chosen)}, not more")
+        if bool(self.nats_user) != bool(self.nats_password.get_secret_value()):
+            raise ValueError("give nats_user and nats_password together")
+        return self
+
+    @model_validator(mode="after")
+    def _tls_files(self) -> Self:
+        for name, files in (("redis_tls", self.redis_tls), ("nats_tls", self.nats_tls)):
+            if files:
+                files.check(name)
+        return self
+
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: str) -> str:
@@ -67,6 +155,20 @@ class Settings(BaseSettings):
         if value < _SHORTEST_TICK:
             raise ValueError("must be at least 10ms")
         return value
+
+    @property
+    def redis_tls(self) -> TlsFiles:
+        """Certificates for ``rediss://``."""
+        return TlsFiles(self.redis_tls_ca, self.redis_tls_cert, self.redis_tls_key)
+
+    @property
+    def nats_tls(self) -> TlsFiles:
+        """Certificates for NATS."""
+        return TlsFiles(self.nats_tls_ca, self.nats_tls_cert, self.nats_tls_key)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Without the passwords of URLs."""
+        return ((name, masked(value)) for name, value in super().__repr_args__())
 
     @property
     def celery_broker_url(self) -> str:

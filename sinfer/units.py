@@ -15,6 +15,8 @@ from pydantic import (
     SerializationInfo,
 )
 
+from sinfer.masking import secret_parameters
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _FACTOR_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -116,6 +118,8 @@ def storable(written: str) -> str | dict[str, str]:
     _, is_url, place = written.partition("://")
     if not is_url:
         return written if _REFERENCE.search(written) else NOT_STORED
+    if any(_REFERENCE.sub("", value) for value in secret_parameters(written)):
+        return NOT_STORED
     credentials, _, _ = place.partition("/")[0].rpartition("@")
     user, has_password, password = credentials.partition(":")
     if has_password:

@@ -21,7 +21,7 @@ from sinfer.cli.run import run
 from sinfer.cli.up import up
 from sinfer.cli.windows import windows
 from sinfer.errors import SinferError
-from sinfer.logs import mask
+from sinfer.masking import mask
 
 
 class SinferGroup(click.Group):

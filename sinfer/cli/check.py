@@ -34,7 +34,7 @@ def check(ctx: click.Context, product: str | None, task: str | None, as_json: bo
     """
     from sinfer.cli.connections import with_session
     from sinfer.cli.output import print_json
-    from sinfer.logs import mask
+    from sinfer.masking import mask
 
     found: list[Finding] = []
 

@@ -45,7 +45,7 @@ def with_session(command: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
     """Run a command's own code with a session that is closed behind it."""
 
     async def run() -> T:
-        store = Store(settings().redis_url)
+        store = Store.from_settings()
         try:
             return await command(Session(store))
         finally:

@@ -276,10 +276,9 @@ def metrics(port: int, address: str) -> None:
     from prometheus_client import CollectorRegistry, start_http_server
 
     from sinfer.operations.metrics import SinferCollector
-    from sinfer.settings import settings
 
     registry = CollectorRegistry()
-    registry.register(SinferCollector(settings().redis_url))
+    registry.register(SinferCollector())
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())

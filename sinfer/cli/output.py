@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sinfer.logs import mask
+from sinfer.masking import mask
 
 
 def print_json(value: Any) -> None:

@@ -13,6 +13,7 @@ from sinfer.demo.report import Report
 from sinfer.demo.streams import Arrival, make_streams, publish, results
 from sinfer.demo.verify import check_sink
 from sinfer.embedded.stack import EmbeddedStack
+from sinfer.nats_access import NatsAccess
 from sinfer.nats_connection import connect
 from sinfer.products.scenario import Demonstration, Experiment, Findings, Progress, Scenario
 
@@ -23,7 +24,7 @@ STALL_TIMEOUT_S = 20.0
 async def prepare(stack: EmbeddedStack, scenario: Demonstration) -> None:
     """Make the streams that the product reads and writes, and whatever else it needs."""
     await asyncio.to_thread(scenario.prepare, stack.environment)
-    client = await connect([stack.nats_url], name="sinfer-demo")
+    client = await connect([stack.nats_url], name="sinfer-demo", access=NatsAccess())
     try:
         await make_streams(client.jetstream(), scenario.streams)
     finally:
@@ -52,7 +53,7 @@ async def _each_case(
     progress.say("making the messages")
     cases = list(scenario.cases(count))
     expected = {case.id: case.result for case in cases}
-    client = await connect([stack.nats_url], name="sinfer-demo")
+    client = await connect([stack.nats_url], name="sinfer-demo", access=NatsAccess())
     try:
         jetstream = client.jetstream()
         progress.say("publishing")

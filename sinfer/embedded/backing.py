@@ -14,6 +14,14 @@ from sinfer.embedded.model_process import EXAMPLE_MODULE, ModelServer
 from sinfer.embedded.process import ChildProcess
 from sinfer.embedded.servers import EmbeddedServer, NatsServer, RedisServer
 
+_KEYS = [
+    f"SINFER_NATS_{name}"
+    for name in (
+        "USER", "PASSWORD", "TOKEN", "CREDS", "NKEY_SEED", "TLS_CA", "TLS_CERT", "TLS_KEY",
+        "TLS_HOSTNAME",
+    )
+]  # fmt: skip
+
 
 def _silent(text: str) -> None:
     """Say nothing."""
@@ -65,6 +73,9 @@ class BackingServers:
             "SINFER_NATS_SERVERS": self.nats.url,
             "SINFER_REDIS_URL": self.redis.url,
             "SINFER_BROKER_URL": "",
+            # Keys of the user's own servers are no business of these.
+            **dict.fromkeys(_KEYS, ""),
+            "SINFER_NATS_TLS_HANDSHAKE_FIRST": "false",
         }
 
     def start(self) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 import ssl
 import time
+from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
@@ -33,6 +34,7 @@ from sinfer.errors import (
     InferenceUnavailableError,
     InvalidResponseError,
 )
+from sinfer.masking import hide, secret_parameters
 
 FOREIGN_ERRORS = (
     httpx.HTTPError,
@@ -44,6 +46,14 @@ FOREIGN_ERRORS = (
 """All that httpx raises when a call does not come to an answer."""
 
 EXCERPT_CHARS = 200
+
+_OPEN_HEADERS = frozenset(
+    {
+        "accept", "accept-encoding", "connection", "content-length", "content-type", "host",
+        "idempotency-key", "inference-header-content-length", "user-agent",
+    }
+)  # fmt: skip
+"""Headers that hold no secret; those that a task adds may."""
 
 _UNAVAILABLE = frozenset({408, 409, 423, 425, 429, 499})
 _FAILED = frozenset({424, 500})
@@ -63,10 +73,20 @@ def shown_url(url: httpx.URL) -> str:
     return str(url.copy_with(username=None, password=None, query=None, fragment=None))
 
 
-def excerpt(content: bytes) -> str:
-    """The first 200 characters of a body, on one line."""
+def excerpt(content: bytes, secrets: Iterable[str] = ()) -> str:
+    """The first 200 characters of a body, on one line, without these secrets."""
     text = content[: 4 * EXCERPT_CHARS].decode("utf-8", "replace")
-    return " ".join(text.split())[:EXCERPT_CHARS] or "(empty body)"
+    return " ".join(hide(text, secrets).split())[:EXCERPT_CHARS] or "(empty body)"
+
+
+def sent_secrets(request: httpx.Request) -> list[str]:
+    """What an answer to a request must not be quoted with: its headers, and parts of its URL."""
+    headers = [value for name, value in request.headers.items() if name not in _OPEN_HEADERS]
+    return [*headers, *secret_parameters(str(request.url))]
+
+
+def _excerpt_of(response: httpx.Response) -> str:
+    return excerpt(response.content, sent_secrets(response.request))
 
 
 def error_of_status(response: httpx.Response, call: str) -> InferenceError:
@@ -77,7 +97,7 @@ def error_of_status(response: httpx.Response, call: str) -> InferenceError:
         call: method and URL, as they may be shown.
     """
     status = response.status_code
-    text = f"{call}: {_named(status)}: {excerpt(response.content)}"
+    text = f"{call}: {_named(status)}: {_excerpt_of(response)}"
     if status in _FAILED:
         return InferenceServerError(text, status=status)
     if status in _MISCONFIGURED or status < 400:
@@ -109,7 +129,7 @@ def invalid_response(response: httpx.Response, call: str, reason: str) -> Invali
     """The error for an answer of status 2xx that cannot be understood."""
     status = response.status_code
     return InvalidResponseError(
-        f"{call}: {_named(status)}: {reason}: {excerpt(response.content)}", status=status
+        f"{call}: {_named(status)}: {reason}: {_excerpt_of(response)}", status=status
     )
 
 

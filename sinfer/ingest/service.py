@@ -32,7 +32,7 @@ def run(product_name: str, task_id: str | None = None) -> None:
     hints = HintSender(make_app([]))
 
     async def ingest() -> None:
-        store = Store(settings().redis_url)
+        store = Store.from_settings()
         supervisor = Supervisor(store, product, hints, task_id)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

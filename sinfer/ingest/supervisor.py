@@ -14,7 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from sinfer.complaints import Complaints
 from sinfer.errors import (
+    AccessError,
     ConfigError,
     SinferError,
     StaleTokenError,
@@ -122,7 +124,8 @@ class Supervisor:
         self._tasks: dict[str, InferTaskConfig] = {}
         self._looked_for_orphans_s = float("-inf")
         self._signals: object = None
-        self._has_outage = False
+        self._complaints = Complaints()
+        self._was_up = False
 
     def stop(self) -> None:
         """Store what is in hand, give all partitions back and return from ``run``."""
@@ -134,6 +137,7 @@ class Supervisor:
 
         Raises:
             ConfigError: ``only_task`` names no valid task.
+            AccessError: Redis does not let it in from the start.
         """
         _log.info("ingestor %s of product %s", self.name, self._product.name)
         following = asyncio.create_task(self._follow())
@@ -197,13 +201,15 @@ class Supervisor:
             for scope in await self._orphans():
                 wanted[scope] = None
         except (UnavailableError, StoreFullError) as error:
-            if not self._has_outage:
-                _log.warning("%s; trying again", error)
-            self._has_outage = True
+            if isinstance(error, AccessError) and not self._was_up:
+                raise
+            if self._complaints.is_due(str(error)):
+                level = logging.ERROR if isinstance(error, AccessError) else logging.WARNING
+                _log.log(level, "%s; trying again", error)
             return
-        if self._has_outage:
+        self._was_up = True
+        if self._complaints.clear():
             _log.info("Redis takes signs of life again")
-        self._has_outage = False
         self._pass_on_signals()
         for scope, running in list(self._running.items()):
             if running.runner is None or running.runner.done():
@@ -285,7 +291,7 @@ class Supervisor:
     ) -> None:
         """Run one partition; when it fails, run it again with backoff. Others never notice."""
         backoff = _FIRST_BACKOFF_S
-        complaint = ""
+        complaints = Complaints()
         while not running.stopping:
             started = time.monotonic()
             longest = _LONGEST_BACKOFF_S
@@ -304,9 +310,8 @@ class Supervisor:
                 text, trace = str(error), None
             except Exception as error:  # a product's own code
                 text, trace = f"{type(error).__name__}: {error}", error
-            if text != complaint:
+            if complaints.is_due(text):
                 _log.error("%s: %s; trying again", scope, text, exc_info=trace)
-            complaint = text
             if time.monotonic() - started > _LONGEST_BACKOFF_S:
                 backoff = _FIRST_BACKOFF_S
             backoff = min(backoff, longest)

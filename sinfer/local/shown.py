@@ -11,7 +11,7 @@ import msgspec
 
 from sinfer.encoding import from_json, to_json
 from sinfer.local.trace import Call, ProcessedWindow
-from sinfer.logs import mask
+from sinfer.masking import mask
 
 _MEMBERS = 3
 _WIDTH = 160

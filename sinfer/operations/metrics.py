@@ -33,14 +33,7 @@ _GAUGES = {
 
 
 class SinferCollector(Collector):
-    """Reads the window store once for each scrape.
-
-    Args:
-        url: the window store.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._url = url
+    """Reads the window store of the settings once for each scrape."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         try:
@@ -62,7 +55,7 @@ class SinferCollector(Collector):
         return list(load_products(settings().products)[0])
 
     async def _read(self) -> list[GaugeMetricFamily]:
-        store = Store(self._url)
+        store = Store.from_settings()
         try:
             scopes = await known_scopes(store, None, None)
             audited = await audit(store, scopes)

@@ -10,9 +10,17 @@ from typing import Any, Literal
 
 from kombu.exceptions import OperationalError
 from nats.aio.client import Client
+from redis.exceptions import AuthenticationError, NoPermissionError
 
 from sinfer.celery_app import make_app
-from sinfer.errors import ConfigError, InferenceError, SinferError, SourceError, UnavailableError
+from sinfer.errors import (
+    AccessError,
+    ConfigError,
+    InferenceError,
+    SinferError,
+    SourceError,
+    UnavailableError,
+)
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.v2 import V2Client
 from sinfer.ingest.choice import choose_mode, durable_name
@@ -26,7 +34,7 @@ from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.settings import settings
 from sinfer.sinks.base import Sink
-from sinfer.windows.store import Store
+from sinfer.windows.store import Store, tls_problem
 from sinfer.windows.window import Window
 
 Verdict = Literal["ok", "warning", "error", "unreachable"]
@@ -57,7 +65,7 @@ async def check_store(store: Store) -> AsyncIterator[Finding]:
         persistence = await store.ask(store.redis.info("persistence"))
         clients = await store.ask(store.redis.info("replication"))
     except SinferError as error:
-        yield Finding("redis", "unreachable", str(error))
+        yield Finding("redis", verdict_of(error), str(error))
         return
     version = server.get("valkey_version") or server.get("redis_version", "?")
     yield Finding("redis", "ok", f"{store.shown_url} answers, version {version}")
@@ -100,9 +108,22 @@ async def check_broker() -> Finding:
         async with asyncio.timeout(2 * _BROKER_TIMEOUT_S):
             await asyncio.to_thread(ask)
     except (OperationalError, OSError, TimeoutError) as error:
-        text = f"the Celery broker does not answer ({str(error) or type(error).__name__})"
+        if (reason := tls_problem(error)) is not None:
+            return Finding("broker", "error", f"the Celery broker {reason}")
+        reason = str(error) or type(error).__name__
+        if isinstance(error.__cause__, AuthenticationError | NoPermissionError):
+            text = f"the Celery broker refuses the user or password ({reason})"
+            return Finding("broker", "error", f"{text}; correct them in SINFER_BROKER_URL")
+        text = f"the Celery broker does not answer ({reason})"
         return Finding("broker", "unreachable", f"{text}; see SINFER_BROKER_URL")
     return Finding("broker", "ok", "the Celery broker answers")
+
+
+def verdict_of(error: SinferError) -> Verdict:
+    """``unreachable`` where trying again may help."""
+    if isinstance(error, UnavailableError) and not isinstance(error, AccessError):
+        return "unreachable"
+    return "error"
 
 
 class TaskCheck:
@@ -146,8 +167,8 @@ class TaskCheck:
         source = self._task.source
         try:
             client = await connect(source.servers or settings().nats_servers, name="sinfer-check")
-        except UnavailableError as error:
-            yield self._finding("source", "unreachable", str(error))
+        except (ConfigError, UnavailableError) as error:
+            yield self._finding("source", verdict_of(error), str(error))
             return
         try:
             for subject in source.partition_subjects:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any, Literal
 
 import httpx
@@ -9,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from sinfer.encoding import to_json
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
+from sinfer.masking import hide, secret_parameters
 from sinfer.results import WindowResults
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.header_value import header_value
@@ -72,7 +74,10 @@ class HttpSink(Sink):
         self._url = httpx.URL(config.url.get_secret_value())
         self._place = f"{self._url.scheme}://{self._url.netloc.decode().rpartition('@')[2]}"
         headers = {name: value.get_secret_value() for name, value in config.headers.items()}
-        self._secrets = [value for value in headers.values() if value]
+        # What httpx makes of the user in the URL.
+        basic = b64encode(f"{self._url.username}:{self._url.password}".encode()).decode()
+        parameters = secret_parameters(str(self._url))
+        self._secrets = [*headers.values(), f"Basic {basic}", self._url.password, *parameters]
         self._client = httpx.AsyncClient(
             headers={**headers, "Content-Type": "application/json"},
             timeout=httpx.Timeout(config.timeout.total_seconds(), pool=None),
@@ -103,9 +108,7 @@ class HttpSink(Sink):
         raise SinkRejectedError(text.strip())
 
     def _masked(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text[:_SHOWN_CHARACTERS]
+        return hide(text, self._secrets)[:_SHOWN_CHARACTERS]
 
     async def aclose(self) -> None:
         await self._client.aclose()

@@ -12,7 +12,8 @@ from celery import Celery, signals
 from sinfer import exit_codes
 from sinfer.celery_app import PROCESS_TASK, TICK_QUEUE, TICK_TASK, make_app, product_queue
 from sinfer.errors import ConfigError
-from sinfer.logs import mask, set_up_logging
+from sinfer.logs import set_up_logging
+from sinfer.masking import mask
 from sinfer.products.registry import load_products
 from sinfer.settings import settings
 from sinfer.tasks.draining import drain

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 
 from celery import Celery
 
-from sinfer.errors import UnavailableError
+from sinfer.complaints import Complaints
+from sinfer.errors import AccessError, UnavailableError
 from sinfer.hints import HintSender
-from sinfer.settings import settings
 from sinfer.tasks.catalogue import Catalogue
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.schedule import Schedule
@@ -48,7 +48,7 @@ class Runtime:
     def __init__(self, app: Celery) -> None:
         self.hints = HintSender(app)
         self.closing = False
-        self._has_outage = False
+        self._complaints = Complaints()
         self._works: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="sinfer-loop", daemon=True)
@@ -60,7 +60,7 @@ class Runtime:
         self._loop.run_forever()
 
     async def _open(self) -> None:
-        self.store = Store(settings().redis_url)
+        self.store = Store.from_settings()
         self.schedule = Schedule(self.store)
         self.catalogue = Catalogue(self.store)
         self.pauses = PauseBoard(self.store)
@@ -75,18 +75,17 @@ class Runtime:
             raise
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Run what a Celery message asks for. While Redis is away that is told once, and no more:
+        """Run what a Celery message asks for. While Redis is away that is told from time to time:
         whatever is missed now, the next message finds."""
         try:
             self.call(coroutine)
         except UnavailableError as error:
-            if not self._has_outage:
-                _log.warning("%s", error)
-            self._has_outage = True
+            if self._complaints.is_due(str(error)):
+                level = logging.ERROR if isinstance(error, AccessError) else logging.WARNING
+                _log.log(level, "%s", error)
         else:
-            if self._has_outage:
+            if self._complaints.clear():
                 _log.info("Redis answers again")
-            self._has_outage = False
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start work on the loop that may outlast the Celery message it came from."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from sinfer.masking import mask
 from sinfer.messages import Message
 from sinfer.windows.window import CloseReason
 
@@ -16,8 +17,9 @@ _MOST_HISTORY = 20
 
 
 def one_line(text: str) -> str:
-    """A reason as it can be stored and shown: one line of valid Unicode, at most 500 characters."""
-    text = text[: 4 * _MOST_REASON_CHARACTERS].encode("utf-8", "backslashreplace").decode()
+    """A reason as it can be stored and shown: one line of valid Unicode, at most 500 characters,
+    without the secrets of URLs."""
+    text = mask(text)[: 4 * _MOST_REASON_CHARACTERS].encode("utf-8", "backslashreplace").decode()
     return " ".join(text.split())[:_MOST_REASON_CHARACTERS]
 
 

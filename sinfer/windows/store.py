@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -15,7 +16,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.commands.core import AsyncScript
 
-from sinfer.errors import ConfigError, StoreError, StoreFullError, UnavailableError
+from sinfer.errors import AccessError, ConfigError, StoreError, StoreFullError, UnavailableError
+from sinfer.settings import settings
+from sinfer.tls import NO_FILES, TlsFiles
 
 SOCKET_TIMEOUT_S = 1.25
 """Two tries of this take less than a third of the shortest lease."""
@@ -33,18 +36,40 @@ def shown_url(url: str) -> str:
     return f"{parts.scheme}://{place}{parts.path}"
 
 
+def tls_problem(error: BaseException | None) -> str | None:
+    """What to tell of an error that has its cause in TLS; None for others."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return None
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"shows a certificate that is not accepted ({error.verify_message}); set"
+            " SINFER_REDIS_TLS_CA to the CA that signed it"
+        )
+    return (
+        f"breaks off TLS ({error.reason or error}); does it speak TLS at all? does it demand a"
+        " client certificate? see SINFER_REDIS_TLS_CERT and SINFER_REDIS_TLS_KEY"
+    )
+
+
 class Store:
     """Redis as the window store. Use it on one event loop.
 
     Args:
-        url: ``redis://`` or ``rediss://``; the environment's ``SINFER_REDIS_URL`` usually.
+        url: ``redis://`` or ``rediss://``.
+        tls: certificates for ``rediss://``.
 
     Raises:
         ConfigError: the URL is none that Redis clients understand.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: TlsFiles = NO_FILES) -> None:
         self.shown_url = shown_url(url)
+        self._hint = ""
+        if urlsplit(url).scheme == "rediss":
+            self._hint = " with TLS?" if tls.cert else " with TLS, without SINFER_REDIS_TLS_CERT?"
+        secured = tls.redis_options() if urlsplit(url).scheme == "rediss" else {}
         try:
             pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
                 url,
@@ -55,12 +80,22 @@ class Store:
                 retry=Retry(ConstantBackoff(0.05), 1),
                 retry_on_error=[exceptions.ConnectionError, exceptions.TimeoutError],
                 health_check_interval=0,
+                **secured,
             )
         except ValueError as error:
             raise ConfigError(f"SINFER_REDIS_URL: {error}") from None
         self.redis: Redis = Redis.from_pool(pool)
         self._scripts: dict[str, AsyncScript] = {}
         self.add_scripts(files(__package__) / "scripts")
+
+    @classmethod
+    def from_settings(cls) -> Store:
+        """The window store of this process: ``SINFER_REDIS_URL`` and ``SINFER_REDIS_TLS_*``.
+
+        Raises:
+            ConfigError: as above.
+        """
+        return cls(settings().redis_url, settings().redis_tls)
 
     def add_scripts(self, folder: Traversable) -> None:
         """Make the Lua files of a folder known by their names."""
@@ -109,6 +144,16 @@ class Store:
         """Turn Redis errors into sinfer's."""
         try:
             yield
+        except (exceptions.AuthenticationError, exceptions.AuthorizationError) as error:
+            raise AccessError(
+                f"Redis at {self.shown_url} refuses the user or password ({error}); correct them"
+                " in SINFER_REDIS_URL"
+            ) from error
+        except exceptions.NoPermissionError as error:
+            raise AccessError(
+                f"Redis at {self.shown_url} forbids what sinfer needs ({error}); docs/security.md"
+                " lists the permissions"
+            ) from error
         except (
             exceptions.ConnectionError,
             exceptions.TimeoutError,
@@ -117,9 +162,11 @@ class Store:
             exceptions.ClusterDownError,
             OSError,
         ) as error:
+            if (reason := tls_problem(error)) is not None:
+                raise AccessError(f"Redis at {self.shown_url} {reason}") from error
             raise UnavailableError(
                 f"Redis cannot be reached at {self.shown_url}"
-                f" ({str(error) or type(error).__name__}); is it running?"
+                f" ({str(error) or type(error).__name__}); is it running?{self._hint}"
             ) from error
         except exceptions.OutOfMemoryError as error:
             raise StoreFullError(f"Redis at {self.shown_url} is at maxmemory") from error

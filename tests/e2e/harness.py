@@ -210,6 +210,11 @@ class Deployment:
         self._write_tasks()
         return task
 
+    def order_of(self, task_id: str) -> Task:
+        """A task that was ordered."""
+        assert task_id in self._tasks
+        return Task(self, task_id)
+
     def withdraw(self, task: Task) -> None:
         """Take a task off the product."""
         del self._tasks[task.id]

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from sinfer.logs import JsonFormatter, TextFormatter, mask
+from sinfer.logs import JsonFormatter, TextFormatter
+from sinfer.masking import mask
 
 
 def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
@@ -52,3 +53,18 @@ def test_passwords_in_urls_are_masked_also_in_exceptions(formatter: logging.Form
 def test_mask_leaves_other_text_alone() -> None:
     text = "http://host/a@b and user@example.org and 10:30"
     assert mask(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("redis://:a,b@h/0", "redis://***@h/0"),
+        ("redis://u:p@ss@h", "redis://***@h"),
+        ("nats://one:4222,nats://s3cret@two", "nats://one:4222,nats://***@two"),
+        ("sentinel://:a@h;sentinel://:b@i", "sentinel://***@h;sentinel://***@i"),
+        ("http://h/x?Token=a.b&n=1", "http://h/x?Token=***&n=1"),
+        ("mailto me@example.org, see https://h/@me", "mailto me@example.org, see https://h/@me"),
+    ],
+)
+def test_urls_keep_all_but_their_secrets(text: str, masked: str) -> None:
+    assert mask(text) == masked

@@ -62,7 +62,7 @@ def test_a_broker_that_is_named_is_used(monkeypatch: pytest.MonkeyPatch) -> None
         ("SINFER_REDIS_ULR", "SINFER_REDIS_URL"),
         ("SINFER_REDIS", "SINFER_REDIS_URL"),
         ("SINFER_PRODUCT", "SINFER_PRODUCTS"),
-        ("SINFER_NATS", "SINFER_NATS_SERVERS"),
+        ("SINFER_NATS_SERVER", "SINFER_NATS_SERVERS"),
         ("sinfer_tik", "SINFER_TICK"),
     ],
 )

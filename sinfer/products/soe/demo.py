@@ -14,6 +14,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from sinfer.encoding import from_json, to_json
 from sinfer.messages import Message
+from sinfer.nats_access import NatsAccess
 from sinfer.nats_connection import connect
 from sinfer.products.scenario import Experiment, Progress, Publishing, Surroundings
 from sinfer.products.soe.findings import (
@@ -42,7 +43,7 @@ async def _run(place: Surroundings, messages: int, progress: Progress) -> Findin
     seconds = max(SHORTEST_S, messages // (len(UNITS) * len(SENSORS)))
     results = len(expected_windows(0, seconds)) * len(UNITS)
     progress.expect(seconds * len(UNITS) * len(SENSORS), results)
-    client = await connect([place.nats_url], name="sinfer-demo")
+    client = await connect([place.nats_url], name="sinfer-demo", access=NatsAccess())
     try:
         simulation = Simulation(
             client,

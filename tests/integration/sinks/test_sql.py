@@ -342,3 +342,48 @@ async def test_a_file_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SinkUnavailableError, match="unable to open"):
         await sink.write(window_results(1))
     await sink.aclose()
+
+
+HOSTILE = [
+    "'; DROP TABLE {table}; --",
+    '"); DELETE FROM {table}; --',
+    "` OR 1=1 #",
+    "\\' OR ''='",
+    "%s %(window)s :window ? $1 {{0}}",
+    "/* */ ; SELECT pg_sleep(1)",
+    "line\nbreak\ttab",
+]
+
+
+async def test_hostile_texts_are_values_and_nothing_else(database_url: str, unique: str) -> None:
+    texts = [text.format(table=unique) for text in HOSTILE]
+    columns: dict[str, Any] = {"select": {"field": "'; --", "type": "text"}}
+    sink = sql_sink(database_url, unique, columns=columns)
+    for place, hostile in enumerate(texts):
+        await sink.write(
+            window_results(
+                [{"'; --": hostile, hostile: hostile}],
+                base_id=f"ex_1/in/{hostile}/{place}",
+                key=hostile,
+                task=hostile,
+            )
+        )
+    await sink.aclose()
+    found = {row["key"]: row for row in rows(database_url, f"SELECT * FROM {unique}")}
+    assert found.keys() == set(texts)
+    for place, hostile in enumerate(texts):
+        row = found[hostile]
+        assert (row["task"], row["select"]) == (hostile, hostile)
+        assert row["window"] == f"ex_1/in/{hostile}/{place}"
+        result = row["result"] if isinstance(row["result"], dict) else json.loads(row["result"])
+        assert result[hostile] == hostile
+
+
+async def test_a_table_may_be_called_like_a_word_of_sql(database_url: str) -> None:
+    sink = sql_sink(database_url, "order")
+    await sink.write(window_results(2, base_id="a/b/c/d"))
+    await sink.write(window_results(2, base_id="a/b/c/d"))
+    await sink.aclose()
+    quote = "`" if "mysql" in database_url or "mariadb" in database_url else '"'
+    assert len(rows(database_url, f"SELECT * FROM {quote}order{quote}")) == 2
+    run(database_url, f"DROP TABLE {quote}order{quote}")

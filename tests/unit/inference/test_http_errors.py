@@ -30,7 +30,10 @@ CALL = "POST http://model/v2"
 
 def answer(status: int, body: bytes = b"", **headers: str) -> httpx.Response:
     return httpx.Response(
-        status, content=body, headers={k.replace("_", "-"): v for k, v in headers.items()}
+        status,
+        content=body,
+        headers={k.replace("_", "-"): v for k, v in headers.items()},
+        request=httpx.Request("POST", "http://model.test"),
     )
 
 

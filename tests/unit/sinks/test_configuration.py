@@ -146,3 +146,17 @@ def test_a_header_value_is_the_id_with_unprintable_characters_escaped(
     text: str, value: str
 ) -> None:
     assert header_value(text) == value
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "results; DROP TABLE users", 'results"', "results`", "results--", "r/**/s", "results\n",
+        "results\x00", "a.b", "résultats", "results x", "1results", "", "r" * 64, "${SINFER_TABLE}",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["table", "schema", "column"])
+def test_a_name_in_sql_is_plain_or_refused(name: str, place: str) -> None:
+    settings = {"columns": {name: "y"}} if place == "column" else {place: name}
+    with pytest.raises(ValueError, match="pattern"):
+        validated("sql", **settings)

@@ -1,0 +1,106 @@
+"""nats-py's client, put right where it is careless: with credentials, and with what TLS leaves.
+
+What is overridden here is private. Tests fail when nats-py changes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from urllib.parse import ParseResult
+
+from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
+from nats.aio.transport import TcpTransport
+from nats.errors import Error as NatsError
+
+
+class NoTlsError(NatsError):
+    """The server offers no TLS, but TLS is demanded."""
+
+    def __str__(self) -> str:
+        return "it offers no TLS"
+
+
+class CarefulClient(Client):
+    """Says nothing to a server without TLS where TLS is demanded, and lets go of what failed.
+
+    nats-py takes ``tls://`` for ``nats://`` when the server asks for no TLS, and would send the
+    credentials in clear.
+
+    Args:
+        demands_tls: whatever the scheme of the URL is.
+        begins_with_tls: TLS is there before the server says anything.
+    """
+
+    def __init__(self, *, demands_tls: bool, begins_with_tls: bool) -> None:
+        super().__init__()
+        self._demands_tls = demands_tls
+        self._begins_with_tls = begins_with_tls
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        if s.uri.scheme in ("ws", "wss"):
+            await super()._connect_to_server(s)
+            return
+        if self._transport is not None:
+            self._transport.close()  # type: ignore[no-untyped-call]
+        s.last_attempt = time.monotonic()
+        self._transport = _Transport()  # type: ignore[no-untyped-call]
+        await self._transport.connect(
+            s.uri,
+            buffer_size=DEFAULT_BUFFER_SIZE,
+            connect_timeout=self.options["connect_timeout"],
+        )
+
+    def _connect_command(self) -> bytes:
+        scheme = "" if self._current_server is None else self._current_server.uri.scheme
+        has_tls = (
+            self._begins_with_tls
+            or scheme == "wss"
+            or (scheme != "ws" and bool(self._server_info.get("tls_required")))
+        )
+        if not has_tls and (self._demands_tls or scheme == "tls"):
+            raise NoTlsError
+        return super()._connect_command()
+
+
+class _Transport(TcpTransport):
+    """Lets go of a connection with which TLS failed, and ends quietly where the server does."""
+
+    async def connect_tls(
+        self,
+        uri: str | ParseResult,
+        ssl_context: ssl.SSLContext,
+        buffer_size: int,
+        connect_timeout: int,
+    ) -> None:
+        bare = self._io_writer
+        assert bare is not None
+        reader = asyncio.StreamReader(limit=buffer_size)
+        protocol = _TlsProtocol(reader)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(connect_timeout):
+                transport = await loop.start_tls(
+                    bare.transport,
+                    protocol,
+                    ssl_context,
+                    server_hostname=uri if isinstance(uri, str) else uri.hostname,
+                )
+        except BaseException:
+            # To wait until it is closed, as nats-py does later, would take for ever.
+            bare.transport.abort()
+            self._io_reader = self._io_writer = None
+            raise
+        assert transport is not None
+        reader.set_transport(transport)
+        self._io_reader = reader
+        self._io_writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+class _TlsProtocol(asyncio.StreamReaderProtocol):
+    """A connection that ends as a whole when the server ends its half: TLS knows no other way."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False
