@@ -89,4 +89,10 @@ class SinferCollector(Collector):
             paused.add_metric([task.product, task.task], float(bool(task.paused)))
         for product, number in {task.product: task.ingestors for task in tasks}.items():
             ingestors.add_metric([product], number)
-        return [*families, paused, ingestors]
+        away = GaugeMetricFamily(
+            "sinfer_away", "1 while windows wait for a model or sink", labels=[*labels, "what"]
+        )
+        for partition in (partition for task in tasks for partition in task.partitions):
+            for outage in partition.away:
+                away.add_metric([*partition.scope, outage.what], 1.0)
+        return [*families, paused, ingestors, away]
