@@ -29,8 +29,9 @@ _log = logging.getLogger(__name__)
 
 _NOTHING = StoredOutput(None, frozenset())
 
-_CHANGED_MS = 1000
-"""When a window is tried again whose task changed meanwhile."""
+_PAUSED_MS = 1000
+"""When a window is tried again that no call can help: until then every worker knows of the pause,
+or of the task as it was changed meanwhile."""
 
 _LONGEST_ASKED_S = 3600.0
 """Longest wait that a ``Retry-After`` of the model may ask for."""
@@ -42,12 +43,12 @@ class WindowProcessor:
     Args:
         ready: the task with its clients open.
         claims: the partition.
-        pause: is called with the reason when no call of the task can succeed. Returns False when
+        pause: is called with the reason when no call of the task can succeed. It does nothing when
             the task has changed since it was made ready, so that another try may help.
     """
 
     def __init__(
-        self, ready: ReadyTask, claims: Claims, pause: Callable[[str], Awaitable[bool]]
+        self, ready: ReadyTask, claims: Claims, pause: Callable[[str], Awaitable[None]]
     ) -> None:
         self._ready = ready
         self._task = ready.config
@@ -159,7 +160,8 @@ class WindowProcessor:
                 window, call=call or claim.window.id, last_try=attempt.is_last
             )
         except InferenceMisconfiguredError as error:
-            wait_ms = 0 if await self._pause(str(error)) else _CHANGED_MS
+            await self._pause(str(error))
+            wait_ms = 0 if self._ready.is_alone else _PAUSED_MS
             raise TryLaterError(str(error), wait_ms, counts=False) from error
         except InferenceUnavailableError as error:
             raise await self._unavailable(claim, error) from error
@@ -184,17 +186,18 @@ class WindowProcessor:
             ]
 
     async def _unavailable(self, claim: Claim, error: InferenceUnavailableError) -> TryLaterError:
-        """When to try again. Tries do not count while the breaker is open, nor where the model
-        itself says that it is too busy, or when to come back."""
+        """When to try again.
+
+        A request may be what a model dies of or hangs on, so these tries count, until the breaker
+        opens: then the model is away for all. What the model never began with does not count.
+        """
         asked_s = min(error.retry_after or 0.0, _LONGEST_ASKED_S)
         wait_ms = max(self._backoff(claim), round(asked_s * 1000))
-        counts = error.status != TOO_MANY_REQUESTS
-        if counts:
-            open_ms = await self._ready.guard.failed()
-            wait_ms = max(wait_ms, open_ms)
-            counts = not open_ms and error.retry_after is None
+        open_ms = 0 if error.status == TOO_MANY_REQUESTS else await self._ready.guard.failed()
+        wait_ms = max(wait_ms, open_ms)
+        is_outage = bool(open_ms) or error.not_begun or error.retry_after is not None
         away = {MODEL: one_line(str(error))}
-        counts = counts or self._ready.is_alone
+        counts = self._ready.is_alone or not is_outage
         return TryLaterError(str(error), wait_ms, counts=counts, away=away)
 
     async def _write(self, attempt: Attempt, outcome: Outcome, finished: frozenset[str]) -> None:

@@ -14,6 +14,7 @@ from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.outages import OutageBoard
 from sinfer.windows.records import ClosedWindow, unpack_closed
+from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Argument, Store
 from sinfer.windows.tries import WAIT, Tries
 
@@ -117,6 +118,7 @@ class PartitionClaims:
         self.keys = PartitionKeys(scope)
         self._store = store
         self._outages = OutageBoard(store, scope)
+        self._schedule = Schedule(store)
 
     async def claim(self, limit: int, *, lease_ms: int, hinted: int = 0) -> tuple[list[Claim], int]:
         """Lease up to ``limit`` closed windows, the longest waiting first.
@@ -264,7 +266,7 @@ class PartitionClaims:
 
         Args:
             claim: the window.
-            wait_ms: not before so many milliseconds.
+            wait_ms: not before so many milliseconds; then beat has a look at the partition.
             counts: whether the attempt counts.
             away: what it waits for, and what was wrong with that; see ``OutageBoard``.
             back: what answered.
@@ -275,13 +277,16 @@ class PartitionClaims:
         keys = self.keys
         notes = [word for what, error in (away or {}).items() for word in (what, error)]
         change = 0 if counts else WAIT
-        return int(
+        due_ms = int(
             await self._store.run(
                 "release",
                 [keys.ready, keys.leases, keys.tokens, keys.attempts, keys.away],
                 [claim.window.id, claim.token, wait_ms, change, len(notes), *notes, *back],
             )
         )
+        if due_ms and wait_ms:
+            await self._schedule.announce(self.scope, due_ms)
+        return due_ms
 
     async def note_answers(self, back: Collection[str], known: Collection[str]) -> None:
         """Note that what windows waited for is back; see ``OutageBoard.over``."""

@@ -172,9 +172,8 @@ class Bench:
         self._ready.append(ready)
         return WindowProcessor(ready, self.claims, self._pause)
 
-    async def _pause(self, reason: str) -> bool:
+    async def _pause(self, reason: str) -> None:
         self.paused = reason
-        return True
 
     async def aclose(self) -> None:
         for ready in self._ready:
@@ -445,9 +444,9 @@ async def test_a_product_s_own_sink_without_connection_or_room_is_away(
 # --- the model ---
 
 
-async def test_a_model_that_is_too_busy_burns_no_attempt(bench: Bench) -> None:
+async def test_a_model_that_did_not_begin_with_a_request_burns_no_attempt(bench: Bench) -> None:
     sink = Record()
-    bench.model.errors.extend([InferenceUnavailableError("busy", status=429)] * 10)
+    bench.model.errors.extend([InferenceUnavailableError("busy", not_begun=True)] * 10)
     await bench.feed([1, 2])
     processor = bench.processor(sink=sink, attempts=2)
     await bench.try_once(processor)
