@@ -79,6 +79,7 @@ class World:
         self.deployment = deployment
         self.cases = {name: make() for name, make in MAKERS.items()}
         self.receiver = Receiver()
+        self.worker = deployment.worker()
         self.lost: Task | None = None
         self._ending = ExitStack()
 
@@ -137,7 +138,7 @@ def world(deployment: Deployment) -> Iterator[World]:
 
     try:
         asyncio.run(publish())
-        deployment.start(deployment.ingest(), deployment.worker(), deployment.beat())
+        deployment.start(deployment.ingest(), world.worker, deployment.beat())
         yield world
     finally:
         world.end()
@@ -315,3 +316,10 @@ async def test_the_item_that_a_model_refuses_is_found_and_given_up_alone(
     if status == 500:  # each refused request was sent once more
         refused = Counter(tuple(rows) for rows in calls if BAD in rows)
         assert set(refused.values()) == {2}
+
+
+def test_the_log_of_a_worker_tells_of_its_windows_and_not_of_ticks(world: World) -> None:
+    text = world.worker.process.log.read_text()
+    assert "Task sinfer.process[" in text
+    assert "Task sinfer.tick[" not in text
+    assert "Traceback" not in text

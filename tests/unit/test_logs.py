@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sinfer.logs import JsonFormatter, TextFormatter, mask
+from sinfer.logs import JsonFormatter, LeaveOut, TextFormatter, mask
 
 
 def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
@@ -52,3 +52,15 @@ def test_passwords_in_urls_are_masked_also_in_exceptions(formatter: logging.Form
 def test_mask_leaves_other_text_alone() -> None:
     text = "http://host/a@b and user@example.org and 10:30"
     assert mask(text) == text
+
+
+@pytest.mark.parametrize(
+    ("level", "task", "is_told"),
+    [(logging.INFO, "a", False), (logging.INFO, "b", True), (logging.ERROR, "a", True)],
+)
+def test_what_celery_tells_of_one_task_is_left_out_unless_it_failed(
+    level: int, task: str, is_told: bool
+) -> None:
+    told = logging.LogRecord("celery", level, "", 0, "Task %(name)s", ({"name": task},), None)
+    told.data = {"name": task}
+    assert LeaveOut("a").filter(told) == is_told
