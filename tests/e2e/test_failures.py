@@ -67,6 +67,7 @@ MAKERS: dict[str, Callable[[], Case]] = {
     "short": lambda: Case(ScriptedModel(Answer(short=True)), max_attempts=1),
     **{f"bad-{status}": lambda: Case(ScriptedModel()) for status in (400, 413, 422, 500)},
     **{f"wrong-{status}": lambda: Case(ScriptedModel()) for status in (401, 403, 404, 501)},
+    "redriven": lambda: Case(ScriptedModel()),
     "dark": lambda: Case(ScriptedModel()),
     "light": lambda: Case(ScriptedModel()),
 }
@@ -90,6 +91,8 @@ class World:
                 case.model.refused[BAD] = int(status)
             if kind == "wrong":
                 case.model.down = int(status)
+            if name == "redriven":
+                case.model.refused |= {3: 400, BAD: 422}
             if name == "dark":
                 case.model.down = 502
             self._ending.enter_context(case.model)
@@ -164,13 +167,18 @@ async def status_of(deployment: Deployment, task: Task) -> dict[str, Any]:
 
 
 async def command(deployment: Deployment, *words: str) -> str:
+    """What a command writes to stdout."""
+    return (await completed(deployment, *words)).stdout
+
+
+async def completed(deployment: Deployment, *words: str) -> subprocess.CompletedProcess[str]:
     place = deployment.place
 
-    def run() -> str:
+    def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [program("sinfer"), *words],
             cwd=place.cwd, env=dict(place.environment), check=True, capture_output=True, text=True,
-        ).stdout  # fmt: skip
+        )  # fmt: skip
 
     return await asyncio.to_thread(run)
 
@@ -316,6 +324,34 @@ async def test_the_item_that_a_model_refuses_is_found_and_given_up_alone(
     if status == 500:  # each refused request was sent once more
         refused = Counter(tuple(rows) for rows in calls if BAD in rows)
         assert set(refused.values()) == {2}
+
+
+# --- what is given up ---
+
+
+async def test_dead_letters_are_found_by_filters_and_redriven_with_a_bar(
+    world: World, connections: Connections
+) -> None:
+    task, model = world.task("redriven")
+    await assert_all_sunk(connections, task, but={3, BAD})
+
+    async def listed(*words: str) -> list[int]:
+        text = await command(world.deployment, "dlq", "list", "--task", task.id, *words, "--json")
+        return sorted(letter["seq"] for letter in json.loads(text))
+
+    assert await listed("--since", "1h", "--stage", "inference", "--seq", "1-9") == [4, 8]
+    assert await listed("--error", "422") == [8]
+    assert await listed("--until", "1h") == []
+
+    model.refused.clear()
+    redrive = ("dlq", "redrive", "--task", task.id)
+    done = await completed(world.deployment, *redrive, "--error", "422", "--rate", "50")
+    assert done.stdout == "1 letters went back, in 1 windows.\n"
+    assert f"redriving {task.id}" in done.stderr
+    assert "1/1" in done.stderr
+    await assert_all_sunk(connections, task, but={3})
+    await command(world.deployment, *redrive, "--all")
+    await assert_all_sunk(connections, task)
 
 
 def test_the_log_of_a_worker_tells_of_its_windows_and_not_of_ticks(world: World) -> None:
