@@ -33,6 +33,10 @@ _PAUSED_MS = 1000
 """When a window is tried again that no call can help: until then every worker knows of the pause,
 or of the task as it was changed meanwhile."""
 
+_DEATHS_WITH_RESULTS = 20
+"""So many more workers may die with a window whose results are known. Sinks may have them already,
+and what has a result should not become a dead letter as well."""
+
 _LONGEST_ASKED_S = 3600.0
 """Longest wait that a ``Retry-After`` of the model may ask for."""
 
@@ -64,17 +68,13 @@ class WindowProcessor:
         Raises:
             UnavailableError: Redis is away; the lease runs out and another worker goes on.
         """
-        limit = self._task.limits.max_attempts
-        attempt = Attempt(claim, messages, is_last=claim.attempt >= limit)
+        is_last = claim.attempt >= self._task.limits.max_attempts
+        attempt = Attempt(claim, messages, is_last)
         if len(messages) != claim.window.record.count:
             _log.error(
                 "window %s: %d messages stored, %d expected",
                 claim.window.id, len(messages), claim.window.record.count,
             )  # fmt: skip
-        if claim.attempt > limit:
-            error = f"its worker died or was lost in each of {limit} attempts (max_attempts)"
-            await self._end(attempt, self._given_up(messages, error))
-            return
         try:
             outcome = await self._run_stages(attempt)
         except TryLaterError as later:
@@ -106,6 +106,14 @@ class WindowProcessor:
         claim = attempt.claim
         stored = _NOTHING if claim.is_first else await self._claims.read_output(claim)
         outcome = Outcome() if stored.output is None else unpack_outcome(stored.output)
+        deaths = claim.attempt - self._task.limits.max_attempts
+        if deaths > (0 if stored.output is None else _DEATHS_WITH_RESULTS):
+            error = f"its worker died or was lost in each of {claim.attempt - 1} attempts"
+            known = None if stored.output is None else outcome
+            return self._given_up(attempt.messages, f"{error} (max_attempts)", known)
+        if deaths > 0:
+            outcome.failures += outcome.retries
+            outcome.retries = []
         if stored.output is None or outcome.retries:
             with attempt.timings.of("inference"):
                 if stored.output is None:

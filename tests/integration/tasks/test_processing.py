@@ -37,7 +37,7 @@ from sinfer.operations.standing import standing
 from sinfer.sinks.base import SinkConfig
 from sinfer.tasks.processing import WindowProcessor
 from sinfer.tasks.ready_task import ReadyTask
-from sinfer.windows.claims import PartitionClaims
+from sinfer.windows.claims import Claim, PartitionClaims
 from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
@@ -104,6 +104,22 @@ class Record(Sink):
     def written(self) -> Counter[tuple[str, bytes]]:
         """Idempotency key and data of all results, with how often each was written."""
         return Counter((w.idempotency_key(row), row.data) for w in self.windows for row in w)
+
+
+class Stuck(Record):
+    """Never comes to an end.
+
+    Attributes:
+        writing: set while it is asked to write.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writing = asyncio.Event()
+
+    async def write(self, results: WindowResults) -> None:
+        self.writing.set()
+        await asyncio.Event().wait()
 
 
 class Judging(InferPipeline[InferTaskConfig, int]):
@@ -203,6 +219,24 @@ class Bench:
         for claim, messages in zip(claims, contents, strict=True):
             await processor.process(claim, messages)
         return await self.claims.waiting()
+
+    async def break_off(self, processor: WindowProcessor, at: asyncio.Event) -> Claim:
+        """Try a window under a short lease, and stop as a killed worker does."""
+        at.clear()
+        [claim], _ = await self.claims.claim(1, lease_ms=1)
+        [messages] = await self.claims.read([claim])
+        working = asyncio.create_task(processor.process(claim, messages))
+        await asyncio.wait_for(at.wait(), _PATIENCE_S)
+        working.cancel()
+        await asyncio.wait([working])
+        return claim
+
+    async def lose_leases(self) -> None:
+        """Have what is leased taken back, as beat does."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while not (await Schedule(self.store).close_due(self.scope)).expired:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.001)
 
     async def settle(
         self, processor: WindowProcessor, until: Callable[[], bool] = lambda: False
@@ -460,22 +494,46 @@ async def test_a_window_handed_back_by_an_ending_worker_is_not_asked_about_again
     bench: Bench,
 ) -> None:
     """The worker ends while a sink keeps it waiting: the model's answer is stored by then."""
-    stuck = asyncio.Event()
-
-    class Stuck(Record):
-        async def write(self, results: WindowResults) -> None:
-            stuck.set()
-            await asyncio.Event().wait()
-
+    stuck = Stuck()
     await bench.feed([1, 2])
-    [claim], _ = await bench.claims.claim(1, lease_ms=60_000)
-    [messages] = await bench.claims.read([claim])
-    working = asyncio.create_task(bench.processor(sink=Stuck()).process(claim, messages))
-    await stuck.wait()
-    working.cancel()
-    await asyncio.wait([working])
+    claim = await bench.break_off(bench.processor(sink=stuck), stuck.writing)
     await bench.claims.release(claim, counts=False)
     sink = Record()
     await bench.settle(bench.processor(sink=sink))
     assert bench.model.asked == [[1, 2]]
     assert sum(sink.written.values()) == 2
+
+
+async def test_results_that_are_known_are_written_however_often_the_worker_died(
+    bench: Bench,
+) -> None:
+    stuck = Stuck()
+    Judging.patience.update({2: 1})
+    await bench.feed([1, 2, 3])
+    assert await bench.try_once(bench.processor(sink=stuck, attempts=2)) == 1
+    for _ in range(3):
+        await bench.break_off(bench.processor(sink=stuck, attempts=2), stuck.writing)
+        await bench.lose_leases()
+    sink = Record()
+    await bench.settle(bench.processor(sink=sink, attempts=2))
+    assert bench.model.asked == [[1, 2, 3], [2]]
+    assert sink.written == expected(sink.windows[0], {0: 1, 1: 2, 2: 3})
+    assert await bench.dead() == []
+
+
+async def test_a_window_that_kills_each_worker_before_there_are_results_is_given_up(
+    bench: Bench,
+) -> None:
+    await bench.feed([1, 2])
+    for _ in range(2):
+        await bench.claims.claim(1, lease_ms=1)
+        await bench.lose_leases()
+    sink = Record()
+    await bench.settle(bench.processor(sink=sink, attempts=2))
+    assert bench.model.asked == []
+    letters = await bench.dead()
+    assert [(x.message.data, x.stage) for x in letters] == [
+        (b"1", "inference"),
+        (b"2", "inference"),
+    ]
+    assert "its worker died or was lost in each of 2 attempts" in letters[0].error
