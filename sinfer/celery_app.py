@@ -47,6 +47,8 @@ def make_app(queues: list[str]) -> Celery:
         task_default_queue=TICK_QUEUE,
         task_queues=[Queue(name) for name in queues],
         task_routes={TICK_TASK: {"queue": TICK_QUEUE}},
+        worker_pool="sinfer.prefork:TaskPool",
+        beat_scheduler="sinfer.beat:Scheduler",
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,  # for Flower; a few dozen messages a second at most
         worker_cancel_long_running_tasks_on_connection_loss=False,

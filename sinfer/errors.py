@@ -115,13 +115,21 @@ class InferenceUnavailableError(InferenceError):
 
     Attributes:
         retry_after: seconds that the server asked to wait, if it did.
+        not_begun: whether the model never saw to the request (no connection, 429, 503), so that
+            nothing in the request can be the cause.
     """
 
     def __init__(
-        self, message: str, *, status: int | None = None, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        not_begun: bool = False,
     ) -> None:
         super().__init__(message, status=status)
         self.retry_after = retry_after
+        self.not_begun = not_begun
 
 
 class InferenceServerError(InferenceError):

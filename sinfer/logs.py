@@ -49,6 +49,23 @@ def _utc(record: logging.LogRecord) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+class LeaveOut(logging.Filter):
+    """Drops what Celery tells at INFO about tasks of one name, twice for each.
+
+    Args:
+        task: the name.
+    """
+
+    def __init__(self, task: str) -> None:
+        super().__init__()
+        self._task = task
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        told = getattr(record, "data", None)
+        is_about = isinstance(told, dict) and told.get("name") == self._task
+        return not (is_about and record.levelno <= logging.INFO)
+
+
 def set_up_logging(level: str = "INFO", form: Literal["text", "json"] = "text") -> None:
     """Send the process's log to stderr, instead of wherever it went before.
 

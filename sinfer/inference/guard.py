@@ -30,6 +30,9 @@ _FRESH_S = 0.5
 
 _SLOT_POLL_S = 0.02
 
+GRACE_MS = 5_000
+"""So long after its time-out a call holds its place if nobody gives it back: its worker crashed."""
+
 
 class Guard(Protocol):
     """What a task asks before and after each call; ``EndpointGuard`` says what the parts do."""
@@ -78,7 +81,7 @@ class EndpointGuard:
         self._endpoint = endpoint
         self._config = config
         self._slots, self._breaker, self._probe = endpoint_keys(endpoint)
-        self._call_ms = to_ms(config.timeout) + 5_000
+        self._call_ms = to_ms(config.timeout) + GRACE_MS
         self._failed = False
         self._asked = float("-inf")
         self._wait_ms = 0

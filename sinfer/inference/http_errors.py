@@ -3,8 +3,10 @@
 ======================================  =============================  ===========================
 what happened                           error                          what the worker does
 ======================================  =============================  ===========================
-no connection, time-out, broken answer  InferenceUnavailableError      tries later
-408 409 423 425 429 499, other 5xx      InferenceUnavailableError      tries later
+time-out, broken answer                 InferenceUnavailableError      tries later
+no connection                           the same, not_begun            tries later, burns nothing
+408 409 423 425 499, other 5xx          InferenceUnavailableError      tries later
+429, 503                                the same, not_begun            tries later, burns nothing
 500, 424 (a gateway's "model failed")   InferenceServerError           tries once, then bisects
 400 413 422, other 4xx                  InferenceRejectedError         bisects
 401 402 403 404 405 406 407 410 411     InferenceMisconfiguredError    waits for someone to act
@@ -56,6 +58,8 @@ _OPEN_HEADERS = frozenset(
 """Headers that hold no secret; those that a task adds may."""
 
 _UNAVAILABLE = frozenset({408, 409, 423, 425, 429, 499})
+_NOT_BEGUN = frozenset({429, 503})
+_NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout)
 _FAILED = frozenset({424, 500})
 _MISCONFIGURED = frozenset(
     {401, 402, 403, 404, 405, 406, 407, 410, 411, 414, 415, 421, 426, 428, 431, 451, 501, 505, 511}
@@ -104,7 +108,9 @@ def error_of_status(response: httpx.Response, call: str) -> InferenceError:
         return InferenceMisconfiguredError(text, status=status)
     if status in _UNAVAILABLE or status >= 500:
         wait_s = retry_after(response.headers.get("retry-after"))
-        return InferenceUnavailableError(text, status=status, retry_after=wait_s)
+        return InferenceUnavailableError(
+            text, status=status, retry_after=wait_s, not_begun=status in _NOT_BEGUN
+        )
     return InferenceRejectedError(text, status=status)
 
 
@@ -122,7 +128,7 @@ def error_of_exception(error: Exception, call: str) -> InferenceError:
         return InferenceMisconfiguredError(text)
     if isinstance(error, httpx.DecodingError):
         return InvalidResponseError(text)
-    return InferenceUnavailableError(text)
+    return InferenceUnavailableError(text, not_begun=isinstance(error, _NO_CONNECTION))
 
 
 def invalid_response(response: httpx.Response, call: str, reason: str) -> InvalidResponseError:

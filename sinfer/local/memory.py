@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sinfer.clock import Clock
@@ -23,7 +23,8 @@ class _Waiting:
     Attributes:
         window: the window.
         due_ms: not to be claimed before.
-        attempt: how often it was claimed.
+        attempt: how often it was claimed; claims that did not count left out.
+        waits: the claims that did not count.
         output: what its last attempt stored.
         sinks: those that have its results.
     """
@@ -31,6 +32,7 @@ class _Waiting:
     window: ClosedWindow
     due_ms: int
     attempt: int = 0
+    waits: int = 0
     output: bytes | None = None
     sinks: frozenset[str] = field(default_factory=frozenset)
 
@@ -126,7 +128,9 @@ class MemoryPartition:
         for waiting in self._waiting.values():
             if waiting.due_ms <= now_ms:
                 waiting.attempt += 1
-                claim = Claim(waiting.window, waiting.attempt, waiting.attempt, now_ms)
+                claim = Claim(
+                    waiting.window, waiting.attempt, waiting.attempt, now_ms, waiting.waits
+                )
                 return claim, self._messages(waiting.window)
         return None
 
@@ -186,9 +190,21 @@ class MemoryPartition:
             self._refs[part.segment] -= 1
             self._free_unheld(part.segment)
 
-    async def release(self, claim: Claim, *, wait_ms: int = 0, counts: bool = True) -> int:
+    async def release(
+        self,
+        claim: Claim,
+        *,
+        wait_ms: int = 0,
+        counts: bool = True,
+        away: Mapping[str, str] | None = None,
+        back: Collection[str] = (),
+    ) -> int:
         waiting = self._waiting[claim.window.id]
         waiting.due_ms = self._clock.now_ms() + wait_ms
         if not counts:
             waiting.attempt -= 1
+            waiting.waits += 1
         return waiting.due_ms
+
+    async def note_answers(self, back: Collection[str], known: Collection[str]) -> None:
+        """Nothing: who runs a task in this process sees each try."""

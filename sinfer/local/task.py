@@ -277,9 +277,8 @@ class LocalTask:
         if self._on_window is not None:
             self._on_window(found)
 
-    async def _pause(self, reason: str) -> bool:
+    async def _pause(self, reason: str) -> None:
         self.paused = reason
-        return True
 
     async def resume(self) -> None:
         """Try again after no call could succeed."""

@@ -24,6 +24,7 @@ from sinfer.windows.records import (
     unpack_record,
 )
 from sinfer.windows.store import Store
+from sinfer.windows.tries import Tries
 
 State = Literal[
     "open", "sealed", "closed", "leased", "done", "dead", "filtered", "not fetched", "unknown"
@@ -163,7 +164,7 @@ class Finder:
                     state,
                     self._scope.partition,
                     window.public_id,
-                    int(attempts.get(name, 0)),
+                    Tries.unpack(attempts.get(name, 0)).attempts,
                     due_ms=int(due_ms),
                     sinks=await self._written(window),
                     text=_again(window),

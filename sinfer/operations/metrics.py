@@ -110,4 +110,10 @@ class SinferCollector(Collector):
         for product, report in reports.items():
             unlisted.add_metric([product], float(bool(report.outage)))
             broken.add_metric([product], report.broken)
-        return [*families, paused, ingestors, unlisted, broken]
+        away = GaugeMetricFamily(
+            "sinfer_away", "1 while windows wait for a model or sink", labels=[*labels, "what"]
+        )
+        for partition in (partition for task in tasks for partition in task.partitions):
+            for outage in partition.away:
+                away.add_metric([*partition.scope, outage.what], 1.0)
+        return [*families, paused, ingestors, unlisted, broken, away]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from nats.aio.client import Client
 
@@ -16,6 +17,7 @@ from sinfer.ingest.task_reports import TaskReport, task_report
 from sinfer.windows import keys as names
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
+from sinfer.windows.outages import Outage, OutageBoard
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.store import Store
 
@@ -33,6 +35,7 @@ class PartitionStanding:
         writer: the ingestor that writes the partition now; empty when there is none.
         position: stream sequence up to which the partition is read.
         lag: messages of the stream behind the position, at most; None when that is not known.
+        away: what its windows wait for.
     """
 
     scope: Scope
@@ -49,6 +52,7 @@ class PartitionStanding:
     writer: str = ""
     position: int = 0
     lag: int | None = None
+    away: list[Outage] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -159,6 +163,7 @@ async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStandi
         letters=letters,
         writer=owner.decode() if alive else "",
         position=SourceState.decode(source).position if source else 0,
+        away=await OutageBoard(store, scope).read(),
     )
 
 
@@ -172,9 +177,22 @@ def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
         trouble.append(f"nobody reads {', '.join(unread)}")
     if problem := report.problems.get(task.task):
         trouble.append(f"stays as it was, since it is broken now: {problem}")
+    for outage in _outages(task):
+        since = datetime.fromtimestamp(outage.since_ms // 1000, UTC).isoformat()
+        trouble.append(f"{outage.what} is away since {since}; windows wait: {outage.error}")
     if letters := task.total("letters"):
         trouble.append(f"{letters} dead letters")
     return trouble
+
+
+def _outages(task: TaskStanding) -> list[Outage]:
+    """What the task waits for, each thing once, since it was first away in any partition."""
+    first: dict[str, Outage] = {}
+    for outage in (outage for partition in task.partitions for outage in partition.away):
+        known = first.setdefault(outage.what, outage)
+        if outage.since_ms < known.since_ms:
+            first[outage.what] = outage
+    return [first[what] for what in sorted(first)]
 
 
 async def measure_lag(client: Client, stream: str, partition: PartitionStanding) -> None:

@@ -12,8 +12,12 @@ from celery import Celery, signals
 from sinfer import exit_codes
 from sinfer.celery_app import PROCESS_TASK, TICK_QUEUE, TICK_TASK, make_app, product_queue
 from sinfer.errors import ConfigError
+<<<<<<< HEAD
 from sinfer.logs import set_up_logging
 from sinfer.masking import mask
+=======
+from sinfer.logs import LeaveOut, mask, set_up_logging
+>>>>>>> failures
 from sinfer.products.registry import load_products
 from sinfer.settings import settings
 from sinfer.tasks.draining import drain
@@ -58,9 +62,15 @@ def run_tick() -> None:
     here.run(tick(here))
 
 
+_no_ticks = LeaveOut(TICK_TASK)
+
+
 @signals.setup_logging.connect
 def _logging(loglevel: Any = None, **_: object) -> None:
     set_up_logging(settings().log_level, settings().log_format)
+    if logging.getLogger().level > logging.DEBUG:
+        for name in ("celery.worker.strategy", "celery.app.trace"):
+            logging.getLogger(name).addFilter(_no_ticks)
 
 
 @signals.worker_ready.connect

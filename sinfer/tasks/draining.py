@@ -100,6 +100,7 @@ class _Drain:
         self._active: dict[asyncio.Task[None], Claim] = {}
         self._left = 0
         self._claimed_s = 0.0
+        self._is_paused = False
 
     async def run(self, hinted: int) -> None:
         """Claim for a time slice, and end when the last window has."""
@@ -109,6 +110,8 @@ class _Drain:
             while True:
                 if time.monotonic() > until or self._runtime.closing:
                     self._call_back()
+                elif self._is_paused:
+                    self._left = 0
                 elif self._is_worth_a_claim():
                     try:
                         if await self._ready.guard.wait_ms():
@@ -200,20 +203,19 @@ class _Drain:
             self._processors[ready] = processor
         await processor.process(claim, messages)
 
-    async def _pause(self, reason: str) -> bool:
+    async def _pause(self, reason: str) -> None:
         """No call of the task can succeed: its windows wait until someone resumes it.
 
-        Returns:
-            False when the task has changed meanwhile; then nothing is paused.
+        When the task has changed meanwhile nothing is paused.
         """
         if not await self._held.is_current():
-            return False
+            return
         product, task = self._scope.product, self._scope.task
         if not self._runtime.pauses.stops_processing(product, task):
             _log.error("task %s/%s is paused: %s", product, task, reason)
             pause = Pause(reason, await self._claims.now_ms(), "processing")
             await self._runtime.pauses.pause(product, task, pause)
-        return True
+        self._is_paused = True
 
     async def _wait(self) -> None:
         """Wait until a window is through, and note what went wrong with it."""

@@ -7,6 +7,7 @@ A request that the model refuses is halved until the culprit stands alone (desig
 from __future__ import annotations
 
 import inspect
+from http.client import TOO_MANY_REQUESTS
 from typing import Any
 
 from sinfer.encoding import to_json
@@ -14,6 +15,7 @@ from sinfer.errors import (
     InferenceError,
     InferenceRejectedError,
     InferenceServerError,
+    InferenceUnavailableError,
     InvalidResponseError,
 )
 from sinfer.inference.base import InferenceClient
@@ -139,26 +141,44 @@ class Inferrer:
         """One call, within what the endpoint grants."""
         if self._guard is None:
             return await self._client.infer(request, idempotency_key=key)
-        async with self._guard.slot():
-            response = await self._client.infer(request, idempotency_key=key)
+        try:
+            async with self._guard.slot():
+                response = await self._client.infer(request, idempotency_key=key)
+        except InferenceUnavailableError as error:
+            if error.status == TOO_MANY_REQUESTS:
+                await self._guard.succeeded()
+            raise
+        except InferenceError:  # an answer, if not the one that was asked for
+            await self._guard.succeeded()
+            raise
         await self._guard.succeeded()
         return response
 
     def _take(self, results: list[Result], items: int, first: int, outcome: Outcome) -> None:
+        """Sort the results out. Where they do not belong to single items, they stay together: the
+        first that asks for a retry, or else the first that failed, speaks for the whole window."""
+        rows: list[ResultRow] = []
+        failures: list[Failure] = []
+        retries: list[Failure] = []
         for place, result in enumerate(results):
             ordinal = first + place
+            last = ordinal if self._per_item else first + items - 1
+            at = ordinal if self._per_item else first
             if result.outcome != "ok":
-                last = ordinal if self._per_item else first + items - 1
                 reason = result.reason or f"build_results marked it {result.outcome}"
-                kept = outcome.retries if result.outcome == "retry" else outcome.failures
-                kept.append(Failure.at(ordinal, last, "results", reason))
+                into = retries if result.outcome == "retry" else failures
+                into.append(Failure.at(at, last, "results", reason))
                 continue
             try:
-                outcome.rows.append(ResultRow(ordinal, to_json(result.data)))
+                rows.append(ResultRow(ordinal, to_json(result.data)))
             except (TypeError, ValueError) as error:
-                last = ordinal if self._per_item else first + items - 1
                 text = f"result cannot be written as JSON: {_text(error)}"
-                outcome.failures.append(Failure.at(ordinal, last, "results", text))
+                failures.append(Failure.at(at, last, "results", text))
+        if not self._per_item and (retries or failures):
+            rows, retries, failures = [], retries[:1], [] if retries else failures[:1]
+        outcome.rows += rows
+        outcome.failures += failures
+        outcome.retries += retries
 
 
 def _model_of(response: Any) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from http.client import TOO_MANY_REQUESTS
 
 from sinfer.errors import (
     InferenceError,
@@ -14,43 +13,32 @@ from sinfer.errors import (
 )
 from sinfer.messages import Message
 from sinfer.results import WindowResults
+from sinfer.tasks.attempts import Attempt, TryLaterError, backoff_ms
 from sinfer.tasks.coalescing import Coalescer
-from sinfer.tasks.ending import Timings, attempts_of, dead_letter, ledger_entry
+from sinfer.tasks.ending import attempts_of, dead_letter, ledger_entry
 from sinfer.tasks.inference import Inferrer
+from sinfer.tasks.items import window_of
 from sinfer.tasks.outcomes import Failure, Outcome, pack_outcome, unpack_outcome
-from sinfer.tasks.ready_task import ReadyTask
+from sinfer.tasks.ready_task import MODEL, ReadyTask
 from sinfer.tasks.writing import SinkWriter
-from sinfer.units import to_ms
 from sinfer.windows.claims import Claim, Claims, Completion, StoredOutput
 from sinfer.windows.dead_letters import Stage, one_line
-from sinfer.windows.deduplication import kept_places
 from sinfer.windows.ledger import pack_entry
-from sinfer.windows.window import Window
 
 _log = logging.getLogger(__name__)
 
 _NOTHING = StoredOutput(None, frozenset())
 
-_CHANGED_MS = 1000
-"""When a window is tried again whose task changed meanwhile."""
+_PAUSED_MS = 1000
+"""When a window is tried again that no call can help: until then every worker knows of the pause,
+or of the task as it was changed meanwhile."""
 
+_DEATHS_WITH_RESULTS = 20
+"""So many more workers may die with a window whose results are known. Sinks may have them already,
+and what has a result should not become a dead letter as well."""
 
-class TryLaterError(Exception):
-    """The window has to be tried again.
-
-    Attributes:
-        wait_ms: not before so many milliseconds.
-        counts: whether the attempt counts.
-        outcome: what there is already; None when there is nothing.
-    """
-
-    def __init__(
-        self, error: str, wait_ms: int, *, counts: bool = True, outcome: Outcome | None = None
-    ) -> None:
-        super().__init__(error)
-        self.wait_ms = wait_ms
-        self.counts = counts
-        self.outcome = outcome
+_LONGEST_ASKED_S = 3600.0
+"""Longest wait that a ``Retry-After`` of the model may ask for."""
 
 
 class WindowProcessor:
@@ -59,12 +47,12 @@ class WindowProcessor:
     Args:
         ready: the task with its clients open.
         claims: the partition.
-        pause: is called with the reason when no call of the task can succeed. Returns False when
+        pause: is called with the reason when no call of the task can succeed. It does nothing when
             the task has changed since it was made ready, so that another try may help.
     """
 
     def __init__(
-        self, ready: ReadyTask, claims: Claims, pause: Callable[[str], Awaitable[bool]]
+        self, ready: ReadyTask, claims: Claims, pause: Callable[[str], Awaitable[None]]
     ) -> None:
         self._ready = ready
         self._task = ready.config
@@ -80,80 +68,115 @@ class WindowProcessor:
         Raises:
             UnavailableError: Redis is away; the lease runs out and another worker goes on.
         """
-        limit = self._task.limits.max_attempts
-        timings = Timings()
+        is_last = claim.attempt >= self._task.limits.max_attempts
+        attempt = Attempt(claim, messages, is_last)
         if len(messages) != claim.window.record.count:
             _log.error(
                 "window %s: %d messages stored, %d expected",
                 claim.window.id, len(messages), claim.window.record.count,
             )  # fmt: skip
-        if claim.attempt > limit:
-            error = f"its worker died or was lost in each of {limit} attempts (max_attempts)"
-            await self._end(claim, messages, self._given_up(messages, error), timings)
-            return
         try:
-            outcome = await self._run_stages(claim, messages, timings)
+            outcome = await self._run_stages(attempt)
         except TryLaterError as later:
-            if later.counts and claim.attempt >= limit:
-                error = f"given up after {claim.attempt} attempts (max_attempts): {later}"
-                given_up = self._given_up(messages, error, later.outcome)
-                await self._end(claim, messages, given_up, timings)
+            if later.counts and attempt.is_last:
+                outcome = self._given_up(messages, _given_up_text(claim, later), later.outcome)
+            else:
+                await self._hand_back(attempt, later)
                 return
-            await self._claims.release(claim, wait_ms=later.wait_ms, counts=later.counts)
-            _log.warning(
-                "window %s: attempt %d failed, next in %d ms: %s",
-                claim.window.id, claim.attempt, later.wait_ms, later,
-            )  # fmt: skip
-            return
-        await self._end(claim, messages, outcome, timings)
+        await self._end(attempt, outcome)
 
-    async def _run_stages(
-        self, claim: Claim, messages: Sequence[Message], timings: Timings
-    ) -> Outcome:
+    async def _hand_back(self, attempt: Attempt, later: TryLaterError) -> None:
+        claim = attempt.claim
+        back = () if claim.is_first else attempt.answered
+        await self._claims.release(
+            claim, wait_ms=later.wait_ms, counts=later.counts, away=later.away, back=back
+        )
+        _log.warning(
+            "window %s: attempt %d failed%s, next in %d ms: %s",
+            claim.window.id, claim.attempt, "" if later.counts else " and does not count",
+            later.wait_ms, later,
+        )  # fmt: skip
+
+    async def _run_stages(self, attempt: Attempt) -> Outcome:
         """Infer and write, going on where an earlier attempt stopped.
 
         Raises:
             TryLaterError: not now.
         """
-        stored = await self._claims.read_output(claim) if claim.attempt > 1 else _NOTHING
+        claim = attempt.claim
+        stored = _NOTHING if claim.is_first else await self._claims.read_output(claim)
         outcome = Outcome() if stored.output is None else unpack_outcome(stored.output)
-        if stored.output is None or outcome.retries:
-            with timings.of("inference"):
-                await self._infer(claim, messages, outcome, first_time=stored.output is None)
-            if not await self._claims.store_output(claim, output=pack_outcome(outcome)):
-                return outcome  # another worker has the window; completing it will be refused
-            if outcome.retries and claim.attempt < self._task.limits.max_attempts:
-                error = outcome.retries[0].error
-                raise TryLaterError(error, self._backoff(claim.attempt), outcome=outcome)
+        deaths = claim.attempt - self._task.limits.max_attempts
+        if deaths > (0 if stored.output is None else _DEATHS_WITH_RESULTS):
+            error = f"its worker died or was lost in each of {claim.attempt - 1} attempts"
+            known = None if stored.output is None else outcome
+            return self._given_up(attempt.messages, f"{error} (max_attempts)", known)
+        if deaths > 0:
             outcome.failures += outcome.retries
             outcome.retries = []
+        if stored.output is None or outcome.retries:
+            with attempt.timings.of("inference"):
+                if stored.output is None:
+                    await self._infer(attempt, outcome, list(range(len(attempt.messages))))
+                else:
+                    await self._infer_again(attempt, outcome)
+            if attempt.is_last:
+                outcome.failures += outcome.retries
+                outcome.retries = []
+            if not await self._claims.store_output(claim, output=pack_outcome(outcome)):
+                return outcome  # another worker has the window; completing it will be refused
+            if outcome.retries:
+                error = outcome.retries[0].error
+                raise TryLaterError(error, self._backoff(claim), outcome=outcome)
         if outcome.rows:
-            with timings.of("sinks"):
-                await self._write(claim, outcome, stored.sinks)
+            with attempt.timings.of("sinks"):
+                await self._write(attempt, outcome, stored.sinks)
         return outcome
 
+    async def _infer_again(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Ask the model about the items that an earlier attempt left open, and no others.
+
+        In the last try they are given up when there is no answer; the others keep their results.
+        """
+        places = [p for f in outcome.retries for p in range(f.first, f.last + 1)]
+        outcome.retries = []
+        # Other items than before, or a new question about the same ones: no model may take it for
+        # one that it has answered already.
+        call = f"{attempt.claim.window.id}#{attempt.claim.attempt}"
+        try:
+            await self._infer(attempt, outcome, places, call)
+        except TryLaterError as later:
+            if not (later.counts and attempt.is_last):
+                raise
+            error = _given_up_text(attempt.claim, later)
+            outcome.failures += [Failure.at(place, place, "inference", error) for place in places]
+
     async def _infer(
-        self, claim: Claim, messages: Sequence[Message], outcome: Outcome, *, first_time: bool
+        self, attempt: Attempt, outcome: Outcome, places: list[int], call: str = ""
     ) -> None:
-        """Ask the model about all items, or about those that an earlier attempt left open."""
-        if first_time:
-            places = list(range(len(messages)))
-        else:
-            places = [p for f in outcome.retries for p in range(f.first, f.last + 1)]
-            outcome.retries = []
-        window, kept = self._window(claim, messages, places, outcome)
+        """Ask the model about the items at some places.
+
+        Raises:
+            TryLaterError: not now; the outcome has no more in it than failures of ``preprocess``.
+        """
+        claim = attempt.claim
+        window, kept = window_of(self._ready, claim, attempt.messages, places, outcome)
         if not len(window):
             return
         try:
-            last_try = claim.attempt >= self._task.limits.max_attempts
-            inferred = await self._inferrer.infer(window, call=claim.window.id, last_try=last_try)
+            inferred = await self._inferrer.infer(
+                window, call=call or claim.window.id, last_try=attempt.is_last
+            )
         except InferenceMisconfiguredError as error:
-            wait_ms = 0 if await self._pause(str(error)) else _CHANGED_MS
+            await self._pause(str(error))
+            wait_ms = 0 if self._ready.is_alone else _PAUSED_MS
             raise TryLaterError(str(error), wait_ms, counts=False) from error
         except InferenceUnavailableError as error:
             raise await self._unavailable(claim, error) from error
         except InferenceError as error:
-            raise TryLaterError(str(error), self._backoff(claim.attempt)) from error
+            attempt.answered.add(MODEL)
+            raise TryLaterError(str(error), self._backoff(claim)) from error
+        attempt.answered.add(MODEL)
         per_item = self._ready.pipeline.results_per == "item"
         rows = [
             type(row)(kept[row.ordinal], row.data) if per_item else row for row in inferred.rows
@@ -170,53 +193,23 @@ class WindowProcessor:
                 for place in range(f.first, f.last + 1)
             ]
 
-    def _window(
-        self, claim: Claim, messages: Sequence[Message], places: list[int], outcome: Outcome
-    ) -> tuple[Window[Any], list[int]]:
-        """A window of the messages at some places, and the places that its items have."""
-        pipeline, dedupe = self._ready.pipeline, self._task.window.dedupe
-        items, kept, ids = [], [], []
-        for place in places:
-            try:
-                item = pipeline.preprocess(messages[place])
-                if item is not None and dedupe is not None:
-                    ids.append(pipeline.item_id(item))
-            except Exception as error:  # the product's own code
-                text = one_line(f"{type(error).__name__}: {error}")
-                outcome.failures.append(Failure.at(place, place, "preprocess", text))
-                continue
-            if item is not None:
-                items.append(item)
-                kept.append(place)
-        if dedupe is not None:
-            unique = kept_places(ids, dedupe)
-            items, kept = [items[n] for n in unique], [kept[n] for n in unique]
-        closed = claim.window
-        record = closed.record
-        window = Window(
-            items,
-            [messages[place] for place in kept],
-            id=closed.public_id,
-            task=self._task.id,
-            key=record.key,
-            start=None if record.start_ms is None else record.start_ms / 1000,
-            end=None if record.end_ms is None else record.end_ms / 1000,
-            close_reason=closed.reason,
-            revision=record.revision,
-        )
-        return window, kept
-
     async def _unavailable(self, claim: Claim, error: InferenceUnavailableError) -> TryLaterError:
-        """When to try again; while the breaker is open, tries do not count."""
-        retry_after_ms = None if error.retry_after is None else round(error.retry_after * 1000)
-        if error.status in (408, 429):
-            wait_ms = self._backoff(claim.attempt, retry_after_ms)
-            return TryLaterError(str(error), wait_ms, counts=retry_after_ms is None)
-        open_ms = await self._ready.guard.failed()
-        wait_ms = max(open_ms, self._backoff(claim.attempt, retry_after_ms))
-        return TryLaterError(str(error), wait_ms, counts=not open_ms)
+        """When to try again.
 
-    async def _write(self, claim: Claim, outcome: Outcome, finished: frozenset[str]) -> None:
+        A request may be what a model dies of or hangs on, so these tries count, until the breaker
+        opens: then the model is away for all. What the model never began with does not count.
+        """
+        asked_s = min(error.retry_after or 0.0, _LONGEST_ASKED_S)
+        wait_ms = max(self._backoff(claim), round(asked_s * 1000))
+        open_ms = 0 if error.status == TOO_MANY_REQUESTS else await self._ready.guard.failed()
+        wait_ms = max(wait_ms, open_ms)
+        is_outage = bool(open_ms) or error.not_begun or error.retry_after is not None
+        away = {MODEL: one_line(str(error))}
+        counts = self._ready.is_alone or not is_outage
+        return TryLaterError(str(error), wait_ms, counts=counts, away=away)
+
+    async def _write(self, attempt: Attempt, outcome: Outcome, finished: frozenset[str]) -> None:
+        claim = attempt.claim
         closed = claim.window
         again = closed.record.again
         rows = outcome.rows
@@ -238,10 +231,18 @@ class WindowProcessor:
             rows=rows,
         )
         written = await self._writer.write(results, finished)
-        if written.later:
+        attempt.answered |= written.answered
+        if written.away:
             if written.done:
                 await self._claims.store_output(claim, sinks=sorted(written.done))
-            raise TryLaterError(written.later, self._backoff(claim.attempt), outcome=outcome)
+            # An outage, however long, is no reason to give results up: it burns no attempt.
+            raise TryLaterError(
+                "; ".join(f"{what}: {error}" for what, error in written.away.items()),
+                written.wait_ms + self._backoff(claim),
+                counts=self._ready.is_alone,
+                away=written.away,
+                outcome=outcome,
+            )
         if written.refused:
             # Nobody took them: their messages are dead letters, unless a sink made them so before.
             per_item = self._ready.pipeline.results_per == "item"
@@ -271,11 +272,12 @@ class WindowProcessor:
         ]
         return Outcome(failures=failures)
 
-    async def _end(
-        self, claim: Claim, messages: Sequence[Message], outcome: Outcome, timings: Timings
-    ) -> None:
+    async def _end(self, attempt: Attempt, outcome: Outcome) -> None:
         """Complete the window; what failed becomes dead letters in the same step."""
+        claim, messages = attempt.claim, attempt.messages
         window = claim.window
+        if not claim.is_first:
+            await self._claims.note_answers(attempt.answered, self._ready.labels)
         now_ms = window.closed_ms if not outcome.failures else await self._claims.now_ms()
         dead = [
             dead_letter(claim, messages[place], place, f, now_ms)
@@ -285,14 +287,16 @@ class WindowProcessor:
         counts = {"sunk": len(messages) - len(dead), "dead": len(dead), "windows": 1}
         entry = None
         if self._task.limits.ledger:
-            entry = pack_entry(ledger_entry(claim, messages, outcome.model, len(dead), timings))
+            entry = pack_entry(
+                ledger_entry(claim, messages, outcome.model, len(dead), attempt.timings)
+            )
         completion = Completion(claim, counts, dead, entry, self._task.limits.ledger)
         if not await self._complete(completion):
             _log.warning("window %s: lost to another worker before its end", window.id)
 
-    def _backoff(self, attempt: int, retry_after_ms: int | None = None) -> int:
-        """Full jitter: a random wait below a bound that doubles with each attempt (AWS, 2015)."""
-        inference = self._task.inference
-        bound = min(to_ms(inference.retry_max), to_ms(inference.retry_base) * 2 ** (attempt - 1))
-        wait_ms = random.randint(bound // 10, max(1, bound))
-        return wait_ms if retry_after_ms is None else max(wait_ms, retry_after_ms)
+    def _backoff(self, claim: Claim) -> int:
+        return backoff_ms(self._task.inference, claim.attempt + claim.waits)
+
+
+def _given_up_text(claim: Claim, later: TryLaterError) -> str:
+    return f"given up after {claim.attempt} attempts (max_attempts): {later}"

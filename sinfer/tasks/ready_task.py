@@ -13,10 +13,21 @@ from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
+from sinfer.tasks.sink_breaker import SinkBreaker
+from sinfer.units import to_ms
 from sinfer.windows.ids import Scope
 from sinfer.windows.store import Store
 
 _log = logging.getLogger(__name__)
+
+
+FALLBACK = "fallback"
+MODEL = "model"
+
+
+def sink_label(name: str) -> str:
+    """How a sink is called beside model and fallback, in ``sinfer status`` and metrics."""
+    return f"sink {name}"
 
 
 class ReadyTask:
@@ -37,6 +48,8 @@ class ReadyTask:
         guard: what all workers together grant the model's endpoint.
         sinks: its sinks by name.
         fallback: takes what a sink refuses for good; None when there is none.
+        is_alone: whether this is the only process, as in ``sinfer run``: it has to come to an end,
+            so that attempts count even where a sink is away.
         limit: windows that may be under way at once in this process.
         active: windows that are.
         turned_away: partitions that were to be looked at when there was no place for a window.
@@ -71,6 +84,8 @@ class ReadyTask:
         self.fallback: Sink | None = None
         if config.fallback is not None and has_own_sinks:
             self.fallback = Sink.class_for(config.fallback)(config.fallback)
+        self.is_alone = store is None
+        self._breakers: dict[str, SinkBreaker] = {}
         self.limit = config.inference.max_concurrency
         self.active = 0
         self.turned_away: set[Scope] = set()
@@ -80,6 +95,20 @@ class ReadyTask:
         """Windows that may still be started; one at most while the endpoint is on trial."""
         limit = 1 if self.guard.on_trial else self.limit
         return max(0, limit - self.active)
+
+    @property
+    def labels(self) -> set[str]:
+        """Of all that its windows may have to wait for: model, sinks, fallback."""
+        return {MODEL, FALLBACK, *map(sink_label, self.sinks)}
+
+    def breaker(self, label: str) -> SinkBreaker:
+        """The breaker of a sink or of the fallback."""
+        breaker = self._breakers.get(label)
+        if breaker is None:
+            config = self.config.inference
+            most_ms = 0 if self.is_alone else to_ms(config.retry_max)
+            breaker = self._breakers[label] = SinkBreaker(to_ms(config.retry_base), most_ms)
+        return breaker
 
     async def aclose(self) -> None:
         """Close client and sinks, all of them even if one fails."""

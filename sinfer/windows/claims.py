@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Protocol
@@ -12,8 +12,11 @@ from sinfer.messages import Message, unpack_chunk
 from sinfer.windows.dead_letters import DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
+from sinfer.windows.outages import OutageBoard
 from sinfer.windows.records import ClosedWindow, unpack_closed
+from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Argument, Store
+from sinfer.windows.tries import WAIT, Tries
 
 _ASKED_MS = 10_000
 """How long a claim can be repeated: longer than all tries of the client take."""
@@ -28,7 +31,8 @@ class Claim:
     Attributes:
         window: the window.
         token: fencing token of the claim; every later step is refused under an older one.
-        attempt: how often the window was claimed, from 1.
+        attempt: how often the window was claimed, from 1; claims that did not count left out.
+        waits: how often it was claimed and handed back without counting.
         claimed_ms: when, by the store's clock.
     """
 
@@ -36,6 +40,12 @@ class Claim:
     token: int
     attempt: int
     claimed_ms: int = 0
+    waits: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nobody can have stored anything about the window before."""
+        return self.attempt == 1 and not self.waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,17 @@ class Claims(Protocol):
 
     async def complete(self, completions: Sequence[Completion]) -> list[bool]: ...
 
-    async def release(self, claim: Claim, *, wait_ms: int = 0, counts: bool = True) -> int: ...
+    async def release(
+        self,
+        claim: Claim,
+        *,
+        wait_ms: int = 0,
+        counts: bool = True,
+        away: Mapping[str, str] | None = None,
+        back: Collection[str] = (),
+    ) -> int: ...
+
+    async def note_answers(self, back: Collection[str], known: Collection[str]) -> None: ...
 
 
 class PartitionClaims:
@@ -97,6 +117,8 @@ class PartitionClaims:
         self.scope = scope
         self.keys = PartitionKeys(scope)
         self._store = store
+        self._outages = OutageBoard(store, scope)
+        self._schedule = Schedule(store)
 
     async def claim(self, limit: int, *, lease_ms: int, hinted: int = 0) -> tuple[list[Claim], int]:
         """Lease up to ``limit`` closed windows, the longest waiting first.
@@ -116,15 +138,12 @@ class PartitionClaims:
             [keys.meta, keys.closed, keys.ready, keys.leases, keys.tokens, keys.attempts, asked],
             [limit, lease_ms, hinted, _ASKED_MS],
         )
-        claims = [
-            Claim(
-                unpack_closed(reply[at], reply[at + 3]),
-                int(reply[at + 1]),
-                int(reply[at + 2]),
-                int(reply[0]),
-            )
-            for at in range(2, len(reply), 4)
-        ]
+        claims = []
+        for at in range(2, len(reply), 4):
+            window = unpack_closed(reply[at], reply[at + 3])
+            tries = Tries.unpack(reply[at + 2])
+            token, now_ms = int(reply[at + 1]), int(reply[0])
+            claims.append(Claim(window, token, tries.attempts, now_ms, tries.waits))
         return claims, int(reply[1])
 
     async def waiting(self) -> int:
@@ -234,22 +253,41 @@ class PartitionClaims:
             for message in segment
         }
 
-    async def release(self, claim: Claim, *, wait_ms: int = 0, counts: bool = True) -> int:
+    async def release(
+        self,
+        claim: Claim,
+        *,
+        wait_ms: int = 0,
+        counts: bool = True,
+        away: Mapping[str, str] | None = None,
+        back: Collection[str] = (),
+    ) -> int:
         """Hand a window back, to be claimed again after ``wait_ms``.
 
         Args:
             claim: the window.
-            wait_ms: not before so many milliseconds.
+            wait_ms: not before so many milliseconds; then beat has a look at the partition.
             counts: whether the attempt counts.
+            away: what it waits for, and what was wrong with that; see ``OutageBoard``.
+            back: what answered.
 
         Returns:
             When it is due, milliseconds since the epoch; 0 when it was not held any more.
         """
         keys = self.keys
-        return int(
+        notes = [word for what, error in (away or {}).items() for word in (what, error)]
+        change = 0 if counts else WAIT
+        due_ms = int(
             await self._store.run(
                 "release",
-                [keys.ready, keys.leases, keys.tokens, keys.attempts],
-                [claim.window.id, claim.token, wait_ms, int(counts)],
+                [keys.ready, keys.leases, keys.tokens, keys.attempts, keys.away],
+                [claim.window.id, claim.token, wait_ms, change, len(notes), *notes, *back],
             )
         )
+        if due_ms and wait_ms:
+            await self._schedule.announce(self.scope, due_ms)
+        return due_ms
+
+    async def note_answers(self, back: Collection[str], known: Collection[str]) -> None:
+        """Note that what windows waited for is back; see ``OutageBoard.over``."""
+        await self._outages.over(back, known)

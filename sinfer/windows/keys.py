@@ -13,11 +13,12 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:sealed``    | zset   | sealed window id by its end (ms, event time) |
 | ``sinfer:{scope}:leases``    | zset   | leased window id by the end of its lease (ms) |
 | ``sinfer:{scope}:tokens``    | hash   | window id → fencing token of its last claim |
-| ``sinfer:{scope}:attempts``  | hash   | window id → how often it was claimed |
+| ``sinfer:{scope}:attempts``  | hash   | window id → its tries, as ``Tries`` packs them |
 | ``sinfer:{scope}:refs``      | hash   | shared segment → number of holders |
 | ``sinfer:{scope}:held``      | hash   | shared segment → messages in it |
 | ``sinfer:{scope}:dead``      | stream | dead letters |
 | ``sinfer:{scope}:ledger``    | stream | one entry for each finished window; capped |
+| ``sinfer:{scope}:away``      | hash   | sink that takes nothing now → since when, why |
 | ``sinfer:{scope}:seg:<name>`` | list   | packed chunks of messages |
 | ``sinfer:{scope}:bad:<name>`` | set    | messages of a shared segment that were given up |
 | ``sinfer:{scope}:ask:<name>`` | string | what a claim gave, in case it is asked again (expires) |
@@ -72,8 +73,8 @@ class PartitionKeys:
     """The keys of one partition."""
 
     __slots__ = (
-        "_base", "attempts", "closed", "dead", "deadlines", "held", "leases", "ledger", "meta",
-        "open", "ready", "refs", "scope", "sealed", "tokens",
+        "_base", "attempts", "away", "closed", "dead", "deadlines", "held", "leases", "ledger",
+        "meta", "open", "ready", "refs", "scope", "sealed", "tokens",
     )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
@@ -88,6 +89,7 @@ class PartitionKeys:
         self.leases = f"{self._base}leases"
         self.tokens = f"{self._base}tokens"
         self.attempts = f"{self._base}attempts"
+        self.away = f"{self._base}away"
         self.refs = f"{self._base}refs"
         self.held = f"{self._base}held"
         self.dead = f"{self._base}dead"

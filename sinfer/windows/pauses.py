@@ -50,6 +50,7 @@ class PauseBoard:
         """Pause a task, or with None for the task the whole product."""
         blob = msgspec.json.encode(pause)
         await self._store.ask(self._store.redis.hset(keys.PAUSED, _name(product, task), blob))
+        self._known[_name(product, task)] = pause
         self._asked = float("-inf")
 
     async def resume(self, product: str, task: str | None) -> bool:

@@ -31,7 +31,7 @@ LAYERS = [
     {"windows"},
     {"inference", "sinks"},
     {"products"},
-    {"broker", "celery_app", "hints"},
+    {"broker", "celery_app", "hints", "prefork", "beat"},
     {"ingest", "tasks"},
     {"operations"},
     {"embedded", "testing", "local"},

@@ -8,8 +8,12 @@ import sys
 
 import pytest
 
+<<<<<<< HEAD
 from sinfer.logs import JsonFormatter, TextFormatter
 from sinfer.masking import mask
+=======
+from sinfer.logs import JsonFormatter, LeaveOut, TextFormatter, mask
+>>>>>>> failures
 
 
 def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
@@ -56,6 +60,7 @@ def test_mask_leaves_other_text_alone() -> None:
 
 
 @pytest.mark.parametrize(
+<<<<<<< HEAD
     ("text", "masked"),
     [
         ("redis://:a,b@h/0", "redis://***@h/0"),
@@ -68,3 +73,14 @@ def test_mask_leaves_other_text_alone() -> None:
 )
 def test_urls_keep_all_but_their_secrets(text: str, masked: str) -> None:
     assert mask(text) == masked
+=======
+    ("level", "task", "is_told"),
+    [(logging.INFO, "a", False), (logging.INFO, "b", True), (logging.ERROR, "a", True)],
+)
+def test_what_celery_tells_of_one_task_is_left_out_unless_it_failed(
+    level: int, task: str, is_told: bool
+) -> None:
+    told = logging.LogRecord("celery", level, "", 0, "Task %(name)s", ({"name": task},), None)
+    told.data = {"name": task}
+    assert LeaveOut("a").filter(told) == is_told
+>>>>>>> failures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar, Literal
 
@@ -182,6 +183,16 @@ async def test_redriving_waits_while_too_many_windows_wait(partition: Partition)
             await partition.claims.complete([Completion(c, {"sunk": 1}) for c, _ in found])
     assert (await running).letters == 5
     await partition.assert_right()
+
+
+async def test_redriving_keeps_to_its_rate_and_tells_of_each_letter(partition: Partition) -> None:
+    await partition.give_up(*(of_window(n, 0, f"t/p/k/{n}") for n in range(1, 21)))
+    steps: list[int] = []
+    started = time.monotonic()
+    result = await partition.redrive(rate=100.0, progress=steps.append).run(EVERYTHING)
+    assert time.monotonic() - started >= 20 / 100.0
+    assert sum(steps) == result.letters == 20
+    assert len(steps) == 20
 
 
 @pytest.mark.parametrize(

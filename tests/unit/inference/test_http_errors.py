@@ -105,6 +105,17 @@ def test_an_illegal_header_is_not_quoted_in_the_error() -> None:
     assert "hunter2" not in str(error)
 
 
+def test_it_is_known_when_no_model_ever_saw_the_request() -> None:
+    seen = [error_of_status(answer(status), CALL) for status in (408, 502, 504)]
+    seen += [error_of_exception(httpx.ReadTimeout("late"), CALL)]
+    unseen = [error_of_status(answer(status), CALL) for status in (429, 503)]
+    unseen += [error_of_exception(httpx.ConnectError("refused"), CALL)]
+    unseen += [error_of_exception(httpx.ConnectTimeout("late"), CALL)]
+    for error in (*seen, *unseen):
+        assert isinstance(error, InferenceUnavailableError)
+        assert error.not_begun == (error in unseen)
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_reaches_the_error(status: int) -> None:
     error = error_of_status(answer(status, Retry_After="7"), CALL)

@@ -1,0 +1,40 @@
+"""Beat's scheduler: an outage of the broker is one line in its log, not a traceback a tick."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from celery.beat import PersistentScheduler
+
+_log = logging.getLogger(__name__)
+
+_REPEAT_S = 60.0
+"""How often an outage is told again while it lasts."""
+
+
+class Scheduler(PersistentScheduler):
+    """Sends what is due. What cannot be sent is let go: the next tick finds it."""
+
+    _failing_s = 0.0
+    _told_s = 0.0
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        """Send an entry's message; never raises."""
+        try:
+            self.apply_async(entry, producer=producer, advance=False)
+        except Exception as error:  # whatever the transport raises
+            now = time.monotonic()
+            if not self._failing_s:
+                self._failing_s = now
+            if not self._told_s or now - self._told_s >= _REPEAT_S:
+                self._told_s = now
+                _log.warning(
+                    "the Celery broker takes no messages for %.0f s: %s; trying again with every"
+                    " tick", now - self._failing_s, error,
+                )  # fmt: skip
+        else:
+            if self._failing_s:
+                _log.info("the Celery broker takes messages again")
+            self._failing_s = self._told_s = 0.0

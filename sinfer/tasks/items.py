@@ -1,0 +1,57 @@
+"""From the messages of a claimed window to the items that its product sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sinfer.messages import Message
+from sinfer.tasks.outcomes import Failure, Outcome
+from sinfer.tasks.ready_task import ReadyTask
+from sinfer.windows.claims import Claim
+from sinfer.windows.deduplication import kept_places
+from sinfer.windows.window import Window
+
+
+def window_of(
+    ready: ReadyTask,
+    claim: Claim,
+    messages: Sequence[Message],
+    places: Sequence[int],
+    outcome: Outcome,
+) -> tuple[Window[Any], list[int]]:
+    """A window of the messages at some places, and the places that its items have.
+
+    Items that ``preprocess`` raises for are added to the outcome's failures.
+    """
+    pipeline, dedupe = ready.pipeline, ready.config.window.dedupe
+    items, kept, ids = [], [], []
+    for place in places:
+        try:
+            item = pipeline.preprocess(messages[place])
+            if item is not None and dedupe is not None:
+                ids.append(pipeline.item_id(item))
+        except Exception as error:  # the product's own code
+            text = f"{type(error).__name__}: {error}"
+            outcome.failures.append(Failure.at(place, place, "preprocess", text))
+            continue
+        if item is not None:
+            items.append(item)
+            kept.append(place)
+    if dedupe is not None:
+        unique = kept_places(ids, dedupe)
+        items, kept = [items[n] for n in unique], [kept[n] for n in unique]
+    closed = claim.window
+    record = closed.record
+    window = Window(
+        items,
+        [messages[place] for place in kept],
+        id=closed.public_id,
+        task=ready.config.id,
+        key=record.key,
+        start=None if record.start_ms is None else record.start_ms / 1000,
+        end=None if record.end_ms is None else record.end_ms / 1000,
+        close_reason=closed.reason,
+        revision=record.revision,
+    )
+    return window, kept

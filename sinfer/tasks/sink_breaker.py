@@ -1,0 +1,69 @@
+"""A sink that is away is left alone for a while, so that windows do not all wait for its time-out.
+
+Each process has one of these for each sink of a task. Windows that come meanwhile are written to
+the other sinks and wait for this one; when the pause is over a single window tries it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+
+_FAILURES = 3
+"""Failures in a row that open it: single deadlocks and time-outs do not."""
+
+
+class SinkBreaker:
+    """Says whether a sink may be written to now.
+
+    Args:
+        base_ms: the first pause; it doubles with each trial that fails.
+        most_ms: the longest pause.
+
+    Attributes:
+        error: what the sink said last when it was away.
+    """
+
+    def __init__(self, base_ms: int, most_ms: int) -> None:
+        self._base_ms = base_ms
+        self._most_ms = most_ms
+        self._failures = 0
+        self._until_s = 0.0
+        self._on_trial = False
+        self.error = ""
+
+    @property
+    def wait_ms(self) -> int:
+        """How long nobody may write; 0 when it is closed or a trial is due."""
+        return max(0, round((self._until_s - time.monotonic()) * 1000))
+
+    def may_write(self) -> bool:
+        """Whether to write now. Say afterwards how it went, with one of the methods below."""
+        if self._failures < _FAILURES:
+            return True
+        if self._on_trial or time.monotonic() < self._until_s:
+            return False
+        self._on_trial = True
+        return True
+
+    def answered(self) -> None:
+        """The sink took the results, or refused them."""
+        self._failures = 0
+        self._until_s = 0.0
+        self._on_trial = False
+
+    def failed(self, error: str) -> None:
+        """The sink was away."""
+        self.error = error
+        self._on_trial = False
+        if time.monotonic() < self._until_s:
+            return  # a write from before the pause
+        self._failures += 1
+        if self._failures >= _FAILURES:
+            doublings = min(30, self._failures - _FAILURES)
+            pause_ms = min(self._most_ms, self._base_ms * 2**doublings)
+            self._until_s = time.monotonic() + random.uniform(0.5, 1.0) * pause_ms / 1000
+
+    def broken_off(self) -> None:
+        """The write was cancelled: nothing is known."""
+        self._on_trial = False

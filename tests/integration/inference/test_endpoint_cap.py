@@ -1,0 +1,113 @@
+"""The cap on calls at once, kept by many processes on a real server, and by those that crash."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
+
+import pytest
+
+from sinfer.embedded.servers import RedisServer
+from sinfer.errors import InferenceError
+from sinfer.inference import guard as guard_module
+from sinfer.inference.guard import EndpointGuard
+from sinfer.inference.v2 import V2Client
+from sinfer.windows.store import Store
+from tests.e2e.scripted_model import Answer, ScriptedModel
+
+pytestmark = pytest.mark.integration
+
+PROCESSES = 8
+CALLS_EACH = 4
+CAP = 3
+_PATIENCE_S = 60.0
+
+
+def hammer(number: int, redis_url: str, model_url: str) -> None:
+    """Call the model for ever, with more calls at once than anybody may have under way."""
+    guard_module.GRACE_MS = 500
+    asyncio.run(_hammer(number, redis_url, model_url))
+
+
+async def _hammer(number: int, redis_url: str, model_url: str) -> None:
+    config = V2Client.Config.model_validate(
+        {
+            "type": "v2", "url": model_url, "model": "example", "timeout": "2s",
+            "endpoint_concurrency": CAP, "max_concurrency": CALLS_EACH,
+        }
+    )  # fmt: skip
+    client = V2Client(config)
+    guard = EndpointGuard(Store(redis_url), client.endpoint, config)
+    tensor = {"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [0.0]}
+
+    async def call() -> None:
+        while True:
+            with suppress(InferenceError):
+                async with guard.slot():
+                    await client.infer({"inputs": [tensor]}, idempotency_key=f"{number}")
+
+    await asyncio.gather(*(call() for _ in range(CALLS_EACH)))
+
+
+@pytest.fixture
+def model() -> Iterator[ScriptedModel]:
+    with ScriptedModel() as model:
+        yield model
+
+
+@pytest.fixture
+def processes(redis_server: RedisServer, model: ScriptedModel) -> Iterator[list[BaseProcess]]:
+    context = multiprocessing.get_context("spawn")
+    started: list[BaseProcess] = []
+    try:
+        for number in range(PROCESSES):
+            arguments = (number, redis_server.url, model.url)
+            process: BaseProcess = context.Process(target=hammer, args=arguments)
+            process.start()
+            started.append(process)
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
+            process.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_eight_processes_keep_the_cap_and_crashed_ones_give_their_places_back(
+    processes: list[BaseProcess], model: ScriptedModel
+) -> None:
+    model.delay_s = 0.01
+
+    def have_all_called() -> bool:
+        calls = Counter(call.key for call in list(model.calls))
+        return len(calls) == PROCESSES and min(calls.values()) >= 5
+
+    until(have_all_called)
+    until(lambda: model.most_at_once == CAP)
+
+    # All places are held by calls that hang, and those who made them are killed.
+    model.script.extend([Answer(0)] * CAP)
+    until(lambda: not model.script)
+    until(lambda: model.at_once == CAP)
+    holders = {int(call.key) for call in list(model.calls)[-CAP:]}
+    for number in holders:
+        pid = processes[number].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    so_far = len(model.calls)
+    until(lambda: len(model.calls) > so_far + 20)
+    assert model.most_at_once == CAP

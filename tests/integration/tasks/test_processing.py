@@ -1,0 +1,539 @@
+"""Windows through several tries on the real store: who gets what, how often, what is given up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, ClassVar, Literal
+
+import pytest
+
+from sinfer import (
+    InferenceClient,
+    InferenceConfig,
+    InferPipeline,
+    InferTaskConfig,
+    Message,
+    Product,
+    Result,
+    Sink,
+    StaticTaskManager,
+    Window,
+    WindowResults,
+)
+from sinfer.embedded.servers import RedisServer
+from sinfer.errors import (
+    InferenceUnavailableError,
+    InvalidResponseError,
+    SinkRejectedError,
+    SinkUnavailableError,
+)
+from sinfer.operations.auditing import audit
+from sinfer.operations.finding import Finder
+from sinfer.operations.metrics import SinferCollector
+from sinfer.operations.standing import standing
+from sinfer.sinks.base import SinkConfig
+from sinfer.tasks.processing import WindowProcessor
+from sinfer.tasks.ready_task import ReadyTask
+from sinfer.windows.claims import Claim, PartitionClaims
+from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter
+from sinfer.windows.dead_letters import DeadLetter
+from sinfer.windows.ids import Scope
+from sinfer.windows.keys import PartitionKeys
+from sinfer.windows.plan import Entry
+from sinfer.windows.planners import make_planner
+from sinfer.windows.schedule import Schedule
+from sinfer.windows.store import Store
+from sinfer.windows.writer import Commit, PartitionWriter
+from tests.window_reference import window_spec
+
+pytestmark = pytest.mark.integration
+
+_PATIENCE_S = 30.0
+
+
+class Model(InferenceClient):
+    """Doubles numbers, or raises what it was told to.
+
+    Attributes:
+        calls: what it was asked, with the idempotency key.
+        errors: what the next calls raise; None for an answer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(InferenceConfig(type="doubling"))
+        self.calls: list[tuple[list[int], str]] = []
+        self.errors: deque[Exception | None] = deque()
+
+    async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
+        self.calls.append((request, idempotency_key))
+        error = self.errors.popleft() if self.errors else None
+        if error is not None:
+            raise error
+        return [2 * number for number in request]
+
+    @property
+    def asked(self) -> list[list[int]]:
+        return [request for request, _ in self.calls]
+
+
+class Record(Sink):
+    """Keeps what is written, or raises what it was told to.
+
+    Attributes:
+        windows: what was written.
+        errors: what the next writes raise.
+        tries: how often it was asked to write.
+    """
+
+    def __init__(self, *errors: Exception) -> None:
+        super().__init__(SinkConfig(type="record"))
+        self.windows: list[WindowResults] = []
+        self.errors = deque(errors)
+        self.tries = 0
+
+    async def write(self, results: WindowResults) -> None:
+        self.tries += 1
+        if self.errors:
+            raise self.errors.popleft()
+        self.windows.append(results)
+
+    @property
+    def written(self) -> Counter[tuple[str, bytes]]:
+        """Idempotency key and data of all results, with how often each was written."""
+        return Counter((w.idempotency_key(row), row.data) for w in self.windows for row in w)
+
+
+class Stuck(Record):
+    """Never comes to an end.
+
+    Attributes:
+        writing: set while it is asked to write.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writing = asyncio.Event()
+
+    async def write(self, results: WindowResults) -> None:
+        self.writing.set()
+        await asyncio.Event().wait()
+
+
+class Judging(InferPipeline[InferTaskConfig, int]):
+    """Asks for another try as often as ``patience`` says of a number; gives negative ones up."""
+
+    patience: ClassVar[Counter[int]] = Counter()
+
+    def preprocess(self, message: Message) -> int | None:
+        number = int(message.data)
+        return None if number == 99 else number
+
+    def build_request(self, window: Window[int]) -> list[int]:
+        return list(window)
+
+    def build_results(self, window: Window[int], response: Any) -> list[Result]:
+        return [self.judge(n, y) for n, y in zip(window, response, strict=True)]
+
+    def judge(self, number: int, answer: int) -> Result:
+        if number < 0:
+            return Result.failed("negative")
+        if self.patience[number] > 0:
+            self.patience[number] -= 1
+            return Result.retry("too early")
+        return Result(answer)
+
+
+class Freely(Judging):
+    results_per: ClassVar[Literal["item", "window", "any"]] = "any"
+
+
+class Bench:
+    """A partition with one task, whose windows are tried until nothing is left."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.store = store
+        self.scope = Scope("p", name, "in.{odd}")
+        self.claims = PartitionClaims(store, self.scope)
+        self.model = Model()
+        self.paused = ""
+        self._ready: list[ReadyTask] = []
+        self._seq = 0
+
+    def processor(
+        self, pipeline: type[Judging] = Judging, *, attempts: int = 3, **sinks: Sink
+    ) -> WindowProcessor:
+        config = InferTaskConfig.model_validate(
+            {
+                "id": self.scope.task,
+                "source": {"stream": "S"},
+                "window": {"type": "count", "count": 10},
+                "inference": {
+                    "type": "python",
+                    "call": "json:dumps",
+                    "retry_base": "1ms",
+                    "retry_max": "10ms",
+                    "breaker_failures": 1000,
+                },
+                "sinks": [{"type": "log"}],
+                "limits": {"max_attempts": attempts},
+            }
+        )
+        product = Product("p", tasks=StaticTaskManager([config]), pipeline=pipeline)
+        fallback = sinks.pop("fallback", None)
+        ready = ReadyTask(self.store, product, config, client=self.model, sinks=sinks)
+        ready.fallback = fallback
+        self._ready.append(ready)
+        return WindowProcessor(ready, self.claims, self._pause)
+
+    async def _pause(self, reason: str) -> None:
+        self.paused = reason
+
+    async def aclose(self) -> None:
+        for ready in self._ready:
+            await ready.aclose()
+
+    async def feed(self, *windows: Sequence[int]) -> None:
+        """Store one closed window for each list of numbers."""
+        writer = PartitionWriter(self.store, self.scope, owner="w", lease_ms=60_000)
+        await writer.acquire()
+        await writer.load()
+        for numbers in windows:
+            entries = []
+            for number in numbers:
+                self._seq += 1
+                message = Message(b"%d" % number, "in.a", None, self._seq, self._seq)
+                entries.append(Entry(message, "k", 0))
+            spec = window_spec(type="count", count=len(numbers))
+            planner = make_planner(spec, self.scope.window_prefix)
+            plan = planner.plan(entries, 0)
+            await writer.commit(Commit(plan, b"", counts={"fetched": len(numbers)}))
+        await Schedule(self.store).register(self.scope)
+
+    async def try_once(self, processor: WindowProcessor) -> int:
+        """Try every window that may be tried now; returns how many are left."""
+        claims, _ = await self.claims.claim(100, lease_ms=60_000)
+        contents = await self.claims.read(claims)
+        for claim, messages in zip(claims, contents, strict=True):
+            await processor.process(claim, messages)
+        return await self.claims.waiting()
+
+    async def break_off(self, processor: WindowProcessor, at: asyncio.Event) -> Claim:
+        """Try a window under a short lease, and stop as a killed worker does."""
+        at.clear()
+        [claim], _ = await self.claims.claim(1, lease_ms=1)
+        [messages] = await self.claims.read([claim])
+        working = asyncio.create_task(processor.process(claim, messages))
+        await asyncio.wait_for(at.wait(), _PATIENCE_S)
+        working.cancel()
+        await asyncio.wait([working])
+        return claim
+
+    async def lose_leases(self) -> None:
+        """Have what is leased taken back, as beat does."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while not (await Schedule(self.store).close_due(self.scope)).expired:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.001)
+
+    async def settle(
+        self, processor: WindowProcessor, until: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Try windows until none is left, or until something is so; then all is accounted for."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while await self.try_once(processor) and not until():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.001)
+        [found] = await audit(self.store, [self.scope])
+        assert found.is_right, found
+
+    async def dead(self) -> list[DeadLetter]:
+        letters = DeadLetterStore(self.store)
+        return [s.letter async for s in letters.of_partition(self.scope, LetterFilter())]
+
+    async def trouble(self) -> list[str]:
+        """What `sinfer status` says of the task."""
+        [found] = await standing(self.store, [self.scope])
+        return found.trouble
+
+    async def counts(self) -> dict[str, int]:
+        names = ("fetched", "sunk", "dead")
+        found = await self.store.redis.hmget(PartitionKeys(self.scope).meta, names)
+        return {name: int(value or 0) for name, value in zip(names, found, strict=True)}
+
+
+@pytest.fixture
+async def bench(redis_server: RedisServer, unique: str) -> AsyncIterator[Bench]:
+    store = Store(redis_server.url)
+    bench = Bench(store, unique)
+    Judging.patience.clear()
+    yield bench
+    await bench.aclose()
+    await store.aclose()
+
+
+def expected(window: WindowResults, places: dict[int, int]) -> Counter[tuple[str, bytes]]:
+    """One result at each place, of the number that is there."""
+    return Counter((f"{window.window_id}/{p}", b"%d" % (2 * n)) for p, n in places.items())
+
+
+# --- single items ---
+
+
+async def test_only_items_marked_for_retry_are_asked_again_and_each_result_is_written_once(
+    bench: Bench,
+) -> None:
+    one, two = Record(), Record()
+    Judging.patience.update({3: 1, 5: 2})
+    await bench.feed([1, 99, 3, -4, 5, 6])
+    await bench.settle(bench.processor(one=one, two=two))
+    assert bench.model.asked == [[1, 3, -4, 5, 6], [3, 5], [5]]
+    for sink in (one, two):
+        [window] = sink.windows  # nothing was written before all was known
+        assert sink.written == expected(window, {0: 1, 2: 3, 4: 5, 5: 6})
+        assert [row.ordinal for row in window] == [0, 2, 4, 5]
+        assert window.attempt == 3
+    [letter] = await bench.dead()
+    assert (letter.message.data, letter.ordinal, letter.stage) == (b"-4", 3, "results")
+    assert letter.error == "negative"
+    assert await bench.counts() == {"fetched": 6, "sunk": 5, "dead": 1}
+
+
+async def test_a_question_about_other_items_never_has_the_key_of_an_earlier_one(
+    bench: Bench,
+) -> None:
+    Judging.patience.update({1: 1, 2: 2})
+    await bench.feed([1, 2, 3, 4])
+    await bench.settle(bench.processor(sink=Record()))
+    keys = [key for _, key in bench.model.calls]
+    assert bench.model.asked == [[1, 2, 3, 4], [1, 2], [2]]
+    assert len(set(keys)) == 3
+
+
+async def test_items_that_are_never_ready_are_given_up_and_the_others_written(
+    bench: Bench,
+) -> None:
+    sink = Record()
+    Judging.patience.update({3: 1000, 5: 1})
+    await bench.feed([1, 2, 3, -4, 5])
+    await bench.settle(bench.processor(sink=sink, attempts=4))
+    assert bench.model.asked == [[1, 2, 3, -4, 5], [3, 5], [3], [3]]
+    [window] = sink.windows
+    assert sink.written == expected(window, {0: 1, 1: 2, 4: 5})
+    assert [(x.message.data, x.ordinal, x.error, x.attempts) for x in await bench.dead()] == [
+        (b"-4", 3, "negative", 4),
+        (b"3", 2, "too early", 4),
+    ]
+    assert await bench.counts() == {"fetched": 5, "sunk": 3, "dead": 2}
+
+
+@pytest.mark.parametrize("error", [InferenceUnavailableError("gone"), InvalidResponseError("?")])
+async def test_results_that_are_there_are_written_when_the_open_items_get_no_answer(
+    bench: Bench, error: Exception
+) -> None:
+    sink = Record()
+    Judging.patience.update({3: 1})
+    await bench.feed([1, 2, 3])
+    bench.model.errors.extend([None, error, error])
+    await bench.settle(bench.processor(sink=sink, attempts=3))
+    [window] = sink.windows
+    assert sink.written == expected(window, {0: 1, 1: 2})
+    [letter] = await bench.dead()
+    assert (letter.message.data, letter.stage) == (b"3", "inference")
+    assert str(error) in letter.error
+
+
+async def test_items_given_up_in_the_last_try_are_not_asked_about_while_a_sink_is_away(
+    bench: Bench,
+) -> None:
+    sink = Record(*[SinkUnavailableError("away")] * 4)
+    Judging.patience.update({3: 1000})
+    await bench.feed([1, 3])
+    await bench.settle(bench.processor(sink=sink, attempts=2))
+    assert bench.model.asked == [[1, 3], [3]]
+    assert sink.written == expected(sink.windows[0], {0: 1})
+    assert [letter.message.data for letter in await bench.dead()] == [b"3"]
+
+
+async def test_results_that_belong_to_no_item_are_retried_and_written_together(
+    bench: Bench,
+) -> None:
+    sink = Record()
+    Judging.patience.update({2: 1})
+    await bench.feed([1, 2, 3])
+    await bench.settle(bench.processor(Freely, sink=sink))
+    assert bench.model.asked == [[1, 2, 3], [1, 2, 3]]
+    assert sink.written == expected(sink.windows[0], {0: 1, 1: 2, 2: 3})
+
+
+async def test_one_failed_result_among_those_of_a_window_gives_each_message_up_once(
+    bench: Bench,
+) -> None:
+    sink = Record()
+    await bench.feed([1, -2, -3])
+    await bench.settle(bench.processor(Freely, sink=sink))
+    assert not sink.windows
+    assert [letter.message.data for letter in await bench.dead()] == [b"1", b"-2", b"-3"]
+
+
+# --- sinks ---
+
+
+async def test_a_sink_that_is_away_burns_no_attempt_and_keeps_no_other_sink_waiting(
+    bench: Bench,
+) -> None:
+    lost, well = Record(*[SinkUnavailableError("connection refused")] * 20), Record()
+    await bench.feed([1, 2], [3, 4], [5, 6])
+    processor = bench.processor(lost=lost, well=well, attempts=2)
+    assert await bench.try_once(processor) == 3
+    assert len(well.windows) == 3
+    [found] = await Finder(bench.store, bench.scope).find(1)
+    assert found.state == "closed"
+    assert found.sinks == ["well"]
+    await bench.settle(processor)
+    assert lost.tries > 20
+    assert bench.model.asked == [[1, 2], [3, 4], [5, 6]]
+    assert lost.written == well.written
+    assert set(lost.written.values()) == {1}
+    assert sum(lost.written.values()) == 6
+    assert {window.attempt for window in lost.windows} == {1}
+    assert await bench.dead() == []
+
+
+async def test_a_sink_that_is_away_is_told_in_status_and_metrics_until_it_is_back(
+    bench: Bench, redis_server: RedisServer
+) -> None:
+    lost = Record(*[SinkUnavailableError("connection refused")] * 5)
+    await bench.feed([1, 2])
+    processor = bench.processor(lost=lost, well=Record())
+    await bench.try_once(processor)
+    [told] = [line for line in await bench.trouble() if "away" in line]
+    assert told.startswith("sink lost is away since ")
+    assert told.endswith("windows wait: connection refused")
+    labels = {"task": bench.scope.task, "what": "sink lost"}
+    assert await metric(redis_server, "sinfer_away", labels) == 1.0
+    await bench.settle(processor)
+    assert not any("away" in line for line in await bench.trouble())
+    assert await metric(redis_server, "sinfer_away", labels) is None
+    assert not await bench.store.redis.exists(PartitionKeys(bench.scope).away)
+
+
+async def metric(server: RedisServer, name: str, labels: dict[str, str]) -> float | None:
+    families = await asyncio.to_thread(lambda: list(SinferCollector(server.url).collect()))
+    for sample in (sample for family in families for sample in family.samples):
+        if sample.name == name and labels.items() <= sample.labels.items():
+            return sample.value
+    return None
+
+
+async def test_an_outage_ends_for_status_when_the_task_has_the_sink_no_more(bench: Bench) -> None:
+    await bench.feed([1, 2])
+    gone = Record(*[SinkUnavailableError("away")] * 10)
+    await bench.try_once(bench.processor(gone=gone))
+    assert any("sink gone is away" in line for line in await bench.trouble())
+    await bench.settle(bench.processor(other=Record()))
+    assert not any("away" in line for line in await bench.trouble())
+
+
+async def test_what_a_sink_refuses_for_good_waits_for_the_fallback_to_come_back(
+    bench: Bench,
+) -> None:
+    refusing = Record(*[SinkRejectedError("constraint")] * 1000)
+    fallback = Record(*[SinkUnavailableError("away")] * 5)
+    await bench.feed([1, 2])
+    processor = bench.processor(refusing=refusing, fallback=fallback, attempts=2)
+    await bench.try_once(processor)
+    assert any("fallback is away" in line for line in await bench.trouble())
+    await bench.settle(processor)
+    assert fallback.written == expected(fallback.windows[0], {0: 1, 1: 2})
+    assert await bench.dead() == []
+
+
+async def test_what_is_refused_for_good_without_a_fallback_is_dead_and_others_have_it(
+    bench: Bench,
+) -> None:
+    refusing, well = Record(SinkRejectedError("constraint")), Record()
+    await bench.feed([1, -2, 3])
+    await bench.settle(bench.processor(refusing=refusing, well=well))
+    assert refusing.tries == 1
+    assert sum(well.written.values()) == 2
+    assert [(x.message.data, x.stage) for x in await bench.dead()] == [
+        (b"-2", "results"), (b"1", "sink"), (b"3", "sink"),
+    ]  # fmt: skip
+    assert "constraint" in (await bench.dead())[1].error
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError("no"), OSError("disk full")])
+async def test_a_product_s_own_sink_without_connection_or_room_is_away(
+    bench: Bench, error: Exception
+) -> None:
+    sink = Record(*[error] * 5)
+    await bench.feed([1, 2])
+    await bench.settle(bench.processor(sink=sink, attempts=2))
+    assert sum(sink.written.values()) == 2
+
+
+# --- the model ---
+
+
+async def test_a_model_that_did_not_begin_with_a_request_burns_no_attempt(bench: Bench) -> None:
+    sink = Record()
+    bench.model.errors.extend([InferenceUnavailableError("busy", not_begun=True)] * 10)
+    await bench.feed([1, 2])
+    processor = bench.processor(sink=sink, attempts=2)
+    await bench.try_once(processor)
+    assert any("model is away" in line for line in await bench.trouble())
+    await bench.settle(processor)
+    assert sum(sink.written.values()) == 2
+    assert not any("away" in line for line in await bench.trouble())
+
+
+async def test_a_window_handed_back_by_an_ending_worker_is_not_asked_about_again(
+    bench: Bench,
+) -> None:
+    """The worker ends while a sink keeps it waiting: the model's answer is stored by then."""
+    stuck = Stuck()
+    await bench.feed([1, 2])
+    claim = await bench.break_off(bench.processor(sink=stuck), stuck.writing)
+    await bench.claims.release(claim, counts=False)
+    sink = Record()
+    await bench.settle(bench.processor(sink=sink))
+    assert bench.model.asked == [[1, 2]]
+    assert sum(sink.written.values()) == 2
+
+
+async def test_results_that_are_known_are_written_however_often_the_worker_died(
+    bench: Bench,
+) -> None:
+    stuck = Stuck()
+    Judging.patience.update({2: 1})
+    await bench.feed([1, 2, 3])
+    assert await bench.try_once(bench.processor(sink=stuck, attempts=2)) == 1
+    for _ in range(3):
+        await bench.break_off(bench.processor(sink=stuck, attempts=2), stuck.writing)
+        await bench.lose_leases()
+    sink = Record()
+    await bench.settle(bench.processor(sink=sink, attempts=2))
+    assert bench.model.asked == [[1, 2, 3], [2]]
+    assert sink.written == expected(sink.windows[0], {0: 1, 1: 2, 2: 3})
+    assert await bench.dead() == []
+
+
+async def test_a_window_that_kills_each_worker_before_there_are_results_is_given_up(
+    bench: Bench,
+) -> None:
+    await bench.feed([1, 2])
+    for _ in range(2):
+        await bench.claims.claim(1, lease_ms=1)
+        await bench.lose_leases()
+    sink = Record()
+    await bench.settle(bench.processor(sink=sink, attempts=2))
+    assert bench.model.asked == []
+    letters = await bench.dead()
+    assert [(x.message.data, x.stage) for x in letters] == [
+        (b"1", "inference"),
+        (b"2", "inference"),
+    ]
+    assert "its worker died or was lost in each of 2 attempts" in letters[0].error

@@ -1,0 +1,57 @@
+"""When a sink is left alone, and who tries it again."""
+
+from __future__ import annotations
+
+import pytest
+
+from sinfer.tasks.sink_breaker import SinkBreaker
+
+
+def after(failures: int, base_ms: int) -> SinkBreaker:
+    breaker = SinkBreaker(base_ms, 600_000)
+    for _ in range(failures):
+        assert breaker.may_write()
+        breaker.failed("away")
+    return breaker
+
+
+def test_single_failures_do_not_open_it() -> None:
+    breaker = after(2, base_ms=60_000)
+    assert breaker.may_write()
+    breaker.answered()
+    breaker.failed("away")
+    breaker.failed("away")
+    assert breaker.may_write()
+
+
+def test_failures_in_a_row_open_it_for_a_while() -> None:
+    breaker = after(3, base_ms=60_000)
+    assert not breaker.may_write()
+    assert 0 < breaker.wait_ms <= 60_000
+    assert breaker.error == "away"
+
+
+def test_writes_from_before_the_pause_do_not_make_it_longer() -> None:
+    breaker = after(3, base_ms=60_000)
+    for _ in range(100):
+        breaker.failed("away")
+    assert breaker.wait_ms <= 60_000
+
+
+@pytest.mark.parametrize("end", ["answered", "failed", "broken_off"])
+def test_after_the_pause_one_write_at_a_time_is_tried(end: str) -> None:
+    breaker = after(3, base_ms=0)
+    assert breaker.may_write()
+    assert not breaker.may_write()
+    if end == "answered":
+        breaker.answered()
+        assert breaker.may_write()
+        assert breaker.may_write()
+    elif end == "failed":
+        breaker.failed("still away")
+        assert breaker.may_write()
+        assert not breaker.may_write()
+    else:
+        breaker.broken_off()
+        assert breaker.may_write()
+        assert not breaker.may_write()
