@@ -21,11 +21,7 @@ LOCK := .venv-lock
 AUDIT := .venv-audit
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
-<<<<<<< HEAD
-.PHONY: setup demo test check test-oldest chaos fuzz bench lock clean
-=======
-.PHONY: setup demo test check test-oldest chaos bench audit lock clean
->>>>>>> security
+.PHONY: setup demo test check test-oldest chaos fuzz bench audit lock clean
 
 setup: $(VENV)/.ready
 

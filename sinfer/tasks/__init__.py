@@ -12,12 +12,8 @@ from celery import Celery, signals
 from sinfer import exit_codes
 from sinfer.celery_app import PROCESS_TASK, TICK_QUEUE, TICK_TASK, make_app, product_queue
 from sinfer.errors import ConfigError
-<<<<<<< HEAD
-from sinfer.logs import set_up_logging
+from sinfer.logs import LeaveOut, set_up_logging
 from sinfer.masking import mask
-=======
-from sinfer.logs import LeaveOut, mask, set_up_logging
->>>>>>> failures
 from sinfer.products.registry import load_products
 from sinfer.settings import settings
 from sinfer.tasks.draining import drain

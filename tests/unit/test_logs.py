@@ -8,12 +8,8 @@ import sys
 
 import pytest
 
-<<<<<<< HEAD
-from sinfer.logs import JsonFormatter, TextFormatter
+from sinfer.logs import JsonFormatter, LeaveOut, TextFormatter
 from sinfer.masking import mask
-=======
-from sinfer.logs import JsonFormatter, LeaveOut, TextFormatter, mask
->>>>>>> failures
 
 
 def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
@@ -60,7 +56,6 @@ def test_mask_leaves_other_text_alone() -> None:
 
 
 @pytest.mark.parametrize(
-<<<<<<< HEAD
     ("text", "masked"),
     [
         ("redis://:a,b@h/0", "redis://***@h/0"),
@@ -73,7 +68,9 @@ def test_mask_leaves_other_text_alone() -> None:
 )
 def test_urls_keep_all_but_their_secrets(text: str, masked: str) -> None:
     assert mask(text) == masked
-=======
+
+
+@pytest.mark.parametrize(
     ("level", "task", "is_told"),
     [(logging.INFO, "a", False), (logging.INFO, "b", True), (logging.ERROR, "a", True)],
 )
@@ -83,4 +80,3 @@ def test_what_celery_tells_of_one_task_is_left_out_unless_it_failed(
     told = logging.LogRecord("celery", level, "", 0, "Task %(name)s", ({"name": task},), None)
     told.data = {"name": task}
     assert LeaveOut("a").filter(told) == is_told
->>>>>>> failures
