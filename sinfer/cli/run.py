@@ -12,7 +12,7 @@ import click
 
 from sinfer import exit_codes
 from sinfer.errors import ConfigError
-from sinfer.logs import mask
+from sinfer.masking import mask
 
 if TYPE_CHECKING:
     from sinfer.local.lines import Form

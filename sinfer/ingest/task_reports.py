@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from sinfer.ingest.membership import SILENT_AFTER_MS, Member
-from sinfer.logs import mask
+from sinfer.masking import mask
 from sinfer.windows import keys
 from sinfer.windows.store import Store
 

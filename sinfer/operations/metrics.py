@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 from prometheus_client.core import GaugeMetricFamily
@@ -33,7 +33,14 @@ _GAUGES = {
 
 
 class SinferCollector(Collector):
-    """Reads the window store of the settings once for each scrape."""
+    """Reads the window store once for each scrape.
+
+    Args:
+        open_store: connects to it; it is closed after each scrape.
+    """
+
+    def __init__(self, open_store: Callable[[], Store] = Store.from_settings) -> None:
+        self._open_store = open_store
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         try:
@@ -55,7 +62,7 @@ class SinferCollector(Collector):
         return list(load_products(settings().products)[0])
 
     async def _read(self) -> list[GaugeMetricFamily]:
-        store = Store.from_settings()
+        store = self._open_store()
         try:
             scopes = await known_scopes(store, None, None)
             audited = await audit(store, scopes)

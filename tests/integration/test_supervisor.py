@@ -150,7 +150,7 @@ async def test_broken_tasks_and_an_outage_of_the_task_manager_are_seen_from_outs
 
     async def metric(name: str) -> float:
         families = await asyncio.to_thread(
-            lambda: list(SinferCollector(redis_server.url).collect())
+            lambda: list(SinferCollector(lambda: Store(redis_server.url)).collect())
         )
         return next(
             sample.value

@@ -421,7 +421,9 @@ async def test_a_sink_that_is_away_is_told_in_status_and_metrics_until_it_is_bac
 
 
 async def metric(server: RedisServer, name: str, labels: dict[str, str]) -> float | None:
-    families = await asyncio.to_thread(lambda: list(SinferCollector(server.url).collect()))
+    families = await asyncio.to_thread(
+        lambda: list(SinferCollector(lambda: Store(server.url)).collect())
+    )
     for sample in (sample for family in families for sample in family.samples):
         if sample.name == name and labels.items() <= sample.labels.items():
             return sample.value
