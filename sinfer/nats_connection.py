@@ -51,7 +51,7 @@ async def connect(
     """
     if access is None:
         access = NatsAccess.from_settings(settings())
-    shown = ", ".join(re.sub(r"//[^/]*@", "//", server) for server in servers)
+    shown = ", ".join(re.sub(r"^(\w+://)?.*@", r"\1", server) for server in servers)
     options = access.options(servers)
     client = access.client()
     failures: list[Exception] = []

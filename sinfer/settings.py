@@ -27,7 +27,7 @@ from sinfer.errors import ConfigError
 from sinfer.masking import masked
 from sinfer.secret_files import read_creds, read_seed
 from sinfer.tls import TlsFiles
-from sinfer.units import Duration
+from sinfer.units import Duration, NatsUrls
 
 PREFIX = "SINFER_"
 
@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     """The Celery broker; by default the window store's server, database 1."""
     products: Annotated[list[str], NoDecode] = Field(default_factory=list)
     """Modules that hold products, comma-separated."""
-    nats_servers: Annotated[list[str], NoDecode] = Field(
+    nats_servers: Annotated[NatsUrls, NoDecode] = Field(
         default_factory=lambda: ["nats://127.0.0.1:4222"]
     )
     """NATS servers for tasks that name none, comma-separated."""
@@ -95,17 +95,6 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
-        return value
-
-    @field_validator("nats_servers")
-    @classmethod
-    def _nats(cls, value: list[str]) -> list[str]:
-        for server in value:
-            scheme, has_scheme, _ = server.partition("://")
-            if has_scheme and scheme not in ("nats", "tls", "ws", "wss"):
-                raise ValueError("write nats://host:port, or tls:// to insist on TLS")
-        if not value:
-            raise ValueError("name a server, or leave the setting out")
         return value
 
     @field_validator(*FILES, mode="before")

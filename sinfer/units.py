@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ByteSize,
     PlainSerializer,
@@ -73,6 +74,18 @@ Duration = Annotated[
 
 Bytes = ByteSize
 """A size in a configuration: ``"64KiB"``, ``"1MiB"`` or a number of bytes."""
+
+
+def _nats_urls(servers: list[str]) -> list[str]:
+    urls = [server if "://" in server else f"nats://{server}" for server in servers]
+    for url in urls:
+        if url.partition("://")[0] not in ("nats", "tls", "ws", "wss"):
+            raise ValueError("write nats://host:port, or tls:// to insist on TLS")
+    return urls
+
+
+NatsUrls = Annotated[list[str], AfterValidator(_nats_urls)]
+"""NATS servers in a configuration: ``nats://host:port``, where ``nats://`` may be left out."""
 
 
 def resolve_references(text: str) -> str:

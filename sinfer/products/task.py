@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, mo
 from sinfer.config import ConfigModel
 from sinfer.inference.base import InferenceClient, InferenceConfig
 from sinfer.sinks.base import Sink, SinkConfig
-from sinfer.units import Bytes, Duration
+from sinfer.units import Bytes, Duration, NatsUrls
 from sinfer.windows.specs import WindowSpec
 
 TaskId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
@@ -32,7 +32,7 @@ class StartTime(ConfigModel):
 class JetStreamSource(ConfigModel):
     """The ``source:`` part of a task: which messages of which JetStream stream."""
 
-    servers: list[str] | None = None
+    servers: NatsUrls | None = None
     """NATS URLs; by default those of ``SINFER_NATS_SERVERS``."""
     stream: str = Field(min_length=1, max_length=255, pattern=r"^[^\s.*>/\\]+$")
     subject: str | None = None

@@ -21,7 +21,7 @@ from sinfer.sinks.jetstream_acks import no_stream, wrong_stream
 from sinfer.sinks.jetstream_publisher import JetStreamPublisher
 from sinfer.sinks.nats_wire import header_block, header_lines
 from sinfer.sinks.shared import SharedByLoop
-from sinfer.units import Duration
+from sinfer.units import Duration, NatsUrls
 
 _log = logging.getLogger(__name__)
 _SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
@@ -46,7 +46,7 @@ class JetStreamSink(Sink):
         """Settings of the jetstream sink."""
 
         type: Literal["jetstream"] = "jetstream"
-        servers: list[str] | None = Field(default=None, min_length=1)
+        servers: NatsUrls | None = Field(default=None, min_length=1)
         """NATS URLs; by default those of ``SINFER_NATS_SERVERS``."""
         subject: str
         """Where to publish; a stream must cover it."""

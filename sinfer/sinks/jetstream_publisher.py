@@ -10,7 +10,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from sinfer.errors import SinkRejectedError, SinkUnavailableError, UnavailableError
+from sinfer.errors import ConfigError, SinkRejectedError, SinkUnavailableError, UnavailableError
 from sinfer.nats_connection import connect
 from sinfer.sinks.jetstream_acks import AckedGroup
 from sinfer.sinks.nats_wire import encode_publish, send
@@ -56,7 +56,7 @@ class JetStreamPublisher:
                 return self._client
             try:
                 client = await connect(self._servers, name="sinfer-sinks")
-            except UnavailableError as error:
+            except (ConfigError, UnavailableError) as error:
                 raise SinkUnavailableError(str(error)) from error
             self._client = client
             self._inbox = client.new_inbox()

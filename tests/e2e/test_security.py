@@ -98,7 +98,7 @@ def run(site: Site, role: str, port: int, *command: str) -> subprocess.Completed
         cwd=place.cwd,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -115,7 +115,7 @@ async def test_all_of_it_works_with_the_permissions_that_are_documented(
         deployment.variables = site.told("WORKER", proxy.port)
         worker = deployment.worker(concurrency=1)
         deployment.start(ingest, worker, beat)
-        await admin.settled(task, 55)
+        await admin.settled(task, 55, timeout_s=90)
         await admin.assert_one_result_each(task, range(55))
 
         found = run(
@@ -160,7 +160,7 @@ async def test_a_wrong_password_for_redis_ends_ingest_at_its_start(site: Site) -
         site.deployment.variables = told
         ingest = site.deployment.ingest()
         site.deployment.start(ingest)
-        assert ingest.process.wait(30) == 3
+        assert ingest.process.wait(60) == 3
         text = ingest.process.log.read_text()
     assert "refuses the user or password" in text
     assert "hunter2" not in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,6 +162,20 @@ async def test_access_that_is_taken_away_is_told_once_and_not_in_a_loop(
     told = [record for record in caplog.records if "Authorization Violation" in record.message]
     assert [record.levelno for record in told] == [logging.ERROR]
     assert "refuses the user 'me' of SINFER_NATS_USER" in told[0].message
+
+
+async def test_a_user_who_is_thrown_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with NatsServer(config="authorization { user: me, password: one }") as server:
+        access = NatsAccess(user="me", password="one")
+        client = await connect([server.url], name="test", access=access)
+        config = server.directory / "nats.conf"
+        config.write_text(config.read_text().replace("one", "two"))
+        server.process.signal(signal.SIGHUP)
+        deadline = asyncio.get_running_loop().time() + WAIT_S
+        while "refuses the user 'me'" not in caplog.text:
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.02)
+        await client.close()
 
 
 # --- TLS ---
