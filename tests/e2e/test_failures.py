@@ -30,6 +30,9 @@ from tests.integration.sinks.receiver import Receiver
 pytestmark = pytest.mark.e2e
 
 MESSAGES = 10
+PATIENCE_S = 90.0
+"""All tasks begin at once, and the first tests wait for most of that."""
+
 BAD = 7
 
 
@@ -186,7 +189,7 @@ async def connections(deployment: Deployment) -> AsyncIterator[Connections]:
 
 
 async def assert_all_sunk(connections: Connections, task: Task, *, but: set[int] = set()) -> None:  # noqa: B006
-    account = await connections.settled(task, MESSAGES)
+    account = await connections.settled(task, MESSAGES, PATIENCE_S)
     assert (account.sunk, account.dead) == (MESSAGES - len(but), len(but))
     await connections.assert_one_result_each(task, set(range(MESSAGES)) - but)
 
@@ -240,7 +243,9 @@ async def test_while_a_breaker_is_open_its_windows_wait_and_other_tasks_go_on(
 ) -> None:
     dark, model = world.task("dark")
     light, _ = world.task("light")
-    await wait_for(lambda: len(model.calls) > 5, "more failures than there are attempts")
+    await wait_for(
+        lambda: len(model.calls) > 5, "more failures than there are attempts", PATIENCE_S
+    )
     await assert_all_sunk(connections, light)
     account = await connections.account(dark)
     assert (account.held, account.dead) == (MESSAGES, 0)
@@ -257,7 +262,7 @@ async def test_a_sink_that_is_away_is_told_and_gets_each_window_once_when_it_is_
 ) -> None:
     lost = Task(world.deployment, "lost")
     posts = world.away.posts
-    await connections.settled(lost, MESSAGES)
+    await connections.settled(lost, MESSAGES, PATIENCE_S)
     assert (await connections.account(lost)).dead == 0
     assert len(posts) == 13  # twelve were refused, with two attempts in all
     assert len({post.headers["idempotency-key"] for post in posts}) == 1
@@ -276,7 +281,7 @@ async def test_a_database_that_is_away_holds_up_no_other_sink_and_burns_no_attem
         trouble = (await status_of(world.deployment, task))["trouble"]
         return any("sink sql-0 is away since" in line and "locked" in line for line in trouble)
 
-    await wait_for(is_told, "the status to tell")
+    await wait_for(is_told, "the status to tell", PATIENCE_S)
     results = await connections.results(task)
     assert Counter(row["id"] for row in results) == Counter(range(MESSAGES))
     world.lock.execute("ROLLBACK")
@@ -288,7 +293,7 @@ async def test_what_a_sink_refuses_for_good_goes_to_the_fallback_or_the_dead_let
     world: World, connections: Connections, name: str
 ) -> None:
     task = Task(world.deployment, name)
-    account = await connections.settled(task, MESSAGES)
+    account = await connections.settled(task, MESSAGES, PATIENCE_S)
     results = await connections.results(task)
     assert Counter(row["id"] for row in results) == Counter(range(MESSAGES))
     letters = await connections.dead_letters(task)
@@ -319,7 +324,7 @@ async def test_what_no_call_can_help_pauses_the_task_loudly_until_it_is_resumed(
             for status, (task, _) in tasks.items()
         )
 
-    await wait_for(are_paused, "the pauses")
+    await wait_for(are_paused, "the pauses", PATIENCE_S)
     metrics = await scrape(deployment)
     for task, model in tasks.values():
         label = f'{{product="{deployment.product}",task="{task.id}"}}'

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 PROCESSES = 8
 CALLS_EACH = 4
 CAP = 3
-_PATIENCE_S = 60.0
+_PATIENCE_S = 120.0
 
 
 def hammer(number: int, redis_url: str, model_url: str) -> None:
