@@ -157,6 +157,8 @@ def demonstration_of(product: Product) -> Demonstration:
 
     package = product.pipeline.__module__.rpartition(".")[0]
     try:
+        if not package:
+            raise ImportError(f"{product.pipeline.__module__} is a module, not a package")
         scenario = importlib.import_module(f"{package}.demo").scenario
     except (ImportError, AttributeError) as error:
         raise ConfigError(

@@ -196,6 +196,16 @@ def test_the_shipped_products_run_from_nothing_at_all_as_the_page_on_tasks_says(
     assert left == ["messages.jsonl", "readings.jsonl"]
 
 
+def test_a_product_that_is_one_module_is_told_that_it_ships_no_samples(tmp_path: Path) -> None:
+    readme = Document(ROOT / "README.md", "A product from nothing in five minutes")
+    readme.write_files(tmp_path, "python")
+    for words in (["publish"], ["publish", "--print"], ["run", "--with-model"]):
+        printed = sinfer(
+            tmp_path, *words, "--product", "thermometer", code=exit_codes.CONFIGURATION
+        )
+        assert "nothing to demonstrate" in printed
+
+
 class Typing:
     """`sinfer run` on a terminal, with somebody who types."""
 

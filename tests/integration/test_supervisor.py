@@ -87,7 +87,7 @@ async def make(
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not await condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
