@@ -54,8 +54,9 @@ async def choose_mode(
     *,
     name: str,
     state: SourceState | None,
+    by_event_time: bool = False,
 ) -> ReadingMode:
-    """Look at the stream and the durable, and choose.
+    """Look at the stream and the durable, and choose; see ``PartitionReader.open``.
 
     Raises:
         SourceError: they cannot be read as the source asks for.
@@ -119,6 +120,7 @@ async def choose_mode(
         acks=acks,
         state=state,
         text=text,
+        by_event_time=by_event_time,
     )
 
 

@@ -2,6 +2,12 @@
 
 What is acknowledged was stored before. What comes again, in whatever order, is told by the
 stored state: all up to the position and the ranges ahead of it was read.
+
+Messages are given in the order of the stream. What the consumer delivered to somebody who is gone
+would come only after its ``ack_wait``, behind newer messages, and be late in event time; so it is
+read from the stream itself, and the redelivery is a duplicate. After the store was wiped that
+cannot be done, as the stream does not know which messages were acknowledged: those that were not
+are waited for.
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ from sinfer.ingest.existing import check_consumer
 from sinfer.ingest.inbox import Inbox
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
+from sinfer.ingest.missed import Missed
 from sinfer.ingest.mode import ReadingMode, after, check_identity, start_of
 from sinfer.ingest.progress import Progress
 from sinfer.ingest.state import SourceState
@@ -35,6 +42,7 @@ MAX_ACK_PENDING = {"stored": 65_536, "done": 1_000_000}
 """For durables made here: more than any reader has in hand, or any task in open windows."""
 
 _TEND_S = 0.5
+_WAIT_MARGIN_S = 0.5
 _LOOKUPS = 200
 
 
@@ -51,6 +59,8 @@ class DurableMode(ReadingMode):
         acks: how deliveries are acknowledged.
         state: how far the partition is committed; None at its very start.
         text: see ``ReadingMode``.
+        by_event_time: after the store was wiped, ask for nothing until all that is unacknowledged
+            comes again, since it would be late behind newer messages.
     """
 
     def __init__(
@@ -65,8 +75,10 @@ class DurableMode(ReadingMode):
         acks: Acks,
         state: SourceState | None,
         text: str,
+        by_event_time: bool = False,
     ) -> None:
         self.text = text
+        self._by_event_time = by_event_time
         self._client = client
         self._api = api
         self._source = source
@@ -82,6 +94,12 @@ class DurableMode(ReadingMode):
         self._in_hand: list[Batch] = []
         self._tended_at = 0.0
         self._floor: tuple[int, int | None] | None = None
+        self._initial: Batch | None = None
+        self._forgotten = 0
+        self._missed = Missed(client, source.stream, durable)
+        self._held: list[Msg] = []
+        self._pending = 0
+        self._rests_until = 0.0
 
     @property
     def progress(self) -> Progress:
@@ -92,8 +110,16 @@ class DurableMode(ReadingMode):
     def state(self) -> SourceState:
         progress = self.progress
         return SourceState(
-            self._stream_created, progress.position, progress.ahead, self._consumer_created
+            self._stream_created,
+            progress.position,
+            progress.ahead,
+            self._consumer_created,
+            self._forgotten,
         )
+
+    def initial(self) -> Batch | None:
+        batch, self._initial = self._initial, None
+        return batch
 
     async def attach(self) -> ConsumerConfig:
         first_time = self._progress is None
@@ -119,10 +145,15 @@ class DurableMode(ReadingMode):
         check_identity(await self._api.stream_info(), state or SourceState(stream.created, 0))
         return self._take_over(stream, info, state)
 
+    @property
+    def rests_s(self) -> float:
+        return max(0.0, self._rests_until - time.monotonic())
+
     def _take_over(
         self, stream: StreamInfo, info: ConsumerInfo, state: SourceState | None
     ) -> ConsumerConfig:
         """Note where the consumer stands; no request is out, so it stands still."""
+        first_time = self._progress is None
         made_anew = state is not None and state.consumer_created not in ("", info.created)
         if made_anew and state is not None and info.ack_floor.stream_seq > state.position:
             _log.warning(
@@ -130,22 +161,46 @@ class DurableMode(ReadingMode):
                 " was %d", self._durable, stream.config.name, info.ack_floor.stream_seq,
                 state.position,
             )  # fmt: skip
-        if self._progress is None:
-            self.starts_over = state is None and info.delivered.consumer_seq > 0
-            self._progress = (
-                Progress(state.position, state.ahead) if state is not None else Progress(0)
-            )
-            self._progress.follow(info.delivered.consumer_seq, info.delivered.stream_seq)
-            self._progress.settle(_settled(info, stream.state.last_seq))
+        if first_time:
+            self._begin(stream, info, state)
         else:
-            self._progress.lose_track()
+            self.progress.lose_track()
             self._floor = (_settled(info, stream.state.last_seq), None)
         self._stream_created = stream.created
         self._consumer_created = info.created
         self._config = structs.replace(info.config, name=info.name)
         limit = info.config.max_ack_pending
         self.max_ack_pending = limit if limit is not None and limit > 0 else None
+        if first_time and state is None:
+            self._initial = Batch([], self.state)
         return self._config
+
+    def _begin(self, stream: StreamInfo, info: ConsumerInfo, state: SourceState | None) -> None:
+        """Find out what was delivered to an earlier reader and did not get into the store."""
+        self._progress = progress = (
+            Progress(state.position, state.ahead) if state is not None else Progress(0)
+        )
+        delivered = info.delivered
+        progress.follow(delivered.consumer_seq, delivered.stream_seq)
+        progress.settle(_settled(info, stream.state.last_seq))
+        if state is None:
+            self.starts_over = delivered.consumer_seq > 0
+            self._forgotten = delivered.stream_seq if info.num_ack_pending else 0
+            if self._forgotten and self._by_event_time:
+                wait_s = _longest_wait_s(info.config)
+                self._rests_until = time.monotonic() + wait_s
+                _log.info(
+                    "consumer %s of stream %s: nothing is stored of %d messages that it delivered;"
+                    " they come again in %g s, before all others", self._durable,
+                    stream.config.name, info.num_ack_pending, wait_s,
+                )  # fmt: skip
+        else:
+            self._forgotten = state.forgotten
+        progress.give_up(self._forgotten)
+        if info.config.deliver_policy == "last_per_subject":
+            progress.give_up(delivered.stream_seq)  # it leaves out messages that the stream has
+        elif info.num_ack_pending:
+            self._missed.expect(progress.missing(self._forgotten, delivered.stream_seq))
 
     def _new_consumer(self, stream: StreamInfo, state: SourceState | None) -> ConsumerConfig:
         """Settings for the durable, which does not exist: those it had, if it ever did."""
@@ -185,31 +240,62 @@ class DurableMode(ReadingMode):
         messages: list[Message] = []
         statuses: list[Msg] = []
         taken: list[tuple[int, str]] = []
-        for raw in deliveries:
+        if self._held:
+            deliveries, self._held = self._held + deliveries, []
+        for place, raw in enumerate(deliveries):
             reply = raw.reply
             if not reply:
                 statuses.append(raw)
                 continue
-            delivered, stream_seq, consumer_seq, timestamp_ns, pending = parse_ack_subject(reply)
+            delivered, stream_seq, consumer_seq, timestamp_ns, left = parse_ack_subject(reply)
+            accepted = accept(delivered, stream_seq, consumer_seq)
+            if accepted is None:
+                self._missed.expect([progress.missing_before(stream_seq)])
+                rest = deliveries[place:]
+                self._held = [one for one in rest if one.reply]
+                statuses += [one for one in rest if not one.reply]
+                break
+            pending = left
             taken.append((stream_seq, reply))
-            if accept(delivered, stream_seq, consumer_seq):
+            if accepted:
                 messages.append(
                     Message(raw.data, raw.subject, raw.headers, stream_seq, timestamp_ns)
                 )
+        self._pending = pending
         batch = Batch(messages, self.state, pending, len(taken) - len(messages), taken)
         if taken:
             self._acks.took(taken)
             self._in_hand.append(batch)
         return batch, statuses, None
 
+    @property
+    def is_missing_messages(self) -> bool:
+        return bool(self._missed)
+
+    @property
+    def holds_deliveries(self) -> bool:
+        return bool(self._held)
+
+    async def fill(self, max_messages: int) -> Batch | None:
+        filters = self._config.filters if self._config is not None else []
+        messages = await self._missed.fetch(self.progress, filters, max_messages)
+        return None if messages is None else Batch(messages, self.state, self._pending)
+
     def caught_up(self, info: ConsumerInfo) -> bool:
-        return info.num_pending == 0 and info.num_ack_pending <= self._acks.outstanding
+        if info.num_pending or self._missed or self._held:
+            return False
+        return (
+            self.progress.position >= info.delivered.stream_seq
+            or info.num_ack_pending <= self._acks.outstanding
+        )
 
     async def info(self) -> ConsumerInfo | None:
         return await self._api.consumer_info(self._durable)
 
     async def tend(self, inbox: Inbox) -> None:
         """Close gaps in what was read: by the consumer's ack floor, and by the stream itself."""
+        if self._missed or self._held:
+            return
         if self._floor is not None:
             through, mark = self._floor
             # What the server has given up on may still lie in the inbox: it counts as new.
@@ -260,9 +346,14 @@ class DurableMode(ReadingMode):
     async def aclose(self, unread: list[Msg]) -> None:
         await self._acks.aclose()
         replies = [reply for batch in self._in_hand for _, reply in batch.deliveries]
-        replies += [raw.reply for raw in unread if raw.reply]
+        replies += [raw.reply for raw in [*self._held, *unread] if raw.reply]
         if self._api.is_connected:
             await self._acks.give_back(replies)
+
+
+def _longest_wait_s(config: ConsumerConfig) -> float:
+    """After how long the server delivers again whatever is not acknowledged."""
+    return max([*(config.backoff or []), config.ack_wait or 0]) / 1e9 + _WAIT_MARGIN_S
 
 
 def _settled(info: ConsumerInfo, last_seq: int | None = None) -> int:

@@ -72,6 +72,29 @@ class ReadingMode(ABC):
         """A batch to store before anything is read, where the start must not be lost; once."""
         return None
 
+    @property
+    def rests_s(self) -> float:
+        """For how many seconds yet nothing is to be asked for."""
+        return 0.0
+
+    @property
+    def is_missing_messages(self) -> bool:
+        """Whether ``fill`` has to be called before ``read``."""
+        return False
+
+    @property
+    def holds_deliveries(self) -> bool:
+        """Whether deliveries were taken that ``read`` has yet to look at."""
+        return False
+
+    async def fill(self, max_messages: int) -> Batch | None:
+        """Read from the stream itself what did not come; None when that cannot be done now.
+
+        Raises:
+            SourceError: the source cannot be read any more.
+        """
+        return None
+
     @abstractmethod
     async def tend(self, inbox: Inbox) -> None:
         """What is to be done from time to time between two reads."""

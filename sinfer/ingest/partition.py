@@ -238,6 +238,7 @@ class PartitionIngest:
             self.scope.partition,
             name=str(self.scope),
             state=SourceState.decode(state.source) if state.source else None,
+            by_event_time=self._task.window.time == "event",
             timing=self._surroundings.timing,
         )
         try:

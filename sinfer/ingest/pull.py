@@ -113,6 +113,10 @@ class PullRequests:
         self._asked = max(0, self._asked - messages)
         self._heard()
 
+    def rested(self) -> None:
+        """Nothing was asked for on purpose: silence so far means nothing."""
+        self._heard()
+
     def _heard(self) -> None:
         self._heard_at = time.monotonic()
         self._waited_s = 0.0

@@ -77,6 +77,7 @@ class PartitionReader:
         *,
         name: str,
         state: SourceState | None,
+        by_event_time: bool = False,
         timing: PullTiming | None = None,
     ) -> Self:
         """Check the source, choose the mode and start to read.
@@ -87,6 +88,8 @@ class PartitionReader:
             subject_filter: one of ``source.partition_subjects``.
             name: of the partition, unique and the same for ever: consumers' names are made of it.
             state: what was stored with the last commit; None when there was none.
+            by_event_time: whether a message behind newer ones may be late. After the store was
+                wiped, a durable's unacknowledged messages are then waited for before any other.
             timing: how long requests live and how soon silence is noticed.
 
         Raises:
@@ -96,7 +99,15 @@ class PartitionReader:
             UnavailableError: the server does not answer.
         """
         api = JetStreamApi(connection, source.stream)
-        mode = await choose_mode(connection, api, source, subject_filter, name=name, state=state)
+        mode = await choose_mode(
+            connection,
+            api,
+            source,
+            subject_filter,
+            name=name,
+            state=state,
+            by_event_time=by_event_time,
+        )
         reader = cls(
             connection,
             mode,
@@ -175,17 +186,12 @@ class PartitionReader:
                 inbox, pull = self._inbox, self._pull
                 assert inbox is not None
                 assert pull is not None
-                await self._mode.tend(inbox)
-                try:
-                    await pull.refill()
-                except NatsError as error:
-                    self._lose(f"the connection takes no request: {error or type(error).__name__}")
-                # Let the connection read and write, however fast batches are taken.
-                await asyncio.sleep(0)
-                batch = self._take(inbox, pull, max_messages)
+                batch = await self._read(inbox, pull, max_messages, remaining)
                 if batch is not None:
                     return batch
-                if self._pull is not None and (remaining := deadline - time.monotonic()) > 0:
+                remaining = deadline - time.monotonic()
+                behind = self._mode.is_missing_messages or self._mode.holds_deliveries
+                if self._pull is not None and remaining > 0 and not behind:
                     await self._wait(inbox, pull, min(remaining, self._timing.look_s))
             if time.monotonic() >= deadline or self._woken.is_set():
                 self._woken.clear()
@@ -208,13 +214,36 @@ class PartitionReader:
         except TimeoutError:
             pass
 
-    def _take(self, inbox: Inbox, pull: PullRequests, max_messages: int) -> Batch | None:
-        """Read from the inbox; no await in here, so that a cancelled call loses nothing."""
-        initial = self._mode.initial()
+    async def _read(
+        self, inbox: Inbox, pull: PullRequests, max_messages: int, timeout_s: float
+    ) -> Batch | None:
+        mode = self._mode
+        initial = mode.initial()
         if initial is not None:
             return initial
+        if mode.is_missing_messages:
+            batch = await mode.fill(max_messages)
+            pull.rested()
+            if batch is None:
+                await self._doze(min(timeout_s, _SLICE_S))
+            return batch
+        if (rests_s := mode.rests_s) > 0:
+            pull.rested()
+            await self._doze(min(timeout_s, rests_s))
+            return None
+        await mode.tend(inbox)
+        try:
+            await pull.refill()
+        except NatsError as error:
+            self._lose(f"the connection takes no request: {error or type(error).__name__}")
+        # Let the connection read and write, however fast batches are taken.
+        await asyncio.sleep(0)
+        return self._take(inbox, pull, max_messages)
+
+    def _take(self, inbox: Inbox, pull: PullRequests, max_messages: int) -> Batch | None:
+        """Read from the inbox; no await in here, so that a cancelled call loses nothing."""
         raws = inbox.take(max_messages)
-        if not raws:
+        if not raws and not self._mode.holds_deliveries:
             return None
         batch, statuses, lost = self._mode.read(raws)
         pull.took(len(raws) - len(statuses))
@@ -347,7 +376,7 @@ class PartitionReader:
         """Whether everything that is in the stream for this partition was read.
 
         Asks the server, so that no stale number is trusted: nothing is buffered here, nothing on
-        its way, nothing waits for redelivery, and nothing is left in the stream.
+        its way, nothing unread waits for redelivery, and nothing is left in the stream.
         """
         if self._pull is None or not self._client.is_connected:
             return False

@@ -14,12 +14,15 @@ class SourceState(msgspec.Struct, array_like=True, frozen=True):
         ahead: committed ranges of stream sequences above the position: inclusive, sorted, merged.
             Always empty where messages come in order.
         consumer_created: when the durable consumer was made; empty without one.
+        forgotten: of the messages up to this stream sequence some were done before the store was
+            wiped; those that were not are delivered again. 0 where nothing was ever forgotten.
     """
 
     stream_created: str
     position: int
     ahead: list[tuple[int, int]] = []
     consumer_created: str = ""
+    forgotten: int = 0
 
     def read_through(self, stream_seq: int) -> list[tuple[int, int]]:
         """What was read of all up to a stream sequence: inclusive ranges.

@@ -19,8 +19,8 @@ from sinfer.ingest.choice import choose_mode, durable_name
 from sinfer.ingest.entries import Preparer
 from sinfer.ingest.existing import risks
 from sinfer.ingest.jetstream_api import JetStreamApi
+from sinfer.ingest.stream_messages import StreamMessages
 from sinfer.nats_connection import connect
-from sinfer.operations.stream_messages import StreamMessages
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig

@@ -10,7 +10,7 @@ from nats.aio.client import Client
 
 from sinfer.errors import SourceError
 from sinfer.ingest.state import SourceState
-from sinfer.operations.stream_messages import StreamMessages
+from sinfer.ingest.stream_messages import StreamMessages
 from sinfer.products.task import InferTaskConfig
 from sinfer.windows.again import Again
 from sinfer.windows.dead_letters import Origin

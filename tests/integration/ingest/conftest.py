@@ -92,6 +92,7 @@ class Stream:
         *,
         client: Client | None = None,
         subject: str = ">",
+        by_event_time: bool = False,
         **settings: Any,
     ) -> PartitionReader:
         """A reader that goes on from what is stored."""
@@ -101,6 +102,7 @@ class Stream:
             subject,
             name=f"{self.name}-0",
             state=store.state,
+            by_event_time=by_event_time,
             timing=TIMING,
         )
 

@@ -55,9 +55,9 @@ STEPS = st.lists(
 
 
 @settings(max_examples=400)
-@given(st.sets(st.integers(min_value=1, max_value=LENGTH)), STEPS)
-def test_each_message_is_stored_once_whatever_happens(
-    matching: set[int], steps: list[tuple[str, bool, int]]
+@given(st.sets(st.integers(min_value=1, max_value=LENGTH)), STEPS, st.booleans())
+def test_each_message_is_stored_once_whatever_happens_and_in_order_where_the_stream_can_be_read(
+    matching: set[int], steps: list[tuple[str, bool, int]], stream_answers: bool
 ) -> None:
     consumer = Consumer(matching)
     progress = Progress(0)
@@ -72,8 +72,20 @@ def test_each_message_is_stored_once_whatever_happens(
             return
         delivered, stream_seq, consumer_seq = delivery
         deliveries.append(stream_seq)
-        if progress.accept(delivered, stream_seq, consumer_seq):
+        new = progress.accept(delivered, stream_seq, consumer_seq)
+        if new is None:
+            fetch(*progress.missing_before(stream_seq))
+            new = progress.accept(delivered, stream_seq, consumer_seq)
+            assert new is not None
+        if new:
             in_hand.append(stream_seq)
+
+    def fetch(first: int, last: int) -> None:
+        if stream_answers:
+            progress.fill(first, last)
+            in_hand.extend(seq for seq in sorted(matching) if first <= seq <= last)
+        else:
+            progress.give_up(last)
 
     def commit(acknowledged: bool) -> None:
         nonlocal stored_state
@@ -103,6 +115,8 @@ def test_each_message_is_stored_once_whatever_happens(
             progress = Progress(*stored_state)
             progress.follow(consumer.consumer_seq, consumer.stream_seq)
             progress.settle(consumer.ack_floor)
+            for first, last in progress.missing(0, consumer.stream_seq):
+                fetch(first, last)
 
     while (delivery := consumer.deliver()) is not None:
         receive(delivery, True)
@@ -111,6 +125,8 @@ def test_each_message_is_stored_once_whatever_happens(
         receive(consumer.deliver_again(0), True)
         commit(True)
     assert sorted(stored) == sorted(matching)
+    if stream_answers:
+        assert stored == sorted(matching)
     progress.settle(consumer.ack_floor)
     assert progress.ahead == []
     assert progress.position >= max(matching, default=0)
@@ -135,11 +151,35 @@ def test_a_gap_in_the_consumers_numbers_is_remembered_until_it_is_closed() -> No
     progress = Progress(0)
     progress.follow(0, 0)
     progress.accept(1, 1, 1)
-    progress.accept(1, 6, 3)
-    progress.accept(1, 9, 4)
+    assert progress.accept(1, 6, 3) is None
+    assert progress.missing_before(6) == (2, 5)
+    progress.give_up(5)
+    assert progress.accept(1, 6, 3)
+    assert progress.accept(1, 9, 4)
     assert (progress.position, progress.ahead, progress.gap) == (1, [(6, 9)], (2, 5))
     assert progress.accept(2, 4, 5)
     assert not progress.accept(2, 7, 6)
     assert progress.ahead == [(4, 4), (6, 9)]
     progress.settle(5)
     assert (progress.position, progress.ahead) == (9, [])
+
+
+def test_what_is_missing_up_to_a_sequence_leaves_out_what_was_read_ahead() -> None:
+    progress = Progress(3, [(5, 6), (9, 12)])
+    assert progress.missing(0, 14) == [(4, 4), (7, 8), (13, 14)]
+    assert progress.missing(0, 7) == [(4, 4), (7, 7)]
+    assert progress.missing(7, 10) == [(8, 8)]
+    assert progress.missing(12, 12) == []
+    assert Progress(3).missing(0, 3) == []
+
+
+def test_what_was_read_from_the_stream_counts_as_read() -> None:
+    progress = Progress(2)
+    progress.follow(5, 6)
+    assert progress.missing(0, 6) == [(3, 6)]
+    progress.fill(3, 4)
+    progress.fill(5, 6)
+    assert (progress.position, progress.ahead) == (6, [])
+    assert progress.accept(1, 9, 6)
+    assert progress.position == 9
+    assert progress.accept(2, 4, 7) is False

@@ -10,10 +10,13 @@ from datetime import UTC, datetime
 from nats.aio.client import Client
 
 from sinfer.errors import SourceError
-from sinfer.ingest.jetstream_api import JetStreamApi
+from sinfer.ingest.jetstream_api import JetStreamApi, StoredMessage
+from sinfer.ingest.subjects import EVERYTHING
 from sinfer.messages import Message
 
 _AT_ONCE = 64
+_LANES = 8
+_ENOUGH_BYTES = 8 * 1024 * 1024
 _HEADER_LINE = b"NATS/1.0"
 
 
@@ -36,15 +39,7 @@ class StreamMessages:
             UnavailableError: no answer.
         """
         stored = await self.api.stored_message({"seq": seq})
-        if stored is None:
-            return None
-        return Message(
-            b64decode(stored.data),
-            stored.subject,
-            parse_headers(b64decode(stored.hdrs)),
-            stored.seq,
-            parse_time_ns(stored.time),
-        )
+        return None if stored is None else _message(stored)
 
     async def last(self, subject_filter: str) -> Message | None:
         """The last message on a subject; None when there is none."""
@@ -77,6 +72,67 @@ class StreamMessages:
                 f" ({shown}): its limits removed them, or it is a work queue"
             )
         return found
+
+    async def between(
+        self, first: int, last: int, filters: list[str], limit: int
+    ) -> tuple[list[Message], int]:
+        """The messages of a range of sequences, or of a part from its start.
+
+        Args:
+            first: where to begin.
+            last: where to end, inclusive.
+            filters: subjects; empty for all.
+            limit: end when there are so many, give or take a few; or when they are large.
+
+        Returns:
+            The messages in the order of the stream, and the sequence up to which there are no
+            others.
+
+        Raises:
+            SourceError: the stream does not exist.
+            UnavailableError: no answer.
+        """
+        found: list[Message] = []
+        size = 0
+        while first <= last and len(found) < limit and size < _ENOUGH_BYTES:
+            message = await self._next(first, last, filters)
+            if message is None:
+                return found, last
+            first = message.stream_seq + 1
+            until = min(last, message.stream_seq + min(_AT_ONCE, limit - len(found)) - 1)
+            wide = -(-(until - first + 1) // _LANES)
+            starts = range(first, until + 1, max(1, wide))
+            lanes = [self._lane(start, min(until, start + wide - 1), filters) for start in starts]
+            part = [message, *(one for lane in await asyncio.gather(*lanes) for one in lane)]
+            found += part
+            size += sum(len(one.data) for one in part)
+            first = until + 1
+        return found, first - 1
+
+    async def _lane(self, first: int, last: int, filters: list[str]) -> list[Message]:
+        found = []
+        while first <= last and (message := await self._next(first, last, filters)) is not None:
+            found.append(message)
+            first = message.stream_seq + 1
+        return found
+
+    async def _next(self, first: int, last: int, filters: list[str]) -> Message | None:
+        nearest: StoredMessage | None = None
+        for subject in filters or [EVERYTHING]:
+            stored = await self.api.stored_message({"seq": first, "next_by_subj": subject})
+            if stored is not None and stored.seq <= last:
+                nearest, last = stored, stored.seq
+        return None if nearest is None else _message(nearest)
+
+
+def _message(stored: StoredMessage) -> Message:
+    return Message(
+        b64decode(stored.data),
+        stored.subject,
+        parse_headers(b64decode(stored.hdrs)),
+        stored.seq,
+        parse_time_ns(stored.time),
+    )
 
 
 def parse_headers(block: bytes) -> dict[str, str] | None:

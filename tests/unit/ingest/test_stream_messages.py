@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sinfer.operations.stream_messages import parse_headers, parse_time_ns
+from sinfer.ingest.stream_messages import parse_headers, parse_time_ns
 
 
 @pytest.mark.parametrize(
