@@ -540,7 +540,7 @@ async def test_where_tells_window_attempts_sinks_and_dead_letter(
 
     async def is_tried_again() -> bool:
         place = await where(1)
-        return place["sinks"] == ["sql-0"] and place["attempts"] >= 2
+        return bool(place["sinks"] == ["sql-0"] and place["attempts"] >= 2)
 
     await wait_for(is_tried_again, "one sink to have the results, and the other to refuse them")
     place = await where(1)
