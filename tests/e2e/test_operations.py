@@ -452,7 +452,8 @@ async def test_a_paused_product_is_all_of_its_tasks(
     task = await ordered(deployment, connections, "one-of-many")
     await sinfer(deployment, "pause", "--product", deployment.product, "--reason", "all of it")
     try:
-        await wait_for_log(running[0], f"{task.scope}: pulling stops: paused: all of it")
+        # Not all partitions have a line of their own, when many say the same.
+        await wait_for_log(running[0], "pulling stops: paused: all of it")
         await connections.publish(task, numbers(0, 10))
         one = await sinfer(deployment, "resume", "--product", deployment.product, "--task", task.id)
         assert "resume it without --task" in one.err
