@@ -5,9 +5,9 @@ correct result in every sink. The position goes back together with the windows, 
 lost is read again.
 
 Not promised: that a result is there only once. A window that is filled again may be closed by the
-clock at another message, and what comes behind that gets into a window of another name. Nor is a
-message kept that a work queue has given away: it was acknowledged in the second that was lost.
-``appendfsync always`` loses nothing at all.
+clock at another message, and what comes behind that gets into a window of another name.
+``appendfsync always`` loses nothing at all. Durables and work queues are acknowledged only what is
+on the disk: ``tests/integration/test_power_cut.py``.
 """
 
 from __future__ import annotations

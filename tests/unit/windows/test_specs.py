@@ -86,6 +86,8 @@ def test_sensible_settings_are_taken(settings: dict[str, Any]) -> None:
         ({**SLIDING, "max_bytes": 5}, "make no sense for sliding windows"),
         ({**SLIDING, "max_wait": 5}, "make no sense for sliding windows"),
         ({"type": "session", "gap": 0}, "gap must be at least 1ms"),
+        ({**COUNT, "count": 1_000_001}, "count: Input should be less than or equal to 1000000"),
+        ({**TUMBLING, "max_count": 1_000_001}, "less than or equal to 1000000 (got 1000001)"),
         ({**SESSION, **UPDATE}, "late: update is not for session windows"),
         ({**TUMBLING, "dedupe": "both"}, "'first' or 'last'"),
     ],
