@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import NatsServer
 from sinfer.embedded.services import program
+from sinfer.windows.keys import PartitionKeys
 from tests.e2e.harness import Connections, Deployment, numbers, wait_for, wait_for_log
 from tests.secured import acl_server
 
@@ -89,7 +90,13 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, quoting: str) -> Iterat
         made.order(
             "sinks",
             sinks=[
-                {"type": "http", "url": f"http://{quoting}/400/?key={SECRET}", "headers": headers},
+                {"type": "http", "url": f"http://{quoting}/400/?key={SECRET}", "headers": headers}
+            ],
+            limits=limits,
+        )
+        made.order(
+            "away",
+            sinks=[
                 {"type": "sql", "url": f"postgresql://{away}/db", "table": "t", "timeout": "1s"},
                 {"type": "redis_stream", "url": f"redis://{wrong}:{made.redis.port}",
                  "stream": "s"},
@@ -145,7 +152,7 @@ def sinfer(deployment: Deployment, *command: str) -> str:
 async def test_nobody_reads_a_secret_whatever_fails(
     deployment: Deployment, connections: Connections
 ) -> None:
-    tasks = {name: deployment.order_of(name) for name in ("refused", "locked", "sinks")}
+    tasks = {name: deployment.order_of(name) for name in ("refused", "locked", "sinks", "away")}
     for task in tasks.values():
         await connections.make_streams(task)
         await connections.publish(task, numbers(0, 10))
@@ -158,7 +165,10 @@ async def test_nobody_reads_a_secret_whatever_fails(
 
     async def all_failed() -> bool:
         dead = [len(await connections.dead_letters(tasks[name])) for name in ("refused", "sinks")]
-        return all(dead) and await connections.redis.hlen("sinfer:paused") > 0
+        away: Any = await connections.redis.hkeys(PartitionKeys(tasks["away"].scope).away)
+        told = {name.split(b":")[1] for name in away}
+        is_paused = await connections.redis.hlen("sinfer:paused") > 0
+        return all(dead) and is_paused and len(told) == 3
 
     await wait_for(all_failed, "every failure to be recorded", timeout_s=90)
     await wait_for_log(ingest, "a task is skipped")
@@ -171,6 +181,7 @@ async def test_nobody_reads_a_secret_whatever_fails(
         texts[f"flower {path}"] = await asyncio.to_thread(read, url)
     for command in ("check", "status", "dlq list", "windows list"):
         texts[command] = sinfer(deployment, *command.split(), "--json")
+    assert texts["status"].count("windows wait") == 3, texts["status"]
     letters = json.loads(texts["dlq list"])
     assert {letter["task"] for letter in letters} == {"refused", "sinks"}
     texts["dlq show"] = sinfer(deployment, "dlq", "show", letters[0]["id"], "--json")

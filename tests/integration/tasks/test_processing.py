@@ -223,7 +223,11 @@ class Bench:
     async def break_off(self, processor: WindowProcessor, at: asyncio.Event) -> Claim:
         """Try a window under a short lease, and stop as a killed worker does."""
         at.clear()
-        [claim], _ = await self.claims.claim(1, lease_ms=1)
+        deadline = time.monotonic() + _PATIENCE_S
+        while not (claims := (await self.claims.claim(1, lease_ms=1))[0]):
+            assert time.monotonic() < deadline, "the window may not be tried yet"
+            await asyncio.sleep(0.001)
+        [claim] = claims
         [messages] = await self.claims.read([claim])
         working = asyncio.create_task(processor.process(claim, messages))
         await asyncio.wait_for(at.wait(), _PATIENCE_S)
