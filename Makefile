@@ -34,7 +34,7 @@ demo: setup
 	$(BIN)/sinfer demo $(if $(PRODUCT),--product $(PRODUCT))
 
 test: check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check .
@@ -42,7 +42,7 @@ check: setup
 	$(BIN)/mypy
 
 test-oldest: $(OLDEST)/.ready
-	$(OLDEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
+	$(OLDEST)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 $(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
 	@$(call new-venv,$(OLDEST))

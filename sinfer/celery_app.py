@@ -48,6 +48,7 @@ def make_app(queues: list[str]) -> Celery:
         task_queues=[Queue(name) for name in queues],
         task_routes={TICK_TASK: {"queue": TICK_QUEUE}},
         worker_pool="sinfer.prefork:TaskPool",
+        worker_consumer="sinfer.consumer:Consumer",
         beat_scheduler="sinfer.beat:Scheduler",
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,  # for Flower; a few dozen messages a second at most

@@ -10,7 +10,6 @@ _NOISE = re.compile(
     r"beat: Scheduler: Sending due task tick"  # several times a second
     r"|Task sinfer\.(tick|process)\["
     r"|^\[[DIW] \d{6} "  # Flower asks workers that are not there yet
-    r"|consumer\.mingle: "
 )
 
 

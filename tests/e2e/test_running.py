@@ -325,6 +325,12 @@ async def test_a_model_that_never_answers_holds_up_neither_other_tasks_nor_ticks
     assert account.balances
 
 
+async def test_a_worker_starts_without_asking_others(running: Running) -> None:
+    log = running.worker.process.log.read_text()
+    assert "ready" in log
+    assert "mingle" not in log
+
+
 async def test_flower_shows_workers_and_tasks_by_readable_names(
     deployment: Deployment, connections: Connections, running: Running
 ) -> None:

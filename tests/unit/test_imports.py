@@ -31,7 +31,7 @@ LAYERS = [
     {"windows"},
     {"inference", "sinks"},
     {"products"},
-    {"broker", "celery_app", "hints", "prefork", "beat"},
+    {"broker", "celery_app", "hints", "prefork", "consumer", "beat"},
     {"ingest", "tasks"},
     {"operations"},
     {"embedded", "testing", "local"},
