@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,32 +12,26 @@ from nats.aio.client import Client
 
 from sinfer.clock import SystemClock
 from sinfer.errors import (
-    ConfigError,
     StaleTokenError,
     StoreFullError,
     UnavailableError,
-    WindowConflictError,
 )
-from sinfer.hints import HintSender
 from sinfer.ingest.ack_gate import AckGate
-from sinfer.ingest.announcements import Announcements
-from sinfer.ingest.changeover import Changeover, change_over
+from sinfer.ingest.beginning import begin, check_budget
+from sinfer.ingest.changeover import change_over
 from sinfer.ingest.dead_letter_care import DeadLetterCare
-from sinfer.ingest.leases import LEASE_MS, LeaseKeeper
-from sinfer.ingest.pressure import MemoryPressure, PartitionPressure
-from sinfer.ingest.pull import PullTiming
+from sinfer.ingest.leases import LEASE_MS
+from sinfer.ingest.pressure import PartitionPressure
 from sinfer.ingest.reader import PartitionReader
 from sinfer.ingest.state import SourceState
+from sinfer.ingest.storing import Storing
+from sinfer.ingest.surroundings import Surroundings
 from sinfer.ingest.windowing import Windower
 from sinfer.products.pipeline import InferPipeline
 from sinfer.units import to_ms
-from sinfer.windows.disk import Disk
 from sinfer.windows.ids import Scope
-from sinfer.windows.pauses import PauseBoard
-from sinfer.windows.plan import Plan
 from sinfer.windows.schedule import Schedule
-from sinfer.windows.store import Store
-from sinfer.windows.writer import Commit, Committed, PartitionWriter, Unfinished
+from sinfer.windows.writer import PartitionWriter, Unfinished
 
 _log = logging.getLogger(__name__)
 
@@ -58,43 +50,6 @@ _NOT_IDLE_S = 0.5
 _FIRST_RELIEF_S, _LONGEST_RELIEF_S = 0.2, 2.0
 """How often a partition under pressure looks whether it is over."""
 
-_RETRY_S = 0.5
-"""Pause before a commit is repeated that Redis did not answer."""
-
-_OPENING_AT_ONCE = 32
-
-
-@dataclass(slots=True)
-class Surroundings:
-    """What all partitions of an ingestor share.
-
-    Attributes:
-        store: the window store.
-        hints: who tells the workers.
-        pauses: what is paused, kept fresh by the supervisor.
-        memory: whether Redis is nearly full, kept fresh by the supervisor.
-        owner: name of the ingestor, unique among all.
-        leases: keeps the writer leases.
-        announcements: gathers log lines.
-        timing: how long pull requests live; longer where there are many partitions.
-        opening: limits how many partitions open at once.
-        disk: whether Redis has on its disk what was stored.
-    """
-
-    store: Store
-    hints: HintSender
-    pauses: PauseBoard
-    memory: MemoryPressure
-    owner: str
-    leases: LeaseKeeper
-    announcements: Announcements = field(default_factory=Announcements)
-    timing: PullTiming = field(default_factory=PullTiming)
-    opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OPENING_AT_ONCE))
-    disk: Disk = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.disk = Disk(self.store)
-
 
 class PartitionIngest:
     """Moves the messages of one partition into its windows, as the partition's only writer.
@@ -110,7 +65,6 @@ class PartitionIngest:
 
     Attributes:
         writer: writes the partition.
-        renewed_s: when its lease was last renewed, by the monotonic clock.
     """
 
     def __init__(
@@ -127,8 +81,6 @@ class PartitionIngest:
         self._acks_when_done = self._task.source.ack == "done"
         self._pipeline = pipeline
         self._care = DeadLetterCare(surroundings.store, connection, scope, self._task)
-        self._hints = surroundings.hints
-        self._schedule = Schedule(surroundings.store)
         self.writer = PartitionWriter(
             surroundings.store,
             scope,
@@ -137,15 +89,19 @@ class PartitionIngest:
             partitions=self._aligned(),
         )
         self._gate = AckGate(surroundings.disk, self.writer, self.lease_lost)
-        self.renewed_s = 0.0
         self._clock = SystemClock()
         self._reader: PartitionReader | None = None
         self._stopping = asyncio.Event()
+        self._storing = Storing(
+            self.writer,
+            self._clock,
+            surroundings.hints,
+            Schedule(surroundings.store),
+            self._stopping,
+        )
         self._woken = asyncio.Event()
         self._lost: StaleTokenError | None = None
-        self._announced_ms = 0
         self._pressure = PartitionPressure(self._task.limits)
-        self._pending = 0
         self._unfinished = Unfinished(0, None)
         self._looked_s = 0.0
         self._stored_bytes = 0
@@ -154,6 +110,15 @@ class PartitionIngest:
         self._idle_at_s = 0.0
         self._is_idle = False
         self._drained_ms = 0
+
+    @property
+    def renewed_s(self) -> float:
+        """When the writer's lease was last renewed, by the monotonic clock."""
+        return self._storing.renewed_s
+
+    @renewed_s.setter
+    def renewed_s(self, at_s: float) -> None:
+        self._storing.renewed_s = at_s
 
     def _aligned(self) -> list[Scope]:
         """The partitions that windows wait for: in event time, all of the task."""
@@ -231,7 +196,7 @@ class PartitionIngest:
     async def _open(self) -> tuple[Windower, PartitionReader]:
         self._clock.follow(await self._surroundings.store.now_ms())
         state = await self.writer.load()
-        await self._schedule.register(self.scope)
+        await Schedule(self._surroundings.store).register(self.scope)
         reader = await PartitionReader.open(
             self._connection,
             self._task.source,
@@ -244,7 +209,7 @@ class PartitionIngest:
         try:
             layout = self._clock.now_ms() if reader.starts_over else None
             change = change_over(self.scope, state, self._pipeline, layout=layout)
-            mode = reader.mode + self._budget(reader.max_ack_pending)
+            mode = reader.mode + check_budget(self.scope, self._task, reader.max_ack_pending)
             if reader.acknowledges:
                 await self._surroundings.disk.try_out()
                 mode += f"; {self._surroundings.disk.text}"
@@ -252,7 +217,13 @@ class PartitionIngest:
                 [reader.state.position, *(last for _, last in reader.state.ahead)]
             )
             source = state.source or b""
-            await self._begin(change, source)
+            await begin(
+                change,
+                source,
+                storing=self._storing,
+                writer=self.writer,
+                pauses=self._surroundings.pauses,
+            )
         except BaseException:
             await reader.aclose()
             raise
@@ -261,59 +232,11 @@ class PartitionIngest:
             self._pipeline,
             change.planner,
             self._clock,
-            self._store,
+            self._storing.store,
             config=change.config,
             source=source,
         )
         return windower, reader
-
-    async def _begin(self, change: Changeover, source: bytes) -> None:
-        """Store the configuration, and in the same step close what cannot go on under it."""
-        outgoing = change.outgoing
-        while True:
-            plan = Plan() if outgoing is None else outgoing.close_all("drain")
-            # Windows that are cut in another way begin where the messages are, not behind these.
-            plan.watermark_ms = change.watermark_ms
-            for window in plan.closed:
-                window.record.config = window.record.config or change.outgoing_config
-            try:
-                await self._store(Commit(plan, source), settings=change.settings)
-                break
-            except WindowConflictError as conflict:
-                assert outgoing is not None
-                outgoing.forget(conflict.window_ids)
-        if plan.closed:
-            _log.info(
-                "%s: %d windows closed, since the task cuts windows in another way now",
-                self.scope, len(plan.closed),
-            )  # fmt: skip
-        await self.writer.prune_configs()
-        pauses = self._surroundings.pauses
-        if change.has_new_endpoint and await pauses.resume_after_failure(
-            self.scope.product, self.scope.task
-        ):
-            _log.info("%s: asks its model in another way now, so its pause is over", self.scope)
-
-    def _budget(self, max_ack_pending: int | None) -> str:
-        """With ``ack: done`` the server delivers no more than so many unfinished messages.
-
-        Raises:
-            ConfigError: not even one window could become full.
-        """
-        spec = self._task.window
-        largest = spec.count if spec.type == "count" else spec.max_count
-        if not self._acks_when_done or max_ack_pending is None or max_ack_pending < 0:
-            return ""
-        if largest is not None and largest > max_ack_pending:
-            raise ConfigError(
-                f"{self.scope}: windows of {largest} messages never become full, since the consumer"
-                f" allows {max_ack_pending} unacknowledged messages; raise its max_ack_pending,"
-                " or make the windows smaller, or use ack: stored"
-            )
-        return (
-            f"; all unfinished windows together hold at most {max_ack_pending} messages"
-            " (max_ack_pending)"
-        )
 
     # --- one batch after the other ---
 
@@ -341,14 +264,14 @@ class PartitionIngest:
                 self._not_idle()
             else:
                 await self._quiet(windower, reader)
-            if self._acks_when_done or (batch is not None and self._pending):
+            if self._acks_when_done or (batch is not None and self._storing.pending):
                 await self._look(reader, at_least_every_s=_LOOK_S)
 
     async def _count(self, reader: PartitionReader, payload: int) -> None:
         """Look at what waits, sooner than usual, when it may be too many bytes by now."""
         self._stored_bytes += payload
         most = self._unfinished.bytes + self._stored_bytes
-        if self._pending and most > self._task.limits.max_pending_bytes:
+        if self._storing.pending and most > self._task.limits.max_pending_bytes:
             await self._look(reader)
 
     def _wait_s(self, windower: Windower) -> float:
@@ -364,42 +287,6 @@ class PartitionIngest:
         if spec.idle is not None and not self._is_idle:
             wait_s = min(wait_s, self._idle_at_s - time.monotonic())
         return max(0.0, wait_s)
-
-    async def _store(self, commit: Commit, *, settings: Mapping[str, str] | None = None) -> None:
-        """Commit until Redis has said yes or no, and pass on what it says is to do."""
-        complained = False
-        while True:
-            try:
-                committed = await self.writer.commit(commit, settings=dict(settings or {}))
-                break
-            except WindowConflictError as conflict:
-                self._clock.follow(conflict.now_ms)
-                raise
-            except (UnavailableError, StoreFullError) as error:
-                if not complained:
-                    _log.warning("%s: waiting to store a batch: %s", self.scope, error)
-                complained = True
-                if self._stopping.is_set():
-                    raise
-                await asyncio.sleep(_RETRY_S)
-        if complained:
-            _log.info("%s: storing again", self.scope)
-        self.renewed_s = time.monotonic()
-        self._clock.follow(committed.now_ms)
-        self._pending = committed.pending
-        self._hints.send(self.scope, committed.hint)
-        await self._announce(committed)
-
-    async def _announce(self, committed: Committed) -> None:
-        """Have beat look at the partition when something is due, unless it will anyway."""
-        due_ms = committed.next_due_ms
-        if due_ms and (due_ms < self._announced_ms or self._announced_ms <= committed.now_ms):
-            try:
-                await self._schedule.announce(self.scope, due_ms)
-            except (UnavailableError, StoreFullError) as error:
-                _log.warning("%s: beat will find out by itself: %s", self.scope, error)
-            else:
-                self._announced_ms = due_ms
 
     # --- between batches ---
 
@@ -456,7 +343,7 @@ class PartitionIngest:
             return f"{text}: {pause.reason}", self._acks_when_done or undone
         if self._surroundings.memory.is_high:
             return "Redis is nearly full", self._acks_when_done
-        return self._pressure.reason(self._pending, self._unfinished.bytes), True
+        return self._pressure.reason(self._storing.pending, self._unfinished.bytes), True
 
     async def _drain(self, windower: Windower) -> None:
         """Close what is open where that is asked for, and say that it was done."""
@@ -480,7 +367,7 @@ class PartitionIngest:
         self._looked_s = now_s
         self._stored_bytes = 0
         try:
-            self._pending = await self.writer.pending()
+            self._storing.pending = await self.writer.pending()
             self._unfinished = await self.writer.unfinished(with_open=self._acks_when_done)
         except UnavailableError as error:
             _log.warning("%s: %s", self.scope, error)

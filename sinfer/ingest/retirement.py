@@ -9,7 +9,7 @@ import time
 from sinfer.errors import StaleTokenError, UnavailableError, WindowConflictError
 from sinfer.ingest.changeover import stored_spec
 from sinfer.ingest.leases import LEASE_MS
-from sinfer.ingest.partition import Surroundings
+from sinfer.ingest.surroundings import Surroundings
 from sinfer.products.revisions import Revision
 from sinfer.windows.ids import Scope
 from sinfer.windows.planners import make_planner

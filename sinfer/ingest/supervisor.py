@@ -28,11 +28,12 @@ from sinfer.hints import HintSender
 from sinfer.ingest.connections import Connections
 from sinfer.ingest.leases import LeaseKeeper
 from sinfer.ingest.membership import SIGN_OF_LIFE_S, Member, Membership
-from sinfer.ingest.partition import PartitionIngest, Surroundings
+from sinfer.ingest.partition import PartitionIngest
 from sinfer.ingest.pressure import MemoryPressure
 from sinfer.ingest.pull import PullTiming
 from sinfer.ingest.retirement import Retirement
 from sinfer.ingest.shares import Shares
+from sinfer.ingest.surroundings import Surroundings
 from sinfer.ingest.task_reports import TaskReport, TaskReporter
 from sinfer.products.following import TaskFollower
 from sinfer.products.product import Product

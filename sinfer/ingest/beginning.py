@@ -1,0 +1,81 @@
+"""What happens before a partition is read: its budget is checked, its configuration is stored."""
+
+from __future__ import annotations
+
+import logging
+
+from sinfer.errors import ConfigError, WindowConflictError
+from sinfer.ingest.changeover import Changeover
+from sinfer.ingest.storing import Storing
+from sinfer.products.task import InferTaskConfig
+from sinfer.windows.ids import Scope
+from sinfer.windows.pauses import PauseBoard
+from sinfer.windows.plan import Plan
+from sinfer.windows.writer import Commit, PartitionWriter
+
+_log = logging.getLogger(__name__)
+
+
+def check_budget(scope: Scope, task: InferTaskConfig, max_ack_pending: int | None) -> str:
+    """With ``ack: done`` the server delivers no more than so many unfinished messages.
+
+    Returns:
+        What is to be said of that in the log.
+
+    Raises:
+        ConfigError: not even one window could become full.
+    """
+    spec = task.window
+    largest = spec.count if spec.type == "count" else spec.max_count
+    if task.source.ack != "done" or max_ack_pending is None or max_ack_pending < 0:
+        return ""
+    if largest is not None and largest > max_ack_pending:
+        raise ConfigError(
+            f"{scope}: windows of {largest} messages never become full, since the consumer"
+            f" allows {max_ack_pending} unacknowledged messages; raise its max_ack_pending,"
+            " or make the windows smaller, or use ack: stored"
+        )
+    return (
+        f"; all unfinished windows together hold at most {max_ack_pending} messages"
+        " (max_ack_pending)"
+    )
+
+
+async def begin(
+    change: Changeover,
+    source: bytes,
+    *,
+    storing: Storing,
+    writer: PartitionWriter,
+    pauses: PauseBoard,
+) -> None:
+    """Store the configuration, and in the same step close what cannot go on under it.
+
+    Args:
+        change: from the configuration that was in force to the one that is.
+        source: the reader's state, as it was stored.
+        storing: where to.
+        writer: of the partition.
+        pauses: a pause for a failure ends where the model is asked in another way now.
+    """
+    scope, outgoing = writer.scope, change.outgoing
+    while True:
+        plan = Plan() if outgoing is None else outgoing.close_all("drain")
+        # Windows that are cut in another way begin where the messages are, not behind these.
+        plan.watermark_ms = change.watermark_ms
+        for window in plan.closed:
+            window.record.config = window.record.config or change.outgoing_config
+        try:
+            await storing.store(Commit(plan, source), settings=change.settings)
+            break
+        except WindowConflictError as conflict:
+            assert outgoing is not None
+            outgoing.forget(conflict.window_ids)
+    if plan.closed:
+        _log.info(
+            "%s: %d windows closed, since the task cuts windows in another way now",
+            scope, len(plan.closed),
+        )  # fmt: skip
+    await writer.prune_configs()
+    if change.has_new_endpoint and await pauses.resume_after_failure(scope.product, scope.task):
+        _log.info("%s: asks its model in another way now, so its pause is over", scope)

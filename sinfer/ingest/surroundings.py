@@ -1,0 +1,49 @@
+"""What all partitions of an ingestor share."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from sinfer.hints import HintSender
+from sinfer.ingest.announcements import Announcements
+from sinfer.ingest.leases import LeaseKeeper
+from sinfer.ingest.pressure import MemoryPressure
+from sinfer.ingest.pull import PullTiming
+from sinfer.windows.disk import Disk
+from sinfer.windows.pauses import PauseBoard
+from sinfer.windows.store import Store
+
+_OPENING_AT_ONCE = 32
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """One for each ingestor.
+
+    Attributes:
+        store: the window store.
+        hints: who tells the workers.
+        pauses: what is paused, kept fresh by the supervisor.
+        memory: whether Redis is nearly full, kept fresh by the supervisor.
+        owner: name of the ingestor, unique among all.
+        leases: keeps the writer leases.
+        announcements: gathers log lines.
+        timing: how long pull requests live; longer where there are many partitions.
+        opening: limits how many partitions open at once.
+        disk: whether Redis has on its disk what was stored.
+    """
+
+    store: Store
+    hints: HintSender
+    pauses: PauseBoard
+    memory: MemoryPressure
+    owner: str
+    leases: LeaseKeeper
+    announcements: Announcements = field(default_factory=Announcements)
+    timing: PullTiming = field(default_factory=PullTiming)
+    opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OPENING_AT_ONCE))
+    disk: Disk = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.disk = Disk(self.store)
