@@ -429,6 +429,12 @@ async def _ignore(error: Exception) -> None:
     """Errors while a server restarts are what the test is about."""
 
 
+async def ordered(deployment: Deployment, connections: Connections, id: str, **parts: Any) -> Task:
+    """A task whose streams are there before it is; see ``Deployment.order``."""
+    await connections.make_streams(Task(deployment, id))
+    return deployment.order(id, **parts)
+
+
 def rows(task: Task) -> list[dict[str, Any]]:
     """All results in the task's SQL table."""
     from sinfer.demo.database import read_rows

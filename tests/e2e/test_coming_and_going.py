@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -16,6 +15,7 @@ from tests.e2e.harness import (
     Deployment,
     Task,
     numbers,
+    ordered,
     rows,
     wait_for,
     wait_for_log,
@@ -31,11 +31,6 @@ def ingest(deployment: Deployment) -> Iterator[Service]:
     yield services[0]
     for service in services:
         service.check()
-
-
-async def ordered(deployment: Deployment, connections: Connections, id: str, **parts: Any) -> Task:
-    await connections.make_streams(Task(deployment, id))
-    return deployment.order(id, **parts)
 
 
 async def is_forgotten(connections: Connections, task: Task) -> bool:

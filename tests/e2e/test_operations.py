@@ -22,6 +22,7 @@ from tests.e2e.harness import (
     Deployment,
     Task,
     numbers,
+    ordered,
     rows,
     wait_for,
     wait_for_log,
@@ -73,11 +74,6 @@ def running(deployment: Deployment) -> Iterator[list[Service]]:
 def healthy_model(deployment: Deployment) -> Iterator[None]:
     yield
     deployment.model.reset()
-
-
-async def ordered(deployment: Deployment, connections: Connections, id: str, **parts: Any) -> Task:
-    await connections.make_streams(Task(deployment, id))
-    return deployment.order(id, **parts)
 
 
 async def test_a_redriven_message_gets_the_result_it_should_have_had(

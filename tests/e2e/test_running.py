@@ -20,6 +20,7 @@ from tests.e2e.harness import (
     Deployment,
     Task,
     numbers,
+    ordered,
     rows,
     wait_for,
     wait_for_log,
@@ -60,12 +61,6 @@ def running(deployment: Deployment) -> Iterator[Running]:
 def healthy_model(deployment: Deployment) -> Iterator[None]:
     yield
     deployment.model.reset()
-
-
-async def ordered(deployment: Deployment, connections: Connections, id: str, **parts: Any) -> Task:
-    """A task whose streams are there before it is."""
-    await connections.make_streams(Task(deployment, id))
-    return deployment.order(id, **parts)
 
 
 async def test_each_message_has_one_result_in_each_sink(
