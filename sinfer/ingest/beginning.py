@@ -1,44 +1,17 @@
-"""What happens before a partition is read: its budget is checked, its configuration is stored."""
+"""The first commit of a partition under a configuration, before it is read."""
 
 from __future__ import annotations
 
 import logging
 
-from sinfer.errors import ConfigError, WindowConflictError
+from sinfer.errors import WindowConflictError
 from sinfer.ingest.changeover import Changeover
 from sinfer.ingest.storing import Storing
-from sinfer.products.task import InferTaskConfig
-from sinfer.windows.ids import Scope
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.plan import Plan
 from sinfer.windows.writer import Commit, PartitionWriter
 
 _log = logging.getLogger(__name__)
-
-
-def check_budget(scope: Scope, task: InferTaskConfig, max_ack_pending: int | None) -> str:
-    """With ``ack: done`` the server delivers no more than so many unfinished messages.
-
-    Returns:
-        What is to be said of that in the log.
-
-    Raises:
-        ConfigError: not even one window could become full.
-    """
-    spec = task.window
-    largest = spec.count if spec.type == "count" else spec.max_count
-    if task.source.ack != "done" or max_ack_pending is None or max_ack_pending < 0:
-        return ""
-    if largest is not None and largest > max_ack_pending:
-        raise ConfigError(
-            f"{scope}: windows of {largest} messages never become full, since the consumer"
-            f" allows {max_ack_pending} unacknowledged messages; raise its max_ack_pending,"
-            " or make the windows smaller, or use ack: stored"
-        )
-    return (
-        f"; all unfinished windows together hold at most {max_ack_pending} messages"
-        " (max_ack_pending)"
-    )
 
 
 async def begin(

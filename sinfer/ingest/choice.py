@@ -129,7 +129,7 @@ async def _check_subject(api: JetStreamApi, stream: StreamInfo, subject_filter: 
     subjects = stream.config.subjects
     if not subjects or any(overlap(subject_filter, subject) for subject in subjects):
         return
-    if await api.next_sequence(0, [subject_filter]) is None:
+    if await api.next_message(0, [subject_filter]) is None:
         raise SourceError(
             f"stream {stream.config.name!r} has no messages on {subject_filter}: its subjects are"
             f" {', '.join(subjects)}; correct source.subject, or add the subject to the stream"
@@ -141,8 +141,8 @@ def _acks(client: Client, source: JetStreamSource, policy: str, config: Consumer
         return AcksThrough(client)
     if source.ack == "stored":
         return Acks(client)
-    waits_ns = [*(config.backoff or []), config.ack_wait or round(ACK_WAIT_S * 1e9)]
-    return AcksWhenDone(client, min(waits_ns) / 1e9)
+    shortest_s = min(config.waits_ns) / 1e9 if config.waits_ns else ACK_WAIT_S
+    return AcksWhenDone(client, shortest_s)
 
 
 def _check_unacknowledged(source: JetStreamSource, info: ConsumerInfo, retention: str) -> None:

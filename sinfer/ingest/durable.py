@@ -187,7 +187,7 @@ class DurableMode(ReadingMode):
             self.starts_over = delivered.consumer_seq > 0
             self._forgotten = delivered.stream_seq if info.num_ack_pending else 0
             if self._forgotten and self._by_event_time:
-                wait_s = _longest_wait_s(info.config)
+                wait_s = max(info.config.waits_ns, default=0) / 1e9 + _WAIT_MARGIN_S
                 self._rests_until = time.monotonic() + wait_s
                 _log.info(
                     "consumer %s of stream %s: nothing is stored of %d messages that it delivered;"
@@ -331,8 +331,8 @@ class DurableMode(ReadingMode):
             gap = self.progress.gap
             if gap is None:
                 return
-            found = await self._api.next_sequence(gap[0], filters)
-            if found is not None and found <= gap[1]:
+            found = await self._api.next_message(gap[0], filters)
+            if found is not None and found.seq <= gap[1]:
                 return
             self.progress.settle(gap[1])
 
@@ -349,11 +349,6 @@ class DurableMode(ReadingMode):
         replies += [raw.reply for raw in [*self._held, *unread] if raw.reply]
         if self._api.is_connected:
             await self._acks.give_back(replies)
-
-
-def _longest_wait_s(config: ConsumerConfig) -> float:
-    """After how long the server delivers again whatever is not acknowledged."""
-    return max([*(config.backoff or []), config.ack_wait or 0]) / 1e9 + _WAIT_MARGIN_S
 
 
 def _settled(info: ConsumerInfo, last_seq: int | None = None) -> int:

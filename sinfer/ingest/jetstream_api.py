@@ -16,6 +16,7 @@ from nats.errors import Error as NatsError
 
 from sinfer.errors import SourceError, UnavailableError
 from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
+from sinfer.ingest.subjects import EVERYTHING
 
 _PREFIX = "$JS.API"
 _STREAM_MISSING = 10059
@@ -122,19 +123,19 @@ class JetStreamApi:
         subject = f"CONSUMER.DELETE.{self.stream}.{consumer}"
         await self._request(subject, None, _Answer, _CONSUMER_MISSING)
 
-    async def next_sequence(self, first: int, filters: list[str]) -> int | None:
-        """The sequence of the first stored message from ``first`` on that matches a filter.
+    async def next_message(self, first: int, filters: list[str]) -> StoredMessage | None:
+        """The first stored message from a sequence on that matches a filter.
 
         Args:
             first: where to begin.
             filters: subjects; empty for all.
         """
         found = []
-        for subject in filters or [">"]:
+        for subject in filters or [EVERYTHING]:
             message = await self.stored_message({"seq": first, "next_by_subj": subject})
             if message is not None:
-                found.append(message.seq)
-        return min(found, default=None)
+                found.append(message)
+        return min(found, key=lambda message: message.seq, default=None)
 
     async def stored_message(self, which: dict[str, Any]) -> StoredMessage | None:
         """One message of the stream; None when there is none like that.

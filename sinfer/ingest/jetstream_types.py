@@ -45,6 +45,11 @@ class ConsumerConfig(msgspec.Struct, omit_defaults=True):
         """The subjects it delivers; empty for all."""
         return self.filter_subjects or ([self.filter_subject] if self.filter_subject else [])
 
+    @property
+    def waits_ns(self) -> list[int]:
+        """After how long a delivery may come again that is not acknowledged; empty if not told."""
+        return [wait for wait in (self.ack_wait, *(self.backoff or [])) if wait]
+
 
 class ConsumerInfo(msgspec.Struct):
     """A consumer and where it stands."""

@@ -12,14 +12,16 @@ from nats.aio.client import Client
 
 from sinfer.clock import SystemClock
 from sinfer.errors import (
+    ConfigError,
     StaleTokenError,
     StoreFullError,
     UnavailableError,
 )
 from sinfer.ingest.ack_gate import AckGate
-from sinfer.ingest.beginning import begin, check_budget
+from sinfer.ingest.beginning import begin
 from sinfer.ingest.changeover import change_over
 from sinfer.ingest.dead_letter_care import DeadLetterCare
+from sinfer.ingest.existing import check_budget
 from sinfer.ingest.leases import LEASE_MS
 from sinfer.ingest.pressure import PartitionPressure
 from sinfer.ingest.reader import PartitionReader
@@ -209,7 +211,9 @@ class PartitionIngest:
         try:
             layout = self._clock.now_ms() if reader.starts_over else None
             change = change_over(self.scope, state, self._pipeline, layout=layout)
-            mode = reader.mode + check_budget(self.scope, self._task, reader.max_ack_pending)
+            mode = reader.mode
+            if budget := self._budget(reader.max_ack_pending):
+                mode += f"; {budget} (max_ack_pending)"
             if reader.acknowledges:
                 await self._surroundings.disk.try_out()
                 mode += f"; {self._surroundings.disk.text}"
@@ -237,6 +241,14 @@ class PartitionIngest:
             source=source,
         )
         return windower, reader
+
+    def _budget(self, max_ack_pending: int | None) -> str:
+        try:
+            return check_budget(self._task, max_ack_pending)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{self.scope}: {error}, or make the windows smaller, or use ack: stored"
+            ) from None
 
     # --- one batch after the other ---
 

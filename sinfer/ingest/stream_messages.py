@@ -11,7 +11,6 @@ from nats.aio.client import Client
 
 from sinfer.errors import SourceError
 from sinfer.ingest.jetstream_api import JetStreamApi, StoredMessage
-from sinfer.ingest.subjects import EVERYTHING
 from sinfer.messages import Message
 
 _AT_ONCE = 64
@@ -117,12 +116,8 @@ class StreamMessages:
         return found
 
     async def _next(self, first: int, last: int, filters: list[str]) -> Message | None:
-        nearest: StoredMessage | None = None
-        for subject in filters or [EVERYTHING]:
-            stored = await self.api.stored_message({"seq": first, "next_by_subj": subject})
-            if stored is not None and stored.seq <= last:
-                nearest, last = stored, stored.seq
-        return None if nearest is None else _message(nearest)
+        stored = await self.api.next_message(first, filters)
+        return None if stored is None or stored.seq > last else _message(stored)
 
 
 def _message(stored: StoredMessage) -> Message:

@@ -25,7 +25,7 @@ from sinfer.inference.base import InferenceClient
 from sinfer.inference.v2 import V2Client
 from sinfer.ingest.choice import choose_mode, durable_name
 from sinfer.ingest.entries import Preparer
-from sinfer.ingest.existing import risks
+from sinfer.ingest.existing import check_budget, risks
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.stream_messages import StreamMessages
 from sinfer.nats_connection import connect
@@ -213,18 +213,14 @@ class TaskCheck:
 
     def _budget(self, subject: str, max_ack_pending: int | None) -> Finding:
         """Whether windows can become full before the consumer stops delivering."""
-        spec = self._task.window
-        largest = spec.count if spec.type == "count" else spec.max_count
-        if self._task.source.ack != "done" or max_ack_pending is None or max_ack_pending < 0:
+        try:
+            text = check_budget(self._task, max_ack_pending)
+        except ConfigError as error:
+            return self._finding("source", "error", f"{subject}: {error}")
+        if not text:
             return self._finding("source", "ok", f"{subject}: the consumer sets no limit")
-        if largest is not None and largest > max_ack_pending:
-            text = (
-                f"{subject}: windows of {largest} messages never become full, since the consumer"
-                f" allows {max_ack_pending} unacknowledged messages; raise its max_ack_pending"
-            )
-            return self._finding("source", "error", text)
-        text = f"{subject}: all unfinished windows together hold at most {max_ack_pending} messages"
-        return self._finding("source", "ok" if largest is not None else "warning", text)
+        verdict: Verdict = "warning" if self._task.window.largest is None else "ok"
+        return self._finding("source", verdict, f"{subject}: {text}")
 
     # --- model ---
 

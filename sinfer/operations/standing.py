@@ -203,8 +203,8 @@ async def measure_lag(client: Client, stream: str, partition: PartitionStanding)
         info = await api.stream_info()
         behind = max(0, info.state.last_seq - max(partition.position, info.state.first_seq - 1))
         if behind and subject != EVERYTHING:
-            found = await api.next_sequence(partition.position + 1, [subject])
-            behind = 0 if found is None else info.state.last_seq - found + 1
+            found = await api.next_message(partition.position + 1, [subject])
+            behind = 0 if found is None else info.state.last_seq - found.seq + 1
     except (SourceError, UnavailableError):
         return
     partition.lag = behind

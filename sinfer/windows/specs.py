@@ -63,6 +63,11 @@ class _WindowSpec(ConfigModel):
         return self
 
     @property
+    def largest(self) -> int | None:
+        """How many items a window holds at most; None for any number."""
+        return self.max_count
+
+    @property
     def has_early_triggers(self) -> bool:
         """Whether a window can close before its time."""
         return not (self.max_count is None and self.max_bytes is None and self.max_wait is None)
@@ -86,6 +91,11 @@ class CountWindow(_WindowSpec):
 
     type: Literal["count"]
     count: int = Field(ge=1, le=1_000_000)
+
+    @property
+    def largest(self) -> int:
+        """See above."""
+        return self.count
 
     @model_validator(mode="after")
     def _only_counts(self) -> Self:
