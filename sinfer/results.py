@@ -38,7 +38,8 @@ class ResultRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One result on its way into sinks.
 
     Attributes:
-        ordinal: its place among the results of the window, from 0.
+        ordinal: its place among the results of the window, from 0; in results that are known by
+            their messages, the message's stream sequence.
         data: the result as JSON.
     """
 
@@ -52,12 +53,15 @@ class WindowResults:
 
     Attributes:
         window_id: the id of the window, revision included.
-        base_id: the id without the revision: the same for all firings of the window.
+        base_id: what the ordinals are unique in: the id without the revision, the same for all
+            firings of the window. In results that are known by their messages, the partition.
         revision: 0, or the number of times that late items made the window fire again.
         attempt: how often the window was claimed, from 1.
         start_ms, end_ms: the window's bounds, milliseconds since the epoch; None for count windows.
         closed_ms: when the window closed, milliseconds since the epoch.
-        rows: the results, in order of their ordinals.
+        rows: the results, in the order of the window's items.
+        by_message: whether results are known by their messages, in whichever window these are:
+            windows that are cut anew, after Redis was wiped, then write no result twice.
     """
 
     product: str
@@ -73,10 +77,20 @@ class WindowResults:
     close_reason: str
     closed_ms: int
     rows: list[ResultRow]
+    by_message: bool = False
+
+    @property
+    def key_prefix(self) -> str:
+        """How the idempotency keys of these results begin; ``/ordinal`` follows."""
+        return self.base_id if self.by_message else self.window_id
 
     def idempotency_key(self, row: ResultRow) -> str:
-        """``window_id/ordinal``: the same whenever this result is written."""
-        return f"{self.window_id}/{row.ordinal}"
+        """The same whenever this result is written.
+
+        ``window_id/ordinal``, or ``task/partition/stream_seq`` where results are known by their
+        messages.
+        """
+        return f"{self.key_prefix}/{row.ordinal}"
 
     def __iter__(self) -> Iterator[ResultRow]:
         return iter(self.rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sinfer.encoding import to_json
@@ -40,3 +41,11 @@ def window_results(
         closed_ms=1_700_000_005_250,
         rows=[ResultRow(i, to_json(d)) for i, d in zip(places, data, strict=True)],
     )
+
+
+def message_results(
+    *stream_seqs: int, window: str = "ex_1/in.w1/all/0", attempt: int = 1
+) -> WindowResults:
+    """The results of a window that are known by their messages; each is its stream sequence."""
+    results = window_results(list(stream_seqs), ordinals=stream_seqs, attempt=attempt)
+    return replace(results, window_id=window, base_id="ex_1/in.w1", by_message=True)

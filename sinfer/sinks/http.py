@@ -26,7 +26,10 @@ class HttpSink(Sink):
     The key is the window's id. The body is the same, byte for byte, whenever the key is::
 
         {"task": …, "window": …, "revision": …, "key": …, "start_ms": …, "end_ms": …,
-         "results": [{"ordinal": …, "data": …}, …]}
+         "results": [{"id": …, "ordinal": …, "data": …}, …]}
+
+    The ``id`` of a result is its idempotency key. With ``ack: done`` that names the message: after
+    Redis was wiped, a result may come once more in a window of another name, with the same ``id``.
 
     2xx means written. 408, 425, 429, 5xx and errors of the connection: the window is written
     again later. Everything else, redirects included, is a refusal.
@@ -124,5 +127,9 @@ def _body(results: WindowResults) -> bytes:
         "start_ms": results.start_ms,
         "end_ms": results.end_ms,
     }
-    rows = b",".join(b'{"ordinal":%d,"data":%b}' % (row.ordinal, row.data) for row in results)
+    rows = b",".join(
+        b'{"id":%b,"ordinal":%d,"data":%b}'
+        % (to_json(results.idempotency_key(row)), row.ordinal, row.data)
+        for row in results
+    )
     return b'%b,"results":[%b]}' % (to_json(head)[:-1], rows)

@@ -86,7 +86,7 @@ class JetStreamSink(Sink):
                 ("Sinfer-Closed-Ms", str(results.closed_ms)),
             ]
         )
-        id_line = b"Nats-Msg-Id:%b/" % window.encode()
+        id_line = b"Nats-Msg-Id:%b/" % header_value(results.key_prefix).encode()
         await publisher.publish(
             self._subject,
             [

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.commands.core import AsyncScript
 from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, TimeoutError
 
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
@@ -21,6 +22,8 @@ from sinfer.units import Duration, Secret, to_ms
 _ROWS_PER_CALL = 250
 _BYTES_PER_CALL = 1024 * 1024
 _MAX_CONNECTIONS = 8
+_BLOCK = 8192
+"""Messages that share a bitmap."""
 _PASSING = re.compile(
     r"^(OOM|READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS|UNBLOCKED)\b"
     # redis-py takes the code off the errors that it has classes for.
@@ -35,7 +38,8 @@ class RedisStreamSink(Sink):
     An entry has the fields ``id`` (the idempotency key), ``task``, ``window``, ``revision`` and
     ``data``. Beside the stream a marker for each window, kept for ``remember``, says what was
     appended: a window that is written again within that time adds nothing, nor does a revision
-    that a higher one has overtaken.
+    that a higher one has overtaken. Results that are known by their messages (``ack: done``) have
+    a bitmap of 1 KiB for each 8,192 messages instead, kept for ``remember`` after its last change.
     """
 
     type = "redis_stream"
@@ -76,16 +80,17 @@ class RedisStreamSink(Sink):
             retry=Retry(ExponentialBackoff(cap=1, base=0.05), retries=1),
         )
         self._redis: Redis = Redis.from_pool(pool)
-        script = files("sinfer.sinks").joinpath("redis_stream.lua").read_text("utf-8")
-        self._append = self._redis.register_script(script)
+        self._append = self._script("redis_stream.lua")
+        self._append_messages = self._script("redis_stream_messages.lua")
+
+    def _script(self, name: str) -> AsyncScript:
+        return self._redis.register_script(files("sinfer.sinks").joinpath(name).read_text("utf-8"))
 
     async def write(self, results: WindowResults) -> None:
-        keys = [self._stream, marker_key(self._stream, results.base_id)]
-        head = [results.revision, *self._head, results.task, results.window_id]
+        write = self._write_messages if results.by_message else self._write_window
         try:
             for rows in _calls(results):
-                pairs = [part for row in rows for part in (row.ordinal, row.data)]
-                await self._append(keys, [*head, *pairs])
+                await write(results, rows)
         except (ConnectionError, TimeoutError, BusyLoadingError) as error:
             raise SinkUnavailableError(
                 f"Redis did not take results for stream {self._stream!r}: {error}"
@@ -94,6 +99,27 @@ class RedisStreamSink(Sink):
             text = f"Redis refuses results for stream {self._stream!r}: {error}"
             kind = SinkUnavailableError if _PASSING.search(str(error)) else SinkRejectedError
             raise kind(text) from error
+
+    async def _write_window(self, results: WindowResults, rows: list[ResultRow]) -> None:
+        keys = [self._stream, marker_key(self._stream, results.base_id)]
+        head = [results.revision, *self._head, results.task, results.window_id]
+        pairs = [part for row in rows for part in (row.ordinal, row.data)]
+        await self._append(keys, [*head, *pairs])
+
+    async def _write_messages(self, results: WindowResults, rows: list[ResultRow]) -> None:
+        marker = marker_key(self._stream, results.base_id)
+        blocks = dict.fromkeys(row.ordinal // _BLOCK for row in rows)
+        place = {block: 2 + n for n, block in enumerate(blocks)}  # in KEYS, from 1
+        keys = [self._stream, *(f"{marker}:{block}" for block in blocks)]
+        head = [results.revision, *self._head, results.task, results.window_id, results.key_prefix]
+        words = [
+            word
+            for row in rows
+            for word in (
+                place[row.ordinal // _BLOCK], row.ordinal % _BLOCK, row.ordinal, row.data,
+            )
+        ]  # fmt: skip
+        await self._append_messages(keys, [*head, *words])
 
     async def aclose(self) -> None:
         await self._redis.aclose()

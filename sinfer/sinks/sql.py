@@ -52,8 +52,9 @@ class SqlSink(Sink):
     """Upserts results into a table of SQLite, PostgreSQL, MySQL or MariaDB.
 
     The primary key is ``(window, ordinal)``: the window's id without the revision, and the place
-    of the result. A row is replaced unless the stored ``(revision, attempt)`` is higher, so that
-    writing again, in any order, leaves each result once, of the newest revision.
+    of the result; for results that are known by their messages (``ack: done``), the partition and
+    the stream sequence. A row is replaced unless the stored ``(revision, attempt)`` is higher, so
+    that writing again, in any order, leaves each result once, of the newest revision.
 
     The table is made when it is missing. All sinks of an event loop that write to it share one
     connection and its transactions: what arrives during a commit goes together in the next.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import sqlite3
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +28,7 @@ _DRIVERS = {
     "mysql": ("MySQLdb", "pymysql"),
     "mariadb": ("MySQLdb", "pymysql"),
 }
+_WAL_RETRY_S = 0.01
 _DRIVER_NAMES = {"MySQLdb": "mysqldb"}
 _WHEELS = {
     "psycopg": "psycopg[binary]",
@@ -82,8 +85,10 @@ def make_engine(url: str, timeout_s: float) -> Engine:
         raise ConfigError(
             f"sinks: sql: url: {parsed.drivername!r} is an async driver; write '{dialect}://'"
         )
-    if dialect in _SET_UP:
-        event.listen(engine, "connect", _set_up(_SET_UP[dialect](timeout_s)))
+    if dialect == "sqlite":
+        event.listen(engine, "connect", _set_up_sqlite(timeout_s))
+    elif dialect in ("mysql", "mariadb"):
+        event.listen(engine, "connect", _set_up_mysql(timeout_s))
     return engine
 
 
@@ -119,22 +124,27 @@ def connect_args(url: URL, timeout_s: float) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name not in url.query}
 
 
-_SET_UP: dict[str, Callable[[float], list[str]]] = {
-    "sqlite": lambda timeout_s: [
-        f"PRAGMA busy_timeout = {round(timeout_s * 1000)}",
-        "PRAGMA journal_mode = WAL",
-    ],
-    "mysql": lambda timeout_s: [f"SET innodb_lock_wait_timeout = {max(1, round(timeout_s))}"],
-}
-_SET_UP["mariadb"] = _SET_UP["mysql"]
+def _set_up_sqlite(timeout_s: float) -> Callable[[sqlite3.Connection, object], None]:
+    def run(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute(f"PRAGMA busy_timeout = {round(timeout_s * 1000)}")
+        until = time.monotonic() + timeout_s
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:
+                # While another makes the file one with a log, SQLite does not wait for it.
+                if time.monotonic() > until:
+                    raise
+            time.sleep(_WAL_RETRY_S)
+
+    return run
 
 
-def _set_up(statements: list[str]) -> Callable[[Any, Any], None]:
+def _set_up_mysql(timeout_s: float) -> Callable[[Any, Any], None]:
     def run(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        for statement in statements:
-            cursor.execute(statement)
-        cursor.close()
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET innodb_lock_wait_timeout = {max(1, round(timeout_s))}")
 
     return run
 

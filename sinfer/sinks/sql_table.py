@@ -32,6 +32,10 @@ from sinfer.errors import SinkUnavailableError
 MYSQL_ID_LENGTH = 512
 KEY = ("window", "ordinal")
 
+NARROW = "narrow"
+"""Whether the table's ordinals end at ``MOST_NARROW``, noted in its ``info``."""
+MOST_NARROW = 2**31 - 1
+
 # Binary collation: ids that differ in case only are different.
 _ID = Text().with_variant(VARCHAR(MYSQL_ID_LENGTH, collation="utf8mb4_bin"), "mysql", "mariadb")
 _TEXT = Text().with_variant(Text(collation="utf8mb4_bin"), "mysql", "mariadb")
@@ -53,7 +57,7 @@ def base_columns() -> list[Column[Any]]:
     """The columns that every table of the sink has."""
     return [
         Column("window", _ID, primary_key=True),
-        Column("ordinal", Integer, primary_key=True, autoincrement=False),
+        Column("ordinal", BigInteger, primary_key=True, autoincrement=False),
         Column("revision", Integer, nullable=False),
         Column("attempt", Integer, nullable=False),
         Column("window_id", _TEXT, nullable=False),
@@ -133,7 +137,14 @@ def _checked(inspector: Inspector, wanted: Table) -> Table:
         *base,
         *(Column(column, _bound_type(found[column], inspector)) for column in mapped),
         schema=schema,
+        info={NARROW: _is_narrow(found["ordinal"], inspector)},
     )
+
+
+def _is_narrow(ordinal: TypeEngine[Any], inspector: Inspector) -> bool:
+    """Earlier versions made the column for places in windows; stream sequences grow beyond it."""
+    is_wide = isinstance(ordinal, BigInteger) or inspector.dialect.name == "sqlite"
+    return isinstance(ordinal, Integer) and not is_wide
 
 
 def _bound_type(found: TypeEngine[Any], inspector: Inspector) -> TypeEngine[Any]:

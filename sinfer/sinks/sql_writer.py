@@ -15,7 +15,7 @@ from sinfer.results import WindowResults
 from sinfer.sinks.group_commit import GroupCommit
 from sinfer.sinks.sql_database import limit_waits, make_engine, sink_error
 from sinfer.sinks.sql_rows import RowMaker
-from sinfer.sinks.sql_table import MYSQL_ID_LENGTH, open_table
+from sinfer.sinks.sql_table import MOST_NARROW, MYSQL_ID_LENGTH, NARROW, open_table
 from sinfer.sinks.sql_upsert import drop_older, upsert
 
 MAX_ROWS = 5_000
@@ -87,6 +87,7 @@ class SqlWriter:
                 self._upsert(connection, self._table, windows)
                 connection.commit()
         except SinkUnavailableError:
+            self._table = None  # Perhaps it is put right meanwhile: look again.
             raise
         except (SQLAlchemyError, OSError, ValueError, TypeError, OverflowError) as error:
             told = sink_error(error, self._place)
@@ -112,16 +113,25 @@ class SqlWriter:
         rows = {(w.base_id, row.ordinal): (w, row) for w in ascending for row in w}
         now = datetime.now(UTC)
         if rows:
+            self._check_width(table, max(ordinal for _, ordinal in rows))
             to_row = RowMaker(table, self._target.columns, self._dialect)
             connection.execute(
                 upsert(table, self._dialect),
                 [to_row(window, row, now) for _, (window, row) in sorted(rows.items(), key=_key)],
             )
-        newest = {w.base_id: w.revision for w in ascending}
-        connection.execute(
-            drop_older(table),
-            [{"base": base, "newest": revision} for base, revision in newest.items()],
-        )
+        newest = {w.base_id: w.revision for w in ascending if not w.by_message}
+        if newest:
+            connection.execute(
+                drop_older(table),
+                [{"base": base, "newest": revision} for base, revision in newest.items()],
+            )
+
+    def _check_width(self, table: Table, ordinal: int) -> None:
+        if table.info[NARROW] and ordinal > MOST_NARROW:
+            raise SinkUnavailableError(
+                f"{self._place}: column 'ordinal' has 4 bytes, too few for stream sequence"
+                f" {ordinal}; make it a BIGINT (ALTER TABLE)"
+            )
 
 
 def _key(item: tuple[tuple[str, int], object]) -> tuple[str, int]:

@@ -12,12 +12,12 @@ from sinfer.errors import (
     InferenceUnavailableError,
 )
 from sinfer.messages import Message
-from sinfer.results import WindowResults
 from sinfer.tasks.attempts import Attempt, TryLaterError, backoff_ms
 from sinfer.tasks.coalescing import Coalescer
-from sinfer.tasks.ending import attempts_of, dead_letter, ledger_entry
+from sinfer.tasks.ending import dead_letter, ledger_entry
 from sinfer.tasks.inference import Inferrer
 from sinfer.tasks.items import window_of
+from sinfer.tasks.naming import name_results
 from sinfer.tasks.outcomes import Failure, Outcome, pack_outcome, unpack_outcome
 from sinfer.tasks.ready_task import MODEL, ReadyTask
 from sinfer.tasks.writing import SinkWriter
@@ -210,26 +210,7 @@ class WindowProcessor:
 
     async def _write(self, attempt: Attempt, outcome: Outcome, finished: frozenset[str]) -> None:
         claim = attempt.claim
-        closed = claim.window
-        again = closed.record.again
-        rows = outcome.rows
-        if again is not None and again.ordinals and self._ready.pipeline.results_per == "item":
-            rows = [type(row)(again.ordinals[row.ordinal], row.data) for row in rows]
-        results = WindowResults(
-            product=self._ready.product,
-            task=self._task.id,
-            partition=self._claims.scope.partition,
-            key=closed.record.key,
-            window_id=closed.public_id,
-            base_id=closed.base_id,
-            revision=closed.record.revision,
-            attempt=attempts_of(claim),
-            start_ms=closed.record.start_ms,
-            end_ms=closed.record.end_ms,
-            close_reason=closed.reason,
-            closed_ms=closed.closed_ms,
-            rows=rows,
-        )
+        results = name_results(self._ready, self._claims.scope, attempt, outcome.rows)
         written = await self._writer.write(results, finished)
         attempt.answered |= written.answered
         if written.away:

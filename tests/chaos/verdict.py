@@ -68,7 +68,6 @@ class Verdict:
         duplicated: messages with more than one end, by task.
         wrong: other mistakes, as text.
         dead_innocents: messages that a fault of the model gave up, which they must say.
-        again: messages with a result more than once where only one is not promised.
     """
 
     messages: int = 0
@@ -76,15 +75,12 @@ class Verdict:
     duplicated: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     dead_innocents: int = 0
-    again: int = 0
 
     def __str__(self) -> str:
         text = (
             f"{self.messages} messages, {len(self.lost)} lost, {len(self.duplicated)} duplicated,"
             f" {len(self.wrong)} wrong, {self.dead_innocents} given up for an answer of the model"
         )
-        if self.again:
-            text += f", {self.again} with a correct result more than once, which is allowed here"
         for name in ("lost", "duplicated", "wrong"):
             listed = getattr(self, name)
             if listed:

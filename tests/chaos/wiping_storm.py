@@ -1,11 +1,11 @@
 """A storm in which Redis is emptied again and again, over tasks with ``ack: done``.
 
-Promised: every message that was not dead-lettered has a correct result in every sink.
+Promised: every message that was not dead-lettered has exactly one correct result in every sink.
+What was read and not acknowledged is read again and gets into other windows; its result is known by
+its message.
 
-Not promised: that it has only one. What was read and not acknowledged is read again and gets into
-other windows, so a result that was written just before may be there once more. Dead letters, the
-account and pauses are in Redis, so they go with it. Faults that have the model refuse good messages
-are left out, since nobody could tell a lost message from a lost dead letter.
+Dead letters, the account and pauses are in Redis, so they go with it. Faults that have the model
+refuse good messages are left out, since nobody could tell a lost message from a lost dead letter.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class WipingStorm(Storm):
                     verdict.wrong.append(f"{label}: has a result")
             elif min(results) == 0:
                 verdict.lost.append(label)
-            else:
-                verdict.again += max(results) > 1
+            elif max(results) > 1:
+                verdict.duplicated.append(label)
 
 
 def wiping_plan(plan: Plan, part: int) -> Plan:

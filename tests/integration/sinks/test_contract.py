@@ -12,13 +12,16 @@ import nats
 import psutil
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import create_engine, text
+from sqlalchemy import MetaData, Table, create_engine, select
 
 from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.results import WindowResults
 from sinfer.sinks import Sink
+from sinfer.sinks.sql_table import base_columns
 from tests.integration.sinks.receiver import Receiver
-from tests.window_results import window_results
+from tests.window_results import message_results, window_results
+
+PARTITION = message_results().base_id
 
 Written = list[tuple[str, Any]]
 """Idempotency key and data of each result, as a reader sees them who does as documented."""
@@ -80,13 +83,16 @@ class SqlPlace(Place):
 
     def _read(self) -> Written:
         engine = create_engine(self._url)
-        is_decoded = engine.dialect.name == "postgresql"
+        is_decoded = engine.dialect.name != "sqlite"
         with engine.connect() as connection:
-            rows = connection.execute(text(f"SELECT window_id, ordinal, result FROM {self._name}"))
+            rows = connection.execute(select(Table(self._name, MetaData(), *base_columns()))).all()
             written = [
-                # Its driver has decoded PostgreSQL's JSON already.
-                (f"{window}/{ordinal}", data if is_decoded else json.loads(data))
-                for window, ordinal, data in rows
+                # What is in JSON columns is decoded already.
+                (
+                    f"{row.window if row.window == PARTITION else row.window_id}/{row.ordinal}",
+                    row.result if is_decoded else json.loads(row.result),
+                )
+                for row in rows
             ]
         engine.dispose()
         return written
@@ -126,11 +132,8 @@ class HttpPlace(Place):
         for post in self._receiver.posts:
             key = post.headers["idempotency-key"]
             assert by_key.setdefault(key, post.body) == post.body
-        return [
-            (f"{key}/{row['ordinal']}", row["data"])
-            for key, body in by_key.items()
-            for row in json.loads(body)["results"]
-        ]
+        results = [row for body in by_key.values() for row in json.loads(body)["results"]]
+        return list({row["id"]: row["data"] for row in results}.items())
 
 
 class JsonlPlace(Place):
@@ -200,6 +203,25 @@ async def test_a_window_written_again_by_another_process_is_there_once(place: Pl
         await sink.write(window)
         await sink.aclose()
     assert await written(place) == expected(window)
+
+
+@pytest.mark.parametrize("place", ALL, indirect=True)
+async def test_a_result_known_by_its_message_is_there_once_whatever_windows_it_comes_in(
+    place: Place,
+) -> None:
+    sequences = [1, 2, 8191, 8192, 20_000, 2**31 + 5, 2**31 + 6, 2**40, 2**53]
+    first, last = message_results(*sequences[:5], window="w/1"), message_results(*sequences)
+    sinks = [place.sink(), place.sink()]
+    await sinks[0].write(first)
+    # Cut anew after Redis was wiped: other windows, tried for the first time, at once.
+    again = [
+        message_results(*sequences[1:3], window="w/3"),
+        message_results(*sequences[2:8:2], window="w/4"),
+    ]
+    await asyncio.gather(*(sinks[n % 2].write(window) for n, window in enumerate([*again, last])))
+    for sink in sinks:
+        await sink.aclose()
+    assert await written(place) == expected(last)
 
 
 @pytest.mark.parametrize("place", ALL, indirect=True)

@@ -30,7 +30,10 @@ async def test_a_post_is_the_window_with_its_idempotency_key(receiver: Receiver)
         "key": "all",
         "start_ms": 1_700_000_000_000,
         "end_ms": 1_700_000_005_000,
-        "results": [{"ordinal": 0, "data": {"y": 1}}, {"ordinal": 2, "data": None}],
+        "results": [
+            {"id": "ex_1/in.w1/all/0/1/0", "ordinal": 0, "data": {"y": 1}},
+            {"id": "ex_1/in.w1/all/0/1/2", "ordinal": 2, "data": None},
+        ],
     }
     assert post.headers["idempotency-key"] == "ex_1/in.w1/all/0/1"
     assert post.headers["authorization"] == "Bearer s3cret"

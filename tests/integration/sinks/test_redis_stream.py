@@ -14,7 +14,7 @@ from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.sinks import RedisStreamSink
 from sinfer.sinks.redis_stream import marker_key
 from tests.integration.sinks.stalling import stalled
-from tests.window_results import window_results
+from tests.window_results import message_results, window_results
 
 
 def redis_sink(url: str, stream: str, **settings: Any) -> RedisStreamSink:
@@ -58,6 +58,20 @@ async def test_a_marker_lives_as_long_as_configured(
     await sink.write(window)
     await sink.aclose()
     assert 590_000 < await redis.pttl(marker_key(unique, window.base_id)) <= 600_000
+
+
+async def test_what_is_known_of_messages_lives_as_long_as_configured_and_is_small(
+    redis_server: RedisServer, redis: Redis, unique: str
+) -> None:
+    sink = redis_sink(redis_server.url, unique, remember="10m")
+    for first in range(0, 16_000, 500):
+        await sink.write(message_results(*range(first, first + 500)))
+    await sink.aclose()
+    bitmaps = [key async for key in redis.scan_iter(f"{{{unique}}}:written:*")]
+    assert len(bitmaps) == 2
+    for name in bitmaps:
+        assert 590_000 < await redis.pttl(name) <= 600_000
+        assert await redis.strlen(name) <= 1024
 
 
 async def test_a_stream_is_kept_at_its_length(

@@ -20,7 +20,7 @@ from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.sinks import SqlSink
 from sinfer.sinks.sql import OWN_COLUMNS
 from sinfer.sinks.sql_table import base_columns
-from tests.window_results import window_results
+from tests.window_results import message_results, window_results
 
 
 def sql_sink(url: str, table: str, **settings: Any) -> SqlSink:
@@ -121,6 +121,29 @@ async def test_ids_that_differ_in_case_are_different_windows(
     await sink.write(window_results(1, base_id="A/b"))
     await sink.aclose()
     assert len(rows(database_url, f"SELECT 1 FROM {unique}")) == 2
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"])
+async def test_a_table_too_narrow_for_stream_sequences_waits_until_it_is_widened(
+    request: pytest.FixtureRequest, database: str, unique: str
+) -> None:
+    url = request.getfixturevalue(f"{database}_url")
+    first = sql_sink(url, unique)
+    await first.write(message_results(1))
+    await first.aclose()
+    alter = f"ALTER TABLE {unique} " + (
+        "ALTER COLUMN ordinal TYPE {}" if database == "postgresql" else "MODIFY ordinal {} NOT NULL"
+    )
+    run(url, alter.format("INTEGER"))
+    sink = sql_sink(url, unique)
+    await sink.write(message_results(2))
+    with pytest.raises(SinkUnavailableError, match=r"'ordinal' .* BIGINT"):
+        await sink.write(message_results(2**31))
+    run(url, alter.format("BIGINT"))
+    await sink.write(message_results(2**31))
+    await sink.aclose()
+    found = rows(url, f"SELECT ordinal FROM {unique} ORDER BY 1")
+    assert [row["ordinal"] for row in found] == [1, 2, 2**31]
 
 
 async def test_mapped_columns_are_made_with_their_types(database_url: str, unique: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import pytest
@@ -33,6 +33,7 @@ from sinfer.errors import (
 from sinfer.operations.auditing import audit
 from sinfer.operations.finding import Finder
 from sinfer.operations.metrics import SinferCollector
+from sinfer.operations.redriving import Redrive
 from sinfer.operations.standing import standing
 from sinfer.sinks.base import SinkConfig
 from sinfer.tasks.processing import WindowProcessor
@@ -40,7 +41,7 @@ from sinfer.tasks.ready_task import ReadyTask
 from sinfer.windows.claims import Claim, PartitionClaims
 from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.windows.dead_letters import DeadLetter
-from sinfer.windows.ids import Scope
+from sinfer.windows.ids import Scope, escape
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.plan import Entry
 from sinfer.windows.planners import make_planner
@@ -163,12 +164,26 @@ class Bench:
         self._seq = 0
 
     def processor(
-        self, pipeline: type[Judging] = Judging, *, attempts: int = 3, **sinks: Sink
+        self,
+        pipeline: type[Judging] = Judging,
+        *,
+        attempts: int = 3,
+        source: Mapping[str, Any] | None = None,
+        **sinks: Sink,
     ) -> WindowProcessor:
-        config = InferTaskConfig.model_validate(
+        config = self.config(attempts, source)
+        product = Product("p", tasks=StaticTaskManager([config]), pipeline=pipeline)
+        fallback = sinks.pop("fallback", None)
+        ready = ReadyTask(self.store, product, config, client=self.model, sinks=sinks)
+        ready.fallback = fallback
+        self._ready.append(ready)
+        return WindowProcessor(ready, self.claims, self._pause)
+
+    def config(self, attempts: int = 3, source: Mapping[str, Any] | None = None) -> InferTaskConfig:
+        return InferTaskConfig.model_validate(
             {
                 "id": self.scope.task,
-                "source": {"stream": "S"},
+                "source": source or {"stream": "S"},
                 "window": {"type": "count", "count": 10},
                 "inference": {
                     "type": "python",
@@ -181,12 +196,6 @@ class Bench:
                 "limits": {"max_attempts": attempts},
             }
         )
-        product = Product("p", tasks=StaticTaskManager([config]), pipeline=pipeline)
-        fallback = sinks.pop("fallback", None)
-        ready = ReadyTask(self.store, product, config, client=self.model, sinks=sinks)
-        ready.fallback = fallback
-        self._ready.append(ready)
-        return WindowProcessor(ready, self.claims, self._pause)
 
     async def _pause(self, reason: str) -> None:
         self.paused = reason
@@ -195,8 +204,14 @@ class Bench:
         for ready in self._ready:
             await ready.aclose()
 
-    async def feed(self, *windows: Sequence[int]) -> None:
-        """Store one closed window for each list of numbers."""
+    async def feed(self, *windows: Sequence[int], seq: int | None = None) -> None:
+        """Store one closed window for each list of numbers.
+
+        Args:
+            windows: the numbers.
+            seq: stream sequence of the first; they go on by default.
+        """
+        self._seq = self._seq if seq is None else seq - 1
         writer = PartitionWriter(self.store, self.scope, owner="w", lease_ms=60_000)
         await writer.acquire()
         await writer.load()
@@ -543,3 +558,38 @@ async def test_a_window_that_kills_each_worker_before_there_are_results_is_given
         (b"2", "inference"),
     ]
     assert "its worker died or was lost in each of 2 attempts" in letters[0].error
+
+
+# --- what results are called ---
+
+DONE = {"stream": "S", "durable": "d", "ack": "done"}
+
+
+async def test_messages_in_windows_cut_anew_have_results_of_the_same_names_with_ack_done(
+    bench: Bench,
+) -> None:
+    sink = Record()
+    processor = bench.processor(source=DONE, sink=sink)
+    await bench.feed([1, 99, 3], [4, 5], seq=7)
+    await bench.settle(processor)
+    name = "/".join(map(escape, bench.scope[1:]))
+    once = {(f"{name}/{seq}", b"%d" % (2 * n)) for seq, n in ((7, 1), (9, 3), (10, 4), (11, 5))}
+    assert set(sink.written) == once
+    # Redis was wiped, so that they are read once more.
+    await bench.feed([1], [99, 3, 4, 5], seq=7)
+    await bench.settle(processor)
+    assert set(sink.written) == once
+    assert len({window.window_id for window in sink.windows}) == 3
+    assert {window.base_id for window in sink.windows} == {name}
+
+
+async def test_a_redriven_message_has_the_name_that_it_would_have_had(bench: Bench) -> None:
+    sink = Record(SinkRejectedError("no"))
+    processor = bench.processor(source=DONE, sink=sink)
+    await bench.feed([1, 2, 3], seq=20)
+    await bench.settle(processor)
+    assert len(await bench.dead()) == 3
+    redrive = Redrive(bench.store, bench.scope, Judging(bench.config(source=DONE)))
+    assert (await redrive.run(LetterFilter(first_seq=21))).letters == 2
+    await bench.settle(processor)
+    assert [row.ordinal for window in sink.windows for row in window] == [21, 22]

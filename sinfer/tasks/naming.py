@@ -1,0 +1,82 @@
+"""What the results of a window are called: what sinks tell them apart by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sinfer.messages import Message
+from sinfer.results import ResultRow, WindowResults
+from sinfer.tasks.attempts import Attempt
+from sinfer.tasks.ending import attempts_of
+from sinfer.tasks.ready_task import ReadyTask
+from sinfer.windows.ids import Scope, escape
+from sinfer.windows.records import ClosedWindow
+
+
+def name_results(
+    ready: ReadyTask, scope: Scope, attempt: Attempt, rows: Sequence[ResultRow]
+) -> WindowResults:
+    """The results of a window as sinks receive them.
+
+    With ``ack: done``, messages are read again after Redis was wiped and get into windows that are
+    cut in another way. Of what sinks have already, only the message is the same then, so that its
+    stream sequence names the one result that it has. Elsewhere, and where results are not those of
+    single messages, it is the place in the window that names them.
+
+    Args:
+        ready: the task.
+        scope: the partition.
+        attempt: the window, and its messages in order.
+        rows: with the places of results as their ordinals.
+    """
+    claim, closed = attempt.claim, attempt.claim.window
+    record = closed.record
+    by_message = _are_known_by_message(ready)
+    if by_message:
+        named = [_of_message(row, attempt.messages) for row in rows]
+    elif ready.pipeline.results_per == "item" and record.again and record.again.ordinals:
+        named = [ResultRow(record.again.ordinals[row.ordinal], row.data) for row in rows]
+    else:
+        named = list(rows)
+    return WindowResults(
+        product=ready.product,
+        task=ready.config.id,
+        partition=scope.partition,
+        key=record.key,
+        window_id=closed.public_id,
+        base_id=_set_of_messages(ready, scope, closed) if by_message else closed.base_id,
+        revision=record.revision,
+        attempt=attempts_of(claim),
+        start_ms=record.start_ms,
+        end_ms=record.end_ms,
+        close_reason=closed.reason,
+        closed_ms=closed.closed_ms,
+        rows=named,
+        by_message=by_message,
+    )
+
+
+def _are_known_by_message(ready: ReadyTask) -> bool:
+    """Windows that fire again replace all of their results, so these are the window's."""
+    task = ready.config
+    return (
+        task.source.ack == "done"
+        and task.window.late != "update"
+        and ready.pipeline.results_per == "item"
+    )
+
+
+def _set_of_messages(ready: ReadyTask, scope: Scope, closed: ClosedWindow) -> str:
+    """What a message has one result in: ``task/partition``.
+
+    Where a message is in several windows, their key and bounds follow: ``…/key/start-end``.
+    """
+    name = f"{escape(scope.task)}/{escape(scope.partition)}"
+    if ready.config.window.type != "sliding":
+        return name
+    record = closed.record
+    return f"{name}/{escape(record.key)}/{record.start_ms}-{record.end_ms}"
+
+
+def _of_message(row: ResultRow, messages: Sequence[Message]) -> ResultRow:
+    return ResultRow(messages[row.ordinal].stream_seq, row.data)

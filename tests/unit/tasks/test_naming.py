@@ -1,0 +1,113 @@
+"""What the results of a window are called."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import pytest
+
+from sinfer import (
+    InferPipeline,
+    InferTaskConfig,
+    Message,
+    Product,
+    Result,
+    StaticTaskManager,
+    Window,
+    WindowResults,
+)
+from sinfer.results import ResultRow
+from sinfer.tasks.attempts import Attempt
+from sinfer.tasks.naming import name_results
+from sinfer.tasks.ready_task import ReadyTask
+from sinfer.windows.again import Again
+from sinfer.windows.claims import Claim
+from sinfer.windows.ids import Scope
+from sinfer.windows.records import ClosedWindow, WindowRecord
+
+DONE = {"stream": "S", "durable": "d", "ack": "done"}
+COUNT = {"type": "count", "count": 10}
+UPDATED = {
+    "type": "tumbling", "size": "1s", "time": "event", "late": "update", "allowed_lateness": "1m",
+}  # fmt: skip
+SLIDING = {"type": "sliding", "size": "2s", "slide": "1s"}
+
+
+class Items(InferPipeline[InferTaskConfig, bytes]):
+    def preprocess(self, message: Message) -> bytes:
+        return message.data
+
+    def build_request(self, window: Window[bytes]) -> Any:
+        return []
+
+    def build_results(self, window: Window[bytes], response: Any) -> list[Result]:
+        return []
+
+
+class Windows(Items):
+    results_per: ClassVar[Literal["item", "window", "any"]] = "window"
+
+
+async def named(
+    pipeline: type[Items],
+    *places: int,
+    source: dict[str, Any],
+    window: dict[str, Any] = COUNT,
+    again: Again | None = None,
+) -> WindowResults:
+    """Results at some places of a window of the messages 20, 21, ..."""
+    config = InferTaskConfig.model_validate(
+        {
+            "id": "t",
+            "source": source,
+            "window": window,
+            "inference": {"type": "python", "call": "json:dumps"},
+            "sinks": [{"type": "log"}],
+        }
+    )
+    product = Product("p", tasks=StaticTaskManager([config]), pipeline=pipeline)
+    ready = ReadyTask(None, product, config)
+    record = WindowRecord("k", 1000, 3000, 20, 29, count=10, again=again)
+    claim = Claim(ClosedWindow("t/in.a#7/k/1000/0", record, "time"), token=1, attempt=1)
+    messages = [Message(b"", "in.a", None, seq, seq) for seq in range(20, 30)]
+    rows = [ResultRow(place, b"1") for place in places]
+    try:
+        scope = Scope("p", "t", "in.a")
+        return name_results(ready, scope, Attempt(claim, messages, is_last=False), rows)
+    finally:
+        await ready.aclose()
+
+
+def keys(results: WindowResults) -> list[str]:
+    return [results.idempotency_key(row) for row in results]
+
+
+async def test_with_ack_done_a_result_is_called_by_its_message() -> None:
+    results = await named(Items, 0, 3, source=DONE)
+    assert keys(results) == ["t/in.a/20", "t/in.a/23"]
+    assert results.window_id == "t/in.a#7/k/1000/0"
+
+
+async def test_a_message_in_several_windows_has_a_name_in_each() -> None:
+    results = await named(Items, 0, 3, source=DONE, window=SLIDING)
+    assert keys(results) == ["t/in.a/k/1000-3000/20", "t/in.a/k/1000-3000/23"]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "source", "window"),
+    [(Items, {"stream": "S"}, COUNT), (Windows, DONE, COUNT), (Items, DONE, UPDATED)],
+    ids=["ack stored", "a result of the whole window", "a window that fires again"],
+)
+async def test_elsewhere_it_is_called_by_its_place_in_the_window(
+    pipeline: type[Items], source: dict[str, Any], window: dict[str, Any]
+) -> None:
+    results = await named(pipeline, 0, source=source, window=window)
+    assert keys(results) == ["t/in.a#7/k/1000/0/0"]
+    assert results.base_id == "t/in.a#7/k/1000"
+
+
+@pytest.mark.parametrize("source", [{"stream": "S"}, DONE], ids=["ack stored", "ack done"])
+async def test_a_message_that_is_processed_again_keeps_its_name(source: dict[str, Any]) -> None:
+    again = Again("redrive", "t/in.a/k/1000/0", ordinals=[4, 9])
+    results = await named(Items, 0, source=source, again=again)
+    assert keys(results) == ["t/in.a/20" if source is DONE else "t/in.a/k/1000/0/4"]
