@@ -29,7 +29,16 @@ ACK_WHEN_DONE = (
     TaskPlan(
         "clocked", {"type": "tumbling", "size": "500ms"}, durable=True, ack="done", keyed=True
     ),
-)
+    TaskPlan(
+        "timed",
+        {
+            "type": "tumbling", "size": "500ms", "time": "event", "max_out_of_orderness": "2s",
+            "late": "dead_letter", "idle": "12s",
+        },
+        durable=True,
+        ack="done",
+    ),
+)  # fmt: skip
 
 WIPING_FAULTS = (
     FLUSHALL,
