@@ -5,9 +5,10 @@ stored state: all up to the position and the ranges ahead of it was read.
 
 Messages are given in the order of the stream. What the consumer delivered to somebody who is gone
 would come only after its ``ack_wait``, behind newer messages, and be late in event time; so it is
-read from the stream itself, and the redelivery is a duplicate. After the store was wiped that
-cannot be done, as the stream does not know which messages were acknowledged: those that were not
-are waited for.
+read from the stream itself, and the redelivery is a duplicate. After the store was wiped the
+stream cannot tell which of these messages were acknowledged. In event time all behind the
+consumer's ack floor is read from it then, and some of it processed once more; elsewhere order
+matters less, and what was not acknowledged is taken as it comes again.
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ MAX_ACK_PENDING = {"stored": 65_536, "done": 1_000_000}
 """For durables made here: more than any reader has in hand, or any task in open windows."""
 
 _TEND_S = 0.5
-_WAIT_MARGIN_S = 0.5
 _LOOKUPS = 200
 
 
@@ -59,8 +59,7 @@ class DurableMode(ReadingMode):
         acks: how deliveries are acknowledged.
         state: how far the partition is committed; None at its very start.
         text: see ``ReadingMode``.
-        by_event_time: after the store was wiped, ask for nothing until all that is unacknowledged
-            comes again, since it would be late behind newer messages.
+        by_event_time: whether a message that comes again behind newer ones would be late.
     """
 
     def __init__(
@@ -99,7 +98,6 @@ class DurableMode(ReadingMode):
         self._missed = Missed(client, source.stream, durable)
         self._held: list[Msg] = []
         self._pending = 0
-        self._rests_until = 0.0
 
     @property
     def progress(self) -> Progress:
@@ -145,10 +143,6 @@ class DurableMode(ReadingMode):
         check_identity(await self._api.stream_info(), state or SourceState(stream.created, 0))
         return self._take_over(stream, info, state)
 
-    @property
-    def rests_s(self) -> float:
-        return max(0.0, self._rests_until - time.monotonic())
-
     def _take_over(
         self, stream: StreamInfo, info: ConsumerInfo, state: SourceState | None
     ) -> ConsumerConfig:
@@ -185,15 +179,8 @@ class DurableMode(ReadingMode):
         progress.settle(_settled(info, stream.state.last_seq))
         if state is None:
             self.starts_over = delivered.consumer_seq > 0
-            self._forgotten = delivered.stream_seq if info.num_ack_pending else 0
-            if self._forgotten and self._by_event_time:
-                wait_s = max(info.config.waits_ns, default=0) / 1e9 + _WAIT_MARGIN_S
-                self._rests_until = time.monotonic() + wait_s
-                _log.info(
-                    "consumer %s of stream %s: nothing is stored of %d messages that it delivered;"
-                    " they come again in %g s, before all others", self._durable,
-                    stream.config.name, info.num_ack_pending, wait_s,
-                )  # fmt: skip
+            is_taken_as_it_comes = info.num_ack_pending and not self._by_event_time
+            self._forgotten = delivered.stream_seq if is_taken_as_it_comes else 0
         else:
             self._forgotten = state.forgotten
         progress.give_up(self._forgotten)

@@ -73,11 +73,6 @@ class ReadingMode(ABC):
         return None
 
     @property
-    def rests_s(self) -> float:
-        """For how many seconds yet nothing is to be asked for."""
-        return 0.0
-
-    @property
     def is_missing_messages(self) -> bool:
         """Whether ``fill`` has to be called before ``read``."""
         return False

@@ -89,7 +89,7 @@ class PartitionReader:
             name: of the partition, unique and the same for ever: consumers' names are made of it.
             state: what was stored with the last commit; None when there was none.
             by_event_time: whether a message behind newer ones may be late. After the store was
-                wiped, a durable's unacknowledged messages are then waited for before any other.
+                wiped, all behind a durable's ack floor is then read before any other message.
             timing: how long requests live and how soon silence is noticed.
 
         Raises:
@@ -227,10 +227,6 @@ class PartitionReader:
             if batch is None:
                 await self._doze(min(timeout_s, _SLICE_S))
             return batch
-        if (rests_s := mode.rests_s) > 0:
-            pull.rested()
-            await self._doze(min(timeout_s, rests_s))
-            return None
         await mode.tend(inbox)
         try:
             await pull.refill()

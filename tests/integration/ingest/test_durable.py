@@ -191,6 +191,12 @@ async def test_what_the_store_forgot_comes_before_all_else_where_order_matters(
     wiped = Store()
     reader = await stream.open(wiped, durable="d", by_event_time=True)
     assert reader.starts_over
+    await _stored_start(reader, wiped)
+    await read(reader, wiped, 3, max_messages=3)
+    await reader.aclose()
+    # Another goes on at once, before anything can come again.
+    reader = await stream.open(wiped, durable="d", by_event_time=True)
+    assert not reader.starts_over
     await read(reader, wiped, 24)
     assert wiped.payloads == numbers(24, 1)
     await until(reader.caught_up)
