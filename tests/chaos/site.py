@@ -50,6 +50,7 @@ class TaskPlan:
         durable: whether it reads through a durable consumer.
         ack: when messages are acknowledged.
         keyed: whether items have keys of their own.
+        copies: whether dead letters are copied to a stream.
     """
 
     id: str
@@ -58,6 +59,7 @@ class TaskPlan:
     durable: bool = False
     ack: str = "stored"
     keyed: bool = False
+    copies: bool = False
 
     @property
     def subject(self) -> str:
@@ -67,6 +69,11 @@ class TaskPlan:
     def results(self) -> str:
         """Subject of its JetStream sink."""
         return f"out.{self.id}"
+
+    @property
+    def dead_letters(self) -> str:
+        """Subject of the copies of its dead letters."""
+        return f"dead.{self.id}"
 
     @property
     def scope(self) -> Scope:
@@ -225,6 +232,7 @@ class Site:
             "id": task.id,
             "keyed": task.keyed,
             "source": source,
+            "dead_letter_subject": task.dead_letters if task.copies else None,
             "window": task.window,
             "inference": {
                 "type": "v2",
@@ -262,13 +270,14 @@ class Site:
                     duplicate_window=DUPLICATE_WINDOW_S,
                 )
             )
-            await jetstream.add_stream(
-                StreamConfig(
-                    name=f"{task.id}-out",
-                    subjects=[task.results],
-                    duplicate_window=DUPLICATE_WINDOW_S,
+            for name, subject in (("out", task.results), ("dead", task.dead_letters)):
+                await jetstream.add_stream(
+                    StreamConfig(
+                        name=f"{task.id}-{name}",
+                        subjects=[subject],
+                        duplicate_window=DUPLICATE_WINDOW_S,
+                    )
                 )
-            )
             if task.durable:
                 await jetstream.add_consumer(
                     task.id,

@@ -50,12 +50,14 @@ class Outcomes:
     Attributes:
         sql, jetstream: results in each sink by message number.
         dead: dead letters by message number.
+        copies: copies of dead letters in JetStream by message number.
         wrong: results that are not the model's answer.
     """
 
     sql: Counter[int] = field(default_factory=Counter)
     jetstream: Counter[int] = field(default_factory=Counter)
     dead: dict[int, list[DeadLetter]] = field(default_factory=dict)
+    copies: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
 
@@ -111,7 +113,10 @@ async def read_outcomes(site: Site, client: Client, store: Store, task: TaskPlan
     outcomes = Outcomes()
     rows = await asyncio.to_thread(_rows, site.database(task))
     _count(rows, outcomes.sql, outcomes.wrong)
-    _count(await _messages(client, task), outcomes.jetstream, outcomes.wrong)
+    results = await _messages(client, f"{task.id}-out", task.results)
+    _count(results, outcomes.jetstream, outcomes.wrong)
+    dead = await _messages(client, f"{task.id}-dead", task.dead_letters)
+    outcomes.copies.update(number_of(data) for data in dead)
     for _, fields in await store.ask(store.redis.xrange(PartitionKeys(task.scope).dead)):
         letter = unpack_dead_letter(fields[b"letter"])
         outcomes.dead.setdefault(number_of(letter.message.data), []).append(letter)
@@ -172,12 +177,11 @@ def _rows(path: Path) -> list[bytes]:
         return [row[0] for row in connection.execute("SELECT result FROM results")]
 
 
-async def _messages(client: Client, task: TaskPlan) -> list[bytes]:
+async def _messages(client: Client, stream: str, subject: str) -> list[bytes]:
     jetstream = client.jetstream()
-    stream = f"{task.id}-out"
     expected = (await jetstream.stream_info(stream)).state.messages
     subscription = await jetstream.pull_subscribe(
-        task.results, stream=stream, config=ConsumerConfig(ack_policy=AckPolicy.NONE)
+        subject, stream=stream, config=ConsumerConfig(ack_policy=AckPolicy.NONE)
     )
     found: list[bytes] = []
     try:
