@@ -15,6 +15,7 @@ from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.header_value import header_value
 from sinfer.units import to_ms
 from sinfer.windows.dead_letter_store import DeadLetterStore, StoredLetter
+from sinfer.windows.dead_letters import COPIED_FIELD
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.store import Store
@@ -25,6 +26,8 @@ PERIOD_S = 1.0
 _TIMEOUT_S = 5.0
 _AT_ONCE = 32
 _WARN_AT = 0.8
+_TOO_LARGE = 10054
+"""JetStream's error code of a message that is larger than the stream takes."""
 
 
 class DeadLetterCare:
@@ -45,6 +48,8 @@ class DeadLetterCare:
         self._most = task.limits.max_dead_letters
         age = task.limits.dead_letter_age
         self._age_ms = None if age is None else to_ms(age)
+        self._most_bytes = task.limits.max_dead_letter_bytes
+        self._acks_when_done = task.source.ack == "done"
         self._letters = DeadLetterStore(store)
         self._warned: set[str] = set()
         self._complaint = ""
@@ -54,8 +59,13 @@ class DeadLetterCare:
     @property
     def is_needed(self) -> bool:
         """Whether the task has caps or wants copies."""
-        caps = (self._most, self._age_ms, self._subject)
+        caps = (self._most, self._age_ms, self._most_bytes, self._subject)
         return any(cap is not None for cap in caps)
+
+    @property
+    def sends_copies(self) -> bool:
+        """Whether every dead letter is copied, sooner or later."""
+        return self._subject is not None
 
     async def run(self) -> None:
         """Look after them until cancelled. An outage only delays it."""
@@ -67,6 +77,8 @@ class DeadLetterCare:
                 self._complaint = ""
             except (UnavailableError, StoreFullError, NatsError, APIError, TimeoutError) as error:
                 text = f"{error}" or type(error).__name__
+                if self._acks_when_done and self.sends_copies:
+                    text += "; messages are acknowledged when their dead letters are copied"
                 if text != self._complaint:
                     _log.warning("%s: dead letters: %s; trying again", self._scope, text)
                 self._complaint = text
@@ -80,7 +92,7 @@ class DeadLetterCare:
         Returns:
             How many dead letters were removed.
         """
-        if self._most is None and self._age_ms is None:
+        if self._most is None and self._age_ms is None and self._most_bytes is None:
             return 0
         now_ms = await self._store.now_ms()
         count = await self._letters.count(self._scope)
@@ -99,21 +111,35 @@ class DeadLetterCare:
                 f"the oldest dead letter is {age_ms // 1000} s old;"
                 f" after {self._age_ms // 1000} s it is removed",
             )
+        excess_bytes = 0
+        if self._most_bytes is not None:
+            size = await self._letters.size(self._scope)
+            self._warn(
+                "limits.max_dead_letter_bytes",
+                size >= _WARN_AT * self._most_bytes,
+                f"dead letters take {size} of at most {self._most_bytes} bytes; above that the"
+                " oldest are removed",
+            )
+            excess_bytes = size - self._most_bytes
         since_ms = None if self._age_ms is None else now_ms - self._age_ms
         upto = "+"
         if self._subject is not None:  # what no copy was sent of stays
             meta = PartitionKeys(self._scope).meta
-            copied = await self._store.ask(self._store.redis.hget(meta, "mirrored"))
+            copied = await self._store.ask(self._store.redis.hget(meta, COPIED_FIELD))
             if not copied:
                 return 0
             upto = copied.decode()
         removed = await self._letters.trim(
-            self._scope, most=self._most, since_ms=since_ms, upto=upto
+            self._scope,
+            most=self._most,
+            since_ms=since_ms,
+            excess_bytes=excess_bytes,
+            upto=upto,
         )
         if removed:
             _log.error(
                 "%s: %d dead letters were removed for good (limits.max_dead_letters,"
-                " limits.dead_letter_age)", self._scope, removed,
+                " limits.max_dead_letter_bytes, limits.dead_letter_age)", self._scope, removed,
             )  # fmt: skip
         return removed
 
@@ -140,7 +166,7 @@ class DeadLetterCare:
                 return
             self._is_checked = True
         meta = PartitionKeys(self._scope).meta
-        done = await self._store.ask(self._store.redis.hget(meta, "mirrored"))
+        done = await self._store.ask(self._store.redis.hget(meta, COPIED_FIELD))
         batch: list[StoredLetter] = []
         async for stored in self._letters.after(self._scope, f"({done.decode()}" if done else "-"):
             batch.append(stored)
@@ -151,20 +177,56 @@ class DeadLetterCare:
             await self._publish(subject, batch)
 
     async def _publish(self, subject: str, batch: list[StoredLetter]) -> None:
-        jetstream = self._client.jetstream()
-        await asyncio.gather(
-            *(
-                jetstream.publish(
-                    subject, s.letter.message.data, timeout=_TIMEOUT_S, headers=_headers(s)
-                )
-                for s in batch
-            )
-        )
+        await asyncio.gather(*(self._copy(subject, stored) for stored in batch))
         meta = PartitionKeys(self._scope).meta
-        await self._store.ask(self._store.redis.hset(meta, "mirrored", batch[-1].entry))
+        await self._store.ask(self._store.redis.hset(meta, COPIED_FIELD, batch[-1].entry))
+
+    async def _copy(self, subject: str, stored: StoredLetter) -> None:
+        """Send a copy. What is too large for NATS must not hold the others up for ever."""
+        data = stored.letter.message.data
+        headers = _headers(stored, self._name_of(stored))
+        size = len(data) + _size_of(headers)
+        if size > self._client.max_payload:
+            self._too_large(stored, size)
+            return
+        jetstream = self._client.jetstream()
+        try:
+            await jetstream.publish(subject, data, timeout=_TIMEOUT_S, headers=headers)
+        except APIError as error:
+            if error.err_code != _TOO_LARGE:
+                raise
+            self._too_large(stored, size)
+
+    def _too_large(self, stored: StoredLetter, size: int) -> None:
+        _log.error(
+            "%s: no copy of the dead letter %s is sent, which is in Redis only: with its headers it"
+            " has %d bytes, and NATS or the stream takes less (max_payload, max_msg_size)",
+            self._scope, stored.id, size,
+        )  # fmt: skip
+
+    def _name_of(self, stored: StoredLetter) -> str:
+        """What JetStream tells copies of one death by, while the stream's window for that lasts.
+
+        With ``ack: done`` a message may come again after Redis was wiped, and die again. So its
+        copies are named after the message, with the time it died before where it was redriven since
+        (a redriven letter's history is cut at 20 times, so that these cannot be counted). A message
+        has one dead letter at a time, however many windows give it up. With ``ack: stored`` no
+        message comes again, and the letter has a name.
+        """
+        if not self._acks_when_done:
+            return stored.id
+        name = f"{self._scope}/{self._stream}/{stored.letter.message.stream_seq}"
+        history = stored.letter.history
+        return f"{name}/{history[-1].time_ms}" if history else name
 
 
-def _headers(stored: StoredLetter) -> dict[str, str]:
+def _size_of(headers: dict[str, str]) -> int:
+    """Bytes of headers as NATS counts them: a first line, one for each, and an empty one."""
+    lines = (f"{name}: {value}".encode() for name, value in headers.items())
+    return len(b"NATS/1.0\r\n\r\n") + sum(len(line) + 2 for line in lines)
+
+
+def _headers(stored: StoredLetter, name: str) -> dict[str, str]:
     """The message's own headers, less those that NATS acts on, and what became of it."""
     letter = stored.letter
     own = {
@@ -185,5 +247,5 @@ def _headers(stored: StoredLetter) -> dict[str, str]:
     return {
         **own,
         **{f"Sinfer-{name}": header_value(value) for name, value in told.items() if value},
-        "Nats-Msg-Id": stored.id,
+        "Nats-Msg-Id": header_value(name),
     }

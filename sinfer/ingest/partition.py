@@ -20,6 +20,7 @@ from sinfer.errors import (
 from sinfer.ingest.ack_gate import AckGate
 from sinfer.ingest.beginning import begin
 from sinfer.ingest.changeover import change_over
+from sinfer.ingest.copy_gate import CopyGate
 from sinfer.ingest.dead_letter_care import DeadLetterCare
 from sinfer.ingest.existing import check_budget
 from sinfer.ingest.leases import LEASE_MS
@@ -91,6 +92,7 @@ class PartitionIngest:
             partitions=self._aligned(),
         )
         self._gate = AckGate(surroundings.disk, self.writer, self.lease_lost)
+        self._copies = CopyGate()
         self._clock = SystemClock()
         self._reader: PartitionReader | None = None
         self._stopping = asyncio.Event()
@@ -102,7 +104,7 @@ class PartitionIngest:
             self._stopping,
         )
         self._woken = asyncio.Event()
-        self._lost: StaleTokenError | None = None
+        self._lost: BaseException | None = None
         self._pressure = PartitionPressure(self._task.limits)
         self._unfinished = Unfinished(0, None)
         self._looked_s = 0.0
@@ -161,6 +163,8 @@ class PartitionIngest:
                 windower, reader = await self._open()
             self._reader = reader
             care = asyncio.create_task(self._care.run()) if self._care.is_needed else None
+            if care is not None:
+                care.add_done_callback(self._care_ended)
             try:
                 await self._ingest(windower, reader)
             finally:
@@ -173,6 +177,12 @@ class PartitionIngest:
         finally:
             await leases.remove(self)
             await self._give_back()
+
+    def _care_ended(self, care: asyncio.Task[None]) -> None:
+        """Nobody copies dead letters any more: begin anew, as acknowledgements may wait for it."""
+        if not care.cancelled():
+            self._lost = self._lost or care.exception()
+            self.wake()
 
     async def _acquired(self) -> bool:
         while not self._stopping.is_set():
@@ -380,15 +390,20 @@ class PartitionIngest:
         self._stored_bytes = 0
         try:
             self._storing.pending = await self.writer.pending()
-            self._unfinished = await self.writer.unfinished(with_open=self._acks_when_done)
+            self._unfinished = await self.writer.unfinished(
+                with_open=self._acks_when_done,
+                with_dead=self._acks_when_done and self._care.sends_copies,
+            )
         except UnavailableError as error:
             _log.warning("%s: %s", self.scope, error)
             return
         if self._acks_when_done:
             finished_seq = self._finished_seq()
             done = reader.state.read_through(finished_seq)
+            done = self._copies.passing(finished_seq, done, self._unfinished)
             await self._gate.pass_on(partial(reader.finished, done))
-            self._acked_seq = finished_seq
+            if not self._copies.holds:
+                self._acked_seq = finished_seq
 
     def _finished_seq(self) -> int:
         """Every message read up to this one is done: none is in an open or closed window.

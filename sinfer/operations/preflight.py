@@ -151,6 +151,9 @@ class TaskCheck:
             return
         if risk := held_back(self._task):
             yield self._finding("window", "warning", risk)
+        if self._task.source.ack == "done" and self._task.dead_letter_subject is None:
+            text = "they are in Redis only, where FLUSHALL takes them; set dead_letter_subject"
+            yield self._finding("dead letters", "warning", text)
         async for finding in self._check_source():
             yield finding
         async for finding in self._check_model():

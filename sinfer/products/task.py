@@ -93,6 +93,9 @@ class Limits(ConfigModel):
     """Dead-letter items whose key has more characters."""
     max_dead_letters: int | None = Field(default=None, ge=1)
     """Remove the oldest dead letters of a partition above so many; by default none ever."""
+    max_dead_letter_bytes: Bytes | None = Field(default=None, ge=1)
+    """Remove the oldest dead letters of a partition above so much of Redis' memory; by default none
+    ever."""
     dead_letter_age: Duration | None = None
     """Remove dead letters that are older; by default none ever."""
     ledger: int = Field(default=1000, ge=0)
@@ -122,7 +125,8 @@ class InferTaskConfig(ConfigModel):
     fallback: Annotated[SerializeAsAny[SinkConfig], BeforeValidator(Sink.validator())] | None = None
     """Takes what a sink refuses for good; without it the messages are dead-lettered."""
     dead_letter_subject: str | None = Field(default=None, pattern=r"^[^\s.*>]+(\.[^\s.*>]+)*$")
-    """Copies of dead letters are published here, on the source's NATS servers."""
+    """Copies of dead letters are published here, on the source's NATS servers. With ``ack: done`` a
+    message that became a dead letter is acknowledged only once its copy is there."""
     limits: Limits = Limits()
 
     @field_validator("limits", mode="before")

@@ -27,11 +27,13 @@ class StoredLetter:
         scope: the partition.
         entry: its name in the partition's stream of dead letters, ``milliseconds-number``.
         letter: the dead letter.
+        size: bytes of it as it is stored.
     """
 
     scope: Scope
     entry: str
     letter: DeadLetter
+    size: int
 
     @property
     def id(self) -> str:
@@ -111,6 +113,17 @@ class DeadLetterStore:
         """How many dead letters a partition has."""
         return int(await self._store.ask(self._store.redis.xlen(PartitionKeys(scope).dead)))
 
+    async def size(self, scope: Scope) -> int:
+        """Redis' memory that the dead letters of a partition take, by ``MEMORY USAGE``.
+
+        That is the letters as they are stored (message, headers, reason and history) and what Redis
+        needs to hold them. It is exact but for the nodes of Redis' streams: letters of less than 4
+        KiB share one, which counts in full until the last of them is removed. Redis goes through
+        the nodes and reads no letter: 250 MB of letters take it about 2 ms.
+        """
+        usage = self._store.redis.memory_usage(PartitionKeys(scope).dead, samples=0)
+        return int(await self._store.ask(usage) or 0)
+
     async def oldest_ms(self, scope: Scope) -> int | None:
         """When the oldest dead letter of a partition was stored; None when it has none."""
         found = await self._store.ask(
@@ -160,7 +173,8 @@ class DeadLetterStore:
         while True:
             page = await self._store.ask(self._store.redis.xrange(name, first, last, count=_PAGE))
             for entry, fields in page:
-                yield StoredLetter(scope, entry.decode(), unpack_dead_letter(fields[b"letter"]))
+                blob = fields[b"letter"]
+                yield StoredLetter(scope, entry.decode(), unpack_dead_letter(blob), len(blob))
             if len(page) < _PAGE:
                 return
             first = f"({page[-1][0].decode()}"
@@ -199,14 +213,21 @@ class DeadLetterStore:
         )
 
     async def trim(
-        self, scope: Scope, *, most: int | None, since_ms: int | None, upto: str = "+"
+        self,
+        scope: Scope,
+        *,
+        most: int | None,
+        since_ms: int | None,
+        excess_bytes: int = 0,
+        upto: str = "+",
     ) -> int:
-        """Remove the oldest letters above so many, and those from before a time.
+        """Remove the oldest letters above so many, those from before a time, and so many bytes.
 
         Args:
             scope: the partition.
             most: how many letters stay; None for any number.
             since_ms: older ones go, milliseconds since the epoch; None for no age.
+            excess_bytes: the oldest go until these are removed.
             upto: later entries than this stay in any case.
 
         Returns:
@@ -214,10 +235,13 @@ class DeadLetterStore:
         """
         excess = 0 if most is None else await self.count(scope) - most
         entries: list[str] = []
+        size = 0
         async with aclosing(self.after(scope, "-", upto)) as letters:
             async for stored in letters:
                 is_old = since_ms is not None and stored.stored_ms < since_ms
-                if len(entries) >= _TRIM_AT_ONCE or not (is_old or len(entries) < excess):
+                is_above = len(entries) < excess or size < excess_bytes
+                if len(entries) >= _TRIM_AT_ONCE or not (is_old or is_above):
                     break
                 entries.append(stored.entry)
+                size += stored.size
         return await self.discard(scope, entries, {"trimmed": 1}) if entries else 0

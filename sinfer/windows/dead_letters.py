@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple, Self
 
 import msgspec
 
@@ -14,6 +14,25 @@ Stage = Literal["preprocess", "window", "request", "inference", "results", "sink
 
 _MOST_REASON_CHARACTERS = 500
 _MOST_HISTORY = 20
+
+COPIED_FIELD = "mirrored"
+"""Field of a partition: the last dead letter that a copy was sent of."""
+
+
+class DeadEntry(NamedTuple):
+    """A dead letter's name in the stream of its partition; later ones are greater."""
+
+    ms: int
+    number: int
+
+    @classmethod
+    def of(cls, name: bytes) -> Self:
+        """Read it as Redis writes it."""
+        ms, _, number = name.partition(b"-")
+        return cls(int(ms), int(number))
+
+    def __str__(self) -> str:
+        return f"{self.ms}-{self.number}"
 
 
 def one_line(text: str) -> str:

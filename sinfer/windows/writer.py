@@ -16,7 +16,7 @@ from sinfer.errors import (
 )
 from sinfer.messages import pack_chunk
 from sinfer.windows.alignment import unseal
-from sinfer.windows.dead_letters import DeadLetter, pack_dead_letter
+from sinfer.windows.dead_letters import COPIED_FIELD, DeadEntry, DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import CONFIG_FIELD, PartitionKeys
 from sinfer.windows.plan import Plan
@@ -52,10 +52,16 @@ class Unfinished:
         bytes: payloads of closed windows, counted once for each window that holds them.
         first_seq: least stream sequence among the messages of closed windows, and of open ones
             where these were asked for; None when there is no such window.
+        copied: the last dead letter that a copy was sent of, where that was asked for; None when
+            there is none.
+        uncopied: the last dead letter of all, where that was asked for and no copy of it was sent
+            yet; None when all that there are were copied.
     """
 
     bytes: int
     first_seq: int | None
+    copied: DeadEntry | None = None
+    uncopied: DeadEntry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +149,7 @@ class PartitionWriter:
         self._name = uuid.uuid4().hex
         self._batches = 0
         self._batch = _Batch(None, "", 0)
+        self._copied: DeadEntry | None = None
 
     async def acquire(self) -> int:
         """Take the lease, or keep it when it is held already.
@@ -201,33 +208,44 @@ class PartitionWriter:
         """How many windows are closed and not done."""
         return int(await self._store.ask(self._store.redis.hlen(self.keys.closed)))
 
-    async def unfinished(self, *, with_open: bool = False) -> Unfinished:
-        """What the closed windows that are not done hold together.
+    async def unfinished(self, *, with_open: bool = False, with_dead: bool = False) -> Unfinished:
+        """What the closed windows that are not done hold together, all seen at one moment.
 
         Args:
             with_open: look for the least stream sequence in open windows as well.
+            with_dead: look for dead letters that no copy was sent of as well. One of them is read
+                when some are new; nothing is when there are none.
 
         Raises:
             StaleTokenError, PositionError: the partition is not as this writer left it, perhaps
                 because Redis was wiped. What is not there may be lost and not done.
         """
         pipeline = self._store.redis.pipeline(transaction=True)
-        pipeline.hmget(self.keys.meta, ["token", "commits"])
+        pipeline.hmget(self.keys.meta, ["token", "commits", COPIED_FIELD])
         pipeline.hgetall(self.keys.closed)
         if with_open:
             pipeline.hvals(self.keys.open)
-        (token, commits), values, *blobs = await self._store.ask(pipeline.execute())
+        if with_dead:
+            behind = "-" if self._copied is None else f"({self._copied}"
+            pipeline.xrevrange(self.keys.dead, "+", behind, count=1)
+        (token, commits, mirrored), values, *blobs = await self._store.ask(pipeline.execute())
+        dead = blobs.pop() if with_dead else []
         if int(token or 0) != self._token:
             raise StaleTokenError(f"{self.scope} has another writer by now")
         if int(commits or 0) != self._commits:
             raise PositionError(
                 f"{self.scope}: the store is at commit {int(commits or 0)}, not at {self._commits}"
             )
+        self._copied = DeadEntry.of(mirrored) if mirrored else None
+        last = DeadEntry.of(dead[0][0]) if dead else None
+        is_copied = last is None or (self._copied is not None and last <= self._copied)
         closed = [unpack_closed(name, value).record for name, value in values.items()]
         opened = [unpack_record(blob) for found in blobs for blob in found]
         return Unfinished(
             bytes=sum(record.bytes for record in closed),
             first_seq=min((record.first_seq for record in (*closed, *opened)), default=None),
+            copied=self._copied,
+            uncopied=None if is_copied else last,
         )
 
     async def load(self) -> PartitionState:
