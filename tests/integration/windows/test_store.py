@@ -127,8 +127,8 @@ async def test_dead_letters_without_a_copy_are_seen_with_what_is_unfinished(
         return unfinished.copied, unfinished.uncopied
 
     assert await last_of_each() == (None, None)
-    first = await store.redis.xadd(keys.dead, {"letter": b""})
-    last = await store.redis.xadd(keys.dead, {"letter": b""})
+    first = await store.ask(store.redis.xadd(keys.dead, {"letter": b""}))
+    last = await store.ask(store.redis.xadd(keys.dead, {"letter": b""}))
     assert await last_of_each() == (None, DeadEntry.of(last))
     await store.redis.hset(keys.meta, "mirrored", first)
     assert await last_of_each() == (DeadEntry.of(first), DeadEntry.of(last))
