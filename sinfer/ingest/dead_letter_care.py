@@ -7,7 +7,7 @@ import logging
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from nats.js.errors import APIError
+from nats.js.errors import APIError, NotFoundError
 
 from sinfer.errors import StoreFullError, UnavailableError
 from sinfer.ingest.subjects import overlap
@@ -78,7 +78,7 @@ class DeadLetterCare:
             except (UnavailableError, StoreFullError, NatsError, APIError, TimeoutError) as error:
                 text = f"{error}" or type(error).__name__
                 if self._acks_when_done and self.sends_copies:
-                    text += "; messages are acknowledged when their dead letters are copied"
+                    text += "; no message is acknowledged before its dead letters are copied"
                 if text != self._complaint:
                     _log.warning("%s: dead letters: %s; trying again", self._scope, text)
                 self._complaint = text
@@ -156,7 +156,7 @@ class DeadLetterCare:
     async def _mirror(self, subject: str) -> None:
         """Publish what was stored since the last copy. Copies may repeat; their ids tell."""
         if not self._is_checked:
-            stream = await self._client.jetstream().find_stream_name_by_subject(subject)
+            stream = await self._stream_of(subject)
             if stream == self._stream and overlap(subject, self._scope.partition):
                 _log.error(
                     "%s: no copies of dead letters are sent: the task reads dead_letter_subject %s"
@@ -175,6 +175,12 @@ class DeadLetterCare:
                 batch = []
         if batch:
             await self._publish(subject, batch)
+
+    async def _stream_of(self, subject: str) -> str:
+        try:
+            return str(await self._client.jetstream().find_stream_name_by_subject(subject))
+        except NotFoundError:
+            raise UnavailableError(f"no stream takes dead_letter_subject {subject}") from None
 
     async def _publish(self, subject: str, batch: list[StoredLetter]) -> None:
         await asyncio.gather(*(self._copy(subject, stored) for stored in batch))

@@ -405,7 +405,8 @@ async def test_limits_of_a_consumer_that_windows_cannot_live_with_are_told_with_
     [ack_wait] = [text for text in texts if "has ack_wait 1 s" in text]
     assert "set ack_wait" in ack_wait
     [max_deliver] = [text for text in texts if "has max_deliver 3" in text]
-    assert texts[ack_wait] == texts[max_deliver] == "warning"
+    [only_in_redis] = [text for text in texts if "set dead_letter_subject" in text]
+    assert texts[ack_wait] == texts[max_deliver] == texts[only_in_redis] == "warning"
     await wait_for_log(running[0], too_large)
 
     # Nothing has to be restarted once it is corrected.

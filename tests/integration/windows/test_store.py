@@ -8,7 +8,9 @@ from pydantic import TypeAdapter
 from sinfer.errors import PositionError, StaleTokenError, WindowConflictError
 from sinfer.messages import Message
 from sinfer.windows.claims import Claim, Completion, PartitionClaims
+from sinfer.windows.dead_letters import DeadEntry
 from sinfer.windows.ids import Scope
+from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.plan import Entry
 from sinfer.windows.planner import Planner
 from sinfer.windows.planners import make_planner
@@ -112,6 +114,32 @@ async def test_beat_closes_by_time_and_the_writer_plans_again(store: Store, scop
         await writer.commit(Commit(plan, b"s"))
     planner.forget(conflict.value.window_ids)
     await writer.commit(Commit(planner.plan(entries(2), closing.now_ms), b"s"))
+
+
+async def test_dead_letters_without_a_copy_are_seen_with_what_is_unfinished(
+    store: Store, scope: Scope
+) -> None:
+    writer = await writer_for(store, scope)
+    keys = PartitionKeys(scope)
+
+    async def last_of_each() -> tuple[DeadEntry | None, DeadEntry | None]:
+        unfinished = await writer.unfinished(with_dead=True)
+        return unfinished.copied, unfinished.uncopied
+
+    assert await last_of_each() == (None, None)
+    first = await store.ask(store.redis.xadd(keys.dead, {"letter": b""}))
+    last = await store.ask(store.redis.xadd(keys.dead, {"letter": b""}))
+    assert await last_of_each() == (None, DeadEntry.of(last))
+    await store.redis.hset(keys.meta, "mirrored", first)
+    assert await last_of_each() == (DeadEntry.of(first), DeadEntry.of(last))
+    await store.redis.hset(keys.meta, "mirrored", last)
+    for _ in range(2):
+        assert await last_of_each() == (DeadEntry.of(last), None)
+    await store.redis.xdel(keys.dead, first, last)
+    assert await last_of_each() == (DeadEntry.of(last), None)
+    await store.redis.delete(keys.meta)
+    with pytest.raises(StaleTokenError):
+        await writer.unfinished(with_dead=True)
 
 
 async def test_a_worker_past_its_lease_cannot_complete(store: Store, scope: Scope) -> None:
