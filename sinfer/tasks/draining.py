@@ -57,7 +57,10 @@ async def drain(runtime: Runtime, scope: Scope, hinted: int) -> None:
     try:
         await runtime.pauses.refresh()
         if runtime.pauses.stops_processing(scope.product, scope.task):
-            return
+            # Who resumed it has had hints sent, and left alone they would be missed.
+            await runtime.pauses.refresh(at_once=True)
+            if runtime.pauses.stops_processing(scope.product, scope.task):
+                return
         if not held.current.free:
             held.current.turned_away.add(scope)
             return
@@ -114,8 +117,9 @@ class _Drain:
                     self._left = 0
                 elif self._is_worth_a_claim():
                     try:
-                        if await self._ready.guard.wait_ms():
+                        if wait_ms := await self._ready.guard.wait_ms():
                             self._left = 0  # beat comes back when the endpoint may be called
+                            await self._runtime.schedule.hint_again(self._scope, wait_ms)
                         elif self._ready.free:
                             await self._claim(hinted)
                     except UnavailableError as error:
@@ -132,6 +136,8 @@ class _Drain:
             raise
         finally:
             renewing.cancel()
+        if not self._ready.active:
+            await self._ready.guard.not_tried()
         self._call_back()
         if time.monotonic() >= until or self._runtime.closing:
             self._runtime.hints.send(self._scope, self._left)  # else others are at work on them

@@ -111,6 +111,8 @@ class Runtime:
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
+            if not self._thread.is_alive():
+                self._loop.close()
             self.hints.close()
 
 
