@@ -25,6 +25,7 @@ from sinfer.ingest.existing import check_budget
 from sinfer.ingest.leases import LEASE_MS
 from sinfer.ingest.pressure import PartitionPressure
 from sinfer.ingest.reader import PartitionReader
+from sinfer.ingest.standstill import Standstill
 from sinfer.ingest.state import SourceState
 from sinfer.ingest.storing import Storing
 from sinfer.ingest.surroundings import Surroundings
@@ -91,6 +92,7 @@ class PartitionIngest:
             partitions=self._aligned(),
         )
         self._gate = AckGate(surroundings.disk, self.writer, self.lease_lost)
+        self._standstill = Standstill(surroundings.store, scope)
         self._clock = SystemClock()
         self._reader: PartitionReader | None = None
         self._stopping = asyncio.Event()
@@ -278,6 +280,9 @@ class PartitionIngest:
                 await self._quiet(windower, reader)
             if self._acks_when_done or (batch is not None and self._storing.pending):
                 await self._look(reader, at_least_every_s=_LOOK_S)
+            if self._acks_when_done:
+                came, pending = batch is not None, self._storing.pending
+                await self._standstill.look(reader, came=came, pending=pending)
 
     async def _count(self, reader: PartitionReader, payload: int) -> None:
         """Look at what waits, sooner than usual, when it may be too many bytes by now."""
