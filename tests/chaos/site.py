@@ -249,8 +249,11 @@ class Site:
                     "timeout": "2s",
                 },
             ],
-            # No outage is so long that windows are given up for it.
-            "limits": {"lease": f"{LEASE_S:g}s", "max_attempts": 1000},
+            # Outages burn no attempts, but garbage for an answer does, and a worker that dies. A
+            # fault of that kind overlaps with another for up to seven seconds, in which a window is
+            # tried again after half a second each, and a second one may follow at once. Storms of
+            # 40 faults were seen to fail with the default of 5, and to need up to 14.
+            "limits": {"lease": f"{LEASE_S:g}s", "max_attempts": 40},
         }  # fmt: skip
 
     async def make_streams(self) -> None:
