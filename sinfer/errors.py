@@ -153,7 +153,15 @@ class SinkError(SinferError):
 
 
 class SinkUnavailableError(SinkError):
-    """The sink cannot take results now; the same write may succeed later."""
+    """The sink cannot take results now; the same write may succeed later.
+
+    Attributes:
+        retry_after: seconds that the sink asked to be left alone, if it did.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class SinkRejectedError(SinkError):

@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 from nats.js import JetStreamContext
 
+from sinfer.cancelling import end
 from sinfer.demo.database import count_rows, read_rows
 from sinfer.demo.report import Report
 from sinfer.demo.streams import Arrival, make_streams, publish, results
@@ -62,9 +63,7 @@ async def _each_case(
         try:
             _, arrivals = await asyncio.gather(publishing, watching)
         finally:
-            publishing.cancel()
-            watching.cancel()
-            await asyncio.gather(publishing, watching, return_exceptions=True)
+            await end(publishing, watching)
         progress.say("checking every result")
         await _wait_for_rows(stack, scenario, count)
         report = Report(scenario.product, count, flower_url=stack.flower_url)

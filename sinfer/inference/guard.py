@@ -45,6 +45,8 @@ class Guard(Protocol):
 
     async def failed(self) -> int: ...
 
+    async def not_tried(self) -> None: ...
+
     def slot(self) -> AbstractAsyncContextManager[None]: ...
 
 
@@ -61,6 +63,9 @@ class OpenGuard:
 
     async def failed(self) -> int:
         return 0
+
+    async def not_tried(self) -> None:
+        """Nothing to note."""
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -137,6 +142,13 @@ class EndpointGuard:
                 self._endpoint, config.breaker_failures, self._wait_ms,
             )  # fmt: skip
         return self._wait_ms
+
+    async def not_tried(self) -> None:
+        """There was nothing to call it with: another caller may have the trial, if there is one."""
+        if self.on_trial:
+            self.on_trial = False
+            self._asked = float("-inf")
+            await self._store.ask(self._store.redis.delete(self._probe))
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:

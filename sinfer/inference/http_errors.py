@@ -19,11 +19,8 @@ a body that cannot be decoded           InvalidResponseError           counts a 
 
 from __future__ import annotations
 
-import math
 import ssl
-import time
 from collections.abc import Iterable
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import httpx
@@ -37,6 +34,7 @@ from sinfer.errors import (
     InvalidResponseError,
 )
 from sinfer.masking import hide, secret_parameters
+from sinfer.retry_after import retry_after
 
 FOREIGN_ERRORS = (
     httpx.HTTPError,
@@ -137,20 +135,6 @@ def invalid_response(response: httpx.Response, call: str, reason: str) -> Invali
     return InvalidResponseError(
         f"{call}: {_named(status)}: {reason}: {_excerpt_of(response)}", status=status
     )
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds to wait by a ``Retry-After`` header (seconds or an HTTP date); None if unreadable."""
-    if value is None:
-        return None
-    try:
-        wait_s = float(value)
-    except ValueError:
-        try:
-            wait_s = parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-    return max(0.0, wait_s) if math.isfinite(wait_s) else None
 
 
 def _named(status: int) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from sinfer.cancelling import end
 from sinfer.errors import StaleTokenError, UnavailableError
 from sinfer.windows.disk import Disk
 from sinfer.windows.writer import PartitionWriter
@@ -81,7 +82,6 @@ class AckGate:
         """Wait a moment for what is on its way, and drop the rest."""
         if self._opening is not None:
             done, _ = await asyncio.wait({self._opening}, timeout=_LAST_S)
-            self._opening.cancel()
-            await asyncio.gather(self._opening, return_exceptions=True)
+            await end(self._opening)
             if not done:
                 _log.info("%s: some messages come again", self._writer.scope)

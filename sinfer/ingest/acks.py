@@ -6,6 +6,7 @@ import asyncio
 
 from nats.aio.client import Client
 
+from sinfer.cancelling import end
 from sinfer.ingest.batch import Batch
 from sinfer.ingest.inbox import publish_to_each
 from sinfer.ingest.ranges import RangeSet
@@ -138,5 +139,4 @@ class AcksWhenDone(Acks):
                 await publish_to_each(self._client, list(self._outstanding.values()), IN_PROGRESS)
 
     async def aclose(self) -> None:
-        self._in_progress.cancel()
-        await asyncio.wait({self._in_progress})
+        await end(self._in_progress)

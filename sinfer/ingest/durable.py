@@ -276,6 +276,10 @@ class DurableMode(ReadingMode):
             or info.num_ack_pending <= self._acks.outstanding
         )
 
+    @property
+    def outstanding(self) -> int:
+        return self._acks.outstanding
+
     async def info(self) -> ConsumerInfo | None:
         return await self._api.consumer_info(self._durable)
 

@@ -89,6 +89,8 @@ class LeaseKeeper:
                 if holder.writer.answered(reply):
                     raise StaleTokenError(f"{scope} is written by another ingestor by now")
             except StaleTokenError as error:
+                # Were it kept, one that is slow to end would hold the next lease as well.
+                self._holders.discard(holder)
                 holder.lease_lost(error)
             else:
                 holder.renewed_s = asked_s

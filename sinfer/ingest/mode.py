@@ -82,6 +82,11 @@ class ReadingMode(ABC):
         """Whether deliveries were taken that ``read`` has yet to look at."""
         return False
 
+    @property
+    def outstanding(self) -> int:
+        """How many deliveries are left unacknowledged on purpose."""
+        return 0
+
     async def fill(self, max_messages: int) -> Batch | None:
         """Read from the stream itself what did not come; None when that cannot be done now.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from nats.aio.client import Client
 
+from sinfer.cancelling import end
 from sinfer.clock import SystemClock
 from sinfer.errors import (
     ConfigError,
@@ -26,6 +27,7 @@ from sinfer.ingest.existing import check_budget
 from sinfer.ingest.leases import LEASE_MS
 from sinfer.ingest.pressure import PartitionPressure
 from sinfer.ingest.reader import PartitionReader
+from sinfer.ingest.standstill import Standstill
 from sinfer.ingest.state import SourceState
 from sinfer.ingest.storing import Storing
 from sinfer.ingest.surroundings import Surroundings
@@ -93,6 +95,7 @@ class PartitionIngest:
         )
         self._gate = AckGate(surroundings.disk, self.writer, self.lease_lost)
         self._copies = CopyGate()
+        self._standstill = Standstill(surroundings.store, scope)
         self._clock = SystemClock()
         self._reader: PartitionReader | None = None
         self._stopping = asyncio.Event()
@@ -169,8 +172,7 @@ class PartitionIngest:
                 await self._ingest(windower, reader)
             finally:
                 if care is not None:
-                    care.cancel()
-                    await asyncio.wait({care})
+                    await end(care)
                 self._reader = None
                 await self._gate.aclose()
                 await reader.aclose()
@@ -288,6 +290,9 @@ class PartitionIngest:
                 await self._quiet(windower, reader)
             if self._acks_when_done or (batch is not None and self._storing.pending):
                 await self._look(reader, at_least_every_s=_LOOK_S)
+            if self._acks_when_done:
+                came, pending = batch is not None, self._storing.pending
+                await self._standstill.look(reader, came=came, pending=pending)
 
     async def _count(self, reader: PartitionReader, payload: int) -> None:
         """Look at what waits, sooner than usual, when it may be too many bytes by now."""

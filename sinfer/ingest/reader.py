@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
 from typing import Self
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from sinfer.cancelling import end
 from sinfer.errors import UnavailableError
 from sinfer.ingest.batch import Batch
 from sinfer.ingest.choice import choose_mode
@@ -25,6 +27,21 @@ _log = logging.getLogger(__name__)
 
 _SLICE_S = 0.25
 """How soon a call that has to wait for the server looks at the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """What a consumer does not deliver before more is acknowledged.
+
+    Attributes:
+        consumer: its name.
+        unacknowledged: how many messages were delivered and are not acknowledged.
+        messages: how many wait.
+    """
+
+    consumer: str
+    unacknowledged: int
+    messages: int
 
 
 class PartitionReader:
@@ -319,8 +336,7 @@ class PartitionReader:
     async def _stop_attaching(self) -> None:
         attaching, self._attaching = self._attaching, None
         if attaching is not None:
-            attaching.cancel()
-            await asyncio.gather(attaching, return_exceptions=True)
+            await end(attaching)
 
     async def _change_inbox(self) -> None:
         old, self._inbox = self._inbox, None
@@ -396,3 +412,22 @@ class PartitionReader:
             await inbox.close()
             unread = inbox.take(inbox.buffered)
         await self._mode.aclose(unread)
+
+    async def withheld(self) -> Withheld | None:
+        """What the server keeps back, since ``max_ack_pending`` messages are unacknowledged.
+
+        Returns:
+            None when nothing is kept back, or that is not known.
+        """
+        limit = self._mode.max_ack_pending
+        if limit is None or self._mode.outstanding < limit or not self._client.is_connected:
+            return None
+        try:
+            info = await self._mode.info()
+        except UnavailableError:
+            return None
+        if info is None or not info.num_pending:
+            return None
+        if info.num_ack_pending < (info.config.max_ack_pending or limit):
+            return None  # it was raised meanwhile
+        return Withheld(info.name, info.num_ack_pending, info.num_pending)

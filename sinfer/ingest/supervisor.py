@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from sinfer.cancelling import end
 from sinfer.complaints import Complaints
 from sinfer.errors import (
     AccessError,
@@ -153,11 +154,9 @@ class Supervisor:
                     async with asyncio.timeout(SIGN_OF_LIFE_S):
                         await self._changed.wait()
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            await end(following)
             await self._leave()
-            leases.cancel()
-            await asyncio.gather(leases, return_exceptions=True)
+            await end(leases)
 
     # --- what there is to do ---
 
@@ -346,9 +345,7 @@ class Supervisor:
         runners = [running.runner for running in self._running.values() if running.runner]
         if runners:
             _, late = await asyncio.wait(runners, timeout=20)
-            for runner in late:
-                runner.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await end(*late)
         self._surroundings.announcements.tell()
         with suppress(UnavailableError, StoreError):
             await self._reporter.tell(TaskReport())

@@ -36,6 +36,7 @@ class PartitionStanding:
         position: stream sequence up to which the partition is read.
         lag: messages of the stream behind the position, at most; None when that is not known.
         away: what its windows wait for.
+        standstill: why the source gives its writer no more messages; empty when it does.
     """
 
     scope: Scope
@@ -53,6 +54,7 @@ class PartitionStanding:
     position: int = 0
     lag: int | None = None
     away: list[Outage] = field(default_factory=list)
+    standstill: str = ""
 
 
 @dataclass(slots=True)
@@ -144,14 +146,14 @@ async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStandi
     keys = PartitionKeys(scope)
     counts = ("fetched", "sunk", "dead", "filtered", "late")
     pipeline = store.redis.pipeline(transaction=True)
-    pipeline.hmget(keys.meta, [*counts, "owner", "lease_until", "source"])
+    pipeline.hmget(keys.meta, [*counts, "owner", "lease_until", "source", names.STANDSTILL_FIELD])
     pipeline.hlen(keys.open)
     pipeline.zcard(keys.sealed)
     pipeline.zcard(keys.ready)
     pipeline.zcard(keys.leases)
     pipeline.xlen(keys.dead)
     meta, opened, sealed, waiting, leased, letters = await store.ask(pipeline.execute())
-    *numbers, owner, lease_until, source = meta
+    *numbers, owner, lease_until, source, standstill = meta
     alive = owner is not None and int(lease_until or 0) > now_ms
     return PartitionStanding(
         scope,
@@ -164,6 +166,7 @@ async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStandi
         writer=owner.decode() if alive else "",
         position=SourceState.decode(source).position if source else 0,
         away=await OutageBoard(store, scope).read(),
+        standstill=standstill.decode() if alive and standstill else "",
     )
 
 
@@ -175,6 +178,7 @@ def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
         trouble.append("no ingestor is alive")
     elif unread := [p.scope.partition for p in task.partitions if not p.writer]:
         trouble.append(f"nobody reads {', '.join(unread)}")
+    trouble += [f"{p.scope.partition} {p.standstill}" for p in task.partitions if p.standstill]
     if problem := report.problems.get(task.task):
         trouble.append(f"stays as it was, since it is broken now: {problem}")
     for outage in _outages(task):

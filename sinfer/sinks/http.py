@@ -12,6 +12,7 @@ from sinfer.encoding import to_json
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.masking import hide, secret_parameters
 from sinfer.results import WindowResults
+from sinfer.retry_after import retry_after
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.header_value import header_value
 from sinfer.units import Duration, Secret
@@ -32,7 +33,8 @@ class HttpSink(Sink):
     Redis was wiped, a result may come once more in a window of another name, with the same ``id``.
 
     2xx means written. 408, 425, 429, 5xx and errors of the connection: the window is written
-    again later. Everything else, redirects included, is a refusal.
+    again later, and not before a ``Retry-After`` says so. Everything else, redirects included, is a
+    refusal.
     """
 
     type = "http"
@@ -107,7 +109,8 @@ class HttpSink(Sink):
             return
         text = f"{self._place} answered {response.status_code} {self._masked(response.text)}"
         if response.status_code in _RETRY or response.is_server_error:
-            raise SinkUnavailableError(text.strip())
+            wait_s = retry_after(response.headers.get("Retry-After"))
+            raise SinkUnavailableError(text.strip(), retry_after=wait_s)
         raise SinkRejectedError(text.strip())
 
     def _masked(self, text: str) -> str:

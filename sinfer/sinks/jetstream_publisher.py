@@ -10,6 +10,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from sinfer.cancelling import end
 from sinfer.errors import ConfigError, SinkRejectedError, SinkUnavailableError, UnavailableError
 from sinfer.nats_connection import connect
 from sinfer.sinks.jetstream_acks import AckedGroup
@@ -169,8 +170,7 @@ class JetStreamPublisher:
     async def aclose(self) -> None:
         """Close the connection; what waits for acks fails."""
         if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.wait([self._watcher])
+            await end(self._watcher)
         self._fail_all()
         if self._client is not None:
             await self._client.close()

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 
+from sinfer.cancelling import end
 from sinfer.errors import ConfigError, UnavailableError
 from sinfer.messages import Message
 from sinfer.tasks.catalogue import HeldTask
@@ -57,7 +58,10 @@ async def drain(runtime: Runtime, scope: Scope, hinted: int) -> None:
     try:
         await runtime.pauses.refresh()
         if runtime.pauses.stops_processing(scope.product, scope.task):
-            return
+            # Who resumed it has had hints sent, and left alone they would be missed.
+            await runtime.pauses.refresh(at_once=True)
+            if runtime.pauses.stops_processing(scope.product, scope.task):
+                return
         if not held.current.free:
             held.current.turned_away.add(scope)
             return
@@ -114,8 +118,9 @@ class _Drain:
                     self._left = 0
                 elif self._is_worth_a_claim():
                     try:
-                        if await self._ready.guard.wait_ms():
+                        if wait_ms := await self._ready.guard.wait_ms():
                             self._left = 0  # beat comes back when the endpoint may be called
+                            await self._runtime.schedule.hint_again(self._scope, wait_ms)
                         elif self._ready.free:
                             await self._claim(hinted)
                     except UnavailableError as error:
@@ -131,10 +136,12 @@ class _Drain:
             await self._hand_back()
             raise
         finally:
-            renewing.cancel()
+            await end(renewing)
         self._call_back()
         if time.monotonic() >= until or self._runtime.closing:
             self._runtime.hints.send(self._scope, self._left)  # else others are at work on them
+        if not self._ready.active:
+            await self._ready.guard.not_tried()
 
     def leave(self) -> None:
         """The Celery message ends before the work does: others may have what is left meanwhile."""
@@ -149,10 +156,7 @@ class _Drain:
     async def _hand_back(self) -> None:
         """Let go of the windows, so that another worker has them at once; no attempt is counted."""
         claims = list(self._active.values())
-        for task in self._active:
-            task.cancel()
-        if self._active:
-            await asyncio.wait(self._active)
+        await end(*self._active)
         self._ready.active -= len(self._active)
         self._active.clear()
         try:

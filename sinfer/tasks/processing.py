@@ -12,6 +12,7 @@ from sinfer.errors import (
     InferenceUnavailableError,
 )
 from sinfer.messages import Message
+from sinfer.retry_after import asked_s
 from sinfer.tasks.attempts import Attempt, TryLaterError, backoff_ms
 from sinfer.tasks.coalescing import Coalescer
 from sinfer.tasks.ending import dead_letter, ledger_entry
@@ -36,9 +37,6 @@ or of the task as it was changed meanwhile."""
 _DEATHS_WITH_RESULTS = 20
 """So many more workers may die with a window whose results are known. Sinks may have them already,
 and what has a result should not become a dead letter as well."""
-
-_LONGEST_ASKED_S = 3600.0
-"""Longest wait that a ``Retry-After`` of the model may ask for."""
 
 
 class WindowProcessor:
@@ -199,8 +197,7 @@ class WindowProcessor:
         A request may be what a model dies of or hangs on, so these tries count, until the breaker
         opens: then the model is away for all. What the model never began with does not count.
         """
-        asked_s = min(error.retry_after or 0.0, _LONGEST_ASKED_S)
-        wait_ms = max(self._backoff(claim), round(asked_s * 1000))
+        wait_ms = max(self._backoff(claim), round(asked_s(error.retry_after) * 1000))
         open_ms = 0 if error.status == TOO_MANY_REQUESTS else await self._ready.guard.failed()
         wait_ms = max(wait_ms, open_ms)
         is_outage = bool(open_ms) or error.not_begun or error.retry_after is not None

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from celery import Celery
 
+from sinfer.cancelling import end
 from sinfer.complaints import Complaints
 from sinfer.errors import AccessError, UnavailableError
 from sinfer.hints import HintSender
@@ -97,9 +98,7 @@ class Runtime:
     async def _close(self) -> None:
         if self._works:
             _, late = await asyncio.wait(self._works, timeout=GRACE_S)
-            for work in late:
-                work.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await end(*late)
         await self.catalogue.aclose()
         await self.store.aclose()
 
@@ -111,6 +110,8 @@ class Runtime:
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
+            if not self._thread.is_alive():
+                self._loop.close()
             self.hints.close()
 
 

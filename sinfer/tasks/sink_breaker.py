@@ -1,7 +1,8 @@
 """A sink that is away is left alone for a while, so that windows do not all wait for its time-out.
 
 Each process has one of these for each sink of a task. Windows that come meanwhile are written to
-the other sinks and wait for this one; when the pause is over a single window tries it.
+the other sinks and wait for this one; when the pause is over a single window tries it. A sink that
+says for how long it wants to be left alone is, at once.
 """
 
 from __future__ import annotations
@@ -52,17 +53,28 @@ class SinkBreaker:
         self._until_s = 0.0
         self._on_trial = False
 
-    def failed(self, error: str) -> None:
-        """The sink was away."""
+    def failed(self, error: str, asked_s: float = 0.0) -> None:
+        """The sink was away.
+
+        Args:
+            error: what it said.
+            asked_s: for how long it asked to be left alone, seconds.
+        """
         self.error = error
         self._on_trial = False
-        if time.monotonic() < self._until_s:
-            return  # a write from before the pause
+        now_s = time.monotonic()
+        asked_until_s = now_s + asked_s if asked_s else 0.0
+        if now_s < self._until_s:  # a write from before the pause
+            self._until_s = max(self._until_s, asked_until_s)
+            return
         self._failures += 1
+        if asked_s:
+            self._failures = max(self._failures, _FAILURES)
         if self._failures >= _FAILURES:
             doublings = min(30, self._failures - _FAILURES)
             pause_ms = min(self._most_ms, self._base_ms * 2**doublings)
-            self._until_s = time.monotonic() + random.uniform(0.5, 1.0) * pause_ms / 1000
+            pause_s = random.uniform(0.5, 1.0) * pause_ms / 1000
+            self._until_s = max(now_s + pause_s, asked_until_s)
 
     def broken_off(self) -> None:
         """The write was cancelled: nothing is known."""

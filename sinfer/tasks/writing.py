@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
 from sinfer.results import WindowResults
+from sinfer.retry_after import asked_s
 from sinfer.sinks.base import Sink
 from sinfer.tasks.ready_task import FALLBACK, ReadyTask, sink_label
 from sinfer.windows.dead_letters import one_line
@@ -85,7 +86,8 @@ class SinkWriter:
         if problem is None or isinstance(problem, SinkRejectedError):
             breaker.answered()
         else:
-            breaker.failed(str(problem))
+            wait_s = problem.retry_after if isinstance(problem, SinkUnavailableError) else None
+            breaker.failed(str(problem), asked_s(wait_s))
         return problem
 
 

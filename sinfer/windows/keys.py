@@ -52,6 +52,9 @@ PAUSED = f"{PREFIX}paused"
 CONFIG_FIELD = "config"
 """Field of ``meta`` with the task's configuration; ``config:<name>`` holds earlier ones."""
 
+STANDSTILL_FIELD = "standstill"
+"""Field of ``meta``: why the source gives no more messages, as long as that is so."""
+
 
 def endpoint_keys(endpoint: str) -> tuple[str, str, str]:
     """Slots, breaker and probe of an endpoint."""

@@ -9,6 +9,7 @@ import msgspec
 
 from sinfer.windows import keys
 from sinfer.windows.ids import escape, unescape
+from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
 
 _FRESH_S = 1.0
@@ -54,9 +55,18 @@ class PauseBoard:
         self._asked = float("-inf")
 
     async def resume(self, product: str, task: str | None) -> bool:
-        """End a pause; False when there was none of that name."""
+        """End a pause, and have beat send for the windows that wait.
+
+        Returns:
+            False when there was none of that name.
+        """
         ended = await self._store.ask(self._store.redis.hdel(keys.PAUSED, _name(product, task)))
         self._asked = float("-inf")
+        if ended:
+            schedule = Schedule(self._store)
+            for scope in await schedule.partitions():
+                if scope.product == product and task in (None, scope.task):
+                    await schedule.hint_again(scope)
         return bool(ended)
 
     async def resume_after_failure(self, product: str, task: str) -> bool:
@@ -72,9 +82,9 @@ class PauseBoard:
             return False
         return await self.resume(product, task)
 
-    async def refresh(self) -> None:
-        """Read what is paused, unless that was done a moment ago."""
-        if time.monotonic() - self._asked < _FRESH_S:
+    async def refresh(self, *, at_once: bool = False) -> None:
+        """Read what is paused, unless that was done a moment ago and need not be ``at_once``."""
+        if time.monotonic() - self._asked < _FRESH_S and not at_once:
             return
         found = await self._store.ask(self._store.redis.hgetall(keys.PAUSED))
         self._known = {

@@ -88,6 +88,19 @@ class Schedule:
         """Have beat look at a partition at that time, or earlier if it would anyway."""
         await self._store.ask(self._store.redis.zadd(names.DUE, {str(scope): due_ms}, lt=True))
 
+    async def hint_again(self, scope: Scope, wait_ms: int = 0) -> None:
+        """Have beat send hints for a partition anew: workers left its windows alone.
+
+        Args:
+            scope: the partition.
+            wait_ms: not before so many milliseconds; at most ``HINT_MS``, after which beat would
+                anyway.
+        """
+        keys = PartitionKeys(scope)
+        due_ms = int(await self._store.run("hint_again", [keys.meta], [min(wait_ms, HINT_MS)]))
+        if due_ms:
+            await self.announce(scope, due_ms)
+
     async def due(self, now_ms: int, limit: int) -> list[DuePartition]:
         """Partitions that are due, the longest waiting first."""
         found = await self._store.ask(

@@ -26,6 +26,7 @@ from sinfer.embedded.services import (
 )
 from sinfer.windows.ids import Scope
 from tests.chaos import product
+from tests.chaos.clock import SKEWED_CLOCK, Clock
 from tests.chaos.proxy import TcpProxy
 
 PRODUCT = product.product.name
@@ -36,7 +37,6 @@ DUPLICATE_WINDOW_S = 24 * 3600.0
 """Far above a run, as it must be above the longest time in which a result is written again."""
 
 _ROOT = Path(__file__).resolve().parents[2]
-_SKEWED_CLOCK = Path(__file__).parent / "skewed_clock"
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,13 @@ class Site:
         tasks: the product's tasks.
         fsync: Redis' ``appendfsync``.
         ingestors, workers, beats: how many processes of each kind.
-        skew_s: the clocks of the processes of each kind are wrong by minus to plus so much.
+        skew_s: at first the clocks of the processes of each kind are wrong by minus to plus so
+            much.
 
     Attributes:
         proxies: by name, each before one server for one purpose.
         services: sinfer's own processes.
+        clocks: theirs, by the name of the process.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class Site:
         self.model = ModelServer(directory / "model")
         self.proxies: dict[str, TcpProxy] = {}
         self.services: list[Service] = []
+        self.clocks: dict[str, Clock] = {}
         self._counts = {"ingest": ingestors, "worker": workers, "beat": beats}
         self._skew_s = skew_s
         self._ending = ExitStack()
@@ -187,20 +190,21 @@ class Site:
                 service.wait_until_ready()
 
     def _service(self, kind: str, name: str, skew_s: float) -> Service:
-        place = Place(self.directory, self._environment(skew_s), cwd=self.directory)
+        clock = self.clocks[name] = Clock(self.directory / f"{name}.clock", skew_s)
+        place = Place(self.directory, self._environment(clock), cwd=self.directory)
         if kind == "ingest":
             return ingest_service(place, PRODUCT, name=name)
         if kind == "worker":
             return worker_service(place, concurrency=2, name=name)
         return beat_service(place, name=name)
 
-    def _environment(self, skew_s: float) -> dict[str, str]:
+    def _environment(self, clock: Clock) -> dict[str, str]:
         proxies = self.proxies
         inherited = {name: value for name, value in os.environ.items() if "SINFER_" not in name}
         return {
             **inherited,
-            "PYTHONPATH": f"{_SKEWED_CLOCK}{os.pathsep}{_ROOT}",
-            "CHAOS_CLOCK_SKEW_S": str(skew_s),
+            **clock.environment,
+            "PYTHONPATH": f"{SKEWED_CLOCK}{os.pathsep}{_ROOT}",
             product.TASKS_VARIABLE: str(self.directory / "tasks.json"),
             "SINFER_PRODUCTS": product.__name__,
             "SINFER_NATS_SERVERS": f"nats://127.0.0.1:{proxies['nats'].port}",
@@ -253,8 +257,11 @@ class Site:
                     "timeout": "2s",
                 },
             ],
-            # No outage is so long that windows are given up for it.
-            "limits": {"lease": f"{LEASE_S:g}s", "max_attempts": 1000},
+            # Outages burn no attempts, but garbage for an answer does, and a worker that dies. A
+            # fault of that kind overlaps with another for up to seven seconds, in which a window is
+            # tried again after half a second each, and a second one may follow at once. Storms of
+            # 40 faults were seen to fail with the default of 5, and to need up to 14.
+            "limits": {"lease": f"{LEASE_S:g}s", "max_attempts": 40},
         }  # fmt: skip
 
     async def make_streams(self) -> None:

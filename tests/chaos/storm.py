@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 
 from sinfer.operations.auditing import audit
 from tests.chaos.broker_faults import BROKER_FAULTS
+from tests.chaos.clock_faults import CLOCK_FAULTS
 from tests.chaos.faults import World
 from tests.chaos.footprint import Footprint, footprints, leaks
 from tests.chaos.load import Load
@@ -32,6 +33,7 @@ ALL_FAULTS = (
     *MODEL_FAULTS,
     *SINK_FAULTS,
     *BROKER_FAULTS,
+    *CLOCK_FAULTS,
 )
 
 _LOOK_S = 0.1

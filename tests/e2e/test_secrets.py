@@ -179,9 +179,12 @@ async def test_nobody_reads_a_secret_whatever_fails(
     for path in ("/api/workers?refresh=1", "/api/tasks", "/tasks", "/workers", "/broker"):
         url = f"http://127.0.0.1:{flower_port}{path}"
         texts[f"flower {path}"] = await asyncio.to_thread(read, url)
-    for command in ("check", "status", "dlq list", "windows list"):
+    for command in ("check", "status", "dlq list", "windows list", "audit"):
         texts[command] = sinfer(deployment, *command.split(), "--json")
+    texts["audit for people"] = sinfer(deployment, "audit")
     assert texts["status"].count("windows wait") == 3, texts["status"]
+    for audit in ("audit", "audit for people"):
+        assert all(name in texts[audit] for name in tasks), texts[audit]
     letters = json.loads(texts["dlq list"])
     assert {letter["task"] for letter in letters} == {"refused", "sinks"}
     texts["dlq show"] = sinfer(deployment, "dlq", "show", letters[0]["id"], "--json")

@@ -22,6 +22,7 @@ LAYERS = [
         "config",
         "plugins",
         "results",
+        "retry_after",
         "complaints",
         "masking",
         "secret_files",

@@ -5,6 +5,7 @@
 -- ARGV  1 how long a trial may take (ms)
 -- Returns {state, wait_ms}: 'closed' any number of calls; 'open' none for wait_ms;
 --         'half' one call on trial, given to this caller.
+local TRIAL_POLL_MS = 1000 -- a trial may end at any moment
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local open_until = tonumber(redis.call('HGET', KEYS[1], 'open_until') or '0')
@@ -17,4 +18,4 @@ end
 if redis.call('SET', KEYS[2], '1', 'NX', 'PX', ARGV[1]) then
   return {'half', 0}
 end
-return {'open', math.max(50, redis.call('PTTL', KEYS[2]))}
+return {'open', math.min(TRIAL_POLL_MS, math.max(50, redis.call('PTTL', KEYS[2])))}

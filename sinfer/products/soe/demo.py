@@ -12,6 +12,7 @@ from pathlib import Path
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
+from sinfer.cancelling import end
 from sinfer.encoding import from_json, to_json
 from sinfer.messages import Message
 from sinfer.nats_access import NatsAccess
@@ -58,9 +59,7 @@ async def _run(place: Surroundings, messages: int, progress: Progress) -> Findin
         try:
             _, stored = await asyncio.gather(running, watching)
         finally:
-            running.cancel()
-            watching.cancel()
-            await asyncio.gather(running, watching, return_exceptions=True)
+            await end(running, watching)
         published = await _published(client)
     finally:
         await client.close()

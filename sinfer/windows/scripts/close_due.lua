@@ -36,10 +36,12 @@ local hinted = tonumber(meta[1] or '0')
 if tonumber(meta[2] or '0') < now then
   hinted = 0
 end
+local hint_until = tonumber(meta[2] or '0')
 local hint = 0
 if ready > hinted then
   hint = ready - hinted
-  redis.call('HSET', KEYS[1], 'hinted', ready, 'hint_until', now + ARGV[2])
+  hint_until = now + ARGV[2]
+  redis.call('HSET', KEYS[1], 'hinted', ready, 'hint_until', string.format('%.0f', hint_until))
 end
 
 local next_due = 0
@@ -51,6 +53,6 @@ end
 sooner(tonumber(redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]))
 sooner(tonumber(redis.call('ZRANGE', KEYS[6], 0, 0, 'WITHSCORES')[2]))
 sooner(tonumber(redis.call('ZRANGEBYSCORE', KEYS[5], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]))
-if ready > 0 then sooner(now + ARGV[2]) end
+if ready > 0 then sooner(hint_until + 1) end
 if sealed > 0 then sooner(now + POLL_SEALED_MS) end
 return {#due, #expired, hint, next_due, now, sealed}

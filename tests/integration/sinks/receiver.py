@@ -24,11 +24,13 @@ class Receiver:
     Attributes:
         posts: every request, in order of arrival.
         answers: status and body of the next answers; 204 once there are no more.
+        headers: what every answer has besides.
     """
 
     def __init__(self) -> None:
         self.posts: list[Post] = []
         self.answers: deque[tuple[int, bytes]] = deque()
+        self.headers: dict[str, str] = {}
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -40,6 +42,8 @@ class Receiver:
                 receiver.posts.append(Post(headers, body))
                 status, answer = receiver.answers.popleft() if receiver.answers else (204, b"")
                 self.send_response(status)
+                for name, value in receiver.headers.items():
+                    self.send_header(name, value)
                 if status != 204:
                     self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()

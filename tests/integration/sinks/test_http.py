@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -68,6 +70,21 @@ async def test_a_status_decides_whether_the_window_is_written_again(
         await sink.write(window_results(1))
     await sink.aclose()
     assert str(caught.value).endswith(f"answered {status} because of ***")
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+async def test_how_long_the_receiver_asks_to_be_left_alone_is_passed_on(
+    receiver: Receiver, status: int
+) -> None:
+    receiver.answers.extend([(status, b"")] * 2)
+    sink = http_sink(receiver.url)
+    for value, least_s, most_s in (("7", 7, 7), (formatdate(time.time() + 600), 300, 600)):
+        receiver.headers["Retry-After"] = value
+        with pytest.raises(SinkUnavailableError) as caught:
+            await sink.write(window_results(1))
+        assert caught.value.retry_after is not None
+        assert least_s <= caught.value.retry_after <= most_s
+    await sink.aclose()
 
 
 async def test_a_server_that_is_away_is_reported_without_secrets() -> None:

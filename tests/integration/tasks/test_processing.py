@@ -35,6 +35,7 @@ from sinfer.operations.finding import Finder
 from sinfer.operations.metrics import SinferCollector
 from sinfer.operations.redriving import Redrive
 from sinfer.operations.standing import standing
+from sinfer.sinks import HttpSink
 from sinfer.sinks.base import SinkConfig
 from sinfer.tasks.processing import WindowProcessor
 from sinfer.tasks.ready_task import ReadyTask
@@ -48,6 +49,7 @@ from sinfer.windows.planners import make_planner
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
 from sinfer.windows.writer import Commit, PartitionWriter
+from tests.integration.sinks.receiver import Receiver
 from tests.window_reference import window_spec
 
 pytestmark = pytest.mark.integration
@@ -419,6 +421,27 @@ async def test_a_sink_that_is_away_burns_no_attempt_and_keeps_no_other_sink_wait
     assert sum(lost.written.values()) == 6
     assert {window.attempt for window in lost.windows} == {1}
     assert await bench.dead() == []
+
+
+async def test_a_receiver_that_says_for_how_long_is_not_asked_before_by_any_window(
+    bench: Bench,
+) -> None:
+    """A day is asked for; an hour is granted."""
+    well = Record()
+    with Receiver() as receiver:
+        receiver.answers.append((503, b"busy"))
+        receiver.headers["Retry-After"] = "86400"
+        busy = HttpSink(HttpSink.Config(url=receiver.url))
+        await bench.feed([1, 2], [3, 4], [5, 6])
+        before_ms = await bench.store.now_ms()
+        assert await bench.try_once(bench.processor(busy=busy, well=well, attempts=2)) == 3
+        after_ms = await bench.store.now_ms()
+        assert len(receiver.posts) == 1
+    assert len(well.windows) == 3
+    ready = PartitionKeys(bench.scope).ready
+    asked_ms = (before_ms + 3_590_000, after_ms + 3_610_000)
+    assert await bench.store.redis.zcard(ready) == 3
+    assert await bench.store.redis.zcount(ready, *asked_ms) == 3
 
 
 async def test_a_sink_that_is_away_is_told_in_status_and_metrics_until_it_is_back(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from email.utils import formatdate
-
 import httpx
 import pytest
 
@@ -21,7 +18,6 @@ from sinfer.inference.http_errors import (
     error_of_exception,
     error_of_status,
     excerpt,
-    retry_after,
     shown_url,
 )
 
@@ -121,31 +117,6 @@ def test_retry_after_reaches_the_error(status: int) -> None:
     error = error_of_status(answer(status, Retry_After="7"), CALL)
     assert isinstance(error, InferenceUnavailableError)
     assert error.retry_after == 7.0
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("0", 0.0),
-        ("1.5", 1.5),
-        ("-3", 0.0),
-        ("soon", None),
-        ("", None),
-        ("inf", None),
-        ("nan", None),
-        (None, None),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
-        ("Wed, 99 Oct 2015", None),
-    ],
-)
-def test_retry_after_is_read_or_ignored(value: str | None, seconds: float | None) -> None:
-    assert retry_after(value) == seconds
-
-
-def test_retry_after_may_be_a_date() -> None:
-    seconds = retry_after(formatdate(time.time() + 60, usegmt=True))
-    assert seconds is not None
-    assert 30 < seconds <= 60
 
 
 def test_a_shown_url_has_no_credentials_and_no_query() -> None:

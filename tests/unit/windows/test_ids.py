@@ -62,16 +62,19 @@ def test_different_windows_have_different_ids(
 ) -> None:
     if one != other:
         assert time_window_id(*one) != time_window_id(*other)
-        if (one[0], one[1], one[3]) != (other[0], other[1], other[3]):
-            assert count_window_id(one[0], one[1], one[3] or 0) != time_window_id(*other)
 
 
-@given(windows)
-def test_a_time_window_never_has_the_id_of_a_count_window(
-    window: tuple[str, str, int, int | None],
+@given(st.tuples(any_text, any_text, st.integers(0, 2**53)), windows)
+def test_different_count_windows_have_different_ids_and_none_that_of_a_time_window(
+    one: tuple[str, str, int], other: tuple[str, str, int, int | None]
 ) -> None:
-    prefix, key, start, _ = window
-    assert f"{time_window_id(*window)}/0" != count_window_id(prefix, key, start)
+    prefix, key, start, first_seq = other
+    name = Scope("p", one[0], "in.a").window_prefix, one[1], one[2]
+    another = prefix, key, start if first_seq is None else first_seq
+    if name != another:
+        assert count_window_id(*name) != count_window_id(*another)
+    for window in (name, another):
+        assert count_window_id(*window) != f"{time_window_id(*other)}/0"
 
 
 @given(windows, st.integers(0, 99))
