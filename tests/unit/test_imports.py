@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = [
     {
+        "cancelling",
         "errors",
         "exit_codes",
         "clock",
