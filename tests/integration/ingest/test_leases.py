@@ -77,6 +77,22 @@ async def test_a_lost_lease_is_told_to_its_holder_alone(store: Store, unique: st
     assert lost.lost is not None
 
 
+async def test_who_lost_a_lease_and_is_slow_to_end_does_not_hold_the_next(
+    store: Store, unique: str
+) -> None:
+    keeper = LeaseKeeper(store)
+    holder = Holder(store, Scope("p", unique, "wiped"), lease_ms=60_000)
+    await holder.writer.acquire()
+    keeper.add(holder)
+    await store.redis.delete(holder.writer.keys.meta)
+    await keeper.renew()
+    assert holder.lost is not None
+    await store.redis.delete(holder.writer.keys.meta)
+    holder.renewed_s = 0.0
+    await keeper.renew()
+    assert not await store.redis.exists(holder.writer.keys.meta)
+
+
 async def test_what_was_given_back_is_not_taken_again(store: Store, unique: str) -> None:
     keeper = LeaseKeeper(store)
     holder = Holder(store, Scope("p", unique, "s"), lease_ms=60_000)
