@@ -59,7 +59,8 @@ async def test_a_task_that_stands_still_says_so_once_with_the_remedy_until_it_go
         return found.total("fetched") == count
 
     def told() -> list[str]:
-        return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+        found = [r for r in caplog.records if r.name == standstill.__name__]
+        return [r.getMessage() for r in found if r.levelno == logging.WARNING]
 
     await stream.publish(numbers(10))
     await until(lambda: fetched(10))
