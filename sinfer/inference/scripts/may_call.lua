@@ -5,7 +5,7 @@
 -- ARGV  1 how long a trial may take (ms)
 -- Returns {state, wait_ms}: 'closed' any number of calls; 'open' none for wait_ms;
 --         'half' one call on trial, given to this caller.
-local TRIAL_POLL_MS = 1000 -- a trial may end at any moment
+local TRIAL_POLL_MS = 2500 -- a trial may end at any moment, but asking costs Celery messages
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local open_until = tonumber(redis.call('HGET', KEYS[1], 'open_until') or '0')
