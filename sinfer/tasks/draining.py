@@ -105,6 +105,7 @@ class _Drain:
         self._left = 0
         self._claimed_s = 0.0
         self._is_paused = False
+        self._is_over = False
 
     async def run(self, hinted: int) -> None:
         """Claim for a time slice, and end when the last window has."""
@@ -136,7 +137,8 @@ class _Drain:
             await self._hand_back()
             raise
         finally:
-            await end(renewing)
+            self._is_over = True
+            renewing.cancel()
         self._call_back()
         if time.monotonic() >= until or self._runtime.closing:
             self._runtime.hints.send(self._scope, self._left)  # else others are at work on them
@@ -240,7 +242,7 @@ class _Drain:
 
     async def _renew(self) -> None:
         """Keep the leases; stop work on windows that someone else has by now."""
-        while True:
+        while not self._is_over:
             await asyncio.sleep(self._lease_ms / 3000)
             if not self._active:
                 continue
