@@ -80,6 +80,10 @@ class TaskPlan:
         return Scope(PRODUCT, self.id, self.subject)
 
 
+EVENT_TIME = {
+    "type": "tumbling", "size": "500ms", "time": "event", "max_out_of_orderness": "2s",
+    "late": "dead_letter", "idle": "12s",
+}  # fmt: skip
 _COUNT = {"type": "count", "count": 50, "max_wait": "1s"}
 
 EVERY_WAY = (
@@ -92,15 +96,8 @@ EVERY_WAY = (
         keyed=True,
     ),
     TaskPlan("done", _COUNT, durable=True, ack="done"),
-    TaskPlan(
-        "events",
-        {
-            "type": "tumbling", "size": "500ms", "time": "event", "max_out_of_orderness": "2s",
-            "late": "dead_letter", "idle": "12s",
-        },
-        keyed=True,
-    ),
-)  # fmt: skip
+    TaskPlan("events", EVENT_TIME, keyed=True),
+)
 """Tasks that read, acknowledge and window in all the ways that differ when things break."""
 
 

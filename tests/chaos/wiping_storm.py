@@ -22,14 +22,9 @@ from tests.chaos.messages import fate
 from tests.chaos.model_faults import resume_all
 from tests.chaos.redis_wiped import FLUSHALL
 from tests.chaos.report import Plan
-from tests.chaos.site import Site, TaskPlan
+from tests.chaos.site import EVENT_TIME, Site, TaskPlan
 from tests.chaos.storm import ALL_FAULTS, Storm
 from tests.chaos.verdict import Outcomes, Verdict, read_outcomes
-
-_TIMED = {
-    "type": "tumbling", "size": "500ms", "time": "event", "max_out_of_orderness": "2s",
-    "late": "dead_letter", "idle": "12s",
-}  # fmt: skip
 
 
 def _when_done(name: str, window: Mapping[str, Any], *, keyed: bool = False) -> TaskPlan:
@@ -39,7 +34,7 @@ def _when_done(name: str, window: Mapping[str, Any], *, keyed: bool = False) -> 
 ACK_WHEN_DONE = (
     _when_done("counted", {"type": "count", "count": 20, "max_wait": "1s"}),
     _when_done("clocked", {"type": "tumbling", "size": "500ms"}, keyed=True),
-    _when_done("timed", _TIMED),
+    _when_done("timed", EVENT_TIME),
 )
 
 WIPING_FAULTS = (

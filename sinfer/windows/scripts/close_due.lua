@@ -33,10 +33,10 @@ end
 local ready = redis.call('ZCOUNT', KEYS[5], '-inf', now)
 local sealed = redis.call('ZCARD', KEYS[7])
 local hinted = tonumber(meta[1] or '0')
-if tonumber(meta[2] or '0') < now then
+local hint_until = tonumber(meta[2] or '0')
+if hint_until < now then
   hinted = 0
 end
-local hint_until = tonumber(meta[2] or '0')
 local hint = 0
 if ready > hinted then
   hint = ready - hinted
