@@ -3,6 +3,7 @@
 #   make demo          all of sinfer on this machine, every result checked;
 #                      PRODUCT=soe shows that product instead of the example
 #   make test          linters, types and all tests
+#   make test-long     the proofs that take minutes: clean installs, many rounds of each fault
 #   make check         linters and types alone
 #   make test-oldest   the tests against the oldest versions that pyproject.toml admits
 #   make chaos         a product under load while everything breaks; SEED=n repeats a run
@@ -21,7 +22,7 @@ LOCK := .venv-lock
 AUDIT := .venv-audit
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
-.PHONY: setup demo test check test-oldest chaos fuzz bench audit lock clean
+.PHONY: setup demo test test-long check test-oldest chaos fuzz bench audit lock clean
 
 setup: $(VENV)/.ready
 
@@ -35,6 +36,9 @@ demo: setup
 
 test: check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-long: setup
+	$(BIN)/python -m pytest -m long --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check .
