@@ -26,6 +26,7 @@ LAYERS = [
         "retry_after",
         "complaints",
         "masking",
+        "hooks",
         "secret_files",
         "tls",
     },
