@@ -19,6 +19,7 @@ LAYERS = [
         "clock",
         "units",
         "encoding",
+        "environment",
         "messages",
         "config",
         "plugins",

@@ -74,6 +74,52 @@ def test_an_unknown_name_is_refused_with_the_nearest(
         load_settings()
 
 
+@pytest.mark.parametrize("name", ["SINFER_WINDOWS_FANCY", "SINFER_X", "SINFER_REDIS_SENTINELS"])
+def test_nothing_is_suggested_that_is_not_near(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(ConfigError, match=f"setting {name} is unknown; remove it"):
+        load_settings()
+
+
+SERVICE_LINKS = {
+    "SINFER_PORT": "tcp://10.0.0.1:80",
+    "SINFER_SERVICE_HOST": "10.0.0.1",
+    "SINFER_REDIS_SERVICE_HOST": "10.0.0.11",
+    "SINFER_REDIS_SERVICE_PORT": "6379",
+    "SINFER_REDIS_SERVICE_PORT_CLIENT": "6379",
+    "SINFER_REDIS_PORT": "tcp://10.0.0.11:6379",
+    "SINFER_REDIS_PORT_6379_TCP": "tcp://10.0.0.11:6379",
+    "SINFER_REDIS_PORT_6379_TCP_PROTO": "tcp",
+    "SINFER_REDIS_PORT_6379_TCP_PORT": "6379",
+    "SINFER_REDIS_PORT_6379_TCP_ADDR": "fd00::11",
+    "SINFER_NATS_HEADLESS_SERVICE_HOST": "None",
+}
+
+
+def test_what_kubernetes_sets_for_services_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SERVICE_LINKS.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SINFER_PORT", "5555"), ("SINFER_REDIS_PORTS", "tcp://h:1"), ("SINFER_REDIS_PORT", "home")],
+)
+def test_what_only_looks_like_a_service_is_still_unknown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"setting {name} is unknown"):
+        load_settings()
+
+
+def test_a_service_in_a_file_is_somebodys_mistake(tmp_path: Path) -> None:
+    (tmp_path / "x.env").write_text("SINFER_REDIS_PORT=tcp://10.0.0.11:6379\n")
+    with pytest.raises(ConfigError, match="SINFER_REDIS_PORT is unknown"):
+        load_settings(tmp_path / "x.env")
+
+
 def test_an_unknown_name_in_a_file_is_refused_as_well(tmp_path: Path) -> None:
     path = tmp_path / "settings.env"
     path.write_text("SINFER_TICKS=1s\n")
