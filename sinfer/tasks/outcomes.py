@@ -28,6 +28,18 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
         return cls(first, last, stage, one_line(error))
 
 
+class Refused(msgspec.Struct, array_like=True, frozen=True):
+    """A result that a sink will never take.
+
+    Attributes:
+        ordinal: of the result, as in ``Outcome.rows``.
+        error: which sink and why, in one line.
+    """
+
+    ordinal: int
+    error: str
+
+
 class Outcome(msgspec.Struct, array_like=True):
     """What became of the items of a window.
 
@@ -36,12 +48,14 @@ class Outcome(msgspec.Struct, array_like=True):
         failures: items that were given up.
         retries: items that ``build_results`` wants to be tried again.
         model: name or version of the model, where its answers tell.
+        refused: results that sinks refused, which have taken the others, and that no fallback has.
     """
 
     rows: list[ResultRow] = []
     failures: list[Failure] = []
     retries: list[Failure] = []
     model: str = ""
+    refused: list[Refused] = []
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
 from sinfer.results import WindowResults
@@ -24,14 +25,17 @@ class Written:
 
     Attributes:
         done: names of sinks that need not be written again.
-        refused: what a sink said that will never take the results, where no fallback took them.
+        refused: results that will never be taken and that no fallback took: by ordinal, who
+            refuses them and why.
+        all_refused: the sinks, by label, that took none of the results, and why.
         away: what is to be asked again, and what was wrong with it.
         answered: what took results or refused them; named like ``away``.
         wait_ms: how long nobody asks those that are away.
     """
 
     done: frozenset[str]
-    refused: str = ""
+    refused: dict[int, str] = field(default_factory=dict)
+    all_refused: dict[str, str] = field(default_factory=dict)
     away: dict[str, str] = field(default_factory=dict)
     answered: frozenset[str] = frozenset()
     wait_ms: int = 0
@@ -43,36 +47,55 @@ class SinkWriter:
     def __init__(self, ready: ReadyTask) -> None:
         self._ready = ready
 
-    async def write(self, results: WindowResults, finished: frozenset[str]) -> Written:
-        """Write the sinks that are not finished; what one refuses for good goes to the fallback."""
+    async def write(
+        self, results: WindowResults, finished: frozenset[str], refused: Mapping[int, str]
+    ) -> Written:
+        """Write the sinks that are not finished; what one refuses for good goes to the fallback.
+
+        Args:
+            results: of the window.
+            finished: names of sinks that have them, all but those that they refused.
+            refused: what those refused and no fallback took; see ``Written``.
+        """
         names = [name for name in self._ready.sinks if name not in finished]
         problems = await asyncio.gather(
             *(self._write_one(sink_label(n), self._ready.sinks[n], results) for n in names)
         )
-        done, away = set(finished), {}
-        refused: dict[str, SinkError] = {}
+        done, away, refused = set(finished), {}, dict(refused)
+        all_refused: dict[str, str] = {}
         for name, problem in zip(names, problems, strict=True):
+            label = sink_label(name)
             if problem is None:
                 done.add(name)
             elif isinstance(problem, SinkRejectedError):
-                refused[name] = problem
+                done.add(name)
+                ordinals = refused_rows(results, problem)
+                if len(ordinals) == len(results):
+                    all_refused[label] = one_line(str(problem))
+                _add(refused, ordinals, f"{label}: {problem}")
+                _log.error(
+                    "window %s: %d of %d results refused for good by %s: %s",
+                    results.window_id, len(ordinals), len(results), label, one_line(str(problem)),
+                )  # fmt: skip
             else:
-                away[sink_label(name)] = one_line(str(problem))
+                away[label] = one_line(str(problem))
         answered = {sink_label(name) for name in names} - away.keys()
-        text = "; ".join(f"sink {name}: {problem}" for name, problem in refused.items())
-        if refused:
-            _log.error("window %s: refused for good by %s", results.window_id, text)
         if refused and self._ready.fallback is not None:
-            problem = await self._write_one(FALLBACK, self._ready.fallback, results)
+            part = replace(results, rows=[row for row in results if row.ordinal in refused])
+            problem = await self._write_one(FALLBACK, self._ready.fallback, part)
             if problem is None:
-                done |= refused.keys()
-                text = ""
-            if problem is None or isinstance(problem, SinkRejectedError):
-                answered.add(FALLBACK)
+                refused = {}
+            elif isinstance(problem, SinkRejectedError):
+                ordinals = refused_rows(part, problem)
+                refused = {ordinal: refused[ordinal] for ordinal in ordinals}
+                _add(refused, ordinals, f"{FALLBACK}: {problem}")
             else:
                 away[FALLBACK] = one_line(str(problem))
+            if FALLBACK not in away:
+                answered.add(FALLBACK)
+                all_refused.clear()
         wait_ms = max((self._ready.breaker(what).wait_ms for what in away), default=0)
-        return Written(frozenset(done), text, away, frozenset(answered), wait_ms)
+        return Written(frozenset(done), refused, all_refused, away, frozenset(answered), wait_ms)
 
     async def _write_one(self, label: str, sink: Sink, results: WindowResults) -> SinkError | None:
         breaker = self._ready.breaker(label)
@@ -89,6 +112,21 @@ class SinkWriter:
             wait_s = problem.retry_after if isinstance(problem, SinkUnavailableError) else None
             breaker.failed(str(problem), asked_s(wait_s))
         return problem
+
+
+def refused_rows(results: WindowResults, error: SinkRejectedError) -> list[int]:
+    """The ordinals of the results that a sink refuses, in order.
+
+    One that names only rows that it was not given has not said which: all are refused.
+    """
+    own = [row.ordinal for row in results]
+    return [ordinal for ordinal in own if ordinal in (error.ordinals or ())] or own
+
+
+def _add(refused: dict[int, str], ordinals: list[int], text: str) -> None:
+    for ordinal in ordinals:
+        known = refused.get(ordinal)
+        refused[ordinal] = text if known is None else f"{known}; {text}"
 
 
 async def _try(sink: Sink, results: WindowResults) -> SinkError | None:
