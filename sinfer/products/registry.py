@@ -12,7 +12,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import sinfer.products
-from sinfer.errors import ConfigError, ProductNotFoundError
+from sinfer.errors import ConfigError, HookError, ProductNotFoundError
+from sinfer.hooks import Hook
 from sinfer.products.product import Product
 
 ENTRY_POINT_GROUP = "sinfer.products"
@@ -28,11 +29,11 @@ def product_in(module_name: str) -> Product:
     """
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a script that ends by itself ends nobody else
+    try:  # a script that ends by itself ends nobody else
+        module = Hook("setup", module_name, importlib.import_module)(module_name)
+    except HookError as error:
         raise ConfigError(
-            f"product module {module_name!r} cannot be imported: {type(error).__name__}: {error}"
+            f"product module {module_name!r} cannot be imported: {error.text}"
         ) from error
     named = getattr(module, "product", None)
     if isinstance(named, Product):
