@@ -27,6 +27,7 @@ LAYERS = [
         "retry_after",
         "complaints",
         "masking",
+        "hooks",
         "secret_files",
         "tls",
     },
