@@ -205,7 +205,7 @@ def load_settings(dotenv: Path | None = None) -> Settings:
         raise explain(error, "settings (SINFER_*)") from None
 
 
-def _from_files(dotenv: Path) -> dict[str, str]:
+def _from_files(dotenv: Path) -> dict[str, Any]:
     """Settings whose values stand in files of their own, as mounted secrets do, by field.
 
     ``SINFER_REDIS_URL_FILE`` names the file that holds what ``SINFER_REDIS_URL`` would be.
@@ -215,7 +215,7 @@ def _from_files(dotenv: Path) -> dict[str, str]:
     """
     given = {**dotenv_values(dotenv), **os.environ}
     names = {name.upper(): value for name, value in given.items() if value}
-    found = {}
+    found: dict[str, Any] = {}
     for field in Settings.model_fields:
         name = PREFIX + field.upper()
         path = names.get(name + _FILE)
