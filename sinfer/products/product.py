@@ -167,7 +167,7 @@ class Product:
             return _Checked(settings, validate(raw))
         except ValidationError as error:
             try:
-                text = str(Hook("tasks", "task", explain)(error, where))
+                text = str(Hook("tasks", "task", explain)(error, where, raw))
             except HookError as worse:
                 text = f"{where}: {worse.text}"
             return _Checked(settings, None, text)
