@@ -195,6 +195,8 @@ class SinkRejectedError(SinkError):
         ordinals: of the rows that are refused; None for all of them.
     """
 
+    ordinals: frozenset[int] | None = None
+
     def __init__(self, message: str, *, ordinals: Iterable[int] | None = None) -> None:
         super().__init__(message)
         self.ordinals = frozenset(map(int, ordinals or ())) or None

@@ -33,11 +33,18 @@ class Refused(msgspec.Struct, array_like=True, frozen=True):
 
     Attributes:
         ordinal: of the result, as in ``Outcome.rows``.
-        error: which sink and why, in one line.
+        error: which sinks and why, in one line.
+        by_fallback: whether the fallback refused it as well.
     """
 
     ordinal: int
     error: str
+    by_fallback: bool = False
+
+    def also(self, error: str, *, by_fallback: bool = False) -> Refused:
+        """The same, refused by one more."""
+        text = one_line(f"{self.error}; {error}" if self.error else error)
+        return Refused(self.ordinal, text, self.by_fallback or by_fallback)
 
 
 class Outcome(msgspec.Struct, array_like=True):

@@ -11,6 +11,7 @@ from sinfer.errors import (
     InferenceMisconfiguredError,
     InferenceUnavailableError,
 )
+from sinfer.inference.guard import GRACE_MS
 from sinfer.messages import Message
 from sinfer.retry_after import asked_s
 from sinfer.tasks.attempts import Attempt, TryLaterError, backoff_ms
@@ -56,7 +57,14 @@ class WindowProcessor:
         self._task = ready.config
         self._claims = claims
         self._pause = pause
-        self._inferrer = Inferrer(ready.pipeline, ready.client, ready.guard)
+        most_s = ready.config.inference.timeout.total_seconds() + GRACE_MS / 1000
+        self._inferrer = Inferrer(
+            ready.pipeline,
+            ready.client,
+            ready.guard,
+            name=ready.name,
+            most_s=None if ready.is_alone else most_s,
+        )
         self._writer = SinkWriter(ready)
         self._complete = Coalescer(claims.complete)
 
@@ -216,11 +224,12 @@ class WindowProcessor:
         # Sinks know results by names that may differ from their places in the window.
         named = {row.ordinal: n.ordinal for row, n in zip(outcome.rows, results, strict=True)}
         places = {name: place for place, name in named.items()}
-        refused = {named[r.ordinal]: r.error for r in outcome.refused if r.ordinal in named}
+        refused = {named[r.ordinal]: r for r in outcome.refused if r.ordinal in named}
         written = await self._writer.write(results, finished, refused)
         attempt.answered |= written.answered
         outcome.refused = [
-            Refused(places[name], one_line(error)) for name, error in written.refused.items()
+            Refused(places[name], found.error, found.by_fallback)
+            for name, found in sorted(written.refused.items())
         ]
         if outcome.refused or refused or (written.away and written.done):
             # What was refused is known from now on, and is neither written nor told again.

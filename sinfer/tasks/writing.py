@@ -7,10 +7,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
+from sinfer.errors import HookError, SinkError, SinkRejectedError, SinkUnavailableError
+from sinfer.hooks import Hook, describe
 from sinfer.results import WindowResults
 from sinfer.retry_after import asked_s
 from sinfer.sinks.base import Sink
+from sinfer.tasks.outcomes import Refused
 from sinfer.tasks.ready_task import FALLBACK, ReadyTask, sink_label
 from sinfer.windows.dead_letters import one_line
 
@@ -25,8 +27,7 @@ class Written:
 
     Attributes:
         done: names of sinks that need not be written again.
-        refused: results that will never be taken and that no fallback took: by ordinal, who
-            refuses them and why.
+        refused: results that will never be taken and that no fallback took, by ordinal.
         all_refused: the sinks, by label, that took none of the results, and why.
         away: what is to be asked again, and what was wrong with it.
         answered: what took results or refused them; named like ``away``.
@@ -34,7 +35,7 @@ class Written:
     """
 
     done: frozenset[str]
-    refused: dict[int, str] = field(default_factory=dict)
+    refused: dict[int, Refused] = field(default_factory=dict)
     all_refused: dict[str, str] = field(default_factory=dict)
     away: dict[str, str] = field(default_factory=dict)
     answered: frozenset[str] = frozenset()
@@ -48,7 +49,7 @@ class SinkWriter:
         self._ready = ready
 
     async def write(
-        self, results: WindowResults, finished: frozenset[str], refused: Mapping[int, str]
+        self, results: WindowResults, finished: frozenset[str], refused: Mapping[int, Refused]
     ) -> Written:
         """Write the sinks that are not finished; what one refuses for good goes to the fallback.
 
@@ -72,7 +73,9 @@ class SinkWriter:
                 ordinals = refused_rows(results, problem)
                 if len(ordinals) == len(results):
                     all_refused[label] = one_line(str(problem))
-                _add(refused, ordinals, f"{label}: {problem}")
+                for ordinal in ordinals:
+                    known = refused.get(ordinal, Refused(ordinal, ""))
+                    refused[ordinal] = known.also(f"{label}: {problem}")
                 _log.error(
                     "window %s: %d of %d results refused for good by %s: %s",
                     results.window_id, len(ordinals), len(results), label, one_line(str(problem)),
@@ -80,20 +83,22 @@ class SinkWriter:
             else:
                 away[label] = one_line(str(problem))
         answered = {sink_label(name) for name in names} - away.keys()
-        if refused and self._ready.fallback is not None:
-            part = replace(results, rows=[row for row in results if row.ordinal in refused])
+        homeless = [row for row in results if row.ordinal in refused]
+        homeless = [row for row in homeless if not refused[row.ordinal].by_fallback]
+        if homeless and self._ready.fallback is not None:
+            part = replace(results, rows=homeless)
             problem = await self._write_one(FALLBACK, self._ready.fallback, part)
-            if problem is None:
-                refused = {}
-            elif isinstance(problem, SinkRejectedError):
-                ordinals = refused_rows(part, problem)
-                refused = {ordinal: refused[ordinal] for ordinal in ordinals}
-                _add(refused, ordinals, f"{FALLBACK}: {problem}")
-            else:
-                away[FALLBACK] = one_line(str(problem))
-            if FALLBACK not in away:
+            if problem is None or isinstance(problem, SinkRejectedError):
                 answered.add(FALLBACK)
                 all_refused.clear()
+                nowhere = refused_rows(part, problem) if problem is not None else []
+                for row in homeless:
+                    known = refused.pop(row.ordinal)
+                    if row.ordinal in nowhere:
+                        error = f"{FALLBACK}: {problem}"
+                        refused[row.ordinal] = known.also(error, by_fallback=True)
+            else:
+                away[FALLBACK] = one_line(str(problem))
         wait_ms = max((self._ready.breaker(what).wait_ms for what in away), default=0)
         return Written(frozenset(done), refused, all_refused, away, frozenset(answered), wait_ms)
 
@@ -102,7 +107,7 @@ class SinkWriter:
         if not breaker.may_write():
             return SinkUnavailableError(breaker.error)
         try:
-            problem = await _try(sink, results)
+            problem = await self._try(sink, results)
         except BaseException:
             breaker.broken_off()
             raise
@@ -113,6 +118,23 @@ class SinkWriter:
             breaker.failed(str(problem), asked_s(wait_s))
         return problem
 
+    async def _try(self, sink: Sink, results: WindowResults) -> SinkError | None:
+        write = Hook(
+            "sink", "write", sink.write, task=self._ready.name, passing=(SinkError, OSError)
+        )
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                await write.wait(results)
+        except SinkError as error:
+            return error
+        except TimeoutError:
+            return SinkUnavailableError(f"no answer within {_TIMEOUT_S:.0f}s")
+        except OSError as error:  # a product's own sink: no connection, a full disk
+            return SinkUnavailableError(describe(error))
+        except HookError as error:  # a product's own sink
+            return SinkRejectedError(error.text)
+        return None
+
 
 def refused_rows(results: WindowResults, error: SinkRejectedError) -> list[int]:
     """The ordinals of the results that a sink refuses, in order.
@@ -121,24 +143,3 @@ def refused_rows(results: WindowResults, error: SinkRejectedError) -> list[int]:
     """
     own = [row.ordinal for row in results]
     return [ordinal for ordinal in own if ordinal in (error.ordinals or ())] or own
-
-
-def _add(refused: dict[int, str], ordinals: list[int], text: str) -> None:
-    for ordinal in ordinals:
-        known = refused.get(ordinal)
-        refused[ordinal] = text if known is None else f"{known}; {text}"
-
-
-async def _try(sink: Sink, results: WindowResults) -> SinkError | None:
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            await sink.write(results)
-    except SinkError as error:
-        return error
-    except TimeoutError:
-        return SinkUnavailableError(f"no answer within {_TIMEOUT_S:.0f}s")
-    except OSError as error:  # a product's own sink: no connection, a full disk
-        return SinkUnavailableError(f"{type(error).__name__}: {error}")
-    except Exception as error:  # a product's own sink
-        return SinkRejectedError(f"{type(error).__name__}: {error}")
-    return None
