@@ -156,7 +156,12 @@ class MemoryPartition:
         return StoredOutput(waiting.output, waiting.sinks)
 
     async def store_output(
-        self, claim: Claim, *, output: bytes | None = None, sinks: Sequence[str] = ()
+        self,
+        claim: Claim,
+        *,
+        output: bytes | None = None,
+        sinks: Sequence[str] = (),
+        search: bytes | None = None,
     ) -> bool:
         waiting = self._waiting[claim.window.id]
         waiting.output = waiting.output if output is None else output

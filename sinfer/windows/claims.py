@@ -34,6 +34,8 @@ class Claim:
         attempt: how often the window was claimed, from 1; claims that did not count left out.
         waits: how often it was claimed and handed back without counting.
         claimed_ms: when, by the store's clock.
+        deaths: how often its lease ran out before, since its worker died or was frozen. These
+            claims count among ``waits``, not among the attempts.
     """
 
     window: ClosedWindow
@@ -41,6 +43,7 @@ class Claim:
     attempt: int
     claimed_ms: int = 0
     waits: int = 0
+    deaths: int = 0
 
     @property
     def is_first(self) -> bool:
@@ -76,10 +79,13 @@ class StoredOutput:
     Attributes:
         output: as it was stored; None when there is none.
         sinks: names of the sinks that need not be written again.
+        search: how far the search for items that kill their worker has come; empty when there is
+            none.
     """
 
     output: bytes | None
     sinks: frozenset[str]
+    search: bytes = b""
 
 
 class Claims(Protocol):
@@ -92,7 +98,12 @@ class Claims(Protocol):
     async def read_output(self, claim: Claim) -> StoredOutput: ...
 
     async def store_output(
-        self, claim: Claim, *, output: bytes | None = None, sinks: Sequence[str] = ()
+        self,
+        claim: Claim,
+        *,
+        output: bytes | None = None,
+        sinks: Sequence[str] = (),
+        search: bytes | None = None,
     ) -> bool: ...
 
     async def complete(self, completions: Sequence[Completion]) -> list[bool]: ...
@@ -111,7 +122,11 @@ class Claims(Protocol):
 
 
 class PartitionClaims:
-    """Hands out the closed windows of one partition, each to one worker at a time."""
+    """Hands out the closed windows of one partition, each to one worker at a time.
+
+    Attributes:
+        suspected: how many windows could be claimed alone, by the last claim.
+    """
 
     def __init__(self, store: Store, scope: Scope) -> None:
         self.scope = scope
@@ -119,32 +134,49 @@ class PartitionClaims:
         self._store = store
         self._outages = OutageBoard(store, scope)
         self._schedule = Schedule(store)
+        self.suspected = 0
 
-    async def claim(self, limit: int, *, lease_ms: int, hinted: int = 0) -> tuple[list[Claim], int]:
+    async def claim(
+        self, limit: int, *, lease_ms: int, hinted: int = 0, alone: bool = False
+    ) -> tuple[list[Claim], int]:
         """Lease up to ``limit`` closed windows, the longest waiting first.
+
+        A window whose lease ran out before is suspected of ending its worker. Claim those when
+        nothing else is under way in the process: then nothing else ends with it.
 
         Args:
             limit: most windows to take.
             lease_ms: how long they are held unless renewed.
             hinted: windows that the Celery message in hand was sent for.
+            alone: claim one suspected window, instead of others.
 
         Returns:
-            The claims, and how many windows could still be claimed now.
+            The claims, and how many windows could still be claimed now, ``suspected`` not counted.
         """
         keys = self.keys
         asked = keys.asked(uuid.uuid4().hex)
         reply = await self._store.run(
             "claim",
-            [keys.meta, keys.closed, keys.ready, keys.leases, keys.tokens, keys.attempts, asked],
-            [limit, lease_ms, hinted, _ASKED_MS],
+            [
+                keys.meta,
+                keys.closed,
+                keys.ready,
+                keys.leases,
+                keys.tokens,
+                keys.attempts,
+                asked,
+                keys.deaths,
+            ],
+            [limit, lease_ms, hinted, _ASKED_MS, int(alone)],
         )
         claims = []
-        for at in range(2, len(reply), 4):
-            window = unpack_closed(reply[at], reply[at + 3])
+        now_ms, left, self.suspected = (int(number) for number in reply[:3])
+        for at in range(3, len(reply), 5):
+            window = unpack_closed(reply[at], reply[at + 4])
             tries = Tries.unpack(reply[at + 2])
-            token, now_ms = int(reply[at + 1]), int(reply[0])
-            claims.append(Claim(window, token, tries.attempts, now_ms, tries.waits))
-        return claims, int(reply[1])
+            token, deaths = int(reply[at + 1]), int(reply[at + 3])
+            claims.append(Claim(window, token, tries.attempts, now_ms, tries.waits, deaths))
+        return claims, left
 
     async def waiting(self) -> int:
         """How many windows are closed and not done."""
@@ -183,12 +215,17 @@ class PartitionClaims:
         sinks = frozenset(
             name.decode().removeprefix("sink:") for name in stored if name.startswith(b"sink:")
         )
-        return StoredOutput(stored.get(b"output"), sinks)
+        return StoredOutput(stored.get(b"output"), sinks, stored.get(b"search", b""))
 
     async def store_output(
-        self, claim: Claim, *, output: bytes | None = None, sinks: Sequence[str] = ()
+        self,
+        claim: Claim,
+        *,
+        output: bytes | None = None,
+        sinks: Sequence[str] = (),
+        search: bytes | None = None,
     ) -> bool:
-        """Keep the model's output, or the names of finished sinks, for later attempts.
+        """Keep the model's output, the names of finished sinks, or a search for later attempts.
 
         Returns:
             Whether the window is still held; nothing is stored otherwise.
@@ -196,6 +233,8 @@ class PartitionClaims:
         fields: list[Argument] = [] if output is None else ["output", output]
         for name in sinks:
             fields += [f"sink:{name}", 1]
+        if search is not None:
+            fields += ["search", search]
         keys = self.keys
         return bool(
             await self._store.run(
@@ -216,7 +255,7 @@ class PartitionClaims:
         keys = self.keys
         names = [
             keys.meta, keys.closed, keys.leases, keys.tokens, keys.attempts, keys.refs, keys.held,
-            keys.dead, keys.ledger,
+            keys.dead, keys.ledger, keys.deaths,
         ]  # fmt: skip
         args: list[Argument] = []
         for completion in completions:

@@ -14,6 +14,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:leases``    | zset   | leased window id by the end of its lease (ms) |
 | ``sinfer:{scope}:tokens``    | hash   | window id → fencing token of its last claim |
 | ``sinfer:{scope}:attempts``  | hash   | window id → its tries, as ``Tries`` packs them |
+| ``sinfer:{scope}:deaths``    | hash   | window id → how often its lease ran out |
 | ``sinfer:{scope}:refs``      | hash   | shared segment → number of holders |
 | ``sinfer:{scope}:held``      | hash   | shared segment → messages in it |
 | ``sinfer:{scope}:dead``      | stream | dead letters |
@@ -32,6 +33,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:ticked``            | string | a tick was just here (expires) |
 | ``sinfer:swept``             | string | all partitions were just looked at (expires) |
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
+| ``sinfer:slow``              | hash   | worker process → hooks that take long there (expires) |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
 | ``sinfer:tasks:<product>`` | hash   | ingestor → what is wrong with its tasks (expires) |
 """
@@ -48,6 +50,7 @@ SWEPT = f"{PREFIX}swept"
 MARK = f"{PREFIX}mark"
 
 PAUSED = f"{PREFIX}paused"
+SLOW_HOOKS = f"{PREFIX}slow"
 
 CONFIG_FIELD = "config"
 """Field of ``meta`` with the task's configuration; ``config:<name>`` holds earlier ones."""
@@ -76,7 +79,7 @@ class PartitionKeys:
     """The keys of one partition."""
 
     __slots__ = (
-        "_base", "attempts", "away", "closed", "dead", "deadlines", "held", "leases", "ledger",
+        "_base", "attempts", "away", "closed", "dead", "deadlines", "deaths", "held", "leases", "ledger",
         "meta", "open", "ready", "refs", "scope", "sealed", "tokens",
     )  # fmt: skip
 
@@ -92,6 +95,7 @@ class PartitionKeys:
         self.leases = f"{self._base}leases"
         self.tokens = f"{self._base}tokens"
         self.attempts = f"{self._base}attempts"
+        self.deaths = f"{self._base}deaths"
         self.away = f"{self._base}away"
         self.refs = f"{self._base}refs"
         self.held = f"{self._base}held"

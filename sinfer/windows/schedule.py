@@ -10,6 +10,7 @@ from sinfer.windows.alignment import unseal
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.store import HINT_MS, Store
+from sinfer.windows.tries import WAIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +129,10 @@ class Schedule:
                 keys.ready,
                 keys.leases,
                 keys.sealed,
+                keys.attempts,
+                keys.deaths,
             ],
-            [limit, HINT_MS],
+            [limit, HINT_MS, WAIT],
         )
         *found, sealed = (int(value) for value in reply)
         closing = Closing(*found)

@@ -302,7 +302,7 @@ class PartitionWriter:
         names = [
             keys.meta, keys.open, keys.closed, keys.deadlines, keys.ready, keys.sealed, keys.leases,
             keys.tokens, keys.attempts, keys.refs, keys.held, keys.ledger,
-            keys.away,
+            keys.away, keys.deaths,
         ]  # fmt: skip
         left = int(await self._store.run("forget", names, [self._token]))
         if left < 0:
