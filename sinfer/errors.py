@@ -28,6 +28,8 @@ SinferError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class SinferError(Exception):
     """Base of all errors that sinfer raises on purpose."""
@@ -195,4 +197,19 @@ class SinkUnavailableError(SinkError):
 
 
 class SinkRejectedError(SinkError):
-    """The sink will never take these results."""
+    """The sink will never take these results.
+
+    Args:
+        message: why.
+        ordinals: of the rows that are refused, when the sink has stored all others of the write;
+            by default, and when there are none, all rows are refused.
+
+    Attributes:
+        ordinals: of the rows that are refused; None for all of them.
+    """
+
+    ordinals: frozenset[int] | None = None
+
+    def __init__(self, message: str, *, ordinals: Iterable[int] | None = None) -> None:
+        super().__init__(message)
+        self.ordinals = frozenset(map(int, ordinals or ())) or None

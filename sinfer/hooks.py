@@ -304,9 +304,10 @@ def _text(error: BaseException) -> str:
     if isinstance(error, InvalidItemError):
         return text
     name = type(error).__name__
+    told = f"{name}: {text}" if text else name
     if isinstance(error, SystemExit):
-        name = f"{name} (the code asked for the end of the process)"
-    return f"{name}: {text}" if text else name
+        return f"{told} (it asked for the end of the process)"
+    return told
 
 
 def _has_text(error: BaseException) -> bool:
