@@ -180,10 +180,9 @@ class WindowProcessor:
         found = search.outcome or Outcome()
         least = self._task.limits.max_attempts
         search.note_death(claim.deaths, least)
-        blamed = reason(claim.deaths, alone=True)
         known = {f.first for f in found.failures}
         found.failures += [
-            Failure.at(place, place, "inference", blamed)
+            Failure.at(place, place, "inference", reason(search.hits[place], alone=True))
             for place in search.blamed
             if place not in known
         ]
@@ -240,7 +239,7 @@ class WindowProcessor:
             # Without a note of it nobody knows whether a worker ever died of writing.
             search = KillerSearch("sink", [list(rows)])
         search.note_death(claim.deaths, _DEATHS_WITH_RESULTS)
-        given_up = dict.fromkeys(search.blamed, reason(claim.deaths, alone=True))
+        given_up = {o: reason(search.hits[o], alone=True) for o in search.blamed}
         if claim.deaths > max(_DEATHS_WITH_RESULTS, most_deaths(len(rows))):
             given_up |= dict.fromkeys(search.give_up(), reason(claim.deaths, alone=False))
         known = {found.ordinal for found in outcome.refused}

@@ -79,8 +79,8 @@ class PartitionKeys:
     """The keys of one partition."""
 
     __slots__ = (
-        "_base", "attempts", "away", "closed", "dead", "deadlines", "deaths", "held", "leases", "ledger",
-        "meta", "open", "ready", "refs", "scope", "sealed", "tokens",
+        "_base", "attempts", "away", "closed", "dead", "deadlines", "deaths", "held", "leases",
+        "ledger", "meta", "open", "ready", "refs", "scope", "sealed", "tokens",
     )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
