@@ -213,3 +213,6 @@ class MemoryPartition:
 
     async def note_answers(self, back: Collection[str], known: Collection[str]) -> None:
         """Nothing: who runs a task in this process sees each try."""
+
+    async def note_unreadable(self, claim: Claim) -> None:
+        """Nothing: what is in the memory can be read."""

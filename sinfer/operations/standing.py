@@ -15,10 +15,12 @@ from sinfer.ingest.state import SourceState
 from sinfer.ingest.subjects import EVERYTHING
 from sinfer.ingest.task_reports import TaskReport, task_report
 from sinfer.windows import keys as names
+from sinfer.windows.claims import unreadable_windows
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.outages import Outage, OutageBoard
 from sinfer.windows.pauses import PauseBoard
+from sinfer.windows.slow_hooks import SlowHook, SlowHookBoard
 from sinfer.windows.store import Store
 
 
@@ -37,6 +39,7 @@ class PartitionStanding:
         lag: messages of the stream behind the position, at most; None when that is not known.
         away: what its windows wait for.
         standstill: why the source gives its writer no more messages; empty when it does.
+        unreadable: closed windows whose records cannot be read, and why.
     """
 
     scope: Scope
@@ -55,6 +58,7 @@ class PartitionStanding:
     lag: int | None = None
     away: list[Outage] = field(default_factory=list)
     standstill: str = ""
+    unreadable: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -107,9 +111,10 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
             if scope.product not in reports:
                 reports[scope.product] = await task_report(store, scope.product, now_ms)
         tasks[name].partitions.append(await _partition(store, scope, now_ms))
+    slow = await SlowHookBoard(store).read(now_ms)
     for task in tasks.values():
         task.outage = reports[task.product].outage
-        task.trouble = _trouble(task, reports[task.product])
+        task.trouble = _trouble(task, reports[task.product], slow)
     return list(tasks.values())
 
 
@@ -164,13 +169,22 @@ async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStandi
         **{name: int(number or 0) for name, number in zip(counts, numbers, strict=True)},
         letters=letters,
         writer=owner.decode() if alive else "",
-        position=SourceState.decode(source).position if source else 0,
+        position=_position(source),
         away=await OutageBoard(store, scope).read(),
         standstill=standstill.decode() if alive and standstill else "",
+        unreadable=await unreadable_windows(store, scope),
     )
 
 
-def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
+def _position(source: bytes | None) -> int:
+    """Up to where the partition is read; 0 where another version wrote that."""
+    try:
+        return SourceState.decode(source).position if source else 0
+    except (ValueError, TypeError):
+        return 0
+
+
+def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -> list[str]:
     trouble = []
     if task.paused:
         trouble.append(f"PAUSED ({task.paused})")
@@ -179,6 +193,14 @@ def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
     elif unread := [p.scope.partition for p in task.partitions if not p.writer]:
         trouble.append(f"nobody reads {', '.join(unread)}")
     trouble += [f"{p.scope.partition} {p.standstill}" for p in task.partitions if p.standstill]
+    trouble += [
+        f"window {window} waits: {why}; it is given up after its attempts, unless a worker of the"
+        " version that wrote it comes first"
+        for partition in task.partitions
+        for window, why in partition.unreadable.items()
+    ]
+    own = (f"{task.product}/{task.task}", task.product)
+    trouble += [found.text for found in slow if found.task in own]
     if problem := report.problems.get(task.task):
         trouble.append(f"stays as it was, since it is broken now: {problem}")
     for outage in _outages(task):

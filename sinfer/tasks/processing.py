@@ -6,6 +6,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from http.client import TOO_MANY_REQUESTS
 
+import msgspec
+
 from sinfer.errors import (
     InferenceError,
     InferenceMisconfiguredError,
@@ -42,6 +44,9 @@ _NOTHING = StoredOutput(None, frozenset())
 _PAUSED_MS = 1000
 """When a window is tried again that no call can help: until then every worker knows of the pause,
 or of the task as it was changed meanwhile."""
+
+_UNREADABLE_MS = 30_000
+"""How long a window waits whose record cannot be read."""
 
 _SEARCHED_AFTER = 2
 """Workers that died with a window after which its items are tried in groups. The second one had
@@ -94,6 +99,9 @@ class WindowProcessor:
                 "window %s: %d messages stored, %d expected",
                 claim.window.id, len(messages), claim.window.record.count,
             )  # fmt: skip
+        if claim.window.problem:
+            await self._wait_unread(attempt)
+            return
         try:
             outcome = await self._run_stages(attempt)
         except TryLaterError as later:
@@ -103,6 +111,25 @@ class WindowProcessor:
                 await self._hand_back(attempt, later)
                 return
         await self._end(attempt, outcome)
+
+    async def _wait_unread(self, attempt: Attempt) -> None:
+        """What is stored of the window cannot be read: perhaps a worker of another version can. In
+        the end its messages are given up, as far as they are there."""
+        claim, problem = attempt.claim, attempt.claim.window.problem
+        if attempt.is_last:
+            error = f"given up after {claim.attempt} attempts (max_attempts): {problem}"
+            count = len(attempt.messages)
+            await self._end(
+                attempt,
+                Outcome(
+                    failures=[Failure.at(place, place, "window", error) for place in range(count)]
+                ),
+            )
+            _log.error("window %s: %d messages %s", claim.window.id, count, error)
+            return
+        await self._claims.note_unreadable(claim)
+        await self._claims.release(claim, wait_ms=_UNREADABLE_MS)
+        _log.error("window %s waits: %s", claim.window.id, problem)
 
     async def _hand_back(self, attempt: Attempt, later: TryLaterError) -> None:
         claim = attempt.claim
@@ -124,7 +151,7 @@ class WindowProcessor:
         """
         claim = attempt.claim
         stored = _NOTHING if claim.is_first else await self._claims.read_output(claim)
-        outcome = Outcome() if stored.output is None else unpack_outcome(stored.output)
+        stored, outcome = _read(claim, stored)
         is_searched = claim.deaths >= _SEARCHED_AFTER
         if stored.output is None or outcome.retries:
             with attempt.timings.of("inference"):
@@ -429,6 +456,18 @@ class WindowProcessor:
 
     def _backoff(self, claim: Claim) -> int:
         return backoff_ms(self._task.inference, claim.attempt + claim.waits)
+
+
+def _read(claim: Claim, stored: StoredOutput) -> tuple[StoredOutput, Outcome]:
+    """What an earlier attempt stored, and the outcome in it. One that cannot be read is as good as
+    none: the model is asked again."""
+    if stored.output is None:
+        return stored, Outcome()
+    try:
+        return stored, unpack_outcome(stored.output)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        _log.error("window %s: its stored output cannot be read: %s", claim.window.id, error)
+        return StoredOutput(None, stored.sinks, stored.search), Outcome()
 
 
 def _given_up_text(claim: Claim, later: TryLaterError) -> str:

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
+from sinfer.messages import unpack_chunk
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.records import unpack_closed, unpack_record
@@ -65,9 +68,25 @@ async def read_account(store: Store, scope: Scope) -> Account:
         buffered += count
         if window_id in held:
             in_flight -= count
+    unknown = []
     for window_id, value in closed_values.items():
         window = unpack_closed(window_id, value)
-        if not window.shares_segments:
+        if window.problem and not window.record.count:
+            unknown += window.parts
+        elif not window.shares_segments:
             in_flight += window.record.count
+    for part in unknown:  # their records cannot be read
+        in_flight += await _messages_in(store, keys.segment(part.segment))
     fetched, filtered, late, dead, sunk = (int(count or 0) for count in counts)
     return Account(fetched, filtered, late, dead, sunk, buffered, in_flight)
+
+
+async def _messages_in(store: Store, segment: str) -> int:
+    """How many messages a segment has, as far as that can be told."""
+    messages = 0
+    for chunk in await store.ask(store.redis.lrange(segment, 0, -1)):
+        try:
+            messages += len(unpack_chunk(chunk))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            continue
+    return messages

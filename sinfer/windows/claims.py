@@ -120,6 +120,8 @@ class Claims(Protocol):
 
     async def note_answers(self, back: Collection[str], known: Collection[str]) -> None: ...
 
+    async def note_unreadable(self, claim: Claim) -> None: ...
+
 
 class PartitionClaims:
     """Hands out the closed windows of one partition, each to one worker at a time.
@@ -330,3 +332,25 @@ class PartitionClaims:
     async def note_answers(self, back: Collection[str], known: Collection[str]) -> None:
         """Note that what windows waited for is back; see ``OutageBoard.over``."""
         await self._outages.over(back, known)
+
+    async def note_unreadable(self, claim: Claim) -> None:
+        """Note for ``sinfer status`` that what is stored of a window cannot be read."""
+        names = self.keys.unreadable
+        await self._store.ask(self._store.redis.hset(names, claim.window.id, claim.window.problem))
+
+
+async def unreadable_windows(store: Store, scope: Scope) -> dict[str, str]:
+    """The closed windows of which it was noted that they cannot be read, and why."""
+    keys = PartitionKeys(scope)
+    noted = await store.ask(store.redis.hgetall(keys.unreadable))
+    if not noted:
+        return {}
+    values = await store.ask(store.redis.hmget(keys.closed, list(noted)))
+    gone = [name for name, value in zip(noted, values, strict=True) if value is None]
+    if gone:
+        await store.ask(store.redis.hdel(keys.unreadable, *gone))
+    return {
+        name.decode(errors="replace"): why.decode(errors="replace")
+        for name, why in sorted(noted.items())
+        if name not in gone
+    }

@@ -15,6 +15,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:tokens``    | hash   | window id → fencing token of its last claim |
 | ``sinfer:{scope}:attempts``  | hash   | window id → its tries, as ``Tries`` packs them |
 | ``sinfer:{scope}:deaths``    | hash   | window id → how often its lease ran out |
+| ``sinfer:{scope}:unreadable`` | hash  | closed window id → why its record cannot be read |
 | ``sinfer:{scope}:refs``      | hash   | shared segment → number of holders |
 | ``sinfer:{scope}:held``      | hash   | shared segment → messages in it |
 | ``sinfer:{scope}:dead``      | stream | dead letters |
@@ -81,6 +82,7 @@ class PartitionKeys:
     __slots__ = (
         "_base", "attempts", "away", "closed", "dead", "deadlines", "deaths", "held", "leases",
         "ledger", "meta", "open", "ready", "refs", "scope", "sealed", "tokens",
+        "unreadable",
     )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
@@ -97,6 +99,7 @@ class PartitionKeys:
         self.attempts = f"{self._base}attempts"
         self.deaths = f"{self._base}deaths"
         self.away = f"{self._base}away"
+        self.unreadable = f"{self._base}unreadable"
         self.refs = f"{self._base}refs"
         self.held = f"{self._base}held"
         self.dead = f"{self._base}dead"

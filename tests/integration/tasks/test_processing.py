@@ -263,15 +263,15 @@ class Bench:
                 asyncio.create_task(processor.process(claim, messages))
                 for claim, messages in zip(claims, contents, strict=True)
             ]
-            all_ended = asyncio.gather(*working, return_exceptions=True)
             died = asyncio.create_task(dies.wait())
-            await asyncio.wait({all_ended, died}, return_when=asyncio.FIRST_COMPLETED)
+            while not dies.is_set() and (left := {task for task in working if not task.done()}):
+                await asyncio.wait({died, *left}, return_when=asyncio.FIRST_COMPLETED)
             died.cancel()
             if dies.is_set():
                 deaths += 1
                 for task in working:
                     task.cancel()
-                await all_ended
+                await asyncio.wait(working)
                 await self.lose_leases()
         [found] = await audit(self.store, [self.scope])
         assert found.is_right, found
@@ -775,9 +775,7 @@ async def test_a_window_that_is_one_result_is_given_up_whole_when_it_kills(bench
     bench.model = model = Deadly(5)
     await bench.feed([1, 5, 2], [3, 4])
     sink = Record()
-    deaths = await bench.die_and_go_on(
-        bench.processor(Freely, sink=sink, attempts=3), model.dies
-    )
+    deaths = await bench.die_and_go_on(bench.processor(Freely, sink=sink, attempts=3), model.dies)
     assert deaths == 4
     letters = await bench.dead()
     assert sorted(x.message.data for x in letters) == [b"1", b"2", b"5"]
