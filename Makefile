@@ -4,6 +4,7 @@
 #                      PRODUCT=soe shows that product instead of the example
 #   make test          linters, types and all tests
 #   make test-long     the proofs that take minutes: clean installs, many rounds of each fault
+#   make model-servers install MLServer, which some of the long tests ask
 #   make check         linters and types alone
 #   make test-oldest   the tests against the oldest versions that pyproject.toml admits
 #   make chaos         a product under load while everything breaks; SEED=n repeats a run
@@ -20,9 +21,10 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 LOCK := .venv-lock
 AUDIT := .venv-audit
+SERVERS := .venv-servers
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
-.PHONY: setup demo test test-long check test-oldest chaos fuzz bench audit lock clean
+.PHONY: setup demo test test-long model-servers check test-oldest chaos fuzz bench audit lock clean
 
 setup: $(VENV)/.ready
 
@@ -37,8 +39,15 @@ demo: setup
 test: check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test-long: setup
+test-long: setup model-servers
 	$(BIN)/python -m pytest -m long --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+model-servers: $(SERVERS)/.ready
+
+$(SERVERS)/.ready: constraints-servers.txt
+	@$(call new-venv,$(SERVERS))
+	$(SERVERS)/bin/python $(PIP_INSTALL) --constraint constraints-servers.txt mlserver
+	@touch $@
 
 check: setup
 	$(BIN)/ruff check .
@@ -82,7 +91,7 @@ lock:
 	rm -rf $(LOCK)
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(LOCK) $(AUDIT) build dist *.egg-info
+	rm -rf $(VENV) $(OLDEST) $(LOCK) $(AUDIT) $(SERVERS) build dist *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # $(call new-venv,DIRECTORY): an empty virtual environment, or a word on why there is none.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, ClassVar
 
 import grpc
+import httpx
 
+from sinfer.config import ConfigModel
 from sinfer.errors import (
     ConfigError,
     InferenceMisconfiguredError,
@@ -16,8 +17,9 @@ from sinfer.errors import (
     InferenceUnavailableError,
     InvalidResponseError,
 )
+from sinfer.inference.base import InferenceClient
 from sinfer.inference.grpc_errors import error_of_status
-from sinfer.inference.http import HttpConfig
+from sinfer.inference.v2 import V2Config
 from sinfer.inference.v2_grpc_messages import (
     SERVICE,
     ModelInferRequest,
@@ -31,8 +33,8 @@ from sinfer.inference.v2_messages import V2Response, inputs_of
 from sinfer.inference.v2_tensors import nest, pack_tensor, unpack_tensor
 from sinfer.units import format_duration
 
-_MOST_REQUEST_BYTES = -1
-"""The server says what is too large."""
+_MOST_ANSWER_BYTES = 64 * 1024 * 1024
+_PORTS = {"http": 80, "https": 443}
 
 _CONTENTS = {
     "BOOL": "bool_contents",
@@ -51,22 +53,20 @@ _CONTENTS = {
 """Where values of a datatype are that come one by one; FP16 and BF16 come as bytes only."""
 
 
-class GrpcTransport:
-    """Calls a server's ``ModelInfer``, ``ModelReady`` and ``ModelMetadata``.
-
-    Args:
-        config: the settings; ``url`` is ``grpc://host:port``, or ``grpcs://`` with TLS.
-        model, version: which model.
-        most_bytes: largest answer that is read.
+class V2GrpcClient(InferenceClient):
+    """Calls ``ModelInfer`` of a server and returns a ``V2Response``; requests as for ``V2Client``.
 
     Raises:
         ConfigError: ``ca_file`` cannot be read, or TLS is not to be verified.
     """
 
-    def __init__(self, config: HttpConfig, model: str, version: str, most_bytes: int) -> None:
-        parts = urlsplit(config.url)
-        self._target = parts.netloc.rpartition("@")[2]
-        self._model, self._version = model, version
+    Config: ClassVar[type[ConfigModel]] = V2Config
+
+    def __init__(self, config: V2Config) -> None:
+        super().__init__(config)
+        url = httpx.URL(config.url)
+        self._target = f"{url.host}:{url.port or _PORTS[url.scheme]}"
+        self._which = {"name": config.model, "version": config.version}
         self._timeout_s = config.timeout.total_seconds()
         self._timeout_text = format_duration(config.timeout)
         self._secrets = [value.get_secret_value() for value in config.headers.values()]
@@ -75,22 +75,22 @@ class GrpcTransport:
         ]
         self._places = asyncio.Semaphore(config.max_concurrency)
         options = [
-            ("grpc.max_receive_message_length", most_bytes),
-            ("grpc.max_send_message_length", _MOST_REQUEST_BYTES),
+            ("grpc.max_receive_message_length", _MOST_ANSWER_BYTES),
+            ("grpc.max_send_message_length", -1),  # the server says what is too large
             ("grpc.enable_retries", 0),  # attempts are the worker's
             ("grpc.primary_user_agent", "sinfer"),
         ]
-        if parts.scheme == "grpcs":
-            if not config.verify:
-                raise ConfigError(
-                    "inference.verify: gRPC has no TLS without verification; give a ca_file"
-                )
+        if url.scheme == "https":
             self._channel = grpc.aio.secure_channel(self._target, _trust(config), options)
         else:
             self._channel = grpc.aio.insecure_channel(self._target, options)
         self._infer = self._method("ModelInfer", ModelInferRequest, ModelInferResponse)
         self._ready = self._method("ModelReady", ModelReadyRequest, ModelReadyResponse)
         self._about = self._method("ModelMetadata", ModelMetadataRequest, ModelMetadataResponse)
+
+    @property
+    def endpoint(self) -> str:
+        return f"grpc://{self._target}".lower()
 
     def _method(self, name: str, request: Any, response: Any) -> tuple[str, Any]:
         call = self._channel.unary_unary(
@@ -101,8 +101,7 @@ class GrpcTransport:
         return f"{name} at {self._target}", call
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> V2Response:
-        """Ask the model; as ``V2Client.infer``."""
-        message = encode_request(request, self._model, self._version)
+        message = encode_request(request, self.config.model, self.config.version)
         further = [("idempotency-key", idempotency_key)] if idempotency_key else []
         answer = await self._call(self._infer, message, further)
         try:
@@ -112,7 +111,7 @@ class GrpcTransport:
 
     async def metadata(self) -> dict[str, Any]:
         """The model's metadata: name, versions, platform, inputs, outputs."""
-        which = ModelMetadataRequest(name=self._model, version=self._version)
+        which = ModelMetadataRequest(**self._which)
         answer = await self._call(self._about, which)
         return {
             "name": answer.name,
@@ -124,7 +123,7 @@ class GrpcTransport:
 
     async def is_ready(self) -> bool:
         """Whether the server can be reached and says that the model is ready."""
-        which = ModelReadyRequest(name=self._model, version=self._version)
+        which = ModelReadyRequest(**self._which)
         try:
             return bool((await self._call(self._ready, which)).ready)
         except (InferenceUnavailableError, InferenceMisconfiguredError):
@@ -256,7 +255,9 @@ def _parameters(given: Any) -> dict[str, Any]:
     }
 
 
-def _trust(config: HttpConfig) -> grpc.ChannelCredentials:
+def _trust(config: V2Config) -> grpc.ChannelCredentials:
+    if not config.verify:
+        raise ConfigError("inference.verify: gRPC knows no TLS without it; give a ca_file instead")
     if config.ca_file is None:
         return grpc.ssl_channel_credentials()
     try:
