@@ -13,6 +13,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
 from sinfer.config import ConfigModel
+from sinfer.hooks import made
 
 C = TypeVar("C", bound=ConfigModel)
 
@@ -82,6 +83,20 @@ class Plugin(ABC, Generic[C]):
     def fitting(cls, config: Any) -> builtins.type[Any]:
         """The class for a configuration of this type: this one, unless it has several to choose."""
         return cls
+
+    @classmethod
+    def make(cls, config: ConfigModel, what: str, **more: Any) -> Any:
+        """Make what a configuration selects.
+
+        Args:
+            config: the configuration.
+            what: what it is, as errors call it.
+            more: further arguments of its class.
+
+        Raises:
+            ConfigError: it cannot be made; a product may have written it.
+        """
+        return made(what, cls.class_for(config), config, **more)
 
 
 class _Selected:

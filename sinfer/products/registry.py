@@ -13,7 +13,8 @@ from operator import attrgetter
 from pathlib import Path
 
 import sinfer.products
-from sinfer.errors import ConfigError, ProductNotFoundError
+from sinfer.errors import ConfigError, HookError, ProductNotFoundError
+from sinfer.hooks import Hook
 from sinfer.products.product import Product
 
 ENTRY_POINT_GROUP = "sinfer.products"
@@ -34,11 +35,11 @@ def product_in(reference: str) -> Product:
     module_name, _, attribute = reference.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a script that ends by itself ends nobody else
+    try:  # a script that ends by itself ends nobody else
+        module = Hook("setup", module_name, importlib.import_module)(module_name)
+    except HookError as error:
         raise ConfigError(
-            f"product module {module_name!r} cannot be imported: {type(error).__name__}: {error}"
+            f"product module {module_name!r} cannot be imported: {error.text}"
         ) from error
     try:
         named = attrgetter(attribute or "product")(module)

@@ -48,7 +48,7 @@ def program() -> Path:
 
     Skips where it is missing, and fails in CI.
     """
-    found = ROOT / ".venv-servers" / "bin" / "mlserver"
+    found = ROOT / ".venv-mlserver" / "bin" / "mlserver"
     if not found.exists():
         text = "MLServer is not installed; make model-servers does that"
         pytest.fail(text) if os.environ.get("CI") else pytest.skip(text)
