@@ -152,7 +152,7 @@ async def test_a_result_too_large_for_the_server_is_refused_and_the_connection_s
     results = window_results(["x", large, "y", large], ordinals=[3, 5, 7, 9])
     with pytest.raises(SinkRejectedError, match=r"result 1 has 17000.*max_payload") as caught:
         await sink.write(results)
-    assert caught.value.ordinals == {5, 9}
+    assert set(caught.value.ordinals or ()) == {5, 9}
     assert await count(nats_client, stream) == 2
     await sink.write(window_results(["x"]))
     await sink.aclose()
@@ -168,7 +168,7 @@ async def test_a_result_too_large_for_the_stream_is_refused(
     with pytest.raises(SinkRejectedError, match="message size exceeds") as caught:
         await sink.write(window_results(data))
     await sink.aclose()
-    assert caught.value.ordinals == {0, 700, 1399}
+    assert set(caught.value.ordinals or ()) == {0, 700, 1399}
     assert await count(nats_client, unique) == 1397
 
 
