@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from celery import Celery
 from kombu import Queue
 
 from sinfer import broker
+from sinfer.environment import without_strangers
 from sinfer.settings import settings
 
 TICK_QUEUE = "sinfer.tick"
@@ -32,6 +34,7 @@ def make_app(queues: list[str]) -> Celery:
     Args:
         queues: what a worker serves that names none with ``-Q``.
     """
+    without_strangers(os.environ)
     broker.install()
     app = Celery("sinfer", broker=settings().celery_broker_url)
     if settings().celery_broker_url.startswith("rediss://"):

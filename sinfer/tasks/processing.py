@@ -11,6 +11,7 @@ from sinfer.errors import (
     InferenceMisconfiguredError,
     InferenceUnavailableError,
 )
+from sinfer.inference.guard import GRACE_MS
 from sinfer.messages import Message
 from sinfer.retry_after import asked_s
 from sinfer.tasks.attempts import Attempt, TryLaterError, backoff_ms
@@ -56,7 +57,14 @@ class WindowProcessor:
         self._task = ready.config
         self._claims = claims
         self._pause = pause
-        self._inferrer = Inferrer(ready.pipeline, ready.client, ready.guard)
+        most_s = ready.config.inference.timeout.total_seconds() + GRACE_MS / 1000
+        self._inferrer = Inferrer(
+            ready.pipeline,
+            ready.client,
+            ready.guard,
+            name=ready.name,
+            most_s=None if ready.is_alone else most_s,
+        )
         self._writer = SinkWriter(ready)
         self._complete = Coalescer(claims.complete)
 

@@ -6,7 +6,8 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 
-from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
+from sinfer.errors import HookError, SinkError, SinkRejectedError, SinkUnavailableError
+from sinfer.hooks import Hook, describe
 from sinfer.results import WindowResults
 from sinfer.retry_after import asked_s
 from sinfer.sinks.base import Sink
@@ -79,7 +80,7 @@ class SinkWriter:
         if not breaker.may_write():
             return SinkUnavailableError(breaker.error)
         try:
-            problem = await _try(sink, results)
+            problem = await self._try(sink, results)
         except BaseException:
             breaker.broken_off()
             raise
@@ -90,17 +91,19 @@ class SinkWriter:
             breaker.failed(str(problem), asked_s(wait_s))
         return problem
 
-
-async def _try(sink: Sink, results: WindowResults) -> SinkError | None:
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            await sink.write(results)
-    except SinkError as error:
-        return error
-    except TimeoutError:
-        return SinkUnavailableError(f"no answer within {_TIMEOUT_S:.0f}s")
-    except OSError as error:  # a product's own sink: no connection, a full disk
-        return SinkUnavailableError(f"{type(error).__name__}: {error}")
-    except Exception as error:  # a product's own sink
-        return SinkRejectedError(f"{type(error).__name__}: {error}")
-    return None
+    async def _try(self, sink: Sink, results: WindowResults) -> SinkError | None:
+        write = Hook(
+            "sink", "write", sink.write, task=self._ready.name, passing=(SinkError, OSError)
+        )
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                await write.wait(results)
+        except SinkError as error:
+            return error
+        except TimeoutError:
+            return SinkUnavailableError(f"no answer within {_TIMEOUT_S:.0f}s")
+        except OSError as error:  # a product's own sink: no connection, a full disk
+            return SinkUnavailableError(describe(error))
+        except HookError as error:  # a product's own sink
+            return SinkRejectedError(error.text)
+        return None
