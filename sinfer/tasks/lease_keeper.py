@@ -65,15 +65,18 @@ class LeaseKeeper:
 
     Args:
         loop: the event loop that works on the windows.
+        loop_thread: the thread that it runs in.
         open_store: makes a connection of the thread's own.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        loop_thread: int | None,
         open_store: Callable[[], Store] = Store.from_settings,
     ) -> None:
         self._loop = loop
+        self._loop_thread = loop_thread
         self._open_store = open_store
         self._process = f"{socket.gethostname()}:{os.getpid()}"
         self._held: dict[tuple[Scope, str], _Held] = {}
@@ -170,12 +173,12 @@ class LeaseKeeper:
         if now_s - self._told_s < _TELL_S:
             return
         self._told_s = now_s
-        slow = [
-            (found, since_s)
-            for found in hooks.running()
-            if now_s - (since_s := found.blocks_since_s or found.began_s)
-            >= (_WAITS_S if found.blocks is None else _BLOCKS_S)
-        ]
+        slow = []
+        for found in hooks.running():
+            blocks = found.blocks == self._loop_thread
+            since_s = found.blocks_since_s if blocks else found.began_s
+            if found.task and now_s - since_s >= (_BLOCKS_S if blocks else _WAITS_S):
+                slow.append((found, since_s, blocks))
         if not slow and not self._told:
             return
         try:
@@ -187,11 +190,11 @@ class LeaseKeeper:
                         found.task,
                         found.hook,
                         now_ms - round((now_s - since_s) * 1000),
-                        found.blocks is not None,
+                        blocks,
                         self._process,
                         now_ms,
                     )
-                    for found, since_s in slow
+                    for found, since_s, blocks in slow
                 ],
             )
         except SinferError as error:

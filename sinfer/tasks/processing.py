@@ -152,6 +152,10 @@ class WindowProcessor:
         claim = attempt.claim
         stored = _NOTHING if claim.is_first else await self._claims.read_output(claim)
         stored, outcome = _read(claim, stored)
+        if claim.attempt > self._task.limits.max_attempts:
+            error = f"it was broken off in each of {claim.attempt - 1} attempts (max_attempts)"
+            known = None if stored.output is None else outcome
+            return self._given_up(attempt.messages, f"{error}; the worker's log says why", known)
         is_searched = claim.deaths >= _SEARCHED_AFTER
         if stored.output is None or outcome.retries:
             with attempt.timings.of("inference"):
