@@ -89,8 +89,9 @@ class Places:
             Whether it is alone now.
         """
         async with self._alone:
-            while (self.taken or self._waiting) and time.monotonic() < self._next_alone_s:
-                await asyncio.sleep(_TURN_S)
+            turn_s = self._next_alone_s - time.monotonic()
+            if (self.taken or self._waiting) and turn_s > 0:
+                await asyncio.sleep(turn_s)
             self._is_kept_free = True
             try:
                 until_s = time.monotonic() + within_s
