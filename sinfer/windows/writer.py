@@ -19,6 +19,7 @@ from sinfer.windows.alignment import unseal
 from sinfer.windows.dead_letters import COPIED_FIELD, DeadEntry, DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import CONFIG_FIELD, PartitionKeys
+from sinfer.windows.members import members_entry
 from sinfer.windows.plan import Plan
 from sinfer.windows.records import WindowRecord, pack_record, unpack_closed, unpack_record
 from sinfer.windows.store import HINT_MS as HINT_MS
@@ -90,10 +91,12 @@ class Committed:
 
     Attributes:
         now_ms: its clock.
-        pending: windows that are closed and not done.
+        pending: windows that are closed, not done and not set aside.
         hint: closed windows that no Celery message is on its way for.
         next_due_ms: when beat has to look at the partition; 0 for never.
         sealed: windows that wait for the watermarks of other partitions.
+        lost: chunks of open windows that are not in the store any more; the windows are set aside
+            when they are closed.
     """
 
     now_ms: int
@@ -101,6 +104,7 @@ class Committed:
     hint: int
     next_due_ms: int
     sealed: int = 0
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +209,12 @@ class PartitionWriter:
             self._token = 0
 
     async def pending(self) -> int:
-        """How many windows are closed and not done."""
-        return int(await self._store.ask(self._store.redis.hlen(self.keys.closed)))
+        """How many windows are closed, not done and not set aside."""
+        pipeline = self._store.redis.pipeline(transaction=True)
+        pipeline.hlen(self.keys.closed)
+        pipeline.hlen(self.keys.aside)
+        closed, aside = await self._store.ask(pipeline.execute())
+        return int(closed) - int(aside)
 
     async def unfinished(self, *, with_open: bool = False, with_dead: bool = False) -> Unfinished:
         """What the closed windows that are not done hold together, all seen at one moment.
@@ -302,7 +310,7 @@ class PartitionWriter:
         names = [
             keys.meta, keys.open, keys.closed, keys.deadlines, keys.ready, keys.sealed, keys.leases,
             keys.tokens, keys.attempts, keys.refs, keys.held, keys.ledger,
-            keys.away,
+            keys.away, keys.members, keys.aside,
         ]  # fmt: skip
         left = int(await self._store.run("forget", names, [self._token]))
         if left < 0:
@@ -334,9 +342,9 @@ class PartitionWriter:
         keys = self.keys
         names = [
             keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready, keys.sealed, keys.refs,
-            keys.held, keys.dead,
+            keys.held, keys.dead, keys.members, keys.aside,
         ]  # fmt: skip
-        names += [keys.segment(segment) for segment, _ in plan.appends]
+        names += [keys.segment(append.segment) for append in plan.appends]
         for segment, change in refs.items():
             if change < 0:
                 names += [keys.segment(segment), keys.given_up(segment)]
@@ -351,15 +359,21 @@ class PartitionWriter:
             _flat(pair for pair in commit.counts.items() if pair[1]),
             plan.required,
             _flat(
-                (segment, pack_chunk(messages), len(messages) if plan.shares else 0)
-                for segment, messages in plan.appends
+                (
+                    segment,
+                    pack_chunk(messages),
+                    len(messages) if plan.shares else 0,
+                    place,
+                    members_entry(place, messages),
+                )
+                for segment, messages, place in plan.appends
             ),
             plan.removed,
             _flat((window_id, pack_record(record)) for window_id, record in plan.puts.items()),
             _flat(deadlines),
             _flat((window.id, window.reason, pack_record(window.record)) for window in plan.closed),
             _flat(self._sealed(plan)),
-            _flat(refs.items()),
+            _flat((name, change, int(name in plan.created)) for name, change in refs.items()),
             [pack_dead_letter(letter) for letter in commit.dead],
         ):
             args.append(len(words))
