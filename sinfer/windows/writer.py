@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sinfer.errors import (
+    LostPositionError,
     PositionError,
     StaleTokenError,
     StoreError,
@@ -24,6 +26,8 @@ from sinfer.windows.plan import Plan
 from sinfer.windows.records import WindowRecord, pack_record, unpack_closed, unpack_record
 from sinfer.windows.store import HINT_MS as HINT_MS
 from sinfer.windows.store import Argument, Store
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +206,14 @@ class PartitionWriter:
         token, found = await self._store.ask(self._store.redis.hmget(self.keys.meta, fields))
         return int(token or 0) == self._token and int(found or 0) >= commits
 
+    async def store_answers(self) -> bool:
+        """Whether Redis answers a question that costs it nothing."""
+        try:
+            await self._store.ask(self._store.redis.ping())
+        except (UnavailableError, StoreError):
+            return False
+        return True
+
     async def release(self) -> None:
         """Give the lease back, so that another can take it at once."""
         if self._token:
@@ -257,7 +269,11 @@ class PartitionWriter:
         )
 
     async def load(self) -> PartitionState:
-        """Read where the last writer stopped, and go on from there. Needs the lease."""
+        """Read where the last writer stopped, and go on from there. Needs the lease.
+
+        Raises:
+            LostPositionError: that is gone, and there are windows.
+        """
         redis = self._store.redis
         fields = ["commits", "source", "watermark", CONFIG_FIELD, "layout"]
         commits, source, watermark, config, layout = await self._store.ask(
@@ -271,6 +287,8 @@ class PartitionWriter:
             windows.update((name.decode(), unpack_record(blob)) for name, blob in found.items())
             if cursor == 0:
                 break
+        if commits is None:
+            await self._refuse_lost_position(len(windows))
         return PartitionState(
             source or None,  # empty: nothing was read yet
             int(watermark) if watermark else None,
@@ -278,6 +296,20 @@ class PartitionWriter:
             (config or b"").decode(),
             int(layout or 0),
         )
+
+    async def _refuse_lost_position(self, opened: int) -> None:
+        """What was never read has no windows: reading it all again would double what they hold.
+
+        Raises:
+            LostPositionError: there are windows, so the position was deleted or evicted.
+        """
+        closed = int(await self._store.ask(self._store.redis.hlen(self.keys.closed)))
+        if opened or closed:
+            raise LostPositionError(
+                f"{self.scope}: its position is gone from Redis ({self.keys.meta}), while {opened}"
+                f" open and {closed} closed windows are there. Restore it from a backup; or have"
+                " the windows that are closed processed, and start the task over"
+            )
 
     async def prune_configs(self) -> None:
         """Drop earlier configurations that no window was opened under."""
@@ -405,8 +437,10 @@ class PartitionWriter:
             return committed
         try:
             ready = await unseal(self._store, self.scope, self._partitions)
-        except UnavailableError:
-            return committed  # the batch is stored; beat does this too, when it is due next
+        except (UnavailableError, StoreError) as error:
+            # The batch is stored all the same; beat does this too, when it is due next.
+            _log.debug("%s: windows stay sealed for now: %s", self.scope, error)
+            return committed
         return replace(committed, hint=committed.hint + ready.hint, sealed=ready.left)
 
     def _answer(self, reply: list[bytes | int]) -> Committed:

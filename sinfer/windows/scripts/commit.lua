@@ -64,7 +64,7 @@ end
 -- Where the number of a segment's holders is gone (-1: some have let go since), it stays so until it
 -- was counted again. Returns the number; nil when it is not known.
 local function change_holders(segment, change, is_new)
-  if is_new or tonumber(redis.call('HGET', KEYS[7], segment) or '-1') > 0 then
+  if is_new or (tonumber(redis.call('HGET', KEYS[7], segment) or '-1') or -1) > 0 then
     return redis.call('HINCRBY', KEYS[7], segment, change)
   end
   if change < 0 then
@@ -153,6 +153,19 @@ redis.call('HLEN', KEYS[8])
 redis.call('XLEN', KEYS[9])
 redis.call('HLEN', KEYS[10])
 redis.call('HLEN', KEYS[11])
+local segments = (appends_last - appends_first + 1) / 5
+for i = 1, segments do
+  redis.call('LLEN', KEYS[11 + i])
+end
+for i = 13 + segments, #KEYS, 2 do
+  redis.call('SCARD', KEYS[i])
+end
+for i = counts_first, counts_last, 2 do
+  local count = redis.call('HGET', KEYS[1], ARGV[i])
+  if count and not tonumber(count) then
+    return redis.error_reply('ERR field ' .. ARGV[i] .. ' of ' .. KEYS[1] .. ' is no number')
+  end
+end
 local gone = {'conflict', now}
 for i = required_first, required_last do
   if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 0 then

@@ -62,7 +62,7 @@ while at <= #ARGV do
       if not shared then
         redis.call('UNLINK', KEYS[segment])
         forget_members(name)
-      elseif tonumber(redis.call('HGET', KEYS[6], name) or '-1') <= 0 then
+      elseif (tonumber(redis.call('HGET', KEYS[6], name) or '-1') or -1) <= 0 then
         -- Who else holds it is not known any more: it stays until that was counted again.
         redis.call('HSET', KEYS[6], name, -1)
       elseif redis.call('HINCRBY', KEYS[6], name, -1) <= 0 then
