@@ -315,16 +315,20 @@ class PartitionWork:
         hinted, self._hinted = self._hinted, 0
         self._is_wanted = False
         self._claimed_s = time.monotonic()
-        claims, left = await self._claims.claim(places, lease_ms=lease_ms, hinted=hinted)
-        contents = await self._claims.read(claims) if claims else []
-        for claim, messages in zip(claims, contents, strict=True):
+        while True:
+            claims, left = await self._claims.claim(places, lease_ms=lease_ms, hinted=hinted)
+            whole = await self._claims.whole(claims) if claims else []
+            if whole or not claims or not left:
+                break
+            hinted = 0  # those were set aside: the next ones must not wait for that
+        for claim, messages in whole:
             self._start(claiming, claim, messages)
-        self._has_claimed = self._has_claimed or bool(claims)
+        self._has_claimed = self._has_claimed or bool(whole)
         self.begun.set()
         if left:
             self._is_wanted = True
             self._recruit()
-        return len(claims)
+        return len(whole)
 
     def _start(
         self, claiming: _Round, claim: Claim, messages: Sequence[Message]
@@ -358,17 +362,16 @@ class PartitionWork:
                 if not await self._may_claim(claiming):
                     return
                 claims, left = await self._claims.claim(1, lease_ms=lease_ms, alone=True)
-                for messages in await self._claims.read(claims) if claims else ():
-                    task = self._start(claiming, claims[0], messages)
+                for claim, messages in await self._claims.whole(claims) if claims else ():
+                    task = self._start(claiming, claim, messages)
             finally:
                 if task is None:
                     self._places.give_back(claiming.ready)
-            if task is None:
-                return
-            self._has_claimed = True
-            await asyncio.wait({task})
             if left or self._claims.suspected:
                 self._is_wanted = True
+            if task is not None:
+                self._has_claimed = True
+                await asyncio.wait({task})
 
     def _recruit(self) -> None:
         """There is more than one claim takes: other processes may help."""

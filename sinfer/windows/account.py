@@ -9,14 +9,13 @@ then; the store knows how many each segment holds, and counts them when it frees
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-import msgspec
-
-from sinfer.messages import unpack_chunk
+from sinfer.windows.damage import read_chunk
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.records import unpack_closed, unpack_record
+from sinfer.windows.records import ClosedWindow, WindowRecord, unpack_closed, unpack_record
 from sinfer.windows.store import Store
 
 COUNTS = ("fetched", "filtered", "late", "dead", "sunk")
@@ -60,7 +59,23 @@ async def read_account(store: Store, scope: Scope) -> Account:
     pipeline.hgetall(keys.open)
     pipeline.hgetall(keys.closed)
     pipeline.hgetall(keys.held)
-    counts, open_records, closed_values, held = await store.ask(pipeline.execute())
+    counts, opened, closed, held = await store.ask(pipeline.execute())
+    return await with_unreadable(
+        store,
+        scope,
+        add_up(counts, opened, closed, held),
+        {name.decode(errors="replace"): unpack_record(blob) for name, blob in opened.items()},
+        [unpack_closed(name, value) for name, value in closed.items()],
+    )
+
+
+def add_up(
+    counts: Sequence[bytes | None],
+    open_records: Mapping[bytes, bytes],
+    closed_values: Mapping[bytes, bytes],
+    held: Mapping[bytes, bytes],
+) -> Account:
+    """The account of a partition by what the store has of it, all seen at one moment."""
     buffered = 0
     in_flight = sum(int(messages) for messages in held.values())
     for window_id, blob in open_records.items():
@@ -68,25 +83,35 @@ async def read_account(store: Store, scope: Scope) -> Account:
         buffered += count
         if window_id in held:
             in_flight -= count
-    unknown = []
     for window_id, value in closed_values.items():
         window = unpack_closed(window_id, value)
-        if window.problem and not window.record.count:
-            unknown += window.parts
-        elif not window.shares_segments:
+        if not window.shares_segments:
             in_flight += window.record.count
-    for part in unknown:  # their records cannot be read
-        in_flight += await _messages_in(store, keys.segment(part.segment))
     fetched, filtered, late, dead, sunk = (int(count or 0) for count in counts)
     return Account(fetched, filtered, late, dead, sunk, buffered, in_flight)
 
 
+async def with_unreadable(
+    store: Store,
+    scope: Scope,
+    account: Account,
+    opened: Mapping[str, WindowRecord],
+    closed: Iterable[ClosedWindow],
+) -> Account:
+    """Add the messages of windows whose records do not tell how many they have."""
+    keys = PartitionKeys(scope)
+    buffered, in_flight = account.buffered, account.in_flight
+    for name, record in opened.items():
+        if not record.count:
+            buffered += await _messages_in(store, keys.segment(name))
+    for window in closed:
+        if window.problem and not window.record.count:
+            for part in window.parts:
+                in_flight += await _messages_in(store, keys.segment(part.segment))
+    return replace(account, buffered=buffered, in_flight=in_flight)
+
+
 async def _messages_in(store: Store, segment: str) -> int:
     """How many messages a segment has, as far as that can be told."""
-    messages = 0
-    for chunk in await store.ask(store.redis.lrange(segment, 0, -1)):
-        try:
-            messages += len(unpack_chunk(chunk))
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            continue
-    return messages
+    chunks = await store.ask(store.redis.lrange(segment, 0, -1))
+    return sum(len(read_chunk(chunk) or ()) for chunk in chunks)

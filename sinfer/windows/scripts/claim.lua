@@ -5,7 +5,7 @@
 -- A window whose lease ran out before is suspected of ending its worker, and is given alone.
 --
 -- KEYS  1 meta  2 closed  3 ready  4 leases  5 tokens  6 attempts  7 asked (what was given before)
---       8 deaths
+--       8 aside  9 deaths
 -- ARGV  1 limit      most windows to claim
 --       2 lease_ms
 --       3 hinted     windows that the Celery message in hand was sent for
@@ -22,7 +22,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local answer = {now, 0, 0}
 
 local function give(id, token, tries, value)
-  local deaths = redis.call('HGET', KEYS[8], id) or '0'
+  local deaths = redis.call('HGET', KEYS[9], id) or '0'
   for _, word in ipairs({id, token, tries, deaths, value}) do
     answer[#answer + 1] = word
   end
@@ -30,7 +30,7 @@ end
 
 local function suspects()
   local found = {}
-  for _, id in ipairs(redis.call('HKEYS', KEYS[8])) do
+  for _, id in ipairs(redis.call('HKEYS', KEYS[9])) do
     local due = tonumber(redis.call('ZSCORE', KEYS[3], id))
     if due and due <= now then
       found[#found + 1] = {due, id}
@@ -41,7 +41,7 @@ local function suspects()
 end
 
 local function to_give(limit)
-  if redis.call('HLEN', KEYS[8]) == 0 then
+  if redis.call('HLEN', KEYS[9]) == 0 then
     return ARGV[5] == '1' and {} or redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, limit)
   end
   local suspected = suspects()
@@ -51,7 +51,7 @@ local function to_give(limit)
   local ids = {}
   local all = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, limit + #suspected)
   for _, id in ipairs(all) do
-    if #ids < limit and redis.call('HEXISTS', KEYS[8], id) == 0 then
+    if #ids < limit and redis.call('HEXISTS', KEYS[9], id) == 0 then
       ids[#ids + 1] = id
     end
   end
@@ -63,7 +63,7 @@ if given then
   for id, token in string.gmatch(given, '(%S+) (%d+)') do
     local value = redis.call('HGET', KEYS[2], id)
     if value and redis.call('HGET', KEYS[5], id) == token and redis.call('ZSCORE', KEYS[4], id) then
-      give(id, token, redis.call('HGET', KEYS[6], id), value)
+      give(id, token, redis.call('HGET', KEYS[6], id) or '1', value)
     end
   end
 else
@@ -83,6 +83,9 @@ else
       redis.call('ZADD', KEYS[4], now + ARGV[2], id)
       give(id, token, redis.call('HINCRBY', KEYS[6], id, 1), value)
       notes[#notes + 1] = id .. ' ' .. token
+    else
+      local damage = cmsgpack.pack({'its record is gone from the store'})
+      redis.call('HSET', KEYS[8], id, string.format('%.0f', now) .. ' ' .. damage)
     end
   end
   if #notes > 0 then
@@ -90,7 +93,7 @@ else
     redis.call('SET', KEYS[7], table.concat(notes, ' '), 'PX', ARGV[4])
   end
 end
-if redis.call('HLEN', KEYS[8]) > 0 then
+if redis.call('HLEN', KEYS[9]) > 0 then
   answer[3] = #suspects()
 end
 answer[2] = redis.call('ZCOUNT', KEYS[3], '-inf', now) - answer[3]
