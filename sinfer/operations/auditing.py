@@ -65,9 +65,10 @@ class Audited:
     @property
     def is_right(self) -> bool:
         """Whether nothing is missing, nothing double and nothing stranded."""
-        wrong = self.stranded or self.damaged or self.orphans or self.lost_letters
-        wrong = wrong or self.unreadable
-        return self.account.missing == 0 and not wrong
+        wrong = (
+            self.stranded, self.damaged, self.orphans, self.lost_letters, self.unreadable,
+        )  # fmt: skip
+        return self.account.missing == 0 and not any(wrong)
 
     @property
     def problems(self) -> list[str]:
