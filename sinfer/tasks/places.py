@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from sinfer.tasks.ready_task import ReadyTask
 
@@ -20,16 +21,22 @@ class Places:
     Args:
         limit: places at which the process is full. A task that may have more alone has them.
 
+        changed: called with the number of places in use whenever it changes.
+
     Attributes:
         taken: places in use.
     """
 
-    def __init__(self, limit: int = AT_ONCE) -> None:
+    def __init__(
+        self, limit: int = AT_ONCE, changed: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._limit = limit
+        self._note = changed
         self.taken = 0
         self._at_work: set[ReadyTask] = set()
         self._freed = asyncio.Event()
         self._is_closed = False
+        changed(0)
 
     def room(self, task: ReadyTask) -> int:
         """Windows of a task that may be begun now."""
@@ -51,6 +58,7 @@ class Places:
                     self.taken += free
                     task.active += free
                     self._at_work.add(task)
+                    self._note(self.taken)
                     return free
                 await self._freed.wait()
         return 0
@@ -63,6 +71,7 @@ class Places:
         task.active -= places
         if not task.active:
             self._at_work.discard(task)
+        self._note(self.taken)
         self._wake()
 
     def close(self) -> None:
