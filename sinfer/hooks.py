@@ -272,6 +272,17 @@ def made(what: str, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise ConfigError(f"{what} cannot be made: {error.text}") from error
 
 
+def reason_of(error: BaseException) -> str:
+    """What a hook raised that was called without a ``Hook``, as ``describe`` tells it.
+
+    Raises:
+        KeyboardInterrupt: it is one from the keyboard, which is not the hook's.
+    """
+    if isinstance(error, KeyboardInterrupt) and _is_from_keyboard(error):
+        raise error
+    return describe(error)
+
+
 def describe(error: BaseException) -> str:
     """An error in one line of bounded length, whatever its text does; for dead letters and logs."""
     try:

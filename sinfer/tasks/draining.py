@@ -307,20 +307,20 @@ class PartitionWork:
         self._is_wanted = False
         self._claimed_s = time.monotonic()
         claims, left = await self._claims.claim(places, lease_ms=lease_ms, hinted=hinted)
-        contents = await self._claims.read(claims) if claims else []
-        for claim, messages in zip(claims, contents, strict=True):
+        whole = await self._claims.whole(claims) if claims else []
+        for claim, messages in whole:
             claiming.use()
             task = asyncio.create_task(
                 self._process(claiming.held, claim, messages), name=claim.window.id
             )
             self._active[task] = (claim, claiming)
             task.add_done_callback(self._note_end)
-        self._has_claimed = self._has_claimed or bool(claims)
+        self._has_claimed = self._has_claimed or bool(whole)
         self.begun.set()
         if left:
             self._is_wanted = True
             self._recruit()
-        return len(claims)
+        return len(whole)
 
     def _recruit(self) -> None:
         """There is more than one claim takes: other processes may help."""
