@@ -160,6 +160,8 @@ def _make(
     no_sinks: bool,
     show: Any,
 ) -> LocalTask:
+    import secrets
+
     from sinfer.clock import ManualClock, SystemClock
     from sinfer.local.task import LocalTask
 
@@ -170,6 +172,7 @@ def _make(
         most_windows=most,
         on_window=show,
         sinks={} if no_sinks else None,
+        incarnation=f"run-{secrets.token_hex(4)}",
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from sinfer.clock import Clock
 from sinfer.errors import InvalidItemError, WindowConflictError
 from sinfer.ingest.entries import Prepared, Preparer
@@ -30,6 +32,7 @@ class Windower:
         store: stores what is decided.
         config: noted on windows as the configuration they were opened under.
         source: the reader's state as it is stored.
+        incarnation: of the source, noted on dead letters.
     """
 
     def __init__(
@@ -41,7 +44,9 @@ class Windower:
         *,
         config: str = "",
         source: bytes = b"",
+        incarnation: str = "",
     ) -> None:
+        self._incarnation = incarnation
         self.planner = planner
         self._preparer = Preparer(pipeline)
         self._dead_letters_late = pipeline.task.window.late == "dead_letter"
@@ -121,7 +126,7 @@ class Windower:
             "dead": len(dead),
             "late": late,
         }
-        return dead, counts
+        return [structs.replace(one, incarnation=self._incarnation) for one in dead], counts
 
 
 def _give_up(prepared: Prepared, error: InvalidItemError, now_ms: int) -> None:

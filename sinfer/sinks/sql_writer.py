@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from sinfer.errors import SinkRejectedError, SinkUnavailableError
+from sinfer.errors import SinkUnavailableError
 from sinfer.results import WindowResults
 from sinfer.sinks.group_commit import GroupCommit
 from sinfer.sinks.sql_database import limit_waits, make_engine, sink_error
 from sinfer.sinks.sql_rows import RowMaker
-from sinfer.sinks.sql_table import MOST_NARROW, MYSQL_ID_LENGTH, NARROW, open_table
+from sinfer.sinks.sql_table import MOST_NARROW, NARROW, open_table, window_name
 from sinfer.sinks.sql_upsert import drop_older, upsert
 
 MAX_ROWS = 5_000
@@ -67,10 +67,6 @@ class SqlWriter:
         """
         if not results.rows and not results.revision:
             return
-        if self._dialect in ("mysql", "mariadb") and len(results.base_id) > MYSQL_ID_LENGTH:
-            raise SinkRejectedError(
-                f"{self._place}: window ids of more than {MYSQL_ID_LENGTH} characters do not fit"
-            )
         await self._group.write(results)
 
     async def aclose(self) -> None:
@@ -109,8 +105,9 @@ class SqlWriter:
         limit_waits(connection, self._target.timeout_s)
         # The same order everywhere: transactions that share rows then wait, and never deadlock.
         # Of a row that comes twice the newest goes last, and replaces the others here.
-        ascending = sorted(windows, key=lambda w: (w.base_id, w.revision, w.attempt))
-        rows = {(w.base_id, row.ordinal): (w, row) for w in ascending for row in w}
+        names = {w.base_id: window_name(table, w.base_id) for w in windows}
+        ascending = sorted(windows, key=lambda w: (names[w.base_id], w.revision, w.attempt))
+        rows = {(names[w.base_id], row.ordinal): (w, row) for w in ascending for row in w}
         now = datetime.now(UTC)
         if rows:
             self._check_width(table, max(ordinal for _, ordinal in rows))
@@ -119,7 +116,7 @@ class SqlWriter:
                 upsert(table, self._dialect),
                 [to_row(window, row, now) for _, (window, row) in sorted(rows.items(), key=_key)],
             )
-        newest = {w.base_id: w.revision for w in ascending if not w.by_message}
+        newest = {names[w.base_id]: w.revision for w in ascending if not w.by_message}
         if newest:
             connection.execute(
                 drop_older(table),

@@ -47,7 +47,10 @@ class SinkWriter:
         """Write the sinks that are not finished; what one refuses for good goes to the fallback."""
         names = [name for name in self._ready.sinks if name not in finished]
         problems = await asyncio.gather(
-            *(self._write_one(sink_label(n), self._ready.sinks[n], results) for n in names)
+            *(
+                self._write_one(sink_label(n), self._ready.sinks[n], results.for_sink(n))
+                for n in names
+            )
         )
         done, away = set(finished), {}
         refused: dict[str, SinkError] = {}
@@ -63,7 +66,8 @@ class SinkWriter:
         if refused:
             _log.error("window %s: refused for good by %s", results.window_id, text)
         if refused and self._ready.fallback is not None:
-            problem = await self._write_one(FALLBACK, self._ready.fallback, results)
+            fallback = self._ready.fallback
+            problem = await self._write_one(FALLBACK, fallback, results.for_sink(None))
             if problem is None:
                 done |= refused.keys()
                 text = ""
