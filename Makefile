@@ -9,6 +9,7 @@
 #   make chaos         a product under load while everything breaks; SEED=n repeats a run
 #   make fuzz          20,000 hostile messages among as many good ones; SEED=n repeats a run
 #   make bench         how fast it is here, beside other ways to do the same
+#   make servers       install PostgreSQL and MariaDB, which tests of the sql sink use (Debian, root)
 #   make audit         known vulnerabilities in constraints.txt, where a data source answers
 #   make lock          write constraints.txt anew, with the newest versions
 #   make clean         remove what the others made
@@ -22,7 +23,7 @@ LOCK := .venv-lock
 AUDIT := .venv-audit
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
-.PHONY: setup demo test test-long check test-oldest chaos fuzz bench audit lock clean
+.PHONY: setup demo test test-long check test-oldest chaos fuzz bench servers audit lock clean
 
 setup: $(VENV)/.ready
 
@@ -35,6 +36,7 @@ demo: setup
 	$(BIN)/sinfer demo $(if $(PRODUCT),--product $(PRODUCT))
 
 test: check
+	tools/servers.sh
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-long: setup
@@ -44,6 +46,10 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What make test does by itself in CI.
+servers:
+	tools/servers.sh --install
 
 test-oldest: $(OLDEST)/.ready
 	$(OLDEST)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

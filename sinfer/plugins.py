@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
 from sinfer.config import ConfigModel
+from sinfer.hooks import made
 
 C = TypeVar("C", bound=ConfigModel)
 
@@ -68,3 +69,17 @@ class Plugin(ABC, Generic[C]):
     def class_for(cls, config: ConfigModel) -> builtins.type[Any]:
         """The plugin class that a configuration selects."""
         return cls.registry[config.type]  # type: ignore[attr-defined]
+
+    @classmethod
+    def make(cls, config: ConfigModel, what: str, **more: Any) -> Any:
+        """Make what a configuration selects.
+
+        Args:
+            config: the configuration.
+            what: what it is, as errors call it.
+            more: further arguments of its class.
+
+        Raises:
+            ConfigError: it cannot be made; a product may have written it.
+        """
+        return made(what, cls.class_for(config), config, **more)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sinfer.errors import InvalidItemError
+from sinfer.hooks import reason_of
 from sinfer.units import to_ms
 from sinfer.windows.due import DueIndex
 from sinfer.windows.held import Held, Slot
@@ -310,8 +311,8 @@ class Planner(ABC):
         stats = WindowStats(record.count, record.bytes, record.start_ms, record.end_ms)
         try:
             return bool(self._close_when(stats, entry.item))
-        except Exception as error:  # a product's own code: its message alone must suffer
-            text = f"close_when: {type(error).__name__}: {error}"
+        except BaseException as error:  # a product's own code: its message alone must suffer
+            text = f"close_when: {reason_of(error)}"
             raise InvalidItemError(text, stream_seq=entry.message.stream_seq) from error
 
     def _seal(self, held: Held) -> None:

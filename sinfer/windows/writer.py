@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ from sinfer.windows.plan import Plan
 from sinfer.windows.records import WindowRecord, pack_record, unpack_closed, unpack_record
 from sinfer.windows.store import HINT_MS as HINT_MS
 from sinfer.windows.store import Argument, Store
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,14 @@ class PartitionWriter:
         fields = ["token", "commits"]
         token, found = await self._store.ask(self._store.redis.hmget(self.keys.meta, fields))
         return int(token or 0) == self._token and int(found or 0) >= commits
+
+    async def store_answers(self) -> bool:
+        """Whether Redis answers a question that costs it nothing."""
+        try:
+            await self._store.ask(self._store.redis.ping())
+        except (UnavailableError, StoreError):
+            return False
+        return True
 
     async def release(self) -> None:
         """Give the lease back, so that another can take it at once."""
@@ -401,8 +412,10 @@ class PartitionWriter:
             return committed
         try:
             ready = await unseal(self._store, self.scope, self._partitions)
-        except UnavailableError:
-            return committed  # the batch is stored; beat does this too, when it is due next
+        except (UnavailableError, StoreError) as error:
+            # The batch is stored all the same; beat does this too, when it is due next.
+            _log.debug("%s: windows stay sealed for now: %s", self.scope, error)
+            return committed
         return replace(committed, hint=committed.hint + ready.hint, sealed=ready.left)
 
     def _answer(self, reply: list[bytes | int]) -> Committed:

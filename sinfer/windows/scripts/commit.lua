@@ -100,6 +100,19 @@ redis.call('ZCARD', KEYS[6])
 redis.call('HLEN', KEYS[7])
 redis.call('HLEN', KEYS[8])
 redis.call('XLEN', KEYS[9])
+local segments = (appends_last - appends_first + 1) / 3
+for i = 1, segments do
+  redis.call('LLEN', KEYS[9 + i])
+end
+for i = 11 + segments, #KEYS, 2 do
+  redis.call('SCARD', KEYS[i])
+end
+for i = counts_first, counts_last, 2 do
+  local count = redis.call('HGET', KEYS[1], ARGV[i])
+  if count and not tonumber(count) then
+    return redis.error_reply('ERR field ' .. ARGV[i] .. ' of ' .. KEYS[1] .. ' is no number')
+  end
+end
 local gone = {'conflict', now}
 for i = required_first, required_last do
   if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 0 then
