@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from msgspec import structs
@@ -294,6 +294,9 @@ class Windower:
             record.config = record.config or self._config
         for window in commit.plan.closed:
             window.record.config = window.record.config or self._config
+        if commit.dead and self._incarnation:
+            dead = [structs.replace(one, incarnation=self._incarnation) for one in commit.dead]
+            commit = replace(commit, dead=dead)
         await self._store(commit)
 
     def _account(
@@ -313,7 +316,7 @@ class Windower:
             "dead": len(dead),
             "late": late,
         }
-        return [structs.replace(one, incarnation=self._incarnation) for one in dead], counts
+        return dead, counts
 
 
 def _behind(first: int, source_after: SourceAfter) -> SourceAfter:

@@ -13,7 +13,7 @@ from nats.js.api import StreamConfig
 from nats.js.errors import NotFoundError
 from pydantic import Field, field_validator
 
-from sinfer.errors import SinkUnavailableError
+from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.results import WindowResults
 from sinfer.settings import settings
 from sinfer.sinks.base import Sink, SinkConfig
@@ -85,12 +85,16 @@ class JetStreamSink(Sink):
         publisher = self._shared_publisher()
         if not self._is_checked:
             await self._check(publisher)
-        await publisher.publish(
-            self._subject,
-            [(headers, row.data) for headers, row in zip(_headers(results), results, strict=True)],
-            timeout_s=self._timeout_s,
-            stream=self._stream,
-        )
+        messages = [
+            (headers, row.data) for headers, row in zip(_headers(results), results, strict=True)
+        ]
+        try:
+            await publisher.publish(
+                self._subject, messages, timeout_s=self._timeout_s, stream=self._stream
+            )
+        except SinkRejectedError as error:
+            ordinals = [results.rows[place].ordinal for place in error.ordinals or ()]
+            raise SinkRejectedError(str(error), ordinals=ordinals) from None
 
     def _shared_publisher(self) -> JetStreamPublisher:
         if self._publisher is None:
