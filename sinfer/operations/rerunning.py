@@ -49,7 +49,7 @@ async def rerun(
     """
     entry, scope = finished.entry, finished.scope
     messages = StreamMessages(client, task.source.stream)
-    await _check_stream(store, messages, finished)
+    await check_stream(store, messages, scope, entry.incarnation)
     found = await messages.get_all(entry.sequences, progress)
     origin = Origin(
         entry.key, entry.start_ms, entry.end_ms, entry.reason, entry.revision, entry.count
@@ -65,15 +65,26 @@ async def wait_until_done(store: Store, scope: Scope, window_id: str) -> None:
         await asyncio.sleep(_POLL_S)
 
 
-async def _check_stream(store: Store, messages: StreamMessages, finished: Finished) -> None:
-    """Sequences mean nothing on a stream that was made again."""
+async def check_stream(
+    store: Store, messages: StreamMessages, scope: Scope, incarnation: str
+) -> None:
+    """Sequences mean nothing on a stream that was made again.
+
+    Args:
+        store: the window store.
+        messages: of the stream.
+        scope: the partition.
+        incarnation: of the source when the messages were read.
+
+    Raises:
+        SourceError: they were read from another stream.
+    """
     info = await messages.api.stream_info()
-    scope, incarnation = finished.scope, finished.entry.incarnation
     if incarnation:
         if not is_of_stream(incarnation, info.config.name, info.created):
             raise SourceError(
                 f"the window's messages were in another stream: {info.config.name!r} was made at"
-                f" {info.created}, after the window was done"
+                f" {info.created}, after they were read"
             )
         return
     blob = await store.ask(store.redis.hget(PartitionKeys(scope).meta, "source"))

@@ -18,7 +18,7 @@ from sinfer.hooks import reason_of
 from sinfer.units import to_ms
 from sinfer.windows.due import DueIndex
 from sinfer.windows.held import Held, Slot
-from sinfer.windows.plan import Entry, Plan
+from sinfer.windows.plan import Append, Entry, Plan
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord
 from sinfer.windows.specs import WindowSpec
 from sinfer.windows.window import CloseReason
@@ -283,6 +283,7 @@ class Planner(ABC):
         self._drafted[slot] = held
         if self._shares:
             self._ref(held.id, 1)
+            self._plan.created.add(held.id)
         self._set_due(slot, held, self._due_of(record))
         return held
 
@@ -318,8 +319,8 @@ class Planner(ABC):
     def _seal(self, held: Held) -> None:
         """Make the fresh messages of a window a chunk of its segment."""
         if held.fresh:
-            self._plan.appends.append((held.id, held.fresh))
             held.record.chunks += 1
+            self._plan.appends.append(Append(held.id, held.fresh, held.record.chunks))
             held.fresh = []
 
     def _close(self, slot: Slot, held: Held, reason: CloseReason) -> None:
