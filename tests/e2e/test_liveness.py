@@ -15,7 +15,7 @@ from tests.e2e.scripted_model import ScriptedModel
 pytestmark = pytest.mark.e2e
 
 TASKS = 12
-OLD_HINTS = 1_500
+OLD_HINTS = 600
 ANSWER_S = 1.5
 """How long the model takes."""
 
@@ -83,18 +83,16 @@ async def test_a_worker_works_at_once_whatever_hints_it_finds_and_on_all_tasks_a
             )
     app.close()
     deployment.start(deployment.worker(concurrency=2))
-    started_s = time.monotonic()
     await wait_for(lambda: len(model.calls) == TASKS, "the model to be asked by all")
-    took_s = time.monotonic() - started_s
     assert model.most_at_once == TASKS
-    assert took_s < 5 * ANSWER_S, "one after the other would take six times as long as the model"
+    assert model.calls[-1].at - model.calls[0].at < ANSWER_S
     for task in tasks:
         await connections.settled(task, 1)
 
     async def nothing_waits() -> bool:
         return not await connections.broker.llen(product_queue(deployment.product))
 
-    await wait_for(nothing_waits, "old hints to be discarded", 20)
+    await wait_for(nothing_waits, "old hints to be discarded")
 
 
 async def test_a_quiet_task_is_not_pushed_back_by_one_with_a_backlog(
