@@ -521,7 +521,8 @@ async def test_windows_that_lost_their_messages_are_set_aside_and_rebuilt_from_t
     of_task = ("--task", task.id)
     assert (await sinfer(deployment, "pause", *of_task, "--processing")).code == exit_codes.OK
     await connections.publish(task, numbers(0, 30))
-    keys, redis = PartitionKeys(task.scope), connections.store
+    keys: PartitionKeys = PartitionKeys(task.scope)
+    redis: Any = connections.redis
     await wait_for(lambda: fetched(connections, task, 30), "all to be fetched")
     closed = sorted(await redis.hkeys(keys.closed))
     for name in closed[:2]:
