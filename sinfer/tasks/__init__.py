@@ -18,9 +18,10 @@ from sinfer.masking import mask
 from sinfer.products.registry import load_products
 from sinfer.settings import settings
 from sinfer.tasks.lookout import follow_hint, look_around
-from sinfer.tasks.runtime import close_runtime, runtime, tell_to_end
+from sinfer.tasks.runtime import close_runtime, runtime
 from sinfer.tasks.ticking import tick
 from sinfer.windows.ids import Scope
+from sinfer.worker_memory import tell_to_end
 
 _log = logging.getLogger(__name__)
 

@@ -236,7 +236,8 @@ class PartitionWork:
 
     async def _are_ready(self) -> bool:
         """Whether there is anything to claim: no task is opened for a hint that is old."""
-        if await self._runtime.schedule.ready([self._scope], 1):
+        store = self._runtime.store
+        if await store.ask(store.redis.exists(self._claims.keys.ready)):
             return True
         hinted, self._hinted = self._hinted, 0
         _, left = await self._claims.claim(0, lease_ms=0, hinted=hinted)

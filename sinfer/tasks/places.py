@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from sinfer.tasks.ready_task import ReadyTask
@@ -26,13 +26,17 @@ class Places:
 
     Args:
         limit: places at which the process is full. A task that may have more alone has them.
+        changed: called with the number of places in use whenever it changes.
 
     Attributes:
         taken: places in use.
     """
 
-    def __init__(self, limit: int = AT_ONCE) -> None:
+    def __init__(
+        self, limit: int = AT_ONCE, changed: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._limit = limit
+        self._note = changed
         self.taken = 0
         self._at_work: set[ReadyTask] = set()
         self._freed = asyncio.Event()
@@ -41,6 +45,7 @@ class Places:
         self._alone = asyncio.Lock()
         self._is_kept_free = False
         self._next_alone_s = float("-inf")
+        changed(0)
 
     def room(self, task: ReadyTask) -> int:
         """Windows of a task that may be begun now."""
@@ -72,6 +77,7 @@ class Places:
         self.taken += places
         task.active += places
         self._at_work.add(task)
+        self._note(self.taken)
 
     @asynccontextmanager
     async def alone(self, task: ReadyTask, within_s: float) -> AsyncIterator[bool]:
@@ -121,6 +127,7 @@ class Places:
         task.active -= places
         if not task.active:
             self._at_work.discard(task)
+        self._note(self.taken)
         self._wake()
 
     def close(self) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import atexit
 import gc
 import logging
-import mmap
 import os
 import sys
 import threading
@@ -34,6 +33,7 @@ from sinfer.windows.ids import Scope
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
+from sinfer.worker_memory import is_told_to_end, note_load
 
 if TYPE_CHECKING:
     from sinfer.tasks.draining import PartitionWork
@@ -52,9 +52,6 @@ worker goes on: windows that take longer than ``GRACE_S`` come to an end there, 
 _LOOK_S = 0.1
 
 _HAND_BACK_S = 0.1
-
-_told_to_end = mmap.mmap(-1, 1)
-"""One byte that the processes of a worker share; set when it is told to end."""
 
 
 class Runtime:
@@ -77,7 +74,7 @@ class Runtime:
 
     def __init__(self, app: Celery) -> None:
         self.hints = HintSender(app)
-        self.places = Places()
+        self.places = Places(changed=note_load)
         self.partitions: dict[Scope, PartitionWork] = {}
         self.closing = False
         self.app = app
@@ -178,7 +175,7 @@ class Runtime:
             work.wake()
         until_s = time.monotonic() + grace_s
         while self._works and (rest_s := until_s - time.monotonic()) > 0:
-            if _told_to_end[0] and rest_s > GRACE_S:
+            if is_told_to_end() and rest_s > GRACE_S:
                 until_s = time.monotonic() + GRACE_S
             await asyncio.wait(self._works, timeout=min(rest_s, _LOOK_S))
         await end(*self._works)
@@ -245,11 +242,6 @@ def close_runtime(exitcode: int | None = None, **_: object) -> None:
     found = _runtimes.pop(os.getpid(), None)
     if found is not None:
         found.close(_REPLACED_GRACE_S if exitcode == EX_RECYCLE else GRACE_S)
-
-
-def tell_to_end(**_: object) -> None:
-    """The worker is told to end: its processes learn of it, also those that are being replaced."""
-    _told_to_end[0] = 1
 
 
 atexit.register(close_runtime)

@@ -28,6 +28,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:ask:<name>`` | string | what a claim gave, in case it is asked again (expires) |
 | ``sinfer:{scope}:out:<id>``  | hash   | model output of a window, and the sinks that have it |
 | ``sinfer:partitions``        | set    | every scope that has state |
+| ``sinfer:starts``            | hash   | scope → the number of its last start, from 0 |
 | ``sinfer:due``               | zset   | scope by the time beat has to look at it (ms) |
 | ``sinfer:endpoint:{<name>}:slots`` | zset | calls under way by the end of their lease (ms) |
 | ``sinfer:endpoint:{<name>}:breaker`` | hash | failures in a row, open_until (ms) |
@@ -48,6 +49,7 @@ from sinfer.windows.ids import Scope, escape
 
 PREFIX = "sinfer:"
 PARTITIONS = f"{PREFIX}partitions"
+STARTS = f"{PREFIX}starts"
 DUE = f"{PREFIX}due"
 TICKED = f"{PREFIX}ticked"
 SWEPT = f"{PREFIX}swept"
@@ -59,6 +61,9 @@ SLOW_HOOKS = f"{PREFIX}slow"
 
 CONFIG_FIELD = "config"
 """Field of ``meta`` with the task's configuration; ``config:<name>`` holds earlier ones."""
+
+INCARNATION_FIELD = "incarnation"
+"""Field of ``meta``: which messages the partition reads; see ``sinfer.windows.incarnation``."""
 
 STANDSTILL_FIELD = "standstill"
 """Field of ``meta``: why the source gives no more messages, as long as that is so."""
