@@ -18,6 +18,7 @@ from sinfer.units import to_ms
 from sinfer.windows.claims import Claim, PartitionClaims
 from sinfer.windows.ids import Scope
 from sinfer.windows.pauses import Pause
+from sinfer.windows.refusals import RefusalBoard
 
 _log = logging.getLogger(__name__)
 
@@ -205,7 +206,8 @@ class _Drain:
             return
         processor = self._processors.get(ready)
         if processor is None:
-            processor = WindowProcessor(ready, self._claims, self._pause)
+            refusals = RefusalBoard(self._runtime.store, *self._scope[:2])
+            processor = WindowProcessor(ready, self._claims, self._pause, refusals)
             self._processors[ready] = processor
         await processor.process(claim, messages)
 

@@ -29,6 +29,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:endpoint:{<name>}:breaker`` | hash | failures in a row, open_until (ms) |
 | ``sinfer:endpoint:{<name>}:probe`` | string | a call is on trial (expires) |
 | ``sinfer:paused`` | hash | paused product or task → why, since when, by whom |
+| ``sinfer:refusals:<product/task>`` | hash | windows refused whole since one was taken (expires) |
 | ``sinfer:ticked``            | string | a tick was just here (expires) |
 | ``sinfer:swept``             | string | all partitions were just looked at (expires) |
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
@@ -54,6 +55,15 @@ CONFIG_FIELD = "config"
 
 STANDSTILL_FIELD = "standstill"
 """Field of ``meta``: why the source gives no more messages, as long as that is so."""
+
+
+TAKEN_FIELD = "taken"
+"""Field of ``meta``: windows of which at least one item came through."""
+
+
+def refusals(product: str, task: str) -> str:
+    """Windows of a task that were refused whole."""
+    return f"{PREFIX}refusals:{escape(product)}/{escape(task)}"
 
 
 def endpoint_keys(endpoint: str) -> tuple[str, str, str]:
