@@ -84,7 +84,7 @@ async def test_auto_is_json_where_the_server_has_no_binary(
         assert (await auto.infer(request(rows(1)))).outputs["y"] == [0.5]
     paths = [asked.path for asked in http_server.requests]
     assert paths == ["/v2", "/v2/models/m/ready", *["/v2/models/m/infer"] * 2]
-    assert b'"data":[' in http_server.requests[1].body
+    assert b'"data":[' in http_server.requests[2].body
 
 
 async def test_json_takes_arrays_too(client: Make, model: ModelServer) -> None:
