@@ -21,6 +21,7 @@ from sinfer.cli.run import run
 from sinfer.cli.up import up
 from sinfer.cli.windows import windows
 from sinfer.errors import SinferError
+from sinfer.extras import missing_extra
 from sinfer.masking import mask
 
 
@@ -45,6 +46,12 @@ class SinferGroup(click.Group):
         except SinferError as error:
             click.echo(f"Error: {mask(str(error))}", err=True)
             return exit_codes.exit_code_for(error)
+        except ModuleNotFoundError as error:
+            told = missing_extra(error)
+            if told is None:
+                raise
+            click.echo(f"Error: {told}", err=True)
+            return exit_codes.exit_code_for(told)
         except BrokenPipeError:  # as in `sinfer ... | head`
             sys.stderr.close()
             return exit_codes.FAILED

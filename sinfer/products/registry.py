@@ -13,6 +13,7 @@ from pathlib import Path
 
 import sinfer.products
 from sinfer.errors import ConfigError, ProductNotFoundError
+from sinfer.extras import missing_extra
 from sinfer.products.product import Product
 
 ENTRY_POINT_GROUP = "sinfer.products"
@@ -31,8 +32,10 @@ def product_in(module_name: str) -> Product:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # a script that ends by itself ends nobody else
+        remedy = missing_extra(error)
         raise ConfigError(
-            f"product module {module_name!r} cannot be imported: {type(error).__name__}: {error}"
+            f"product module {module_name!r} cannot be imported:"
+            f" {remedy or f'{type(error).__name__}: {error}'}"
         ) from error
     named = getattr(module, "product", None)
     if isinstance(named, Product):

@@ -15,6 +15,7 @@ LAYERS = [
     {
         "cancelling",
         "errors",
+        "extras",
         "exit_codes",
         "clock",
         "units",

@@ -13,7 +13,10 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-RUNTIME = [*PROJECT["dependencies"], *EXTRAS["sql"], *EXTRAS["embedded"], *EXTRAS["soe"]]
+RUNTIME = [
+    *PROJECT["dependencies"],
+    *(line for extra in ("sql", "embedded", "soe", "testing") for line in EXTRAS[extra]),
+]
 
 
 def pins(name: str) -> dict[str, Version]:
