@@ -12,6 +12,7 @@ SinferError
 │   └── StoreFullError       Redis is at maxmemory
 ├── SourceError              the stream cannot be read as configured
 │   └── StreamResetError     the stream was deleted, made anew or rolled back
+├── HookError                code of a product failed, or ended in a way that code should not
 ├── InvalidItemError         a message, or what a product made of it, is not valid
 ├── InferenceError           the model did not answer as asked
 │   ├── InferenceUnavailableError    try later (connect errors, time-outs, 408, 429, 502, 503, 504)
@@ -84,6 +85,22 @@ class SourceError(SinferError):
 
 class StreamResetError(SourceError):
     """The stream was deleted, made anew or rolled back below the stored position."""
+
+
+class HookError(SinferError):
+    """Code of a product raised something; see ``sinfer.hooks``.
+
+    Attributes:
+        stage: where in the work it was called.
+        hook: the name of the function.
+        text: what it raised, in one line of bounded length.
+    """
+
+    def __init__(self, stage: str, hook: str, text: str) -> None:
+        super().__init__(f"{hook}: {text}")
+        self.stage = stage
+        self.hook = hook
+        self.text = text
 
 
 class InvalidItemError(SinferError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sinfer.cli.options import one_product_option
 from sinfer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ _SAMPLES = 1000
 
 
 @click.command()
-@click.option(
-    "--product", required=True, metavar="NAME", help="Name of the product, or a module that has it."
-)
+@one_product_option
 @click.option(
     "--messages",
     "count",

@@ -125,7 +125,7 @@ class Product:
         try:
             return _Checked(settings, self.task_type.model_validate(raw))
         except ValidationError as error:
-            return _Checked(settings, None, str(explain(error, where)))
+            return _Checked(settings, None, str(explain(error, where, raw)))
         except Exception as error:  # a product's own validators
             return _Checked(settings, None, f"{where}: {type(error).__name__}: {error}")
 

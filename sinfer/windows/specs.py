@@ -30,7 +30,7 @@ class _WindowSpec(ConfigModel):
     """What becomes of items whose window has closed."""
     idle: Duration | None = None
     """Close what is open when the source has been quiet for so long (event time)."""
-    max_future: Duration = Field(default="1h", validate_default=True)
+    max_future: Duration = Field(default="1m", validate_default=True)
     """Dead-letter items whose event time is further ahead of the clock than this."""
     dedupe: Literal["first", "last"] | None = None
     """Keep one item of each ``item_id`` in a window. Triggers count them all, as they came."""
