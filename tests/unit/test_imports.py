@@ -36,7 +36,7 @@ LAYERS = [
     {"windows"},
     {"inference", "sinks"},
     {"products"},
-    {"broker", "celery_app", "hints", "prefork", "consumer", "beat"},
+    {"broker", "broker_messages", "celery_app", "hints", "prefork", "consumer", "beat"},
     {"ingest", "tasks"},
     {"operations"},
     {"embedded", "testing", "local"},
