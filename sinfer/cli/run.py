@@ -138,7 +138,7 @@ async def _task(product: Product, task_id: str | None) -> InferTaskConfig:
         ConfigError: there is none, or several to choose from.
     """
     listed = await product.list_tasks()
-    await product.tasks.aclose()
+    await product.close_tasks()
     if task_id is None and len(listed.tasks) == 1:
         return next(iter(listed.tasks.values()))
     if task_id in listed.tasks:

@@ -13,8 +13,9 @@ from operator import attrgetter
 from pathlib import Path
 
 import sinfer.products
-from sinfer.errors import ConfigError, ProductNotFoundError
+from sinfer.errors import ConfigError, HookError, ProductNotFoundError
 from sinfer.extras import missing_extra
+from sinfer.hooks import Hook
 from sinfer.products.product import Product
 
 ENTRY_POINT_GROUP = "sinfer.products"
@@ -38,13 +39,12 @@ def product_in(reference: str) -> Product:
     module_name, _, attribute = reference.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a script that ends by itself ends nobody else
-        remedy = missing_extra(error)
+    try:  # a script that ends by itself ends nobody else
+        module = Hook("setup", module_name, importlib.import_module)(module_name)
+    except HookError as error:
         raise ConfigError(
             f"product module {module_name!r} cannot be imported:"
-            f" {remedy or f'{type(error).__name__}: {error}'}"
+            f" {missing_extra(error) or error.text}"
         ) from error
     try:
         named = attrgetter(attribute or "product")(module)

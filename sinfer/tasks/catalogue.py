@@ -271,4 +271,4 @@ class Catalogue:
                 await entry.ready.aclose()
         self._entries.clear()
         for name in self._followers:
-            await self._products[name].tasks.aclose()
+            await self._products[name].close_tasks()

@@ -194,7 +194,7 @@ class TaskTester:
 
 async def _find(product: Product, task: str | Mapping[str, Any] | None) -> InferTaskConfig:
     listed = await product.list_tasks()
-    await product.tasks.aclose()
+    await product.close_tasks()
     if isinstance(task, str):
         if task in listed.tasks:
             return listed.tasks[task]

@@ -16,6 +16,8 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:attempts``  | hash   | window id → its tries, as ``Tries`` packs them |
 | ``sinfer:{scope}:refs``      | hash   | shared segment → number of holders |
 | ``sinfer:{scope}:held``      | hash   | shared segment → messages in it |
+| ``sinfer:{scope}:members``   | hash   | segment → stream sequences of each of its chunks |
+| ``sinfer:{scope}:aside``     | hash   | closed window id → since when it is set aside, and why |
 | ``sinfer:{scope}:dead``      | stream | dead letters |
 | ``sinfer:{scope}:ledger``    | stream | one entry for each finished window; capped |
 | ``sinfer:{scope}:away``      | hash   | sink that takes nothing now → since when, why |
@@ -31,6 +33,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:paused`` | hash | paused product or task → why, since when, by whom |
 | ``sinfer:ticked``            | string | a tick was just here (expires) |
 | ``sinfer:swept``             | string | all partitions were just looked at (expires) |
+| ``sinfer:repaired``          | string | all indexes were just gone through (expires) |
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
 | ``sinfer:tasks:<product>`` | hash   | ingestor → what is wrong with its tasks (expires) |
@@ -45,6 +48,7 @@ PARTITIONS = f"{PREFIX}partitions"
 DUE = f"{PREFIX}due"
 TICKED = f"{PREFIX}ticked"
 SWEPT = f"{PREFIX}swept"
+REPAIRED = f"{PREFIX}repaired"
 MARK = f"{PREFIX}mark"
 
 PAUSED = f"{PREFIX}paused"
@@ -76,8 +80,8 @@ class PartitionKeys:
     """The keys of one partition."""
 
     __slots__ = (
-        "_base", "attempts", "away", "closed", "dead", "deadlines", "held", "leases", "ledger",
-        "meta", "open", "ready", "refs", "scope", "sealed", "tokens",
+        "_base", "aside", "attempts", "away", "closed", "dead", "deadlines", "held", "leases",
+        "ledger", "members", "meta", "open", "ready", "refs", "scope", "sealed", "tokens",
     )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
@@ -95,6 +99,8 @@ class PartitionKeys:
         self.away = f"{self._base}away"
         self.refs = f"{self._base}refs"
         self.held = f"{self._base}held"
+        self.members = f"{self._base}members"
+        self.aside = f"{self._base}aside"
         self.dead = f"{self._base}dead"
         self.ledger = f"{self._base}ledger"
 

@@ -110,10 +110,12 @@ def needs(module: str) -> set[str]:
         return NEEDS["sinfer.testing"]
     if module.startswith("sinfer.sinks.sql_"):
         return {"sql"}
+    if module.startswith("sinfer.inference.") and "grpc" in module:
+        return {"grpc"}
     return NEEDS.get(module, set())
 
 
-@pytest.mark.parametrize("extras", [[], ["sql", "embedded", "soe", "testing"]])
+@pytest.mark.parametrize("extras", [[], ["sql", "embedded", "soe", "grpc", "testing"]])
 def test_every_module_can_be_imported_with_what_is_declared(extras: list[str]) -> None:
     given = json.dumps([brought_by(extras), modules_without(set(extras)), BESIDE])
     done = subprocess.run(
@@ -129,7 +131,8 @@ def test_all_is_all_but_the_tools_of_development() -> None:
 
 def test_the_extra_that_a_missing_module_is_told_with_installs_it() -> None:
     for module, extra in EXTRA_OF.items():
-        assert module in {Requirement(line).name for line in EXTRAS[extra]}
+        wheel = {"grpc": "grpcio", "google": "protobuf"}.get(module, module)
+        assert wheel in {Requirement(line).name for line in EXTRAS[extra]}
 
 
 def test_a_missing_module_of_an_extra_is_told_with_the_remedy() -> None:

@@ -15,7 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 RUNTIME = [
     *PROJECT["dependencies"],
-    *(line for extra in ("sql", "embedded", "soe", "testing") for line in EXTRAS[extra]),
+    *(line for extra in ("sql", "embedded", "soe", "grpc", "testing") for line in EXTRAS[extra]),
 ]
 
 
@@ -44,6 +44,6 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
 
 
 def test_pins_name_versions_and_no_host() -> None:
-    for name in ("constraints.txt", "constraints-oldest.txt"):
+    for name in ("constraints.txt", "constraints-oldest.txt", "constraints-mlserver.txt"):
         for line in (ROOT / name).read_text().splitlines():
             assert line.startswith("#") or re.fullmatch(r"[\w.-]+==[\w.!+-]+", line), line
