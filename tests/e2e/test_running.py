@@ -253,7 +253,7 @@ async def test_a_task_that_crashes_disturbs_no_other_and_comes_back(
             f"{broken.scope}: RuntimeError: this pipeline cannot be made" in log()
             and f"{lost.scope}: " in log()
             and "NATS cannot be reached" in log()
-            and "task 'invalid': window.count.count: is required" in log()
+            and "task 'invalid': window.count: is required" in log()
         )
 
     await wait_for(all_told, "each problem to be told")
