@@ -20,6 +20,7 @@ from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.outages import Outage, OutageBoard
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.store import Store
+from sinfer.windows.store_time import TIME_FIELDS, told
 
 
 @dataclass(slots=True)
@@ -106,7 +107,7 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
             task.ingestors = await ingestors_alive(store, scope.product, now_ms)
             if scope.product not in reports:
                 reports[scope.product] = await task_report(store, scope.product, now_ms)
-        tasks[name].partitions.append(await _partition(store, scope, now_ms))
+        tasks[name].partitions.append(await _partition(store, scope))
     for task in tasks.values():
         task.outage = reports[task.product].outage
         task.trouble = _trouble(task, reports[task.product])
@@ -142,7 +143,7 @@ async def ingestors_alive(store: Store, product: str, now_ms: int) -> int:
     return int(await store.ask(store.redis.zcount(key, now_ms - SILENT_AFTER_MS, "+inf")))
 
 
-async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStanding:
+async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     keys = PartitionKeys(scope)
     counts = ("fetched", "sunk", "dead", "filtered", "late")
     pipeline = store.redis.pipeline(transaction=True)
@@ -152,7 +153,12 @@ async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStandi
     pipeline.zcard(keys.ready)
     pipeline.zcard(keys.leases)
     pipeline.xlen(keys.dead)
-    meta, opened, sealed, waiting, leased, letters = await store.ask(pipeline.execute())
+    pipeline.time()
+    pipeline.hmget(keys.meta, TIME_FIELDS)
+    meta, opened, sealed, waiting, leased, letters, clock, noted = await store.ask(
+        pipeline.execute()
+    )
+    now_ms = told(int(clock[0]) * 1000 + int(clock[1]) // 1000, *noted)
     *numbers, owner, lease_until, source, standstill = meta
     alive = owner is not None and int(lease_until or 0) > now_ms
     return PartitionStanding(

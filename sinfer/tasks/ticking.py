@@ -8,7 +8,6 @@ import logging
 from sinfer.settings import settings
 from sinfer.tasks.runtime import Runtime
 from sinfer.units import to_ms
-from sinfer.windows import keys
 from sinfer.windows.ids import Scope
 from sinfer.windows.schedule import Closing, DuePartition
 
@@ -29,13 +28,14 @@ async def tick(runtime: Runtime) -> dict[str, int]:
     Returns:
         Partitions looked at, windows closed, leases ended and windows hinted.
     """
-    store, schedule = runtime.store, runtime.schedule
+    schedule = runtime.schedule
     totals = {"partitions": 0, "closed": 0, "expired": 0, "hinted": 0}
     pause_ms = max(1, to_ms(settings().tick) // 2)
-    if not await store.ask(store.redis.set(keys.TICKED, 1, nx=True, px=pause_ms)):
+    turn = await schedule.tick(pause_ms=pause_ms, sweep_ms=_SWEEP_MS, limit=_MOST_PARTITIONS)
+    if turn is None:
         return totals
-    due = await schedule.due(await store.now_ms(), _MOST_PARTITIONS)
-    if await store.ask(store.redis.set(keys.SWEPT, 1, nx=True, px=_SWEEP_MS)):
+    due = turn.due
+    if turn.sweep:
         known = {partition.scope for partition in due}
         due += [DuePartition(s, 0) for s in await schedule.partitions() if s not in known]
     limit = asyncio.Semaphore(_AT_ONCE)
@@ -44,9 +44,9 @@ async def tick(runtime: Runtime) -> dict[str, int]:
         async with limit:
             closing = await schedule.close_due(partition.scope)
             if partition.due_ms:
-                await schedule.reschedule(partition, closing.next_due_ms)
+                await schedule.reschedule(partition, closing)
             elif closing.next_due_ms:
-                await schedule.announce(partition.scope, closing.next_due_ms)
+                await schedule.announce(partition.scope, closing.wait_ms)
             return partition.scope, closing
 
     for scope, closing in await asyncio.gather(*(look(partition) for partition in due)):

@@ -66,8 +66,9 @@ async def reopen(
             0 if letters else len(messages),
             *letters,
         ],
+        asked=keys.asked(uuid.uuid4().hex),
     )
     if not stored:
         return ""
-    await Schedule(store).announce(scope, await store.now_ms())
+    await Schedule(store).announce(scope)
     return window_id

@@ -7,8 +7,7 @@
 --       5 fetched    messages that were read again, added to the account
 --       6..          the dead letters
 -- Returns 1, or 0 when the dead letters are not all there any more; then nothing was changed.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_of(KEYS[1])
 redis.call('ZCARD', KEYS[3])
 redis.call('LLEN', KEYS[5])
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then
