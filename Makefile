@@ -4,11 +4,13 @@
 #                      PRODUCT=soe shows that product instead of the example
 #   make test          linters, types and all tests
 #   make test-long     the proofs that take minutes: clean installs, many rounds of each fault
+#   make model-servers install MLServer, which some of the long tests ask
 #   make check         linters and types alone
 #   make test-oldest   the tests against the oldest versions that pyproject.toml admits
 #   make chaos         a product under load while everything breaks; SEED=n repeats a run
 #   make fuzz          20,000 hostile messages among as many good ones; SEED=n repeats a run
 #   make bench         how fast it is here, beside other ways to do the same
+#   make servers       install PostgreSQL and MariaDB, which tests of the sql sink use (Debian, root)
 #   make audit         known vulnerabilities in constraints.txt, where a data source answers
 #   make lock          write constraints.txt anew, with the newest versions
 #   make clean         remove what the others made
@@ -20,9 +22,11 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 LOCK := .venv-lock
 AUDIT := .venv-audit
+MLSERVER := .venv-mlserver
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
-.PHONY: setup demo test test-long check test-oldest chaos fuzz bench audit lock clean
+.PHONY: setup demo test test-long check test-oldest chaos fuzz bench
+.PHONY: servers model-servers audit lock clean
 
 setup: $(VENV)/.ready
 
@@ -35,15 +39,27 @@ demo: setup
 	$(BIN)/sinfer demo $(if $(PRODUCT),--product $(PRODUCT))
 
 test: check
+	tools/servers.sh
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test-long: setup
+test-long: setup model-servers
 	$(BIN)/python -m pytest -m long --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+model-servers: $(MLSERVER)/.ready
+
+$(MLSERVER)/.ready: constraints-mlserver.txt
+	@$(call new-venv,$(MLSERVER))
+	$(MLSERVER)/bin/python $(PIP_INSTALL) --constraint constraints-mlserver.txt mlserver
+	@touch $@
 
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What make test does by itself in CI.
+servers:
+	tools/servers.sh --install
 
 test-oldest: $(OLDEST)/.ready
 	$(OLDEST)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
@@ -82,7 +98,7 @@ lock:
 	rm -rf $(LOCK)
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(LOCK) $(AUDIT) build dist *.egg-info
+	rm -rf $(VENV) $(OLDEST) $(LOCK) $(AUDIT) $(MLSERVER) build dist *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # $(call new-venv,DIRECTORY): an empty virtual environment, or a word on why there is none.

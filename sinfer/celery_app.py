@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from celery import Celery
 from kombu import Queue
 
 from sinfer import broker
+from sinfer.environment import without_strangers
 from sinfer.settings import settings
 
 TICK_QUEUE = "sinfer.tick"
@@ -30,6 +33,7 @@ def make_app(queues: list[str]) -> Celery:
     Args:
         queues: what a worker serves that names none with ``-Q``.
     """
+    without_strangers(os.environ)
     broker.install()
     app = Celery("sinfer", broker=settings().celery_broker_url)
     if settings().celery_broker_url.startswith("rediss://"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -40,3 +41,24 @@ def from_json(data: bytes | str) -> Any:
         return _decoder.decode(data)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def from_foreign_json(data: bytes) -> Any:
+    """Decode JSON as model servers write it.
+
+    Besides what RFC 8259 allows, that is ``NaN``, ``Infinity`` and ``-Infinity`` (TensorFlow
+    Serving, Triton, and Python's own ``json``), numbers beyond the range of a float, a byte order
+    mark, and UTF-16 or UTF-32.
+
+    Raises:
+        ValueError: it is no JSON all the same, or nested too deeply.
+    """
+    try:
+        return _decoder.decode(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except ValueError as error:
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            raise error from None

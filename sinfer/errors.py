@@ -8,10 +8,13 @@ SinferError
 ├── StoreError               the window store refused a step
 │   ├── StaleTokenError      another writer or worker holds the lease by now
 │   ├── PositionError        the batch does not follow the stored position
+│   ├── LostPositionError    windows are there, and the stored position is gone
 │   ├── WindowConflictError  a window of the plan was closed meanwhile: plan again
+│   ├── CommitRefusedError   this commit can never be stored, though the store is there
 │   └── StoreFullError       Redis is at maxmemory
 ├── SourceError              the stream cannot be read as configured
 │   └── StreamResetError     the stream was deleted, made anew or rolled back
+├── HookError                code of a product failed, or ended in a way that code should not
 ├── InvalidItemError         a message, or what a product made of it, is not valid
 ├── InferenceError           the model did not answer as asked
 │   ├── InferenceUnavailableError    try later (connect errors, time-outs, 408, 429, 502, 503, 504)
@@ -25,6 +28,8 @@ SinferError
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class SinferError(Exception):
@@ -60,6 +65,10 @@ class PositionError(StoreError):
     """The batch does not follow the stored position without a gap."""
 
 
+class LostPositionError(StoreError):
+    """A partition has windows, and nothing says any more how far it was read."""
+
+
 class WindowConflictError(StoreError):
     """A window of the plan is not open any more; plan the batch again.
 
@@ -74,6 +83,18 @@ class WindowConflictError(StoreError):
         self.window_ids = window_ids
 
 
+class CommitRefusedError(StoreError):
+    """A commit cannot be stored, and trying it again would not help; nothing of it is stored.
+
+    Attributes:
+        by_store: whether the store refused it; else it could not even be encoded.
+    """
+
+    def __init__(self, message: str, *, by_store: bool) -> None:
+        super().__init__(message)
+        self.by_store = by_store
+
+
 class StoreFullError(StoreError):
     """Redis refuses writes because it is at ``maxmemory``."""
 
@@ -84,6 +105,22 @@ class SourceError(SinferError):
 
 class StreamResetError(SourceError):
     """The stream was deleted, made anew or rolled back below the stored position."""
+
+
+class HookError(SinferError):
+    """Code of a product raised something; see ``sinfer.hooks``.
+
+    Attributes:
+        stage: where in the work it was called.
+        hook: the name of the function.
+        text: what it raised, in one line of bounded length.
+    """
+
+    def __init__(self, stage: str, hook: str, text: str) -> None:
+        super().__init__(f"{hook}: {text}")
+        self.stage = stage
+        self.hook = hook
+        self.text = text
 
 
 class InvalidItemError(SinferError):
@@ -165,4 +202,19 @@ class SinkUnavailableError(SinkError):
 
 
 class SinkRejectedError(SinkError):
-    """The sink will never take these results."""
+    """The sink will never take these results.
+
+    Args:
+        message: why.
+        ordinals: of the rows that are refused, when the sink has stored all others of the write;
+            by default, and when there are none, all rows are refused.
+
+    Attributes:
+        ordinals: of the rows that are refused; None for all of them.
+    """
+
+    ordinals: frozenset[int] | None = None
+
+    def __init__(self, message: str, *, ordinals: Iterable[int] | None = None) -> None:
+        super().__init__(message)
+        self.ordinals = frozenset(map(int, ordinals or ())) or None

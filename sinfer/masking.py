@@ -17,10 +17,19 @@ _SECRET_PARAMETERS = re.compile(
 )
 _SHORTEST = 4
 
+MOST_REASON_CHARACTERS = 500
+
 
 def mask(text: str) -> str:
     """Replace the secrets of every URL in a text: ``redis://***@host``, ``?token=***``."""
     return _SECRET_PARAMETERS.sub(r"\1***", _CREDENTIALS.sub("***@", text))
+
+
+def one_line(text: str) -> str:
+    """A reason as it can be stored and shown: one line of valid Unicode, at most 500 characters,
+    without the secrets of URLs."""
+    text = mask(text)[: 4 * MOST_REASON_CHARACTERS].encode("utf-8", "backslashreplace").decode()
+    return " ".join(text.split())[:MOST_REASON_CHARACTERS]
 
 
 def masked(value: Any) -> Any:

@@ -26,4 +26,6 @@ def retry_after(value: str | None) -> float | None:
 
 def asked_s(retry_after_s: float | None) -> float:
     """Seconds that a server is left alone for what it asked: ``LONGEST_ASKED_S`` at most."""
-    return min(retry_after_s or 0.0, LONGEST_ASKED_S)
+    if not isinstance(retry_after_s, int | float) or math.isnan(retry_after_s):
+        return 0.0  # code of a product's may ask for anything
+    return max(0.0, min(retry_after_s, LONGEST_ASKED_S))

@@ -23,9 +23,10 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sinfer.config import explain
+from sinfer.environment import is_service_link
 from sinfer.errors import ConfigError
 from sinfer.masking import masked
-from sinfer.secret_files import read_creds, read_seed
+from sinfer.secret_files import read_creds, read_file, read_seed
 from sinfer.tls import TlsFiles
 from sinfer.units import Duration, NatsUrls
 
@@ -36,6 +37,12 @@ FILES = (
     "redis_tls_ca", "redis_tls_cert", "redis_tls_key",
 )  # fmt: skip
 """Settings that name files; an empty text is as good as none."""
+
+_FILE = "_FILE"
+"""Ends the name of a setting whose value stands in a file."""
+
+_NEAR = 0.8
+"""How alike two names are, of 1, for one to be taken for a misspelling of the other."""
 
 _SHORTEST_TICK = timedelta(milliseconds=10)
 
@@ -175,20 +182,54 @@ def load_settings(dotenv: Path | None = None) -> Settings:
         dotenv: a file of ``NAME=value`` lines, ``.env`` by default; the environment wins over it.
 
     Raises:
-        ConfigError: a value is wrong, or a ``SINFER_*`` name is unknown.
+        ConfigError: a value or a file is wrong, or a ``SINFER_*`` name is unknown; those that
+            Kubernetes sets for Services are left alone.
     """
     path = dotenv if dotenv is not None else Path(".env")
     in_file = [name for name in dotenv_values(path) if name.upper().startswith(PREFIX)]
     in_environment = [name for name in os.environ if name.upper().startswith(PREFIX)]
     known = {PREFIX + field.upper() for field in Settings.model_fields}
     for name in sorted({*in_file, *in_environment}):
-        if name.upper() not in known:
-            nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)
-            raise ConfigError(f"setting {name} is unknown; did you mean {nearest[0]}?")
+        if name.upper() in known or name.upper().removesuffix(_FILE) in known:
+            continue
+        if name not in in_file and is_service_link(name, os.environ[name], PREFIX):
+            continue
+        nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=_NEAR)
+        raise ConfigError(
+            f"setting {name} is unknown; "
+            + (f"did you mean {nearest[0]}?" if nearest else "remove it, or see the README for all")
+        )
     try:
-        return Settings(_env_file=path)
+        return Settings(_env_file=path, **_from_files(path))
     except ValidationError as error:
         raise explain(error, "settings (SINFER_*)") from None
+
+
+def _from_files(dotenv: Path) -> dict[str, Any]:
+    """Settings whose values stand in files of their own, as mounted secrets do, by field.
+
+    ``SINFER_REDIS_URL_FILE`` names the file that holds what ``SINFER_REDIS_URL`` would be.
+
+    Raises:
+        ConfigError: a file cannot be read, or the setting is given in both ways.
+    """
+    given = {**dotenv_values(dotenv), **os.environ}
+    names = {name.upper(): value for name, value in given.items() if value}
+    found: dict[str, Any] = {}
+    for field in Settings.model_fields:
+        name = PREFIX + field.upper()
+        path = names.get(name + _FILE)
+        if path is None:
+            continue
+        if name in names:
+            raise ConfigError(f"give {name} or {name}{_FILE}, not both")
+        try:
+            found[field] = read_file(Path(path)).decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise ConfigError(f"{name}{_FILE}: {path!r} holds no text in UTF-8") from None
+        except ValueError as error:
+            raise ConfigError(f"{name}{_FILE}: {error}") from None
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
+from sinfer.cli.options import one_product_option
+
 
 @click.command()
-@click.option(
-    "--product", required=True, metavar="NAME", help="Name of the product, or a module that has it."
-)
+@one_product_option
 @click.option(
     "--task", metavar="ID", default=None, help="Only this task; all of the product by default."
 )

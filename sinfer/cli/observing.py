@@ -28,8 +28,8 @@ _WATCH_S = 1.0
 def audit(ctx: click.Context, product: str | None, task: str | None, as_json: bool) -> None:
     """Add up what became of every message; tasks may be at work meanwhile.
 
-    Ends with 1 when a message is missing or counted twice, or when a closed window is where
-    nobody would process it.
+    Ends with 1 when a message is missing or counted twice, when a window has not all of its
+    messages any more (these are named), or when it is where nobody would process it.
 
     \b
     Example:
@@ -52,6 +52,18 @@ def audit(ctx: click.Context, product: str | None, task: str | None, as_json: bo
             **audited.scope._asdict(),
             **{name: getattr(audited.account, name) for name in names},
             "stranded": audited.stranded,
+            "damaged": [
+                {
+                    "window": damaged.window,
+                    "state": damaged.state,
+                    "reason": damaged.damage.reason,
+                    "sequences": damaged.damage.sequences,
+                    "unknown": damaged.damage.unknown,
+                }
+                for damaged in audited.damaged
+            ],
+            "orphans": audited.orphans,
+            "lost_letters": audited.lost_letters,
         }
         for audited in found
     ]
@@ -66,9 +78,12 @@ def audit(ctx: click.Context, product: str | None, task: str | None, as_json: bo
         )
     wrong = [audited for audited in found if not audited.is_right]
     for audited in wrong:
+        for problem in audited.problems:
+            click.echo(f"{audited.scope}: {problem}", err=True)
+    if any(audited.damaged for audited in wrong):
         click.echo(
-            f"{audited.scope}: {audited.account.missing} messages are not accounted for,"
-            f" {len(audited.stranded)} windows are stranded",
+            "`sinfer windows rebuild --all` reads what is gone from the stream;"
+            " `sinfer windows discard` gives a window up",
             err=True,
         )
     ctx.exit(exit_codes.FAILED if wrong else exit_codes.OK)

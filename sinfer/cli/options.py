@@ -18,6 +18,31 @@ else:  # generic only in newer versions of click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+def _product_or_only(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    """The product that is named, or the only one of ``SINFER_PRODUCTS``."""
+    if value is not None or ctx.resilient_parsing:
+        return value
+    from sinfer.products.registry import product_in
+    from sinfer.settings import settings
+
+    modules = settings().products
+    if not modules:
+        raise click.UsageError("Name the product with --product, or set SINFER_PRODUCTS.", ctx)
+    names = [product_in(module).name for module in modules]
+    if len(names) > 1:
+        raise click.UsageError(
+            f"SINFER_PRODUCTS names {', '.join(names)}: say which one with --product.", ctx
+        )
+    return names[0]
+
+
+one_product_option = click.option(
+    "--product",
+    metavar="NAME",
+    callback=_product_or_only,
+    help="Name of the product, or a module that has it; the one of SINFER_PRODUCTS by default.",
+)
 product_option = click.option(
     "--product", metavar="NAME", default=None, help="Only this product; all by default."
 )

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from sinfer import exit_codes
-from sinfer.cli.options import task_option
+from sinfer.cli.options import one_product_option, task_option
 from sinfer.units import parse_duration
 
 if TYPE_CHECKING:
     from sinfer.cli.connections import Session
 
 _POLL_S = 0.25
-
-_product = click.option("--product", metavar="NAME", required=True)
 
 
 async def _check_names(session: Session, product: str, task: str | None) -> None:
@@ -50,7 +48,7 @@ def _name(product: str, task: str | None) -> str:
 
 
 @click.command()
-@_product
+@one_product_option
 @task_option
 @click.option("--reason", default="by hand", show_default=True, metavar="TEXT")
 @click.option("--processing", is_flag=True, help="Go on reading; only workers stop.")
@@ -69,7 +67,7 @@ def pause(product: str, task: str | None, reason: str, processing: bool) -> None
 
 
 @click.command()
-@_product
+@one_product_option
 @task_option
 def resume(product: str, task: str | None) -> None:
     """End a pause or a drain of a task; without --task, of the product and all its tasks.
@@ -97,7 +95,7 @@ def resume(product: str, task: str | None) -> None:
 
 
 @click.command()
-@_product
+@one_product_option
 @task_option
 @click.option("--timeout", default="60s", show_default=True, metavar="DURATION")
 @click.pass_context

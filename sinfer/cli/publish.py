@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sinfer.cli.options import one_product_option
 from sinfer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ _SAMPLES = 1000
 
 
 @click.command()
-@click.option(
-    "--product", required=True, metavar="NAME", help="Name of the product, or a module that has it."
-)
+@one_product_option
 @click.option(
     "--messages",
     "count",
@@ -169,7 +168,7 @@ def _how_many(path: str, count: int | None) -> int | None:
 async def _subject_of(product: Product, task_id: str | None) -> str:
     """What a task reads, where that is one subject; else empty."""
     listed = await product.list_tasks()
-    await product.tasks.aclose()
+    await product.close_tasks()
     if task_id is not None and task_id not in listed.tasks:
         raise ConfigError(
             listed.problems.get(task_id) or f"product {product.name!r} has no task {task_id!r}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sinfer import exit_codes
+from sinfer.cli.options import one_product_option
 from sinfer.errors import ConfigError
 from sinfer.masking import mask
 
@@ -28,9 +29,7 @@ _DEAD = 10
 
 
 @click.command()
-@click.option(
-    "--product", required=True, metavar="NAME", help="Name of the product, or a module that has it."
-)
+@one_product_option
 @click.option("--task", "task_id", metavar="ID", help="Which task; its only one by default.")
 @click.option(
     "--input", "path", metavar="FILE", help="Read messages from a file of lines, or - for stdin."
@@ -139,7 +138,7 @@ async def _task(product: Product, task_id: str | None) -> InferTaskConfig:
         ConfigError: there is none, or several to choose from.
     """
     listed = await product.list_tasks()
-    await product.tasks.aclose()
+    await product.close_tasks()
     if task_id is None and len(listed.tasks) == 1:
         return next(iter(listed.tasks.values()))
     if task_id in listed.tasks:

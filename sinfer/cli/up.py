@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sinfer.cli.options import one_product_option
 from sinfer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ _WIDTH = max(len(name) for name in _COLOURS)
 
 
 @click.command()
-@click.option(
-    "--product", required=True, metavar="NAME", help="Name of the product, or a module that has it."
-)
+@one_product_option
 @click.option(
     "--watch",
     multiple=True,

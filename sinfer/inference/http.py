@@ -16,7 +16,7 @@ import httpx
 from pydantic import Field, field_validator
 
 from sinfer.config import ConfigModel
-from sinfer.encoding import from_json, to_json
+from sinfer.encoding import from_foreign_json, to_json
 from sinfer.errors import ConfigError, InferenceRejectedError, InferenceUnavailableError
 from sinfer.inference.base import InferenceClient, InferenceConfig
 from sinfer.inference.http_errors import (
@@ -175,7 +175,7 @@ class HttpSession:
         body = None if endpoint.method == "GET" else json_body(value)
         response = await self.request(endpoint, body, idempotency_key=idempotency_key)
         try:
-            return from_json(response.content), response
+            return from_foreign_json(response.content), response
         except (ValueError, RecursionError) as error:
             raise invalid_response(response, endpoint.call, f"no JSON ({error})") from error
 

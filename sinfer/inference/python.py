@@ -14,10 +14,12 @@ from pydantic import PlainSerializer, field_validator
 
 from sinfer.errors import (
     ConfigError,
+    HookError,
     InferenceError,
     InferenceServerError,
     InferenceUnavailableError,
 )
+from sinfer.hooks import Hook
 from sinfer.inference.base import InferenceClient, InferenceConfig
 from sinfer.units import format_duration
 
@@ -82,6 +84,7 @@ class PythonClient(InferenceClient):
         self._is_async = inspect.iscoroutinefunction(self._call) or inspect.iscoroutinefunction(
             getattr(self._call, "__call__", None)  # noqa: B004 (an object with async __call__)
         )
+        self._hook = Hook("inference", self._name, self._call, passing=(InferenceError,))
         self._threads = ThreadPoolExecutor(
             config.max_concurrency, thread_name_prefix="sinfer-python"
         )
@@ -107,22 +110,15 @@ class PythonClient(InferenceClient):
 
     async def _on_loop(self, request: Any) -> Any:
         try:
-            return await self._call(request)
-        except InferenceError:
-            raise
-        except Exception as error:
-            raise self._failure(error) from error
+            return await self._hook.wait(request)
+        except HookError as error:
+            raise InferenceServerError(str(error)) from error
 
     def _in_thread(self, request: Any) -> Any:
         try:
-            return self._call(request)
-        except InferenceError:
-            raise
-        except Exception as error:  # here, as a StopIteration cannot pass through a future
-            raise self._failure(error) from error
-
-    def _failure(self, error: Exception) -> InferenceServerError:
-        return InferenceServerError(f"{self._name}: {type(error).__name__}: {error}")
+            return self._hook(request)
+        except HookError as error:
+            raise InferenceServerError(str(error)) from error
 
     async def aclose(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -131,14 +127,17 @@ class PythonClient(InferenceClient):
 def _imported(name: str) -> Callable[..., Any]:
     module_name, _, path = name.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
-        for part in path.split("."):
-            found = getattr(found, part)
-    except Exception as error:
-        raise ConfigError(
-            f"inference.call: {name!r} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+        found = Hook("setup", name, _found)(module_name, path)
+    except HookError as error:
+        raise ConfigError(f"inference.call: {name!r} cannot be imported: {error.text}") from error
     if not callable(found):
         raise ConfigError(f"inference.call: {name!r} is not callable")
     checked: Callable[..., Any] = found
     return checked
+
+
+def _found(module_name: str, path: str) -> Any:
+    found: Any = importlib.import_module(module_name)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sinfer.encoding import from_json
+from sinfer.encoding import from_foreign_json
 from sinfer.errors import InferenceMisconfiguredError, InferenceRejectedError
 from sinfer.inference.http import json_body
-from sinfer.inference.v2_tensors import flatten, nest, pack_tensor, unpack_tensor
+from sinfer.inference.v2_tensors import FLOATS, flatten, nest, pack_tensor, unpack_tensor
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -20,7 +21,8 @@ class V2Response:
 
     Attributes:
         outputs: by name, nested as the shape says: ``[n]`` is a list of n values, ``[n, k]`` a list
-            of n lists. Values of ``BYTES`` are ``str`` from JSON and ``bytes`` from binary tensors.
+            of n lists. Values of ``BYTES`` are ``str`` from JSON and ``bytes`` from binary tensors;
+            a ``null`` among floats, as some servers write what is no number, is ``nan``.
         shapes, datatypes: by name, as the server gave them.
         model_name, model_version, id: as the server gave them; empty where it did not.
         raw: the whole JSON of the answer; binary tensors are not in it.
@@ -42,7 +44,7 @@ def encode_json_request(request: Any) -> bytes:
         InferenceMisconfiguredError: it has not the form of a v2 request.
         InferenceRejectedError: a value does not fit its datatype.
     """
-    inputs = list(_inputs(request))
+    inputs = list(inputs_of(request))
     if any(_needs_listing(tensor) for tensor in inputs):
         request = {**request, "inputs": [_listed(tensor) for tensor in inputs]}
     return json_body(request)
@@ -58,7 +60,7 @@ def encode_binary_request(request: Any) -> tuple[bytes, int]:
         InferenceRejectedError: a value does not fit its datatype, or the data their shape.
     """
     headers, tensors = [], []
-    for tensor in _inputs(request):
+    for tensor in inputs_of(request):
         if "data" not in tensor:
             headers.append(tensor)
             continue
@@ -100,7 +102,7 @@ def decode_response(content: bytes, header_length: str | None) -> V2Response:
             raise ValueError(f"{HEADER_LENGTH} {header_length!r} is not within the body")
         tensors = memoryview(content)[int(header_length) :]
         content = content[: int(header_length)]
-    raw = from_json(content)
+    raw = from_foreign_json(content)
     if not isinstance(raw, dict) or not isinstance(raw.get("outputs"), list):
         raise ValueError("has no outputs")
     response = V2Response(
@@ -137,6 +139,8 @@ def _take_output(response: V2Response, output: Any, tensors: memoryview) -> memo
             tensors = tensors[size:]
         elif isinstance(data := output.get("data"), list):
             values = list(flatten(data))
+            if datatype in FLOATS and None in values:
+                values = [math.nan if value is None else value for value in values]
         else:
             raise ValueError("has no data")
         response.outputs[name] = nest(values, shape)
@@ -147,7 +151,12 @@ def _take_output(response: V2Response, output: Any, tensors: memoryview) -> memo
     return tensors
 
 
-def _inputs(request: Any) -> Iterator[Mapping[str, Any]]:
+def inputs_of(request: Any) -> Iterator[Mapping[str, Any]]:
+    """The input tensors of a request.
+
+    Raises:
+        InferenceMisconfiguredError: it has not the form of a v2 request.
+    """
     if not isinstance(request, Mapping) or not isinstance(request.get("inputs"), list | tuple):
         raise InferenceMisconfiguredError(
             "a v2 request is a mapping with a list of 'inputs'; see build_request of the pipeline"

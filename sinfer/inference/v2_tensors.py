@@ -37,6 +37,8 @@ _NUMPY_TYPES = {
     "FP64": "<f8",
 }
 DATATYPES = frozenset({*_FORMATS, "BF16", "BYTES"})
+FLOATS = frozenset({"FP16", "BF16", "FP32", "FP64"})
+"""Datatypes whose values may be no number."""
 
 
 def pack_tensor(data: Any, datatype: str, shape: Sequence[int]) -> bytes:

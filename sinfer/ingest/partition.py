@@ -19,6 +19,7 @@ from sinfer.errors import (
     UnavailableError,
 )
 from sinfer.ingest.ack_gate import AckGate
+from sinfer.ingest.batch import BatchInHand
 from sinfer.ingest.beginning import begin
 from sinfer.ingest.changeover import change_over
 from sinfer.ingest.copy_gate import CopyGate
@@ -98,6 +99,7 @@ class PartitionIngest:
         self._standstill = Standstill(surroundings.store, scope)
         self._clock = SystemClock()
         self._reader: PartitionReader | None = None
+        self._in_hand: BatchInHand | None = None
         self._stopping = asyncio.Event()
         self._storing = Storing(
             self.writer,
@@ -251,6 +253,8 @@ class PartitionIngest:
             self._storing.store,
             config=change.config,
             source=source,
+            name=str(self.scope),
+            refusals=self._surroundings.refusals[self.scope],
         )
         return windower, reader
 
@@ -271,28 +275,39 @@ class PartitionIngest:
             if self._lost is not None:
                 raise self._lost
             await self._relieve(windower, reader)
-            batch = await reader.next_batch(size, self._wait_s(windower))
-            if batch is not None:
-                await windower.take(batch.messages, batch.state.encode())
-                if batch.messages:
-                    seqs = [message.stream_seq for message in batch.messages]
-                    self._stored_seq = max(self._stored_seq, *seqs)
-                    self._acked_seq = min(self._acked_seq, min(seqs) - 1)
-                if batch.deliveries:
-                    await self._gate.pass_on(partial(reader.committed, batch))
-                else:
-                    await reader.committed(batch)
-                payload = sum([len(message.data) for message in batch.messages])
-                await self._surroundings.memory.stored(len(batch.messages), payload)
-                await self._count(reader, payload)
+            if self._in_hand is None:
+                batch = await reader.next_batch(size, self._wait_s(windower))
+                self._in_hand = None if batch is None else BatchInHand(batch)
+            came = self._in_hand is not None
+            if self._in_hand is not None:
+                await self._take(windower, reader, self._in_hand)
                 self._not_idle()
             else:
                 await self._quiet(windower, reader)
-            if self._acks_when_done or (batch is not None and self._storing.pending):
+            if self._acks_when_done or (came and self._storing.pending):
                 await self._look(reader, at_least_every_s=_LOOK_S)
             if self._acks_when_done:
-                came, pending = batch is not None, self._storing.pending
-                await self._standstill.look(reader, came=came, pending=pending)
+                await self._standstill.look(reader, came=came, pending=self._storing.pending)
+
+    async def _take(
+        self, windower: Windower, reader: PartitionReader, in_hand: BatchInHand
+    ) -> None:
+        """Store the next part of a batch; acknowledge the batch when all of it is stored."""
+        count = await windower.take_some(in_hand.rest, in_hand.source_after)
+        messages = in_hand.stored(count)
+        if messages:
+            seqs = [message.stream_seq for message in messages]
+            self._stored_seq = max(self._stored_seq, *seqs)
+            self._acked_seq = min(self._acked_seq, min(seqs) - 1)
+        if in_hand.is_stored:
+            self._in_hand = None
+            if in_hand.batch.deliveries:
+                await self._gate.pass_on(partial(reader.committed, in_hand.batch))
+            else:
+                await reader.committed(in_hand.batch)
+        payload = sum([len(message.data) for message in messages])
+        await self._surroundings.memory.stored(len(messages), payload)
+        await self._count(reader, payload)
 
     async def _count(self, reader: PartitionReader, payload: int) -> None:
         """Look at what waits, sooner than usual, when it may be too many bytes by now."""
@@ -404,11 +419,17 @@ class PartitionIngest:
             return
         if self._acks_when_done:
             finished_seq = self._finished_seq()
-            done = reader.state.read_through(finished_seq)
+            done = self._stored_state(reader).read_through(finished_seq)
             done = self._copies.passing(finished_seq, done, self._unfinished)
             await self._gate.pass_on(partial(reader.finished, done))
             if not self._copies.holds:
                 self._acked_seq = finished_seq
+
+    def _stored_state(self, reader: PartitionReader) -> SourceState:
+        """How far the partition was read, without what is in hand and not stored yet."""
+        if self._in_hand is None:
+            return reader.state
+        return reader.state.without([message.stream_seq for message in self._in_hand.rest])
 
     def _finished_seq(self) -> int:
         """Every message read up to this one is done: none is in an open or closed window.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
+from msgspec import structs
 
 
 class SourceState(msgspec.Struct, array_like=True, frozen=True):
@@ -36,6 +39,32 @@ class SourceState(msgspec.Struct, array_like=True, frozen=True):
             for first, last in ranges
             if first <= min(last, stream_seq)
         ]
+
+    def without(self, stream_seqs: Iterable[int]) -> SourceState:
+        """The state before these messages were read, and after all others that this one counts.
+
+        Args:
+            stream_seqs: of messages that were read and are not stored yet.
+        """
+        unread = sorted(stream_seqs)
+        if not unread:
+            return self
+        ahead: list[tuple[int, int]] = []
+        place = 0
+        for first, last in [(1, self.position), *self.ahead]:
+            while place < len(unread) and unread[place] <= last:
+                if unread[place] >= first:
+                    ahead.append((first, unread[place] - 1))
+                    first = unread[place] + 1
+                place += 1
+            ahead.append((first, last))
+        # Up to here everything was read; what is ahead of it counts only where messages may come in
+        # another order than that of the stream, through a durable consumer.
+        position = ahead.pop(0)[1]
+        ahead = [(first, last) for first, last in ahead if first <= last]
+        return structs.replace(
+            self, position=position, ahead=ahead if self.consumer_created else []
+        )
 
     def encode(self) -> bytes:
         """MessagePack, a few dozen bytes."""

@@ -7,9 +7,20 @@ import logging
 import time
 from collections.abc import Mapping
 
+from redis.exceptions import ConnectionError as RedisConnectionError
+
 from sinfer.clock import SystemClock
-from sinfer.errors import StoreFullError, UnavailableError, WindowConflictError
+from sinfer.errors import (
+    CommitRefusedError,
+    PositionError,
+    StaleTokenError,
+    StoreError,
+    StoreFullError,
+    UnavailableError,
+    WindowConflictError,
+)
 from sinfer.hints import HintSender
+from sinfer.hooks import describe
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.writer import Commit, Committed, PartitionWriter
 
@@ -17,6 +28,16 @@ _log = logging.getLogger(__name__)
 
 _RETRY_S = 0.5
 """Pause before a commit is repeated that Redis did not answer."""
+
+_MOST_BROKEN_OFF = 3
+_LARGE_BYTES = 1024 * 1024
+"""Redis' limits for what is sent to it cannot be set to less."""
+
+
+def _size(commit: Commit) -> int:
+    """The payload of a commit, in bytes."""
+    stored = sum(len(one.data) for append in commit.plan.appends for one in append.messages)
+    return stored + sum(len(letter.message.data) for letter in commit.dead)
 
 
 class Storing:
@@ -57,11 +78,14 @@ class Storing:
         Raises:
             WindowConflictError: windows of the plan are not open any more; plan again.
             StaleTokenError, PositionError: somebody else writes the partition by now.
+            CommitRefusedError: it cannot be stored, however often it is tried.
             UnavailableError, StoreFullError: not stored, and told to stop.
         """
         scope = self._writer.scope
         complained = False
+        broken_off = 0
         while True:
+            before = self._writer.commits
             try:
                 committed = await self._writer.commit(commit, settings=dict(settings or {}))
                 break
@@ -74,14 +98,40 @@ class Storing:
                 complained = True
                 if self._stopping.is_set():
                     raise
+                broken_off += await self._is_broken_off(commit, error)
+                if broken_off >= _MOST_BROKEN_OFF:
+                    raise CommitRefusedError(
+                        f"Redis answers, but breaks the connection off whenever these"
+                        f" {_size(commit)} bytes are sent: are they above its proto-max-bulk-len"
+                        " or client-query-buffer-limit?",
+                        by_store=True,
+                    ) from error
                 await asyncio.sleep(_RETRY_S)
+            except (StaleTokenError, PositionError, asyncio.CancelledError):
+                raise
+            except Exception as error:  # what cannot be encoded is refused by the encoder's errors
+                if self._writer.commits != before:
+                    raise  # it is stored, whatever came afterwards
+                by_store = isinstance(error, StoreError)
+                raise CommitRefusedError(describe(error), by_store=by_store) from error
         if complained:
             _log.info("%s: storing again", scope)
+        if committed.lost:
+            _log.error(
+                "%s: %d chunks of open windows are gone from Redis; the windows are set aside when"
+                " they close; sinfer audit names them", scope, committed.lost,
+            )  # fmt: skip
         self.renewed_s = time.monotonic()
         self._clock.follow(committed.now_ms)
         self.pending = committed.pending
         self._hints.send(scope, committed.hint)
         await self._announce(committed)
+
+    async def _is_broken_off(self, commit: Commit, error: Exception) -> bool:
+        """Whether Redis is there, and ended the connection over which something large was sent."""
+        if not isinstance(error.__cause__, RedisConnectionError) or _size(commit) < _LARGE_BYTES:
+            return False
+        return await self._writer.store_answers()
 
     async def _announce(self, committed: Committed) -> None:
         """Have beat look at the partition when something is due, unless it will anyway."""
@@ -90,7 +140,7 @@ class Storing:
             try:
                 wait_ms = due_ms - committed.now_ms
                 await self._schedule.announce(self._writer.scope, wait_ms)
-            except (UnavailableError, StoreFullError) as error:
+            except (UnavailableError, StoreError) as error:
                 _log.warning("%s: beat will find out by itself: %s", self._writer.scope, error)
             else:
                 self._announced_ms = due_ms

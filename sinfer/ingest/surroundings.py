@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from sinfer.hints import HintSender
@@ -10,7 +11,9 @@ from sinfer.ingest.announcements import Announcements
 from sinfer.ingest.leases import LeaseKeeper
 from sinfer.ingest.pressure import MemoryPressure
 from sinfer.ingest.pull import PullTiming
+from sinfer.ingest.windowing import Refusals
 from sinfer.windows.disk import Disk
+from sinfer.windows.ids import Scope
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.store import Store
 
@@ -31,6 +34,7 @@ class Surroundings:
         announcements: gathers log lines.
         timing: how long pull requests live; longer where there are many partitions.
         opening: limits how many partitions open at once.
+        refusals: of each partition.
         disk: whether Redis has on its disk what was stored.
     """
 
@@ -43,6 +47,7 @@ class Surroundings:
     announcements: Announcements = field(default_factory=Announcements)
     timing: PullTiming = field(default_factory=PullTiming)
     opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OPENING_AT_ONCE))
+    refusals: defaultdict[Scope, Refusals] = field(default_factory=lambda: defaultdict(Refusals))
     disk: Disk = field(init=False)
 
     def __post_init__(self) -> None:

@@ -31,7 +31,7 @@ _log = logging.getLogger("sinfer.local.make_streams")
 
 async def _make_once(product: Product) -> None:
     listed = await product.list_tasks()
-    await product.tasks.aclose()
+    await product.close_tasks()
     client = await connect(settings().nats_servers, name="sinfer-up")
     try:
         await _make(product, listed.tasks, client)

@@ -10,7 +10,8 @@ from contextlib import aclosing
 from typing import Any
 
 from sinfer.clock import ManualClock
-from sinfer.errors import SourceError
+from sinfer.errors import HookError, SourceError
+from sinfer.hooks import Hook
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.reader import PartitionReader
 from sinfer.ingest.subjects import EVERYTHING
@@ -72,11 +73,15 @@ def time_of(task: LocalTask, message: Message) -> int:
     stored_ms = message.timestamp_ns // 1_000_000 or task.clock.now_ms()
     if not task.pipeline.overrides("event_time"):
         return stored_ms
+    pipeline = task.pipeline
     try:
-        item = task.pipeline.preprocess(task.preview(message))
-        seconds = None if item is None else task.pipeline.event_time(item)
+        item = Hook("preprocess", "preprocess", pipeline.preprocess)(task.preview(message))
+        if item is None:
+            return stored_ms
+        found = Hook("preprocess", "event_time", pipeline.event_time)(item)
+        seconds = None if found is None else Hook("preprocess", "event_time", float)(found)
         return stored_ms if seconds is None else int(seconds * 1000)
-    except Exception:  # the product's own code; it is told when the message is fed
+    except (HookError, ValueError, OverflowError):  # it is told when the message is fed
         return stored_ms
 
 

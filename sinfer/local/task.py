@@ -12,9 +12,9 @@ from typing import Any
 
 from sinfer.clock import Clock, ManualClock
 from sinfer.errors import ConfigError
+from sinfer.hooks import describe
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.python import PythonClient, PythonConfig
-from sinfer.ingest.entries import error_line
 from sinfer.ingest.subjects import covers
 from sinfer.ingest.windowing import Windower
 from sinfer.local.memory import MemoryPartition
@@ -196,7 +196,7 @@ class LocalTask:
         numbered = [self.numbered(message) for message in messages]
         for partition, batch in self._shared_out(numbered):
             partition.fed_ms = self.clock.now_ms()
-            await partition.windower.take(batch, b"")
+            await partition.windower.take(batch, lambda count: b"")
         await self.process()
 
     def _shared_out(self, messages: list[Message]) -> list[tuple[_Partition, list[Message]]]:
@@ -292,7 +292,7 @@ class LocalTask:
 
 def _reason(found: ProcessedWindow) -> str:
     if found.refused:
-        return ", ".join(f"sink {name}: {error_line(e)}" for name, e in found.refused.items())
+        return ", ".join(f"sink {name}: {describe(e)}" for name, e in found.refused.items())
     calls = found.calls[found.earlier_calls :]
     errors = [call.error for call in calls if call.error is not None]
-    return error_line(errors[-1]) if errors else "build_results asks for another try"
+    return describe(errors[-1]) if errors else "build_results asks for another try"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,13 +15,15 @@ from sinfer.celery_app import make_app
 from sinfer.errors import (
     AccessError,
     ConfigError,
+    HookError,
     InferenceError,
     SinferError,
     SourceError,
     UnavailableError,
 )
+from sinfer.hooks import Hook
 from sinfer.inference.base import InferenceClient
-from sinfer.inference.v2 import V2Client
+from sinfer.inference.v2 import DescribedModel
 from sinfer.ingest.choice import choose_mode, durable_name
 from sinfer.ingest.entries import Preparer
 from sinfer.ingest.existing import check_budget, risks
@@ -144,10 +145,9 @@ class TaskCheck:
     async def run(self) -> AsyncIterator[Finding]:
         """The pipeline, the source, the model and the sinks, in this order."""
         try:
-            self._pipeline = self._product.pipeline(self._task)
-        except Exception as error:  # the product's own code
-            text = f"its pipeline cannot be made: {type(error).__name__}: {error}"
-            yield Finding(self._name, "error", text)
+            self._pipeline = self._product.make_pipeline(self._task)
+        except ConfigError as error:
+            yield Finding(self._name, "error", str(error))
             return
         if risk := held_back(self._task):
             yield self._finding("window", "warning", risk)
@@ -230,13 +230,12 @@ class TaskCheck:
     async def _check_model(self) -> AsyncIterator[Finding]:
         config = self._task.inference
         try:
-            client = InferenceClient.class_for(config)(config)
-        except Exception as error:  # a product's own client
-            text = f"{type(error).__name__}: {error}"
-            yield self._finding("model", "error", text)
+            client = InferenceClient.make(config, "its inference client")
+        except ConfigError as error:
+            yield self._finding("model", "error", str(error))
             return
         try:
-            if isinstance(client, V2Client):
+            if isinstance(client, DescribedModel):
                 async for finding in self._check_v2(client):
                     yield finding
             elif client.endpoint:
@@ -244,7 +243,7 @@ class TaskCheck:
             else:
                 yield self._finding("model", "ok", f"{config.type} is ready")
         finally:
-            await client.aclose()
+            await Hook("inference", "aclose", client.aclose).wait()
 
     async def _check_endpoint(self, endpoint: str) -> Finding:
         """Something listens there; these protocols have no harmless question to ask."""
@@ -261,7 +260,7 @@ class TaskCheck:
         writer.close()
         return self._finding("model", "ok", f"{endpoint} takes connections")
 
-    async def _check_v2(self, client: V2Client) -> AsyncIterator[Finding]:
+    async def _check_v2(self, client: DescribedModel) -> AsyncIterator[Finding]:
         try:
             if not await client.is_ready():
                 text = f"{client.endpoint}: the model {client.config.model!r} is not ready"
@@ -277,12 +276,10 @@ class TaskCheck:
             yield self._finding("request", "warning", text)
             return
         try:
-            request = self._pipeline.build_request(self._sample)
-            if inspect.isawaitable(request):
-                request = await request
-        except Exception as error:  # the product's own code
-            text = f"build_request: {type(error).__name__}: {error}"
-            yield self._finding("request", "error", text)
+            build = Hook("request", "build_request", self._pipeline.build_request)
+            request = await build.wait(self._sample)
+        except HookError as error:
+            yield self._finding("request", "error", str(error))
             return
         problems = differences(request, metadata)
         for problem in problems:
@@ -296,8 +293,9 @@ class TaskCheck:
         """Sinks are made, not written to: nobody asked for results."""
         for name, config in zip(self._task.sink_names(), self._task.sinks, strict=True):
             try:
-                await Sink.class_for(config)(config).aclose()
-            except (ConfigError, ImportError) as error:
+                sink = Sink.make(config, "the sink")
+                await Hook("sink", "aclose", sink.aclose).wait()
+            except (ConfigError, HookError) as error:
                 yield self._finding(f"sink {name}", "error", str(error))
             else:
                 yield self._finding(f"sink {name}", "ok", "its settings are valid")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sinfer.errors import ConfigError
+from sinfer.errors import ConfigError, SinferError
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.registry import find_product, load_products
@@ -41,13 +41,13 @@ class Tasks:
             product = find_product(name, self._modules)
             try:
                 listed = await product.list_tasks()
-            except Exception as error:  # a product's own code, or its database
+            except SinferError as error:
                 self._unlisted[name] = ConfigError(
                     f"product {name!r}: its tasks cannot be listed: {error}"
                 )
                 raise self._unlisted[name] from error
             finally:
-                await product.tasks.aclose()
+                await product.close_tasks()
             self._listed[product.name] = listed.tasks
             self._broken[product.name] = listed.problems
             self._products[name] = product
@@ -85,7 +85,7 @@ class Tasks:
             ConfigError: product or task are not known.
         """
         task = await self.task(product_name, task_id)
-        return (await self.product(product_name)).pipeline(task)
+        return (await self.product(product_name)).make_pipeline(task)
 
     async def problems(self, product_name: str | None, task_id: str | None) -> dict[str, str]:
         """What is wrong with products and tasks, by name; with that task alone where one is given.

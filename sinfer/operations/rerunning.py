@@ -48,7 +48,7 @@ async def rerun(
     """
     entry, scope = finished.entry, finished.scope
     messages = StreamMessages(client, task.source.stream)
-    await _check_stream(store, messages, scope)
+    await check_stream(store, messages, scope)
     found = await messages.get_all(entry.sequences, progress)
     origin = Origin(
         entry.key, entry.start_ms, entry.end_ms, entry.reason, entry.revision, entry.count
@@ -64,7 +64,7 @@ async def wait_until_done(store: Store, scope: Scope, window_id: str) -> None:
         await asyncio.sleep(_POLL_S)
 
 
-async def _check_stream(store: Store, messages: StreamMessages, scope: Scope) -> None:
+async def check_stream(store: Store, messages: StreamMessages, scope: Scope) -> None:
     """Sequences mean nothing on a stream that was made anew."""
     info = await messages.api.stream_info()
     blob = await store.ask(store.redis.hget(PartitionKeys(scope).meta, "source"))

@@ -58,8 +58,10 @@ class TaskFollower:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 listed = await self._product.list_tasks()
-        except Exception as error:  # a product's own code, or its database
-            self._note_outage(error)
+        except TimeoutError:
+            self._note_outage(f"no answer within {TIMEOUT_S:g}s")
+        except SinferError as error:
+            self._note_outage(str(error))
         else:
             self._note_return()
             self._take(listed)
@@ -81,10 +83,7 @@ class TaskFollower:
         self.tasks, self.problems = tasks, listed.problems
         self.is_known, self.is_complete = True, listed.complete
 
-    def _note_outage(self, error: Exception) -> None:
-        text = str(error) or "no answer"
-        if not isinstance(error, SinferError):
-            text = f"{type(error).__name__}: {text}"
+    def _note_outage(self, text: str) -> None:
         if not self.outage:
             _log.error(
                 "product %s: its tasks cannot be listed; %s: %s",

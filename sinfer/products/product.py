@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
+import logging
+import math
+import operator
 import re
 from collections.abc import Mapping
 from copy import deepcopy
@@ -12,10 +14,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from sinfer.config import explain
-from sinfer.errors import ConfigError
+from sinfer.errors import ConfigError, HookError, SinferError
+from sinfer.hooks import Hook, made
 from sinfer.products.managers import BrokenTask, TaskManager
 from sinfer.products.pipeline import InferPipeline
+from sinfer.products.pipeline_check import pipeline_problem, results_per_problem
 from sinfer.products.task import InferTaskConfig
+
+_log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -68,33 +74,59 @@ class Product:
             raise ConfigError(f"product {name!r}: tasks must be a TaskManager, not {tasks!r}")
         if not (isinstance(pipeline, type) and issubclass(pipeline, InferPipeline)):
             raise ConfigError(f"product {name!r}: pipeline must be a subclass of InferPipeline")
+        if problem := pipeline_problem(pipeline):
+            raise ConfigError(f"product {name!r}: {problem}")
+        if problem := _refresh_problem(tasks):
+            raise ConfigError(f"product {name!r}: {problem}")
         self.name = name
         self.tasks = tasks
         self.pipeline = pipeline
         self.task_type: type[InferTaskConfig] = pipeline.task_type()
         self._checked: dict[str, _Checked] = {}
 
+    def make_pipeline(self, task: InferTaskConfig) -> InferPipeline[Any, Any]:
+        """The product's code, made for a task.
+
+        Raises:
+            ConfigError: it cannot be made.
+        """
+        what = f"product {self.name!r}, task {task.id!r}: its pipeline"
+        pipeline: InferPipeline[Any, Any] = made(what, self.pipeline, task)
+        if not isinstance(getattr(pipeline, "task", None), InferTaskConfig):
+            raise ConfigError(f"{what} has no task; its __init__ must call super().__init__(task)")
+        if problem := results_per_problem(pipeline.results_per):
+            raise ConfigError(f"{what}: {problem}")
+        return pipeline
+
     async def list_tasks(self) -> TaskList:
         """Ask the task manager, validate what it says and tell the valid from the broken.
 
         Raises:
-            Exception: whatever the task manager raises when it cannot answer.
+            SinferError: the task manager cannot answer.
         """
-        listed = self.tasks.list_tasks()
-        if inspect.isawaitable(listed):
-            listed = await listed
+        ask = Hook(
+            "tasks", "list_tasks", self.tasks.list_tasks, task=self.name, passing=(SinferError,)
+        )
+        listed = await ask.wait()
+        # A generator is the product's own code, too.
+        read = Hook("tasks", "list_tasks", list, task=self.name, passing=(SinferError,))
         tasks: dict[str, InferTaskConfig] = {}
         problems: dict[str, str] = {}
         complete = True
         checked: dict[str, _Checked] = {}
-        for place, raw in enumerate(listed, 1):
+        for place, raw in enumerate(read(listed), 1):
             if isinstance(raw, BrokenTask):
                 where = raw.id or raw.where
                 problem = f"product {self.name!r}, {raw.where}: {raw.problem}"
                 problems[_shortened(where, _LONGEST_ID)] = _shortened(problem)
                 complete = complete and raw.id is not None
                 continue
-            name = _id_of(raw)
+            try:
+                name: str | None = Hook("tasks", "id", _id_of)(raw)
+            except HookError as error:
+                problems[f"task {place}"] = f"product {self.name!r}, task {place}: {error}"
+                complete = False
+                continue
             label = f"task {place}" if name is None else name
             if len(label) > _LONGEST_ID:
                 label = f"{label[:40]}... (task {place})"
@@ -105,7 +137,7 @@ class Product:
                 )
                 continue
             known = self._checked.get(label)
-            if known is None or (known.settings is not raw and known.settings != raw):
+            if known is None or not _is_same(known.settings, raw):
                 where = label if name is None else f"task {label!r}"
                 known = self._check(raw, f"product {self.name!r}, {where}")
             checked[label] = known
@@ -117,17 +149,30 @@ class Product:
         self._checked = checked
         return TaskList(tasks, problems, complete)
 
+    async def close_tasks(self) -> None:
+        """Close the connections of the task manager; what goes wrong with that is logged."""
+        try:
+            await Hook("tasks", "aclose", self.tasks.aclose, task=self.name).wait()
+        except HookError as error:
+            _log.warning("product %s: its task manager: %s", self.name, error)
+
     def _check(self, raw: Any, where: str) -> _Checked:
         if isinstance(raw, self.task_type):
             return _Checked(raw, raw)
-        # A copy, so that settings that are changed in place are seen to differ.
-        settings = deepcopy(raw)
+        validate = Hook("tasks", "task", self.task_type.model_validate, passing=(ValidationError,))
+        settings = raw
         try:
-            return _Checked(settings, self.task_type.model_validate(raw))
+            # A copy, so that settings that are changed in place are seen to differ.
+            settings = Hook("tasks", "task", deepcopy)(raw)
+            return _Checked(settings, validate(raw))
         except ValidationError as error:
-            return _Checked(settings, None, str(explain(error, where)))
-        except Exception as error:  # a product's own validators
-            return _Checked(settings, None, f"{where}: {type(error).__name__}: {error}")
+            try:
+                text = str(Hook("tasks", "task", explain)(error, where, raw))
+            except HookError as worse:
+                text = f"{where}: {worse.text}"
+            return _Checked(settings, None, text)
+        except HookError as error:  # a product's own validators
+            return _Checked(settings, None, f"{where}: {error.text}")
 
     def __repr__(self) -> str:
         return f"<Product {self.name}>"
@@ -145,4 +190,20 @@ def _shortened(text: str, length: int = _LONGEST_PROBLEM) -> str:
 
 def _id_of(raw: Any) -> str | None:
     found = raw.get("id") if isinstance(raw, Mapping) else getattr(raw, "id", None)
-    return None if found is None else str(found)
+    return None if found is None else f"{found}"
+
+
+def _is_same(settings: Any, raw: Any) -> bool:
+    """Whether settings are as they were; where they cannot be compared, they are not."""
+    try:
+        return settings is raw or bool(Hook("tasks", "task", operator.eq)(settings, raw))
+    except HookError:
+        return False
+
+
+def _refresh_problem(tasks: TaskManager[Any]) -> str:
+    """What is wrong with how often a task manager wants to be asked; empty when nothing is."""
+    refresh: object = tasks.refresh
+    if isinstance(refresh, int | float) and math.isfinite(refresh) and refresh >= 0:
+        return ""
+    return f"{type(tasks).__name__}.refresh is {refresh!r:.100}; it must be a number of seconds"

@@ -9,10 +9,12 @@ import pkgutil
 import sys
 from collections.abc import Iterable
 from importlib.metadata import entry_points
+from operator import attrgetter
 from pathlib import Path
 
 import sinfer.products
-from sinfer.errors import ConfigError, ProductNotFoundError
+from sinfer.errors import ConfigError, HookError, ProductNotFoundError
+from sinfer.hooks import Hook
 from sinfer.products.product import Product
 
 ENTRY_POINT_GROUP = "sinfer.products"
@@ -20,23 +22,35 @@ ENTRY_POINT_GROUP = "sinfer.products"
 _log = logging.getLogger(__name__)
 
 
-def product_in(module_name: str) -> Product:
+def product_in(reference: str) -> Product:
     """The product that a module holds, as ``product`` or under any one name.
 
+    Args:
+        reference: the module, or module and name as entry points have them:
+            ``package.module:product``.
+
     Raises:
-        ConfigError: the module cannot be imported, or holds no product or several.
+        ConfigError: the module cannot be imported, or does not hold such a product, or several.
     """
+    module_name, _, attribute = reference.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a script that ends by itself ends nobody else
+    try:  # a script that ends by itself ends nobody else
+        module = Hook("setup", module_name, importlib.import_module)(module_name)
+    except HookError as error:
         raise ConfigError(
-            f"product module {module_name!r} cannot be imported: {type(error).__name__}: {error}"
+            f"product module {module_name!r} cannot be imported: {error.text}"
         ) from error
-    named = getattr(module, "product", None)
+    try:
+        named = attrgetter(attribute or "product")(module)
+    except AttributeError:
+        named = None
     if isinstance(named, Product):
         return named
+    if attribute:
+        raise ConfigError(
+            f"product module {module_name!r} holds no product under the name {attribute!r}"
+        )
     found = {id(value): value for value in vars(module).values() if isinstance(value, Product)}
     if len(found) != 1:
         raise ConfigError(
@@ -54,27 +68,27 @@ def load_products(modules: Iterable[str] = ()) -> tuple[dict[str, Product], dict
         modules: further modules to look into, as in ``SINFER_PRODUCTS``.
 
     Returns:
-        Products by name, and problems by module name.
+        Products by name, and problems by what names the module.
     """
     candidates = [
         f"{sinfer.products.__name__}.{info.name}"
         for info in pkgutil.iter_modules(sinfer.products.__path__)
         if info.ispkg
     ]
-    candidates += [point.value.split(":")[0] for point in entry_points(group=ENTRY_POINT_GROUP)]
+    candidates += [point.value for point in entry_points(group=ENTRY_POINT_GROUP)]
     candidates += modules
     products: dict[str, Product] = {}
     problems: dict[str, str] = {}
-    for module_name in dict.fromkeys(candidates):
+    for reference in dict.fromkeys(candidates):
         try:
-            product = product_in(module_name)
+            product = product_in(reference)
         except ConfigError as error:
-            problems[module_name] = str(error)
+            problems[reference] = str(error)
             continue
         known = products.setdefault(product.name, product)
         if known is not product:
-            problems[module_name] = (
-                f"product module {module_name!r}: the name {product.name!r} is taken by another"
+            problems[reference] = (
+                f"product module {reference!r}: the name {product.name!r} is taken by another"
             )
     return products, problems
 
@@ -89,7 +103,7 @@ def find_product(name: str, modules: Iterable[str] = ()) -> Product:
     products, problems = load_products(modules)
     if name in products:
         return products[name]
-    if _is_module(name):
+    if _is_module(name.partition(":")[0]):
         return product_in(name)
     broken = [text for module, text in problems.items() if module.rpartition(".")[2] == name]
     if broken:

@@ -148,7 +148,7 @@ def _validated(
     try:
         return task_type.model_validate(filled)
     except ValidationError as error:
-        raise explain(error, f"{where}, as it is kept with its windows") from None
+        raise explain(error, f"{where}, as it is kept with its windows", filled) from None
 
 
 def _fill(value: Any, known: Any, place: str, missing: list[str]) -> Any:

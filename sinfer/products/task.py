@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from sinfer.config import ConfigModel
 from sinfer.inference.base import InferenceClient, InferenceConfig
@@ -21,12 +21,14 @@ class StartSequence(ConfigModel):
     """Start at a stream sequence."""
 
     seq: int = Field(ge=1)
+    """The first message that is read."""
 
 
 class StartTime(ConfigModel):
     """Start at a point in time (ISO 8601)."""
 
     time: datetime
+    """Messages from then on are read."""
 
 
 class JetStreamSource(ConfigModel):
@@ -35,6 +37,7 @@ class JetStreamSource(ConfigModel):
     servers: NatsUrls | None = None
     """NATS URLs; by default those of ``SINFER_NATS_SERVERS``."""
     stream: str = Field(min_length=1, max_length=255, pattern=r"^[^\s.*>/\\]+$")
+    """The stream's name; it has to exist."""
     subject: str | None = None
     """Which of the stream's subjects; all by default. Wildcards ``*`` and ``>`` are allowed."""
     durable: str | None = Field(default=None, pattern=r"^[^\s.*>/\\]+$")
@@ -114,20 +117,22 @@ class InferTaskConfig(ConfigModel):
     """One task. A product adds its own settings by subclassing."""
 
     id: TaskId
+    """Names the task, in its product: letters, digits and ``_ . : -``, at most 128."""
     source: JetStreamSource
+    """Where its messages come from."""
     window: WindowSpec
-    inference: Annotated[
-        SerializeAsAny[InferenceConfig], BeforeValidator(InferenceClient.validator())
-    ]
-    sinks: list[Annotated[SerializeAsAny[SinkConfig], BeforeValidator(Sink.validator())]] = Field(
-        min_length=1
-    )
-    fallback: Annotated[SerializeAsAny[SinkConfig], BeforeValidator(Sink.validator())] | None = None
+    """How messages are put into windows, and when these close."""
+    inference: Annotated[SerializeAsAny[InferenceConfig], InferenceClient.selected()]
+    """Which model is asked, and how."""
+    sinks: list[Annotated[SerializeAsAny[SinkConfig], Sink.selected()]] = Field(min_length=1)
+    """Where results go; each sink gets all of them."""
+    fallback: Annotated[SerializeAsAny[SinkConfig], Sink.selected()] | None = None
     """Takes what a sink refuses for good; without it the messages are dead-lettered."""
     dead_letter_subject: str | None = Field(default=None, pattern=r"^[^\s.*>]+(\.[^\s.*>]+)*$")
     """Copies of dead letters are published here, on the source's NATS servers. With ``ack: done`` a
     message that became a dead letter is acknowledged only once its copy is there."""
     limits: Limits = Limits()
+    """Bounds of what the task may keep, and for how long."""
 
     @field_validator("limits", mode="before")
     @classmethod

@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from sinfer.errors import SinkRejectedError
-
 W = TypeVar("W")
 
 
@@ -16,14 +14,15 @@ class GroupCommit(Generic[W]):
     """Collects writes and hands them to a thread, one group at a time.
 
     Args:
-        commit: writes a group in one transaction, or none of it; runs in a thread.
+        commit: writes a group in one transaction and returns what it has to say to each write, an
+            error or None; or it raises and writes none of them. Runs in a thread.
         size: how much a write adds to its group.
         max_size: most in one group, unless a single write is larger.
     """
 
     def __init__(
         self,
-        commit: Callable[[Sequence[W]], None],
+        commit: Callable[[Sequence[W]], Sequence[Exception | None]],
         *,
         size: Callable[[W], int],
         max_size: int,
@@ -38,7 +37,7 @@ class GroupCommit(Generic[W]):
         """Write; when this returns it is committed.
 
         Raises:
-            Exception: what ``commit`` raised for this write.
+            Exception: what ``commit`` returned for this write, or raised.
         """
         done = asyncio.get_running_loop().create_future()
         self._pending.append((write, done))
@@ -61,13 +60,8 @@ class GroupCommit(Generic[W]):
         return group
 
     async def _write_group(self, group: list[tuple[W, asyncio.Future[None]]]) -> None:
-        error = await self._try([write for write, _ in group])
-        if isinstance(error, SinkRejectedError) and len(group) > 1:
-            # One of them is refused: only by itself does it show which.
-            for alone in group:
-                await self._write_group([alone])
-            return
-        for _, done in group:
+        errors = await self._try([write for write, _ in group])
+        for (_, done), error in zip(group, errors, strict=True):
             if done.done():
                 continue
             if error is None:
@@ -75,12 +69,11 @@ class GroupCommit(Generic[W]):
             else:
                 done.set_exception(error)
 
-    async def _try(self, writes: list[W]) -> Exception | None:
+    async def _try(self, writes: list[W]) -> Sequence[Exception | None]:
         try:
-            await asyncio.to_thread(self._commit, writes)
+            return await asyncio.to_thread(self._commit, writes)
         except Exception as error:
-            return error
-        return None
+            return [error] * len(writes)
 
     async def aclose(self) -> None:
         """Wait for what is under way."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
+from dataclasses import replace
 from typing import Any, Literal
 
 import httpx
@@ -18,6 +20,7 @@ from sinfer.sinks.header_value import header_value
 from sinfer.units import Duration, Secret
 
 _RETRY = {408, 425, 429}
+_HALVE = {400, 413, 422}
 _SHOWN_CHARACTERS = 200
 
 
@@ -33,8 +36,9 @@ class HttpSink(Sink):
     Redis was wiped, a result may come once more in a window of another name, with the same ``id``.
 
     2xx means written. 408, 425, 429, 5xx and errors of the connection: the window is written
-    again later, and not before a ``Retry-After`` says so. Everything else, redirects included, is a
-    refusal.
+    again later, and not before a ``Retry-After`` says so. 400, 413 and 422 say that some result is
+    bad, or that there are too many: the window is posted in halves, each under a key of its own,
+    until what is refused stands alone. Everything else, redirects included, refuses the window.
     """
 
     type = "http"
@@ -95,29 +99,60 @@ class HttpSink(Sink):
     async def write(self, results: WindowResults) -> None:
         if not results.rows:
             return
+        refused = await self._post(results, whole=True)
+        if refused:
+            raise SinkRejectedError(refused[min(refused)], ordinals=refused)
+
+    async def _post(self, results: WindowResults, *, whole: bool) -> dict[int, str]:
+        """Post results, and when they are refused together their halves.
+
+        Returns:
+            The ordinals of those that are refused, and why.
+
+        Raises:
+            SinkUnavailableError: not now.
+        """
         try:
             response = await self._client.post(
                 self._url,
                 content=_body(results),
-                headers={"Idempotency-Key": header_value(results.window_id)},
+                headers={"Idempotency-Key": _key(results, whole=whole)},
             )
         except httpx.RequestError as error:
             raise SinkUnavailableError(
                 f"{self._place} did not answer: {self._masked(str(error)) or type(error).__name__}"
             ) from error
         if response.is_success:
-            return
+            return {}
         text = f"{self._place} answered {response.status_code} {self._masked(response.text)}"
         if response.status_code in _RETRY or response.is_server_error:
             wait_s = retry_after(response.headers.get("Retry-After"))
             raise SinkUnavailableError(text.strip(), retry_after=wait_s)
-        raise SinkRejectedError(text.strip())
+        if response.status_code not in _HALVE or len(results) == 1:
+            return dict.fromkeys((row.ordinal for row in results), text.strip())
+        middle = len(results) // 2
+        halves = (results.rows[:middle], results.rows[middle:])
+        posts = [self._post(replace(results, rows=half), whole=False) for half in halves]
+        # Both come to their end, whatever becomes of the other.
+        refused: dict[int, str] = {}
+        for found in await asyncio.gather(*posts, return_exceptions=True):
+            if isinstance(found, BaseException):
+                raise found
+            refused |= found
+        return refused
 
     def _masked(self, text: str) -> str:
         return hide(text, self._secrets)[:_SHOWN_CHARACTERS]
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+def _key(results: WindowResults, *, whole: bool) -> str:
+    """The window's id, and which of its results these are where they are only a part."""
+    if whole:
+        return header_value(results.window_id)
+    return header_value(f"{results.window_id}/{results.rows[0].ordinal}+{len(results)}")
 
 
 def _body(results: WindowResults) -> bytes:

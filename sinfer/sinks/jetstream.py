@@ -12,7 +12,7 @@ from nats.js.api import StreamConfig
 from nats.js.errors import NotFoundError
 from pydantic import Field, field_validator
 
-from sinfer.errors import SinkUnavailableError
+from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.results import WindowResults
 from sinfer.settings import settings
 from sinfer.sinks.base import Sink, SinkConfig
@@ -87,15 +87,17 @@ class JetStreamSink(Sink):
             ]
         )
         id_line = b"Nats-Msg-Id:%b/" % header_value(results.key_prefix).encode()
-        await publisher.publish(
-            self._subject,
-            [
-                (header_block(b"%b%d\r\n%b" % (id_line, row.ordinal, lines)), row.data)
-                for row in results
-            ],
-            timeout_s=self._timeout_s,
-            stream=self._stream,
-        )
+        messages = [
+            (header_block(b"%b%d\r\n%b" % (id_line, row.ordinal, lines)), row.data)
+            for row in results
+        ]
+        try:
+            await publisher.publish(
+                self._subject, messages, timeout_s=self._timeout_s, stream=self._stream
+            )
+        except SinkRejectedError as error:
+            ordinals = [results.rows[place].ordinal for place in error.ordinals or ()]
+            raise SinkRejectedError(str(error), ordinals=ordinals) from None
 
     def _shared_publisher(self) -> JetStreamPublisher:
         if self._publisher is None:

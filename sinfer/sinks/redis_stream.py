@@ -25,11 +25,13 @@ _MAX_CONNECTIONS = 8
 _BLOCK = 8192
 """Messages that share a bitmap."""
 _PASSING = re.compile(
-    r"^(OOM|READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS|UNBLOCKED)\b"
+    r"^(OOM|READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS|UNBLOCKED"
+    r"|WRONGTYPE|NOPERM|NOAUTH|WRONGPASS)\b"
     # redis-py takes the code off the errors that it has classes for.
     r"|^(command not allowed when used memory|You can't write against a read only replica)"
+    r"|WRONGTYPE|has no permissions"
 )
-"""Answers of a server that will take the same write later."""
+"""Answers of a server that takes the same write later, once somebody did something about it."""
 
 
 class RedisStreamSink(Sink):

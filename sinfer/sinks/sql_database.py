@@ -1,27 +1,19 @@
-"""Connecting to a database through SQLAlchemy, and what its errors mean."""
+"""Connecting to a database through SQLAlchemy."""
 
 from __future__ import annotations
 
 import importlib.util
 import sqlite3
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    NoSuchModuleError,
-    NotSupportedError,
-    SQLAlchemyError,
-    StatementError,
-)
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SAWarning
 
-from sinfer.errors import ConfigError, SinkError, SinkRejectedError, SinkUnavailableError
+from sinfer.errors import ConfigError
 
 _DRIVERS = {
     "postgresql": ("psycopg", "psycopg2"),
@@ -60,18 +52,21 @@ def make_engine(url: str, timeout_s: float) -> Engine:
     if dialect == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise ConfigError("sinks: sql: url: results in memory are lost; name a file")
     try:
-        engine = create_engine(
-            parsed,
-            pool_size=1,
-            max_overflow=0,
-            pool_pre_ping=dialect != "sqlite",
-            # MySQL's default locks gaps between rows, and writers of different windows deadlock.
-            isolation_level="SERIALIZABLE" if dialect == "sqlite" else "READ COMMITTED",
-            hide_parameters=True,
-            # What goes into JSON columns is JSON already.
-            json_serializer=lambda encoded: encoded,
-            connect_args=connect_args(parsed, timeout_s),
-        )
+        with warnings.catch_warnings():
+            # Else SQLAlchemy leaves out what a driver does not know.
+            warnings.simplefilter("error", SAWarning)
+            engine = create_engine(
+                parsed,
+                pool_size=1,
+                max_overflow=0,
+                pool_pre_ping=dialect != "sqlite",
+                # MySQL's default locks gaps between rows: writers of different windows deadlock.
+                isolation_level="SERIALIZABLE" if dialect == "sqlite" else "READ COMMITTED",
+                hide_parameters=True,
+                # What goes into JSON columns is JSON already.
+                json_serializer=lambda encoded: encoded,
+                connect_args=connect_args(parsed, timeout_s),
+            )
     except ModuleNotFoundError as error:
         wheel = _WHEELS.get(error.name or "", error.name)
         raise ConfigError(
@@ -81,6 +76,8 @@ def make_engine(url: str, timeout_s: float) -> Engine:
         raise ConfigError(
             f"sinks: sql: url: {parsed.drivername!r} is no driver that SQLAlchemy knows"
         ) from None
+    except (SAWarning, ArgumentError, TypeError, ValueError) as error:
+        raise ConfigError(f"sinks: sql: url: its options cannot be used: {error}") from None
     if engine.dialect.is_async:
         raise ConfigError(
             f"sinks: sql: url: {parsed.drivername!r} is an async driver; write '{dialect}://'"
@@ -162,26 +159,3 @@ def limit_waits(connection: Connection, timeout_s: float) -> None:
             ),
             {"ms": str(round(timeout_s * 1000))},
         )
-
-
-def sink_error(error: Exception, place: str) -> SinkError:
-    """What an error of SQLAlchemy or a driver means for the results.
-
-    Broken constraints and values that do not fit will be refused for ever. Everything else passes
-    or can be put right from outside: lost connections, deadlocks, a missing table or permission.
-
-    Args:
-        error: what was raised.
-        place: database and table, for the text.
-    """
-    refused = isinstance(error, IntegrityError | DataError | NotSupportedError) or not isinstance(
-        error, SQLAlchemyError
-    )
-    if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
-        refused = True  # A value that its column cannot even be given.
-    cause = error.orig if isinstance(error, StatementError) and error.orig else error
-    # Further lines quote whole rows.
-    first_line = next(iter(str(cause).splitlines()), "") or type(cause).__name__
-    if refused:
-        return SinkRejectedError(f"{place} refuses results: {first_line}")
-    return SinkUnavailableError(f"{place} cannot take results: {first_line}")

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Table
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Table, text
 
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
-from sinfer.results import WindowResults
+from sinfer.results import ResultRow, WindowResults
 from sinfer.sinks.group_commit import GroupCommit
-from sinfer.sinks.sql_database import limit_waits, make_engine, sink_error
+from sinfer.sinks.sql_database import limit_waits, make_engine
+from sinfer.sinks.sql_errors import blame, error_text
+from sinfer.sinks.sql_refusals import Row, RowKey, RowSearch, Suspects, probe_row
 from sinfer.sinks.sql_rows import RowMaker
 from sinfer.sinks.sql_table import MOST_NARROW, MYSQL_ID_LENGTH, NARROW, open_table
 from sinfer.sinks.sql_upsert import drop_older, upsert
 
 MAX_ROWS = 5_000
 """Rows of one transaction, unless a single window has more."""
+
+_PACKET = "SELECT @@max_allowed_packet"
+_PACKET_REST = 16 * 1024
+"""Bytes of a statement beside the values of a row."""
+_ESCAPED = re.compile(rb"[\x00\n\r\x1a\"'\\\\]")
+
+WindowRow = tuple[int, int]
+"""A row of a window: the window's identity in this process, and the ordinal."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,8 @@ class SqlWriter:
         url = self._engine.url
         self._place = f"{self._dialect}://{url.host or ''}/{url.database}, table {target.table!r}"
         self._table: Table | None = None
+        self._most_bytes: int | None = None
+        self._suspects = Suspects()
         self._group = GroupCommit(self._commit, size=len, max_size=MAX_ROWS)
 
     async def write(self, results: WindowResults) -> None:
@@ -78,61 +90,160 @@ class SqlWriter:
         await self._group.aclose()
         await asyncio.to_thread(self._engine.dispose)
 
-    def _commit(self, windows: Sequence[WindowResults]) -> None:
-        """One transaction for all of the windows; in a thread."""
+    def _commit(self, windows: Sequence[WindowResults]) -> list[SinkRejectedError | None]:
+        """One transaction for all of the windows; in a thread.
+
+        Returns:
+            For each window what the table refuses of it, if anything.
+        """
         try:
-            with self._engine.connect() as connection:
-                if self._table is None:
-                    self._table = self._open_table(connection)
-                self._upsert(connection, self._table, windows)
-                connection.commit()
-        except SinkUnavailableError:
+            refused = self._commit_all(windows)
+        except SinkUnavailableError as error:
             self._table = None  # Perhaps it is put right meanwhile: look again.
-            raise
-        except (SQLAlchemyError, OSError, ValueError, TypeError, OverflowError) as error:
-            told = sink_error(error, self._place)
-            if isinstance(told, SinkUnavailableError):
-                self._table = None  # Perhaps it was dropped or altered: look again.
-            raise told from error
+            raise SinkUnavailableError(f"{self._place} cannot take results: {error}") from error
+        except Exception as error:
+            self._table = None  # Perhaps it was dropped or altered: look again.
+            told = f"{self._place} cannot take results: {error_text(error)}"
+            raise SinkUnavailableError(told) from error
+        return [self._refusal(window, refused) for window in windows]
+
+    def _commit_all(self, windows: Sequence[WindowResults]) -> dict[WindowRow, str]:
+        """Write all that the table takes; returns what it refuses and why.
+
+        Rows that have to be looked for cost more, so that is done only once some were refused.
+        """
+        with self._connect() as connection:
+            if self._table is None:
+                self._table = self._open_table(connection)
+            batch = _Batch(windows)
+            try:
+                self._upsert(connection, self._table, batch)
+                connection.commit()
+            except Exception as error:
+                if isinstance(error, SinkUnavailableError) or blame(error) == "passing":
+                    raise
+                connection.rollback()
+            else:
+                self._note_taken(batch, {})
+                return {}
+            refused = self._search(connection, self._table, batch)
+            connection.commit()
+            self._note_taken(batch, refused)
+        return {(id(batch.rows[key][0]), key[1]): why for key, why in refused.items()}
+
+    def _refusal(
+        self, window: WindowResults, refused: dict[WindowRow, str]
+    ) -> SinkRejectedError | None:
+        found = {row.ordinal: refused.get((id(window), row.ordinal)) for row in window}
+        ordinals = [ordinal for ordinal, why in found.items() if why is not None]
+        if not ordinals:
+            return None
+        return SinkRejectedError(
+            f"{self._place} refuses results: {found[ordinals[0]]}", ordinals=ordinals
+        )
+
+    def _note_taken(self, batch: _Batch, refused: dict[RowKey, str]) -> None:
+        if len(batch.rows) > len(refused):
+            self._suspects.others_were_taken()
+
+    def _connect(self) -> Connection:
+        try:
+            return self._engine.connect()
+        except Exception as error:
+            if blame(error) == "passing":
+                raise
+            raise SinkUnavailableError(
+                f"it cannot be connected to: {error_text(error)}; correct the options of 'url'"
+            ) from error
 
     def _open_table(self, connection: Connection) -> Table:
         target = self._target
         limit_waits(connection, target.timeout_s)
         mapped = {name: kind for name, _, kind in target.columns}
         table = open_table(connection, target.table, target.schema, mapped)
+        if self._dialect in ("mysql", "mariadb"):
+            self._most_bytes = int(connection.execute(text(_PACKET)).scalar_one()) - _PACKET_REST
         connection.commit()
         return table
 
-    def _upsert(
-        self, connection: Connection, table: Table, windows: Sequence[WindowResults]
-    ) -> None:
+    def _upsert(self, connection: Connection, table: Table, batch: _Batch) -> None:
         limit_waits(connection, self._target.timeout_s)
-        # The same order everywhere: transactions that share rows then wait, and never deadlock.
-        # Of a row that comes twice the newest goes last, and replaces the others here.
-        ascending = sorted(windows, key=lambda w: (w.base_id, w.revision, w.attempt))
-        rows = {(w.base_id, row.ordinal): (w, row) for w in ascending for row in w}
-        now = datetime.now(UTC)
-        if rows:
-            self._check_width(table, max(ordinal for _, ordinal in rows))
-            to_row = RowMaker(table, self._target.columns, self._dialect)
-            connection.execute(
-                upsert(table, self._dialect),
-                [to_row(window, row, now) for _, (window, row) in sorted(rows.items(), key=_key)],
-            )
-        newest = {w.base_id: w.revision for w in ascending if not w.by_message}
-        if newest:
-            connection.execute(
-                drop_older(table),
-                [{"base": base, "newest": revision} for base, revision in newest.items()],
-            )
+        if batch.rows:
+            make_row = self._row_maker(table, batch)
+            rows = [make_row(key) for key in batch.keys]
+            connection.execute(upsert(table, self._dialect), rows)
+        batch.drop_older(connection, table)
 
-    def _check_width(self, table: Table, ordinal: int) -> None:
+    def _search(self, connection: Connection, table: Table, batch: _Batch) -> dict[RowKey, str]:
+        """As ``_upsert``, without the rows that are refused, which are returned."""
+        limit_waits(connection, self._target.timeout_s)
+        if self._dialect == "sqlite":  # else a savepoint is a transaction of its own
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if self._dialect == "postgresql":  # else only the commit would tell, and not of which row
+            connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+        make_row = self._row_maker(table, batch)
+        mapped = [name for name, _, _ in self._target.columns]
+        search = RowSearch(
+            connection,
+            upsert(table, self._dialect),
+            self._suspects,
+            lambda: probe_row(make_row(batch.keys[0]), mapped),
+        )
+        refused = search.write(batch.keys, make_row) if batch.rows else {}
+        batch.drop_older(connection, table)
+        return refused
+
+    def _row_maker(self, table: Table, batch: _Batch) -> Callable[[RowKey], Row]:
+        self._check_width(table, batch.keys)
+        to_row = RowMaker(table, self._target.columns, self._dialect)
+        now, most = datetime.now(UTC), self._most_bytes
+
+        def make(key: RowKey) -> Row:
+            window, row = batch.rows[key]
+            made = to_row(window, row, now)
+            # The server would close the connection, which looks like an outage.
+            if most is not None and 4 * len(row.data) > most and (size := _escaped(made)) > most:
+                raise ValueError(f"the row has {size} bytes, max_allowed_packet admits {most}")
+            return made
+
+        return make
+
+    def _check_width(self, table: Table, keys: Sequence[RowKey]) -> None:
+        ordinal = max((ordinal for _, ordinal in keys), default=0)
         if table.info[NARROW] and ordinal > MOST_NARROW:
             raise SinkUnavailableError(
-                f"{self._place}: column 'ordinal' has 4 bytes, too few for stream sequence"
-                f" {ordinal}; make it a BIGINT (ALTER TABLE)"
+                f"column 'ordinal' has 4 bytes, too few for stream sequence {ordinal};"
+                " make it a BIGINT (ALTER TABLE)"
             )
 
 
-def _key(item: tuple[tuple[str, int], object]) -> tuple[str, int]:
-    return item[0]
+def _escaped(row: Row) -> int:
+    """Bytes that the texts of a row have in a statement of MySQL."""
+    texts = [value.encode() for value in row.values() if isinstance(value, str)]
+    return sum(len(value) + len(_ESCAPED.findall(value)) for value in texts)
+
+
+class _Batch:
+    """The rows of one transaction.
+
+    Attributes:
+        rows: by their keys, with their windows. Of a row that comes twice only the newest.
+        keys: of the rows, ascending. The same order everywhere: transactions that share rows then
+            wait, and never deadlock.
+    """
+
+    def __init__(self, windows: Sequence[WindowResults]) -> None:
+        ascending = sorted(windows, key=lambda w: (w.base_id, w.revision, w.attempt))
+        self.rows: dict[RowKey, tuple[WindowResults, ResultRow]] = {
+            (window.base_id, row.ordinal): (window, row) for window in ascending for row in window
+        }
+        self.keys = sorted(self.rows)
+        self._newest = {w.base_id: w.revision for w in ascending if not w.by_message}
+
+    def drop_older(self, connection: Connection, table: Table) -> None:
+        """Delete what older revisions left of the windows."""
+        if self._newest:
+            connection.execute(
+                drop_older(table),
+                [{"base": base, "newest": revision} for base, revision in self._newest.items()],
+            )

@@ -245,4 +245,4 @@ class Catalogue:
                 await entry.ready.aclose()
         self._entries.clear()
         for product in self._products.values():
-            await product.tasks.aclose()
+            await product.close_tasks()

@@ -6,33 +6,27 @@ A request that the model refuses is halved until the culprit stands alone (desig
 
 from __future__ import annotations
 
-import inspect
+import asyncio
 from http.client import TOO_MANY_REQUESTS
 from typing import Any
 
-from sinfer.encoding import to_json
 from sinfer.errors import (
+    HookError,
     InferenceError,
     InferenceRejectedError,
     InferenceServerError,
     InferenceUnavailableError,
     InvalidResponseError,
 )
+from sinfer.hooks import Hook, describe
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.guard import Guard
 from sinfer.products.pipeline import InferPipeline
-from sinfer.results import Result, ResultRow
+from sinfer.results import ResultRow
 from sinfer.tasks.outcomes import Failure, Outcome
+from sinfer.tasks.result_check import Checked, check, result_list
 from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.windows.window import Window
-
-
-class StageError(Exception):
-    """A product's hook failed; carries the stage and, if any, what the hook raised as its cause."""
-
-    def __init__(self, stage: Stage, error: str) -> None:
-        super().__init__(error)
-        self.stage = stage
 
 
 class Inferrer:
@@ -42,6 +36,9 @@ class Inferrer:
         pipeline: the product's code.
         client: sends its requests.
         guard: what all workers together grant the endpoint; None where there is no Redis.
+        name: ``product/task``, for people who want to know what runs.
+        most_s: a client that takes longer over a call, in seconds, counts as unavailable; None
+            where a debugger may stop in it.
     """
 
     def __init__(
@@ -49,10 +46,20 @@ class Inferrer:
         pipeline: InferPipeline[Any, Any],
         client: InferenceClient,
         guard: Guard | None = None,
+        *,
+        name: str = "",
+        most_s: float | None = None,
     ) -> None:
-        self._pipeline = pipeline
-        self._client = client
         self._guard = guard
+        self._most_s = most_s
+        self._build_request = Hook("request", "build_request", pipeline.build_request, task=name)
+        self._build_results = Hook(
+            "results", "build_results", pipeline.build_results, task=name, passing=(InferenceError,)
+        )
+        self._infer = Hook(
+            "inference", "infer", client.infer, task=name, passing=(InferenceError, OSError)
+        )
+        self._results_per = pipeline.results_per
         self._max_batch = pipeline.task.inference.max_batch
         self._per_item = pipeline.results_per == "item"
 
@@ -91,8 +98,9 @@ class Inferrer:
             if not last_try:
                 raise
             reason = str(error)
-        except StageError as error:
-            stage, reason = error.stage, str(error)
+        except HookError as error:
+            stage = "request" if error.stage == "request" else "results"
+            reason = str(error)
         else:
             self._take(results, len(window), first, outcome)
             return
@@ -106,44 +114,26 @@ class Inferrer:
 
     async def _results(
         self, window: Window[Any], first: int, outcome: Outcome, call: str
-    ) -> list[Result]:
+    ) -> list[Checked]:
         key = f"{call}/{first}+{len(window)}"
-        try:
-            request = self._pipeline.build_request(window)
-            if inspect.isawaitable(request):
-                request = await request
-        except Exception as error:
-            raise StageError("request", f"build_request: {_text(error)}") from error
+        request = await self._build_request.wait(window)
         try:
             response = await self._call(request, key)
         except InferenceServerError:
             response = await self._call(request, key)
         outcome.model = _model_of(response) or outcome.model
-        try:
-            results = self._pipeline.build_results(window, response)
-            if inspect.isawaitable(results):
-                results = await results
-            results = list(results)
-        except InferenceError:
-            raise
-        except Exception as error:
-            raise StageError("results", f"build_results: {_text(error)}") from error
-        expected = {"item": len(window), "window": 1}.get(self._pipeline.results_per)
-        if expected is not None and len(results) != expected:
-            raise StageError(
-                "results",
-                f"build_results returned {len(results)} results for {len(window)} items;"
-                f" results_per = {self._pipeline.results_per!r} asks for {expected}",
-            )
-        return results
+        returned = await self._build_results.wait(window, response)
+        expected = {"item": len(window), "window": 1}.get(self._results_per)
+        results = result_list(returned, expected, self._results_per, len(window))
+        return [check(result) for result in results]
 
     async def _call(self, request: Any, key: str) -> Any:
         """One call, within what the endpoint grants."""
         if self._guard is None:
-            return await self._client.infer(request, idempotency_key=key)
+            return await self._asked(request, key)
         try:
             async with self._guard.slot():
-                response = await self._client.infer(request, idempotency_key=key)
+                response = await self._asked(request, key)
         except InferenceUnavailableError as error:
             if error.status == TOO_MANY_REQUESTS:
                 await self._guard.succeeded()
@@ -154,7 +144,22 @@ class Inferrer:
         await self._guard.succeeded()
         return response
 
-    def _take(self, results: list[Result], items: int, first: int, outcome: Outcome) -> None:
+    async def _asked(self, request: Any, key: str) -> Any:
+        """One call. A product's own client may raise what it likes: without a connection, or
+        without an answer in time, its model is unavailable; anything else is its failure."""
+        deadline = asyncio.timeout(self._most_s)
+        try:
+            async with deadline:
+                return await self._infer.wait(request, idempotency_key=key)
+        except OSError as error:
+            if deadline.expired():
+                text = f"its client gave no answer within {self._most_s:g}s"
+                raise InferenceUnavailableError(text) from None
+            raise InferenceUnavailableError(describe(error)) from error
+        except HookError as error:
+            raise InferenceServerError(str(error)) from error
+
+    def _take(self, results: list[Checked], items: int, first: int, outcome: Outcome) -> None:
         """Sort the results out. Where they do not belong to single items, they stay together: the
         first that asks for a retry, or else the first that failed, speaks for the whole window."""
         rows: list[ResultRow] = []
@@ -164,16 +169,11 @@ class Inferrer:
             ordinal = first + place
             last = ordinal if self._per_item else first + items - 1
             at = ordinal if self._per_item else first
-            if result.outcome != "ok":
-                reason = result.reason or f"build_results marked it {result.outcome}"
-                into = retries if result.outcome == "retry" else failures
-                into.append(Failure.at(at, last, "results", reason))
-                continue
-            try:
-                rows.append(ResultRow(ordinal, to_json(result.data)))
-            except (TypeError, ValueError) as error:
-                text = f"result cannot be written as JSON: {_text(error)}"
-                failures.append(Failure.at(at, last, "results", text))
+            if result.fate == "ok":
+                rows.append(ResultRow(ordinal, result.data))
+            else:
+                into = retries if result.fate == "retry" else failures
+                into.append(Failure.at(at, last, "results", result.reason))
         if not self._per_item and (retries or failures):
             rows, retries, failures = [], retries[:1], [] if retries else failures[:1]
         outcome.rows += rows
@@ -183,6 +183,14 @@ class Inferrer:
 
 def _model_of(response: Any) -> str:
     """What an answer tells of the model: name and version, or one of them."""
+    try:
+        found: str = Hook("inference", "infer", _told_model)(response)
+    except HookError:  # an answer of a product's own client, that does not like to be asked
+        return ""
+    return found
+
+
+def _told_model(response: Any) -> str:
     parts = []
     for names in (("model_name", "model"), ("model_version",)):
         told = (_told(response, name) for name in names)
@@ -192,7 +200,3 @@ def _model_of(response: Any) -> str:
 
 def _told(response: Any, name: str) -> Any:
     return response.get(name) if isinstance(response, dict) else getattr(response, name, None)
-
-
-def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sinfer.errors import HookError
+from sinfer.hooks import Hook
 from sinfer.messages import Message
 from sinfer.tasks.outcomes import Failure, Outcome
 from sinfer.tasks.ready_task import ReadyTask
@@ -25,15 +27,16 @@ def window_of(
     Items that ``preprocess`` raises for are added to the outcome's failures.
     """
     pipeline, dedupe = ready.pipeline, ready.config.window.dedupe
+    preprocess = Hook("preprocess", "preprocess", pipeline.preprocess, task=ready.name)
+    item_id = Hook("preprocess", "item_id", pipeline.item_id, task=ready.name)
     items, kept, ids = [], [], []
     for place in places:
         try:
-            item = pipeline.preprocess(messages[place])
+            item = preprocess(messages[place])
             if item is not None and dedupe is not None:
-                ids.append(pipeline.item_id(item))
-        except Exception as error:  # the product's own code
-            text = f"{type(error).__name__}: {error}"
-            outcome.failures.append(Failure.at(place, place, "preprocess", text))
+                ids.append(item_id(item))
+        except HookError as error:
+            outcome.failures.append(Failure.at(place, place, "preprocess", error.text))
             continue
         if item is not None:
             items.append(item)

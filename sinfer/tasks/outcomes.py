@@ -28,6 +28,25 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
         return cls(first, last, stage, one_line(error))
 
 
+class Refused(msgspec.Struct, array_like=True, frozen=True):
+    """A result that a sink will never take.
+
+    Attributes:
+        ordinal: of the result, as in ``Outcome.rows``.
+        error: which sinks and why, in one line.
+        by_fallback: whether the fallback refused it as well.
+    """
+
+    ordinal: int
+    error: str
+    by_fallback: bool = False
+
+    def also(self, error: str, *, by_fallback: bool = False) -> Refused:
+        """The same, refused by one more."""
+        text = one_line(f"{self.error}; {error}" if self.error else error)
+        return Refused(self.ordinal, text, self.by_fallback or by_fallback)
+
+
 class Outcome(msgspec.Struct, array_like=True):
     """What became of the items of a window.
 
@@ -36,12 +55,14 @@ class Outcome(msgspec.Struct, array_like=True):
         failures: items that were given up.
         retries: items that ``build_results`` wants to be tried again.
         model: name or version of the model, where its answers tell.
+        refused: results that sinks refused, which have taken the others, and that no fallback has.
     """
 
     rows: list[ResultRow] = []
     failures: list[Failure] = []
     retries: list[Failure] = []
     model: str = ""
+    refused: list[Refused] = []
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -11,6 +11,7 @@ from sinfer.errors import (
     InferenceMisconfiguredError,
     InferenceUnavailableError,
 )
+from sinfer.inference.guard import GRACE_MS
 from sinfer.messages import Message
 from sinfer.retry_after import asked_s
 from sinfer.tasks.attempts import Attempt, TryLaterError, backoff_ms
@@ -19,7 +20,7 @@ from sinfer.tasks.ending import dead_letter, ledger_entry
 from sinfer.tasks.inference import Inferrer
 from sinfer.tasks.items import window_of
 from sinfer.tasks.naming import name_results
-from sinfer.tasks.outcomes import Failure, Outcome, pack_outcome, unpack_outcome
+from sinfer.tasks.outcomes import Failure, Outcome, Refused, pack_outcome, unpack_outcome
 from sinfer.tasks.ready_task import MODEL, ReadyTask
 from sinfer.tasks.writing import SinkWriter
 from sinfer.windows.claims import Claim, Claims, Completion, StoredOutput
@@ -56,7 +57,14 @@ class WindowProcessor:
         self._task = ready.config
         self._claims = claims
         self._pause = pause
-        self._inferrer = Inferrer(ready.pipeline, ready.client, ready.guard)
+        most_s = ready.config.inference.timeout.total_seconds() + GRACE_MS / 1000
+        self._inferrer = Inferrer(
+            ready.pipeline,
+            ready.client,
+            ready.guard,
+            name=ready.name,
+            most_s=None if ready.is_alone else most_s,
+        )
         self._writer = SinkWriter(ready)
         self._complete = Coalescer(claims.complete)
 
@@ -68,11 +76,6 @@ class WindowProcessor:
         """
         is_last = claim.attempt >= self._task.limits.max_attempts
         attempt = Attempt(claim, messages, is_last)
-        if len(messages) != claim.window.record.count:
-            _log.error(
-                "window %s: %d messages stored, %d expected",
-                claim.window.id, len(messages), claim.window.record.count,
-            )  # fmt: skip
         try:
             outcome = await self._run_stages(attempt)
         except TryLaterError as later:
@@ -206,13 +209,28 @@ class WindowProcessor:
         return TryLaterError(str(error), wait_ms, counts=counts, away=away)
 
     async def _write(self, attempt: Attempt, outcome: Outcome, finished: frozenset[str]) -> None:
+        """Write the sinks that have not got the results.
+
+        Raises:
+            TryLaterError: some of them are away.
+        """
         claim = attempt.claim
         results = name_results(self._ready, self._claims.scope, attempt, outcome.rows)
-        written = await self._writer.write(results, finished)
+        # Sinks know results by names that may differ from their places in the window.
+        named = {row.ordinal: n.ordinal for row, n in zip(outcome.rows, results, strict=True)}
+        places = {name: place for place, name in named.items()}
+        refused = {named[r.ordinal]: r for r in outcome.refused if r.ordinal in named}
+        written = await self._writer.write(results, finished, refused)
         attempt.answered |= written.answered
+        outcome.refused = [
+            Refused(places[name], found.error, found.by_fallback)
+            for name, found in sorted(written.refused.items())
+        ]
+        if outcome.refused or refused or (written.away and written.done):
+            # What was refused is known from now on, and is neither written nor told again.
+            output = pack_outcome(outcome) if outcome.refused or refused else None
+            await self._claims.store_output(claim, output=output, sinks=sorted(written.done))
         if written.away:
-            if written.done:
-                await self._claims.store_output(claim, sinks=sorted(written.done))
             # An outage, however long, is no reason to give results up: it burns no attempt.
             raise TryLaterError(
                 "; ".join(f"{what}: {error}" for what, error in written.away.items()),
@@ -221,26 +239,27 @@ class WindowProcessor:
                 away=written.away,
                 outcome=outcome,
             )
-        if written.refused:
-            # Nobody took them: their messages are dead letters, unless a sink made them so before.
-            per_item = self._ready.pipeline.results_per == "item"
-            places = [row.ordinal for row in outcome.rows] if per_item else None
-            outcome.failures += self._refused(claim, places, outcome, written.refused)
-            outcome.rows = []
+        outcome.failures += self._refused(len(attempt.messages), outcome)
 
-    def _refused(
-        self, claim: Claim, places: list[int] | None, outcome: Outcome, error: str
-    ) -> list[Failure]:
-        if places is None:
-            gone = {p for f in outcome.failures for p in range(f.first, f.last + 1)}
-            places = [p for p in range(claim.window.record.count) if p not in gone]
-        return [Failure.at(place, place, "sink", error) for place in places]
+    def _refused(self, messages: int, outcome: Outcome) -> list[Failure]:
+        """The messages whose results nobody took. Where results are not those of single messages
+        it cannot be told whose one is, so that all of the window are given up."""
+        if not outcome.refused:
+            return []
+        if self._ready.pipeline.results_per == "item":
+            return [Failure(r.ordinal, r.ordinal, "sink", r.error) for r in outcome.refused]
+        gone = {p for f in outcome.failures for p in range(f.first, f.last + 1)}
+        error = outcome.refused[0].error
+        places = (p for p in range(messages) if p not in gone)
+        return [Failure(place, place, "sink", error) for place in places]
 
     def _given_up(
         self, messages: Sequence[Message], error: str, outcome: Outcome | None = None
     ) -> Outcome:
         """All messages without a failure of their own are given up for this reason."""
-        failures = [] if outcome is None else list(outcome.failures)
+        failures = [] if outcome is None else [*outcome.failures]
+        if outcome is not None:
+            failures += self._refused(len(messages), outcome)
         gone = {place for f in failures for place in range(f.first, f.last + 1)}
         stage: Stage = "sink" if outcome is not None and not outcome.retries else "inference"
         failures += [

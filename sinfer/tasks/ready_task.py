@@ -7,6 +7,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from sinfer.errors import HookError
+from sinfer.hooks import Hook, made
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.guard import EndpointGuard, Guard, OpenGuard
 from sinfer.products.pipeline import InferPipeline
@@ -42,6 +44,7 @@ class ReadyTask:
         sinks: take the results, instead of the sinks that the task names.
 
     Attributes:
+        name: ``product/task``.
         config: the task.
         pipeline: the product's code, made for it.
         client: asks its model.
@@ -65,25 +68,26 @@ class ReadyTask:
         sinks: Mapping[str, Sink] | None = None,
     ) -> None:
         self.product = product.name
+        self.name = f"{product.name}/{config.id}"
         self.config = config
-        self.pipeline: InferPipeline[Any, Any] = product.pipeline(config)
+        self.pipeline: InferPipeline[Any, Any] = product.make_pipeline(config)
         if client is None:
-            client = InferenceClient.class_for(config.inference)(config.inference)
+            client = InferenceClient.make(config.inference, f"{self.name}: its inference client")
         self.client: InferenceClient = client
-        endpoint = self.client.endpoint or f"{product.name}/{config.id}"
+        endpoint = str(made(f"{self.name}: its endpoint", lambda: client.endpoint)) or self.name
         self.guard: Guard = OpenGuard()
         if store is not None:
             self.guard = EndpointGuard(store, endpoint, config.inference)
         has_own_sinks = sinks is None
         if sinks is None:
             sinks = {
-                name: Sink.class_for(sink)(sink)
+                name: Sink.make(sink, f"{self.name}: its sink {name}")
                 for name, sink in zip(config.sink_names(), config.sinks, strict=True)
             }
         self.sinks: dict[str, Sink] = dict(sinks)
         self.fallback: Sink | None = None
         if config.fallback is not None and has_own_sinks:
-            self.fallback = Sink.class_for(config.fallback)(config.fallback)
+            self.fallback = Sink.make(config.fallback, f"{self.name}: its fallback")
         self.is_alone = store is None
         self._breakers: dict[str, SinkBreaker] = {}
         self.limit = config.inference.max_concurrency
@@ -112,8 +116,11 @@ class ReadyTask:
 
     async def aclose(self) -> None:
         """Close client and sinks, all of them even if one fails."""
-        sinks = [*self.sinks.values(), *([self.fallback] if self.fallback else [])]
-        closing = [self.client.aclose(), *(sink.aclose() for sink in sinks)]
-        for problem in await asyncio.gather(*closing, return_exceptions=True):
-            if isinstance(problem, Exception):
+        parts: list[Any] = [self.client, *self.sinks.values()]
+        parts += [self.fallback] if self.fallback else []
+        closing = [Hook("setup", "aclose", part.aclose, task=self.name) for part in parts]
+        for problem in await asyncio.gather(
+            *(close.wait() for close in closing), return_exceptions=True
+        ):
+            if isinstance(problem, HookError):
                 _log.warning("task %s: closing: %s", self.config.id, problem)

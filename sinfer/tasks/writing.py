@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
+from sinfer.errors import HookError, SinkError, SinkRejectedError, SinkUnavailableError
+from sinfer.hooks import Hook, describe
 from sinfer.results import WindowResults
 from sinfer.retry_after import asked_s
 from sinfer.sinks.base import Sink
+from sinfer.tasks.outcomes import Refused
 from sinfer.tasks.ready_task import FALLBACK, ReadyTask, sink_label
 from sinfer.windows.dead_letters import one_line
 
@@ -24,14 +27,16 @@ class Written:
 
     Attributes:
         done: names of sinks that need not be written again.
-        refused: what a sink said that will never take the results, where no fallback took them.
+        refused: results that will never be taken and that no fallback took, by ordinal.
+        all_refused: the sinks, by label, that took none of the results, and why.
         away: what is to be asked again, and what was wrong with it.
         answered: what took results or refused them; named like ``away``.
         wait_ms: how long nobody asks those that are away.
     """
 
     done: frozenset[str]
-    refused: str = ""
+    refused: dict[int, Refused] = field(default_factory=dict)
+    all_refused: dict[str, str] = field(default_factory=dict)
     away: dict[str, str] = field(default_factory=dict)
     answered: frozenset[str] = frozenset()
     wait_ms: int = 0
@@ -43,43 +48,66 @@ class SinkWriter:
     def __init__(self, ready: ReadyTask) -> None:
         self._ready = ready
 
-    async def write(self, results: WindowResults, finished: frozenset[str]) -> Written:
-        """Write the sinks that are not finished; what one refuses for good goes to the fallback."""
+    async def write(
+        self, results: WindowResults, finished: frozenset[str], refused: Mapping[int, Refused]
+    ) -> Written:
+        """Write the sinks that are not finished; what one refuses for good goes to the fallback.
+
+        Args:
+            results: of the window.
+            finished: names of sinks that have them, all but those that they refused.
+            refused: what those refused and no fallback took; see ``Written``.
+        """
         names = [name for name in self._ready.sinks if name not in finished]
         problems = await asyncio.gather(
             *(self._write_one(sink_label(n), self._ready.sinks[n], results) for n in names)
         )
-        done, away = set(finished), {}
-        refused: dict[str, SinkError] = {}
+        done, away, refused = set(finished), {}, dict(refused)
+        all_refused: dict[str, str] = {}
         for name, problem in zip(names, problems, strict=True):
+            label = sink_label(name)
             if problem is None:
                 done.add(name)
             elif isinstance(problem, SinkRejectedError):
-                refused[name] = problem
+                done.add(name)
+                ordinals = refused_rows(results, problem)
+                if len(ordinals) == len(results):
+                    all_refused[label] = one_line(str(problem))
+                for ordinal in ordinals:
+                    known = refused.get(ordinal, Refused(ordinal, ""))
+                    refused[ordinal] = known.also(f"{label}: {problem}")
+                _log.error(
+                    "window %s: %d of %d results refused for good by %s: %s",
+                    results.window_id, len(ordinals), len(results), label, one_line(str(problem)),
+                )  # fmt: skip
             else:
-                away[sink_label(name)] = one_line(str(problem))
+                away[label] = one_line(str(problem))
         answered = {sink_label(name) for name in names} - away.keys()
-        text = "; ".join(f"sink {name}: {problem}" for name, problem in refused.items())
-        if refused:
-            _log.error("window %s: refused for good by %s", results.window_id, text)
-        if refused and self._ready.fallback is not None:
-            problem = await self._write_one(FALLBACK, self._ready.fallback, results)
-            if problem is None:
-                done |= refused.keys()
-                text = ""
+        homeless = [row for row in results if row.ordinal in refused]
+        homeless = [row for row in homeless if not refused[row.ordinal].by_fallback]
+        if homeless and self._ready.fallback is not None:
+            part = replace(results, rows=homeless)
+            problem = await self._write_one(FALLBACK, self._ready.fallback, part)
             if problem is None or isinstance(problem, SinkRejectedError):
                 answered.add(FALLBACK)
+                all_refused.clear()
+                nowhere = refused_rows(part, problem) if problem is not None else []
+                for row in homeless:
+                    known = refused.pop(row.ordinal)
+                    if row.ordinal in nowhere:
+                        error = f"{FALLBACK}: {problem}"
+                        refused[row.ordinal] = known.also(error, by_fallback=True)
             else:
                 away[FALLBACK] = one_line(str(problem))
         wait_ms = max((self._ready.breaker(what).wait_ms for what in away), default=0)
-        return Written(frozenset(done), text, away, frozenset(answered), wait_ms)
+        return Written(frozenset(done), refused, all_refused, away, frozenset(answered), wait_ms)
 
     async def _write_one(self, label: str, sink: Sink, results: WindowResults) -> SinkError | None:
         breaker = self._ready.breaker(label)
         if not breaker.may_write():
             return SinkUnavailableError(breaker.error)
         try:
-            problem = await _try(sink, results)
+            problem = await self._try(sink, results)
         except BaseException:
             breaker.broken_off()
             raise
@@ -90,17 +118,28 @@ class SinkWriter:
             breaker.failed(str(problem), asked_s(wait_s))
         return problem
 
+    async def _try(self, sink: Sink, results: WindowResults) -> SinkError | None:
+        write = Hook(
+            "sink", "write", sink.write, task=self._ready.name, passing=(SinkError, OSError)
+        )
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                await write.wait(results)
+        except SinkError as error:
+            return error
+        except TimeoutError:
+            return SinkUnavailableError(f"no answer within {_TIMEOUT_S:.0f}s")
+        except OSError as error:  # a product's own sink: no connection, a full disk
+            return SinkUnavailableError(describe(error))
+        except HookError as error:  # a product's own sink
+            return SinkRejectedError(error.text)
+        return None
 
-async def _try(sink: Sink, results: WindowResults) -> SinkError | None:
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            await sink.write(results)
-    except SinkError as error:
-        return error
-    except TimeoutError:
-        return SinkUnavailableError(f"no answer within {_TIMEOUT_S:.0f}s")
-    except OSError as error:  # a product's own sink: no connection, a full disk
-        return SinkUnavailableError(f"{type(error).__name__}: {error}")
-    except Exception as error:  # a product's own sink
-        return SinkRejectedError(f"{type(error).__name__}: {error}")
-    return None
+
+def refused_rows(results: WindowResults, error: SinkRejectedError) -> list[int]:
+    """The ordinals of the results that a sink refuses, in order.
+
+    One that names only rows that it was not given has not said which: all are refused.
+    """
+    own = [row.ordinal for row in results]
+    return [ordinal for ordinal in own if ordinal in (error.ordinals or ())] or own

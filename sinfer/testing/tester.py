@@ -194,7 +194,7 @@ class TaskTester:
 
 async def _find(product: Product, task: str | Mapping[str, Any] | None) -> InferTaskConfig:
     listed = await product.list_tasks()
-    await product.tasks.aclose()
+    await product.close_tasks()
     if isinstance(task, str):
         if task in listed.tasks:
             return listed.tasks[task]
@@ -211,10 +211,12 @@ async def _find(product: Product, task: str | Mapping[str, Any] | None) -> Infer
     elif not task:
         problem = next(iter(listed.problems.values()), "it lists none")
         raise ConfigError(f"product {product.name!r} has no valid task: {problem}")
+    settings = {**base, **task}
     try:
-        return product.task_type.model_validate({**base, **task})
+        return product.task_type.model_validate(settings)
     except ValidationError as error:
-        raise explain(error, f"product {product.name!r}, the task of the test") from None
+        where = f"product {product.name!r}, the task of the test"
+        raise explain(error, where, settings) from None
 
 
 def _bytes(payload: Any) -> bytes:

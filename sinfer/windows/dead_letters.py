@@ -6,13 +6,12 @@ from typing import Literal, NamedTuple, Self
 
 import msgspec
 
-from sinfer.masking import mask
+from sinfer.masking import one_line as one_line
 from sinfer.messages import Message
 from sinfer.windows.window import CloseReason
 
 Stage = Literal["preprocess", "window", "request", "inference", "results", "sink"]
 
-_MOST_REASON_CHARACTERS = 500
 _MOST_HISTORY = 20
 
 COPIED_FIELD = "mirrored"
@@ -33,13 +32,6 @@ class DeadEntry(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.ms}-{self.number}"
-
-
-def one_line(text: str) -> str:
-    """A reason as it can be stored and shown: one line of valid Unicode, at most 500 characters,
-    without the secrets of URLs."""
-    text = mask(text)[: 4 * _MOST_REASON_CHARACTERS].encode("utf-8", "backslashreplace").decode()
-    return " ".join(text.split())[:_MOST_REASON_CHARACTERS]
 
 
 class Failed(msgspec.Struct, array_like=True, frozen=True):

@@ -16,6 +16,8 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:attempts``  | hash   | window id → its tries, as ``Tries`` packs them |
 | ``sinfer:{scope}:refs``      | hash   | shared segment → number of holders |
 | ``sinfer:{scope}:held``      | hash   | shared segment → messages in it |
+| ``sinfer:{scope}:members``   | hash   | segment → stream sequences of each of its chunks |
+| ``sinfer:{scope}:aside``     | hash   | closed window id → since when it is set aside, and why |
 | ``sinfer:{scope}:dead``      | stream | dead letters |
 | ``sinfer:{scope}:ledger``    | stream | one entry for each finished window; capped |
 | ``sinfer:{scope}:away``      | hash   | sink that takes nothing now → since when, why |
@@ -30,7 +32,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:endpoint:{<name>}:breaker`` | hash | failures in a row, open_until (ms), its trial |
 | ``sinfer:endpoint:{<name>}:ask:<name>`` | string | as above (expires) |
 | ``sinfer:paused`` | hash | paused product or task → why, since when, by whom |
-| ``sinfer:clock:{sinfer:due}`` | hash  | time, and who had the last tick and the last sweep |
+| ``sinfer:clock:{sinfer:due}`` | hash  | time, and when the last tick was, the last sweep, ... |
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
 | ``sinfer:tasks:<product>`` | hash   | ingestor → what is wrong with its tasks (expires) |
@@ -87,8 +89,8 @@ class PartitionKeys:
     """The keys of one partition."""
 
     __slots__ = (
-        "_base", "attempts", "away", "closed", "dead", "deadlines", "held", "leases", "ledger",
-        "meta", "open", "ready", "refs", "scope", "sealed", "tokens",
+        "_base", "aside", "attempts", "away", "closed", "dead", "deadlines", "held", "leases",
+        "ledger", "members", "meta", "open", "ready", "refs", "scope", "sealed", "tokens",
     )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
@@ -106,6 +108,8 @@ class PartitionKeys:
         self.away = f"{self._base}away"
         self.refs = f"{self._base}refs"
         self.held = f"{self._base}held"
+        self.members = f"{self._base}members"
+        self.aside = f"{self._base}aside"
         self.dead = f"{self._base}dead"
         self.ledger = f"{self._base}ledger"
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sinfer.errors import InvalidItemError
+from sinfer.hooks import reason_of
 from sinfer.units import to_ms
 from sinfer.windows.due import DueIndex
 from sinfer.windows.held import Held, Slot
-from sinfer.windows.plan import Entry, Plan
+from sinfer.windows.plan import Append, Entry, Plan
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord
 from sinfer.windows.specs import WindowSpec
 from sinfer.windows.window import CloseReason
@@ -275,6 +276,7 @@ class Planner(ABC):
         self._drafted[slot] = held
         if self._shares:
             self._ref(held.id, 1)
+            self._plan.created.add(held.id)
         self._set_due(slot, held, self._due_of(record))
         return held
 
@@ -298,15 +300,15 @@ class Planner(ABC):
         stats = WindowStats(record.count, record.bytes, record.start_ms, record.end_ms)
         try:
             return bool(self._close_when(stats, entry.item))
-        except Exception as error:  # a product's own code: its message alone must suffer
-            text = f"close_when: {type(error).__name__}: {error}"
+        except BaseException as error:  # a product's own code: its message alone must suffer
+            text = f"close_when: {reason_of(error)}"
             raise InvalidItemError(text, stream_seq=entry.message.stream_seq) from error
 
     def _seal(self, held: Held) -> None:
         """Make the fresh messages of a window a chunk of its segment."""
         if held.fresh:
-            self._plan.appends.append((held.id, held.fresh))
             held.record.chunks += 1
+            self._plan.appends.append(Append(held.id, held.fresh, held.record.chunks))
             held.fresh = []
 
     def _close(self, slot: Slot, held: Held, reason: CloseReason) -> None:

@@ -10,6 +10,7 @@ from sinfer.windows.again import Again
 from sinfer.windows.dead_letters import Origin
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
+from sinfer.windows.members import members_entry
 from sinfer.windows.records import WindowRecord, pack_record
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
@@ -57,13 +58,14 @@ async def reopen(
     )
     stored = await store.run(
         "reopen",
-        [keys.meta, keys.closed, keys.ready, keys.dead, keys.segment(window_id)],
+        [keys.meta, keys.closed, keys.ready, keys.dead, keys.segment(window_id), keys.members],
         [
             window_id,
             origin.reason,
             pack_record(record),
             pack_chunk(messages),
             0 if letters else len(messages),
+            members_entry(1, messages),
             *letters,
         ],
         asked=keys.asked(uuid.uuid4().hex),

@@ -10,7 +10,7 @@ from sinfer.windows import keys as names
 from sinfer.windows.alignment import unseal
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.store import HINT_MS, Store
+from sinfer.windows.store import HINT_MS, Argument, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,11 @@ class Turn:
     """What a tick has to do.
 
     Attributes:
-        sweep: whether to look at all partitions.
+        also: what is done from time to time and is to be done now, by name.
         due: the partitions that are due, the longest waiting first.
     """
 
-    sweep: bool
+    also: frozenset[str]
     due: list[DuePartition]
 
 
@@ -124,22 +124,29 @@ class Schedule:
         if await self._store.run("hint_again", [keys.meta], [wait_ms]):
             await self.announce(scope, wait_ms)
 
-    async def tick(self, *, pause_ms: int, sweep_ms: int, limit: int) -> Turn | None:
+    async def tick(self, *, pause_ms: int, limit: int, **every_ms: int) -> Turn | None:
         """Take the turn of a tick, unless another did a moment ago.
 
         Args:
             pause_ms: how long this one keeps others off.
-            sweep_ms: after how long all partitions are to be looked at.
             limit: most partitions that are due.
+            every_ms: how often a thing is done, by its name.
         """
+        things: list[Argument] = [word for pair in every_ms.items() for word in pair]
         reply = await self._store.run(
-            "tick", [names.CLOCK, names.DUE], [uuid.uuid4().hex, pause_ms, sweep_ms, limit]
+            "tick",
+            [names.CLOCK, names.DUE],
+            [uuid.uuid4().hex, pause_ms, limit, *things],
         )
         if not reply:
             return None
-        pairs = zip(reply[1::2], reply[2::2], strict=True)
-        due = [DuePartition(Scope.parse(name.decode()), float(score)) for name, score in pairs]
-        return Turn(bool(reply[0]), due)
+        told, found = reply[: len(every_ms)], reply[len(every_ms) :]
+        due = [
+            DuePartition(Scope.parse(name.decode()), float(score))
+            for name, score in zip(found[::2], found[1::2], strict=True)
+        ]
+        now = {name for name, is_now in zip(every_ms, told, strict=True) if is_now}
+        return Turn(frozenset(now), due)
 
     async def partitions(self) -> list[Scope]:
         """Every partition that has state."""

@@ -30,7 +30,7 @@ class _WindowSpec(ConfigModel):
     """What becomes of items whose window has closed."""
     idle: Duration | None = None
     """Close what is open when the source has been quiet for so long (event time)."""
-    max_future: Duration = Field(default="1h", validate_default=True)
+    max_future: Duration = Field(default="1m", validate_default=True)
     """Dead-letter items whose event time is further ahead of the clock than this."""
     dedupe: Literal["first", "last"] | None = None
     """Keep one item of each ``item_id`` in a window. Triggers count them all, as they came."""
@@ -78,6 +78,7 @@ class TumblingWindow(_WindowSpec):
 
     type: Literal["tumbling"]
     size: Duration
+    """How long a window is."""
 
     @model_validator(mode="after")
     def _positive(self) -> Self:
@@ -91,6 +92,7 @@ class CountWindow(_WindowSpec):
 
     type: Literal["count"]
     count: int = Field(ge=1, le=1_000_000)
+    """Items in a window; a window closes with its last one."""
 
     @property
     def largest(self) -> int:
@@ -111,7 +113,9 @@ class SlidingWindow(_WindowSpec):
 
     type: Literal["sliding"]
     size: Duration
+    """How long a window is."""
     slide: Duration
+    """How far apart windows begin."""
 
     @model_validator(mode="after")
     def _shape(self) -> Self:
@@ -135,6 +139,7 @@ class SessionWindow(_WindowSpec):
 
     type: Literal["session"]
     gap: Duration
+    """A window ends when no item came for so long."""
 
     @model_validator(mode="after")
     def _positive(self) -> Self:

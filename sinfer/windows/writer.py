@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sinfer.errors import (
+    LostPositionError,
     PositionError,
     StaleTokenError,
     StoreError,
@@ -19,10 +21,13 @@ from sinfer.windows.alignment import unseal
 from sinfer.windows.dead_letters import COPIED_FIELD, DeadEntry, DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import CONFIG_FIELD, PartitionKeys
+from sinfer.windows.members import members_entry
 from sinfer.windows.plan import Plan
 from sinfer.windows.records import WindowRecord, pack_record, unpack_closed, unpack_record
 from sinfer.windows.store import HINT_MS as HINT_MS
 from sinfer.windows.store import Argument, Store
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +95,12 @@ class Committed:
 
     Attributes:
         now_ms: its clock.
-        pending: windows that are closed and not done.
+        pending: windows that are closed, not done and not set aside.
         hint: closed windows that no Celery message is on its way for.
         next_due_ms: when beat has to look at the partition; 0 for never.
         sealed: windows that wait for the watermarks of other partitions.
+        lost: chunks of open windows that are not in the store any more; the windows are set aside
+            when they are closed.
     """
 
     now_ms: int
@@ -101,6 +108,7 @@ class Committed:
     hint: int
     next_due_ms: int
     sealed: int = 0
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +206,14 @@ class PartitionWriter:
         token, found = await self._store.ask(self._store.redis.hmget(self.keys.meta, fields))
         return int(token or 0) == self._token and int(found or 0) >= commits
 
+    async def store_answers(self) -> bool:
+        """Whether Redis answers a question that costs it nothing."""
+        try:
+            await self._store.ask(self._store.redis.ping())
+        except (UnavailableError, StoreError):
+            return False
+        return True
+
     async def release(self) -> None:
         """Give the lease back, so that another can take it at once."""
         if self._token:
@@ -205,8 +221,12 @@ class PartitionWriter:
             self._token = 0
 
     async def pending(self) -> int:
-        """How many windows are closed and not done."""
-        return int(await self._store.ask(self._store.redis.hlen(self.keys.closed)))
+        """How many windows are closed, not done and not set aside."""
+        pipeline = self._store.redis.pipeline(transaction=True)
+        pipeline.hlen(self.keys.closed)
+        pipeline.hlen(self.keys.aside)
+        closed, aside = await self._store.ask(pipeline.execute())
+        return int(closed) - int(aside)
 
     async def unfinished(self, *, with_open: bool = False, with_dead: bool = False) -> Unfinished:
         """What the closed windows that are not done hold together, all seen at one moment.
@@ -249,7 +269,11 @@ class PartitionWriter:
         )
 
     async def load(self) -> PartitionState:
-        """Read where the last writer stopped, and go on from there. Needs the lease."""
+        """Read where the last writer stopped, and go on from there. Needs the lease.
+
+        Raises:
+            LostPositionError: that is gone, and there are windows.
+        """
         redis = self._store.redis
         fields = ["commits", "source", "watermark", CONFIG_FIELD, "layout"]
         commits, source, watermark, config, layout = await self._store.ask(
@@ -263,6 +287,8 @@ class PartitionWriter:
             windows.update((name.decode(), unpack_record(blob)) for name, blob in found.items())
             if cursor == 0:
                 break
+        if commits is None:
+            await self._refuse_lost_position(len(windows))
         return PartitionState(
             source or None,  # empty: nothing was read yet
             int(watermark) if watermark else None,
@@ -270,6 +296,20 @@ class PartitionWriter:
             (config or b"").decode(),
             int(layout or 0),
         )
+
+    async def _refuse_lost_position(self, opened: int) -> None:
+        """What was never read has no windows: reading it all again would double what they hold.
+
+        Raises:
+            LostPositionError: there are windows, so the position was deleted or evicted.
+        """
+        closed = int(await self._store.ask(self._store.redis.hlen(self.keys.closed)))
+        if opened or closed:
+            raise LostPositionError(
+                f"{self.scope}: its position is gone from Redis ({self.keys.meta}), while {opened}"
+                f" open and {closed} closed windows are there. Restore it from a backup; or have"
+                " the windows that are closed processed, and start the task over"
+            )
 
     async def prune_configs(self) -> None:
         """Drop earlier configurations that no window was opened under."""
@@ -302,7 +342,7 @@ class PartitionWriter:
         names = [
             keys.meta, keys.open, keys.closed, keys.deadlines, keys.ready, keys.sealed, keys.leases,
             keys.tokens, keys.attempts, keys.refs, keys.held, keys.ledger,
-            keys.away,
+            keys.away, keys.members, keys.aside,
         ]  # fmt: skip
         left = int(await self._store.run("forget", names, [self._token]))
         if left < 0:
@@ -334,9 +374,9 @@ class PartitionWriter:
         keys = self.keys
         names = [
             keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready, keys.sealed, keys.refs,
-            keys.held, keys.dead,
+            keys.held, keys.dead, keys.members, keys.aside,
         ]  # fmt: skip
-        names += [keys.segment(segment) for segment, _ in plan.appends]
+        names += [keys.segment(append.segment) for append in plan.appends]
         for segment, change in refs.items():
             if change < 0:
                 names += [keys.segment(segment), keys.given_up(segment)]
@@ -351,15 +391,21 @@ class PartitionWriter:
             _flat(pair for pair in commit.counts.items() if pair[1]),
             plan.required,
             _flat(
-                (segment, pack_chunk(messages), len(messages) if plan.shares else 0)
-                for segment, messages in plan.appends
+                (
+                    segment,
+                    pack_chunk(messages),
+                    len(messages) if plan.shares else 0,
+                    place,
+                    members_entry(place, messages),
+                )
+                for segment, messages, place in plan.appends
             ),
             plan.removed,
             _flat((window_id, pack_record(record)) for window_id, record in plan.puts.items()),
             _flat(deadlines),
             _flat((window.id, window.reason, pack_record(window.record)) for window in plan.closed),
             _flat(self._sealed(plan)),
-            _flat(refs.items()),
+            _flat((name, change, int(name in plan.created)) for name, change in refs.items()),
             [pack_dead_letter(letter) for letter in commit.dead],
         ):
             args.append(len(words))
@@ -391,8 +437,10 @@ class PartitionWriter:
             return committed
         try:
             ready = await unseal(self._store, self.scope, self._partitions)
-        except UnavailableError:
-            return committed  # the batch is stored; beat does this too, when it is due next
+        except (UnavailableError, StoreError) as error:
+            # The batch is stored all the same; beat does this too, when it is due next.
+            _log.debug("%s: windows stay sealed for now: %s", self.scope, error)
+            return committed
         return replace(committed, hint=committed.hint + ready.hint, sealed=ready.left)
 
     def _answer(self, reply: list[bytes | int]) -> Committed:

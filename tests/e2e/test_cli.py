@@ -60,7 +60,19 @@ def test_help_has_an_example(command: Sequence[str]) -> None:
     ("arguments", "environment", "code", "text"),
     [
         (["ingst"], {}, exit_codes.USAGE, "No such command"),
-        (["ingest"], {}, exit_codes.USAGE, "--product"),
+        (["ingest"], {}, exit_codes.USAGE, "Name the product with --product"),
+        (
+            ["pause"],
+            {"SINFER_PRODUCTS": "sinfer.products.example,sinfer.products.soe"},
+            exit_codes.USAGE,
+            "SINFER_PRODUCTS names example, soe",
+        ),
+        (
+            ["ingest"],
+            {"SINFER_PRODUCTS": "sinfer.products.nope"},
+            exit_codes.CONFIGURATION,
+            "'sinfer.products.nope' cannot be imported",
+        ),
         (["demo", "--messages", "0"], {}, exit_codes.USAGE, "--messages"),
         (["demo", "--product", "nope"], {}, exit_codes.CONFIGURATION, "example"),
         (["ingest", "--product", "nope"], {}, exit_codes.CONFIGURATION, "'nope' is not known"),

@@ -19,6 +19,7 @@ LAYERS = [
         "clock",
         "units",
         "encoding",
+        "environment",
         "messages",
         "config",
         "plugins",
@@ -26,6 +27,7 @@ LAYERS = [
         "retry_after",
         "complaints",
         "masking",
+        "hooks",
         "secret_files",
         "tls",
     },
@@ -38,7 +40,7 @@ LAYERS = [
     {"operations"},
     {"embedded", "testing", "local"},
     {"demo", "shipped products", "templates"},
-    {"cli", "beat_schedule"},
+    {"cli", "__main__", "beat_schedule"},
 ]
 """From the lowest to the highest; a part imports from its own layer and those before it."""
 

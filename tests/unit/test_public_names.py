@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import sinfer
 
@@ -30,11 +34,32 @@ def test_all_of_them_are_there_and_documented() -> None:
         assert getattr(sinfer, name).__doc__, name
 
 
-def test_importing_sinfer_loads_neither_celery_nor_a_database() -> None:
-    code = (
-        "import sinfer, sys; "
-        "print([m for m in ('celery', 'sqlalchemy', 'numpy') if m in sys.modules])"
-    )
+def test_type_checkers_know_the_same_names() -> None:
+    tree = ast.parse(Path(sinfer.__file__).read_text())
+    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    told = {name.name: node.module for node in imports for name in node.names}
+    assert told.keys() == NAMES
+    for name, module in told.items():
+        assert getattr(sinfer, name) is getattr(sys.modules[module or ""], name)
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'sinfer' has no attribute 'Produkt'"):
+        _ = sinfer.Produkt
+
+
+@pytest.mark.parametrize(
+    ("imports", "apart"),
+    [
+        ("from sinfer import *", ["celery", "sqlalchemy", "numpy"]),
+        # What commands import before they know what to do: the less, the sooner they answer.
+        ("import sinfer", ["pydantic", "redis", "nats", "httpx"]),
+        ("import sinfer.cli", ["pydantic_settings", "redis", "nats", "httpx", "rich"]),
+    ],
+)
+def test_importing_loads_no_more_than_is_needed(imports: str, apart: list[str]) -> None:
+    code = f"{imports}; import sys; print([m for m in {apart} if m in sys.modules])"
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )

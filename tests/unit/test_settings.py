@@ -17,6 +17,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for field in Settings.model_fields:
         monkeypatch.delenv(PREFIX + field.upper(), raising=False)
+        monkeypatch.delenv(f"{PREFIX}{field.upper()}_FILE", raising=False)
 
 
 def test_defaults_are_those_of_a_developers_machine() -> None:
@@ -74,6 +75,52 @@ def test_an_unknown_name_is_refused_with_the_nearest(
         load_settings()
 
 
+@pytest.mark.parametrize("name", ["SINFER_WINDOWS_FANCY", "SINFER_X", "SINFER_REDIS_SENTINELS"])
+def test_nothing_is_suggested_that_is_not_near(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(ConfigError, match=f"setting {name} is unknown; remove it"):
+        load_settings()
+
+
+SERVICE_LINKS = {
+    "SINFER_PORT": "tcp://10.0.0.1:80",
+    "SINFER_SERVICE_HOST": "10.0.0.1",
+    "SINFER_REDIS_SERVICE_HOST": "10.0.0.11",
+    "SINFER_REDIS_SERVICE_PORT": "6379",
+    "SINFER_REDIS_SERVICE_PORT_CLIENT": "6379",
+    "SINFER_REDIS_PORT": "tcp://10.0.0.11:6379",
+    "SINFER_REDIS_PORT_6379_TCP": "tcp://10.0.0.11:6379",
+    "SINFER_REDIS_PORT_6379_TCP_PROTO": "tcp",
+    "SINFER_REDIS_PORT_6379_TCP_PORT": "6379",
+    "SINFER_REDIS_PORT_6379_TCP_ADDR": "fd00::11",
+    "SINFER_NATS_HEADLESS_SERVICE_HOST": "None",
+}
+
+
+def test_what_kubernetes_sets_for_services_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SERVICE_LINKS.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SINFER_PORT", "5555"), ("SINFER_REDIS_PORTS", "tcp://h:1"), ("SINFER_REDIS_PORT", "home")],
+)
+def test_what_only_looks_like_a_service_is_still_unknown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"setting {name} is unknown"):
+        load_settings()
+
+
+def test_a_service_in_a_file_is_somebodys_mistake(tmp_path: Path) -> None:
+    (tmp_path / "x.env").write_text("SINFER_REDIS_PORT=tcp://10.0.0.11:6379\n")
+    with pytest.raises(ConfigError, match="SINFER_REDIS_PORT is unknown"):
+        load_settings(tmp_path / "x.env")
+
+
 def test_an_unknown_name_in_a_file_is_refused_as_well(tmp_path: Path) -> None:
     path = tmp_path / "settings.env"
     path.write_text("SINFER_TICKS=1s\n")
@@ -118,3 +165,43 @@ def test_a_wrong_value_is_told_with_its_field_and_what_would_be_right(
     assert text.startswith("settings (SINFER_*): ")
     assert all(part in text for part in told), text
     assert "pass" not in text
+
+
+def test_a_secret_may_stand_in_a_file_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "url").write_text("redis://:s3cret@h/0\n")
+    (tmp_path / "password").write_text(" with blanks \r\n")
+    monkeypatch.setenv("SINFER_REDIS_URL_FILE", str(tmp_path / "url"))
+    monkeypatch.setenv("SINFER_NATS_USER", "u")
+    (tmp_path / ".env").write_text(f"SINFER_NATS_PASSWORD_FILE={tmp_path / 'password'}\n")
+    settings = load_settings()
+    assert settings.redis_url == "redis://:s3cret@h/0"
+    assert settings.nats_password.get_secret_value() == " with blanks "
+
+
+def test_a_secret_is_given_in_one_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("redis://h/0")
+    monkeypatch.setenv("SINFER_REDIS_URL_FILE", str(tmp_path / "url"))
+    monkeypatch.setenv("SINFER_REDIS_URL", "redis://other/0")
+    with pytest.raises(ConfigError, match="give SINFER_REDIS_URL or SINFER_REDIS_URL_FILE"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "SINFER_REDIS_URL_FILE: there is no file"),
+        (b"\xff\xfe", "SINFER_REDIS_URL_FILE: .*no text"),
+        (b"http://:s3cret@h", "redis_url: write redis://"),
+    ],
+)
+def test_a_file_that_holds_no_value_is_told_without_what_it_holds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, told: str
+) -> None:
+    if content is not None:
+        (tmp_path / "url").write_bytes(content)
+    monkeypatch.setenv("SINFER_REDIS_URL_FILE", str(tmp_path / "url"))
+    with pytest.raises(ConfigError, match=told) as caught:
+        load_settings()
+    assert "s3cret" not in str(caught.value)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sinfer.embedded.http_protocol import Exchange
 from sinfer.embedded.model_process import ModelServer
 from sinfer.embedded.model_server import expected
 from sinfer.encoding import from_json
@@ -114,6 +115,14 @@ async def test_embeddings_come_in_the_order_of_their_inputs(
         {"data": [{"index": 0, "embedding": [1]}, {"index": 0, "embedding": [1]}]},
         {"data": [{"index": 1, "embedding": [1]}, {"index": 2, "embedding": [1]}]},
         {"data": [{"index": 0}, {"index": 1}]},
+        {"data": [{"embedding": [1]}, {"index": 0, "embedding": [1]}]},
+        {"data": [{"embedding": [1]}, {"embedding": [1]}, {"embedding": [1]}]},
+        {"data": [{"embedding": "no base64"}, {"embedding": "no base64"}]},
+        {"data": [{"embedding": "AAA="}, {"embedding": "AAA="}]},
+        {"data": [{"embedding": [1]}, {"embedding": [1, 2]}]},
+        {"data": [{"embedding": []}, {"embedding": []}]},
+        {"data": [{"embedding": [1]}, {"embedding": ["1"]}]},
+        {"data": [{"embedding": [1]}, {"embedding": [None]}]},
     ],
 )
 async def test_embeddings_that_do_not_match_the_inputs_are_refused(
@@ -122,6 +131,51 @@ async def test_embeddings_that_do_not_match_the_inputs_are_refused(
     http_server.body = body
     with pytest.raises(InvalidResponseError, match="is not 2 embeddings"):
         await client(type="openai_embeddings", url=http_server.url, model="m").infer(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [{"embedding": [0.5]}, {"embedding": [-2]}],
+        [{"embedding": [0.5]}, {"index": 1, "embedding": [-2]}],
+        [{"index": 1, "embedding": [-2]}, {"embedding": [0.5]}],
+        [{"index": 0, "embedding": "AAAAPw=="}, {"index": 1, "embedding": "AAAAwA=="}],
+    ],
+)
+async def test_embeddings_are_read_as_all_servers_write_them(
+    client: Make, http_server: ScriptedServer, data: Any
+) -> None:
+    http_server.body = {"data": data}
+    made = client(type="openai_embeddings", url=http_server.url, model="m")
+    assert (await made.infer(["a", "b"])).embeddings == [[0.5], [-2]]
+
+
+async def test_a_server_that_refuses_encoding_format_is_asked_without(
+    client: Make, http_server: ScriptedServer
+) -> None:
+    def answer(exchange: Exchange) -> None:
+        if "encoding_format" in from_json(exchange.body):
+            exchange.reply(400, b'{"error": "Unknown field: encoding_format"}')
+        else:
+            exchange.reply(200, b'{"data": [{"embedding": [1]}]}')
+
+    http_server.answer = answer
+    made = client(type="openai_embeddings", url=http_server.url, model="m")
+    for _ in range(2):
+        assert (await made.infer(["a"], idempotency_key="k")).embeddings == [[1]]
+    bodies = [from_json(exchange.body) for exchange in http_server.requests]
+    plain = {"model": "m", "input": ["a"]}
+    assert bodies == [{**plain, "encoding_format": "float"}, plain, plain]
+    keys = [exchange.headers["idempotency-key"] for exchange in http_server.requests]
+    assert keys[0] != keys[1]
+
+
+async def test_another_refusal_is_told_at_once(client: Make, http_server: ScriptedServer) -> None:
+    http_server.answer = lambda exchange: exchange.reply(400, b"too long")
+    made = client(type="openai_embeddings", url=http_server.url, model="m")
+    with pytest.raises(InferenceRejectedError, match="too long"):
+        await made.infer(["a"])
+    assert len(http_server.requests) == 1
 
 
 async def test_chat_returns_the_text_of_the_first_choice(

@@ -56,6 +56,13 @@ def _answers(url: str) -> bool:
     return True
 
 
+def _execute(url: str, statement: str) -> None:
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
 @contextmanager
 def _running(
     command: list[str], account: str | None, directory: Path, url: str, stop: signal.Signals
@@ -139,4 +146,5 @@ def mariadb() -> Iterator[str]:
         ]  # fmt: skip
         url = f"mariadb+pymysql://root@127.0.0.1:{port}/mysql"
         with _running(command, account, directory, url, signal.SIGTERM):
-            yield url
+            _execute(url, "CREATE DATABASE sinfer")  # no triggers in the one that is there
+            yield f"{url.removesuffix('/mysql')}/sinfer"

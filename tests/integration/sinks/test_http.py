@@ -94,3 +94,36 @@ async def test_a_server_that_is_away_is_reported_without_secrets() -> None:
         await sink.write(window_results(1))
     await sink.aclose()
     assert "s3cret" not in str(e.value)
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("bad", [{0}, {9}, {3, 4, 8}, set(range(10))])
+async def test_results_that_are_refused_with_others_are_looked_for(
+    receiver: Receiver, status: int, bad: set[int]
+) -> None:
+    """What is posted twice is posted under the same key, and under no other's."""
+
+    def judge(body: bytes) -> tuple[int, bytes] | None:
+        found = {result["data"] for result in json.loads(body)["results"]}
+        return (status, b"no") if found & bad else None
+
+    receiver.judge = judge
+    sink = http_sink(receiver.url)
+    results = window_results(list(range(10)), ordinals=range(100, 110))
+    for _ in range(2):
+        with pytest.raises(SinkRejectedError, match=f"answered {status} no") as caught:
+            await sink.write(results)
+        assert set(caught.value.ordinals or ()) == {100 + n for n in bad}
+    await sink.aclose()
+    taken = {post.headers["idempotency-key"]: post.body for post in receiver.posts}
+    assert len(set(taken.values())) == len(taken) == len(receiver.posts) // 2
+
+
+async def test_results_that_are_too_many_at_once_go_in_parts(receiver: Receiver) -> None:
+    receiver.judge = lambda body: (413, b"") if len(json.loads(body)["results"]) > 3 else None
+    sink = http_sink(receiver.url)
+    await sink.write(window_results(10))
+    await sink.aclose()
+    bodies = [json.loads(post.body)["results"] for post in receiver.posts]
+    ordinals = [[row["ordinal"] for row in body] for body in bodies if len(body) <= 3]
+    assert sorted(n for part in ordinals for n in part) == list(range(10))

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import RedisServer
-from sinfer.errors import SinkRejectedError, SinkUnavailableError
+from sinfer.errors import SinkUnavailableError
 from sinfer.sinks import RedisStreamSink
 from sinfer.sinks.redis_stream import marker_key
 from tests.integration.sinks.stalling import stalled
@@ -84,14 +84,17 @@ async def test_a_stream_is_kept_at_its_length(
     assert 100 <= await redis.xlen(unique) < 400
 
 
-async def test_a_key_of_another_type_is_refused(
+async def test_while_the_key_is_of_another_type_results_wait(
     redis_server: RedisServer, redis: Redis, unique: str
 ) -> None:
     await redis.set(unique, "text")
     sink = redis_sink(redis_server.url, unique)
-    with pytest.raises(SinkRejectedError, match=f"stream '{unique}'.*WRONGTYPE"):
+    with pytest.raises(SinkUnavailableError, match=f"stream '{unique}'.*WRONGTYPE"):
         await sink.write(window_results(1))
+    await redis.delete(unique)
+    await sink.write(window_results(1))
     await sink.aclose()
+    assert await redis.xlen(unique) == 1
 
 
 async def test_a_full_server_takes_the_results_once_there_is_room(unique: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -507,6 +508,120 @@ async def test_what_is_refused_for_good_without_a_fallback_is_dead_and_others_ha
         (b"-2", "results"), (b"1", "sink"), (b"3", "sink"),
     ]  # fmt: skip
     assert "constraint" in (await bench.dead())[1].error
+
+
+def refusing(*ordinals: int, text: str = "constraint") -> SinkRejectedError:
+    return SinkRejectedError(text, ordinals=ordinals)
+
+
+class Choosy(Record):
+    """Takes all but some places, and says so."""
+
+    def __init__(self, *places: int) -> None:
+        super().__init__()
+        self.places = frozenset(places)
+
+    async def write(self, results: WindowResults) -> None:
+        self.tries += 1
+        taken = [row for row in results if row.ordinal not in self.places]
+        self.windows.append(dataclasses.replace(results, rows=taken))
+        if len(taken) < len(results):
+            raise refusing(*(row.ordinal for row in results if row.ordinal in self.places))
+
+
+async def test_a_result_that_one_sink_refuses_is_one_dead_letter_and_no_sink_lacks_another(
+    bench: Bench,
+) -> None:
+    choosy, well = Choosy(3), Record()
+    await bench.feed(range(10))
+    await bench.settle(bench.processor(choosy=choosy, well=well))
+    assert sum(choosy.written.values()) == 9
+    assert sum(well.written.values()) == 10
+    [letter] = await bench.dead()
+    assert (letter.message.data, letter.ordinal, letter.stage) == (b"3", 3, "sink")
+    assert letter.error == "sink choosy: constraint"
+    assert await bench.counts() == {"fetched": 10, "sunk": 9, "dead": 1}
+
+
+async def test_what_was_refused_is_not_written_again_while_another_sink_is_away(
+    bench: Bench,
+) -> None:
+    choosy, other = Choosy(1), Choosy(1, 2)
+    lost = Record(*[SinkUnavailableError("away")] * 4)
+    await bench.feed(range(4))
+    await bench.settle(bench.processor(choosy=choosy, other=other, lost=lost))
+    assert (choosy.tries, other.tries, lost.tries) == (1, 1, 5)
+    assert sum(lost.written.values()) == 4
+    assert [(x.message.data, x.error) for x in await bench.dead()] == [
+        (b"1", "sink choosy: constraint; sink other: constraint"),
+        (b"2", "sink other: constraint"),
+    ]
+
+
+async def test_a_worker_that_dies_after_a_refusal_leaves_it_known(bench: Bench) -> None:
+    choosy, stuck = Choosy(1), Stuck()
+    lost = Record(*[SinkUnavailableError("away")] * 1)
+    await bench.feed([0, 1, 2])
+    assert await bench.try_once(bench.processor(choosy=choosy, lost=lost)) == 1
+    await bench.break_off(bench.processor(choosy=choosy, lost=stuck), stuck.writing)
+    await bench.lose_leases()
+    await bench.settle(bench.processor(choosy=choosy, lost=Record()))
+    assert choosy.tries == 1
+    assert [x.message.data for x in await bench.dead()] == [b"1"]
+    assert await bench.counts() == {"fetched": 3, "sunk": 2, "dead": 1}
+
+
+async def test_the_fallback_gets_what_was_refused_and_nothing_else(bench: Bench) -> None:
+    choosy, fallback = Choosy(1, 2), Choosy(2)
+    fallback.errors.append(SinkUnavailableError("away"))
+    lost = Record(*[SinkUnavailableError("away")] * 3)
+    await bench.feed([0, 1, 2, 3])
+    await bench.settle(bench.processor(choosy=choosy, lost=lost, fallback=fallback))
+    assert choosy.tries == 1
+    assert {key[-2:] for key, _ in fallback.written} == {"/1"}
+    [letter] = await bench.dead()
+    assert letter.message.data == b"2"
+    assert letter.error == "sink choosy: constraint; fallback: constraint"
+
+
+@pytest.mark.parametrize("ordinals", [[], [7, 8], None])
+async def test_a_refusal_that_names_none_of_the_results_is_one_of_all(
+    bench: Bench, ordinals: list[int] | None
+) -> None:
+    await bench.feed([0, 1])
+    sink = Record(SinkRejectedError("no", ordinals=ordinals))
+    await bench.settle(bench.processor(sink=sink))
+    assert [x.message.data for x in await bench.dead()] == [b"0", b"1"]
+
+
+async def test_one_refused_of_results_that_belong_to_no_message_gives_all_messages_up(
+    bench: Bench,
+) -> None:
+    choosy = Choosy(1)
+    await bench.feed([1, 2, 3])
+    await bench.settle(bench.processor(Freely, choosy=choosy))
+    assert sum(choosy.written.values()) == 2
+    assert len(await bench.dead()) == 3
+
+
+async def test_what_is_refused_is_named_by_its_message_with_ack_done(bench: Bench) -> None:
+    """Sinks know such results by their stream sequences."""
+    choosy = Choosy(21)
+    await bench.feed([5, 6, 7], seq=20)
+    await bench.settle(bench.processor(source=DONE, choosy=choosy))
+    assert [(x.message.data, x.ordinal) for x in await bench.dead()] == [(b"6", 1)]
+
+
+async def test_a_redriven_result_is_refused_by_the_name_of_its_old_place(bench: Bench) -> None:
+    await bench.feed([5, 6, 7, 8])
+    choosy = Choosy(1, 3)
+    processor = bench.processor(choosy=choosy)
+    await bench.settle(processor)
+    redrive = Redrive(bench.store, bench.scope, Judging(bench.config()))
+    assert (await redrive.run(LetterFilter())).letters == 2
+    choosy.places = frozenset({3})
+    await bench.settle(processor)
+    assert [(x.message.data, x.ordinal) for x in await bench.dead()] == [(b"8", 3)]
 
 
 @pytest.mark.parametrize("error", [ConnectionRefusedError("no"), OSError("disk full")])

@@ -61,7 +61,7 @@ async def test_every_step_stays_in_the_slot_of_its_partition(
     turn = None
     async with asyncio.timeout(10):
         while turn is None:
-            turn = await schedule.tick(pause_ms=1, sweep_ms=10_000, limit=100)
+            turn = await schedule.tick(pause_ms=1, limit=100, sweep=10_000)
     assert {due.scope for due in turn.due} >= set(scopes)
     for partition in pair:
         await schedule.close_due(partition.scope)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from typing import Any
 
@@ -111,6 +112,21 @@ def test_an_answer_in_json_is_read() -> None:
     assert response.datatypes == {"y": "FP32"}
     assert (response.model_name, response.model_version, response.id) == ("m", "3", "")
     assert response.raw["outputs"][0]["name"] == "y"
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "BF16", "FP32", "FP64"])
+@pytest.mark.parametrize("text", ["NaN", "null"])
+def test_what_is_no_number_is_nan_however_the_server_writes_it(datatype: str, text: str) -> None:
+    answer = {"name": "y", "shape": [3], "datatype": datatype, "data": [1.0, "?", "-?"]}
+    content = json.dumps({"outputs": [answer]}).replace('"?"', text).replace('"-?"', "-Infinity")
+    one, nan, least = decode_response(content.encode(), None).outputs["y"]
+    assert (one, math.isnan(nan), least) == (1.0, True, -math.inf)
+
+
+def test_a_missing_whole_number_is_left_to_the_pipeline() -> None:
+    answer = {"name": "y", "shape": [2], "datatype": "INT64", "data": [1, None]}
+    content = json.dumps({"outputs": [answer]}).encode()
+    assert decode_response(content, None).outputs["y"] == [1, None]
 
 
 @pytest.mark.parametrize("data", [[1, 2, 3, 4], [[1, 2], [3, 4]]])

@@ -78,6 +78,23 @@ def test_an_installed_package_is_found_by_its_entry_point(
     assert find_product("installed").name == "installed"
 
 
+def test_one_package_offers_several_products(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = PRODUCT.format(name="one", product="one") + PRODUCT.format(name="two", product="two")
+    module = write(text, product="both")
+    install(tmp_path, "first", f"{module}:one")
+    install(tmp_path, "second", f"{module}:two")
+    install(tmp_path, "third", f"{module}:three")
+    products, problems = load_products()
+    assert {"one", "two"} <= products.keys()
+    assert problems == {
+        f"{module}:three": f"product module {module!r} holds no product under the name 'three'"
+    }
+    assert find_product(f"{module}:two").name == "two"
+    assert find_product("one", [f"{module}:one"]).name == "one"
+
+
 def test_a_module_is_found_by_its_name(write: Write) -> None:
     module = write(product="by-hand")
     assert find_product(module).name == "by-hand"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
+from itertools import count
 from typing import Any
 
+import numpy as np
 import pytest
+from pydantic import BaseModel, field_serializer
 
 from sinfer import (
     InferenceClient,
@@ -24,6 +29,7 @@ from sinfer.errors import (
     InferenceUnavailableError,
     InvalidResponseError,
 )
+from sinfer.tasks import result_check
 from sinfer.tasks.inference import Inferrer
 from sinfer.tasks.outcomes import Failure
 
@@ -82,6 +88,12 @@ def inferrer(
     pipeline: type[InferPipeline[Any, Any]] = Numbers,
     **inference: Any,
 ) -> Inferrer:
+    return Inferrer(inferrer_pipeline(pipeline, **inference), client)
+
+
+def inferrer_pipeline(
+    pipeline: type[InferPipeline[Any, Any]] = Numbers, **inference: Any
+) -> InferPipeline[Any, Any]:
     task = InferTaskConfig.model_validate(
         {
             "id": "t",
@@ -91,7 +103,7 @@ def inferrer(
             "sinks": [{"type": "log"}],
         }
     )
-    return Inferrer(pipeline(task), client)
+    return pipeline(task)
 
 
 def window(numbers: Sequence[int]) -> Window[int]:
@@ -321,3 +333,203 @@ async def test_a_result_that_json_has_no_form_for_fails_alone() -> None:
     [failure] = outcome.failures
     assert (failure.first, failure.stage) == (1, "results")
     assert "object cannot be written as JSON" in failure.error
+
+
+class Odd:
+    """Things that are no result, or whose data no sink can have, by the number of their item."""
+
+    @staticmethod
+    def deep() -> Any:
+        data: list[Any] = []
+        for _ in range(100_000):
+            data = [data]
+        return data
+
+    @staticmethod
+    def cyclic() -> Any:
+        data: dict[str, Any] = {}
+        data["self"] = data
+        return data
+
+    class Model(BaseModel):
+        value: int
+
+        @field_serializer("value")
+        def _value(self, value: int) -> int:
+            raise SystemExit(4)
+
+    class Array:
+        def tolist(self) -> Any:
+            raise KeyboardInterrupt
+
+    class Property(Result):
+        @property
+        def data(self) -> Any:
+            raise GeneratorExit
+
+
+def _odd_property() -> Any:
+    return object.__new__(Odd.Property)
+
+
+ODD: list[tuple[Callable[[], Any], str]] = [
+    (lambda: None, "build_results returned None instead of a Result"),
+    (lambda: {"y": 1}, "build_results returned a value of type dict instead of a Result"),
+    (lambda: "text", "build_results returned a value of type str instead of a Result"),
+    (lambda: Result, "build_results returned a value of type type instead of a Result"),
+    (lambda: Result(Odd.deep()), "result cannot be written as JSON: RecursionError"),
+    (lambda: Result(Odd.cyclic()), "result cannot be written as JSON: RecursionError"),
+    (lambda: Result("\ud800"), "result cannot be written as JSON: UnicodeEncodeError"),
+    (lambda: Result(object()), "result cannot be written as JSON: TypeError: object"),
+    (lambda: Result({(1, 2): 3}), "result cannot be written as JSON: TypeError"),
+    (
+        lambda: Result(Odd.Model(value=1)),
+        "result cannot be written as JSON: PydanticSerializationError",
+    ),
+    (lambda: Result(Odd.Array()), "result cannot be written as JSON: KeyboardInterrupt"),
+    (lambda: Result(n for n in (1, 2)), "result cannot be written as JSON: TypeError: generator"),
+    (_odd_property, "build_results: its result cannot be read: "),
+    (lambda: Result(outcome="fine"), "build_results: outcome 'fine' is none of ok, failed"),  # type: ignore[arg-type]
+    (lambda: Result(outcome=[]), "build_results: outcome [] is none of ok, failed"),  # type: ignore[arg-type]
+    (lambda: Result.failed(None), "None"),  # type: ignore[arg-type]
+    (lambda: Result.failed("\ud800 lone"), r"\ud800 lone"),
+]
+
+
+async def test_an_odd_result_harms_its_own_item_with_the_true_reason_at_the_first_try() -> None:
+    class Pipeline(Numbers):
+        def build_results(self, window: Window[int], response: Any) -> list[Result]:
+            return [ODD[n][0]() if n < len(ODD) else Result(n) for n in window]
+
+    client = Doubling()
+    outcome = await inferrer(client, Pipeline).infer(window(range(len(ODD) + 5)))
+    assert [row.ordinal for row in outcome.rows] == [len(ODD) + n for n in range(5)]
+    assert [(f.first, f.last, f.stage) for f in outcome.failures] == [
+        (n, n, "results") for n in range(len(ODD))
+    ]
+    for failure, (_, told) in zip(outcome.failures, ODD, strict=True):
+        assert failure.error.startswith(told)
+    assert len(client.calls) == 1
+    assert outcome.retries == []
+
+
+async def test_numbers_and_text_of_libraries_are_results_like_others() -> None:
+    class Pipeline(Numbers):
+        def build_results(self, window: Window[int], response: Any) -> list[Result]:
+            values = [np.float32(0.5), np.int64(3), np.str_("a"), np.array([1, 2]), float("nan")]
+            values += [b"\x00\xff", Decimal("1.5"), np.bool_(True)]
+            return [Result(value) for value in values]
+
+    outcome = await inferrer(Doubling(), Pipeline).infer(window(range(8)))
+    assert outcome.failures == []
+    assert [from_json(row.data) for row in outcome.rows] == [
+        0.5, 3, "a", [1, 2], None, "AP8=", "1.5", True,
+    ]  # fmt: skip
+
+
+class LyingList(list[Any]):
+    def __len__(self) -> int:
+        return 10**12
+
+    def __bool__(self) -> bool:
+        raise SystemExit
+
+
+def _breaks_off() -> Any:
+    yield Result(1)
+    raise SystemExit(9)
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        (lambda: None, "build_results: returned None, not a list of Result"),
+        (lambda: {"y": 1}, "build_results: returned a value of type dict, not a list of Result"),
+        (lambda: "ab", "build_results: returned a value of type str, not a list of Result"),
+        (lambda: Result(1), "build_results: returned a single Result, not a list of them"),
+        (lambda: 5, "build_results: returned a value of type int, not a list of Result"),
+        (_breaks_off, "build_results: SystemExit: 9 (it asked for the end of the process)"),
+        (lambda: (Result(n) for n in count()), "build_results: returned more than 1 results for 1"),
+        (lambda: LyingList([Result(1)] * 3), "build_results: returned more than 1 results"),
+        (lambda: [], "build_results: returned 0 results for 1 items; results_per = 'item' asks"),
+    ],
+)
+async def test_what_is_no_list_of_results_is_told_for_each_item(
+    returned: Callable[[], Any], told: str
+) -> None:
+    class Pipeline(Numbers):
+        def build_results(self, window: Window[int], response: Any) -> list[Result]:
+            if 1 in window:
+                found: list[Result] = returned()
+                return found
+            return [Result(n) for n in window]
+
+    outcome = await inferrer(Doubling(), Pipeline).infer(window(range(4)))
+    assert [row.ordinal for row in outcome.rows] == [0, 2, 3]
+    [failure] = outcome.failures
+    assert (failure.first, failure.last, failure.stage) == (1, 1, "results")
+    assert failure.error.startswith(told)
+
+
+async def test_a_list_that_lies_about_its_length_is_read_all_the_same() -> None:
+    class Pipeline(Numbers):
+        def build_results(self, window: Window[int], response: Any) -> list[Result]:
+            return LyingList(Result(n) for n in window)
+
+    outcome = await inferrer(Doubling(), Pipeline).infer(window(range(4)))
+    assert [row.ordinal for row in outcome.rows] == [0, 1, 2, 3]
+
+
+async def test_a_results_generator_without_end_is_no_end_of_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Pipeline(Numbers):
+        results_per = "any"
+
+        def build_results(self, window: Window[int], response: Any) -> Any:
+            return (Result(n) for n in count())
+
+    monkeypatch.setattr(result_check, "MOST_RESULTS", 1000)
+    outcome = await inferrer(Doubling(), Pipeline).infer(window(range(4)))
+    [failure] = outcome.failures
+    assert failure.error.startswith("build_results: returned more than 1000 results for 4 items")
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError()])
+@pytest.mark.parametrize("hook", ["build_request", "build_results", "infer"])
+async def test_whatever_is_raised_for_one_item_harms_that_item_alone(
+    hook: str, error: BaseException
+) -> None:
+    def judge(step: str, numbers: Any) -> None:
+        if step == hook and 5 in numbers:
+            raise error
+
+    class Pipeline(Numbers):
+        async def build_request(self, window: Window[int]) -> Any:
+            judge("build_request", window)
+            return list(window)
+
+        def build_results(self, window: Window[int], response: Any) -> list[Result]:
+            judge("build_results", window)
+            return [Result(n) for n in window]
+
+    client = Doubling(lambda _, request: judge("infer", request))
+    outcome = await inferrer(client, Pipeline).infer(window(range(16)))
+    assert [row.ordinal for row in outcome.rows] == [n for n in range(16) if n != 5]
+    [failure] = outcome.failures
+    assert (failure.first, failure.last) == (5, 5)
+    assert failure.error.startswith(f"{hook}: {type(error).__name__}")
+
+
+async def test_a_client_of_one_s_own_that_has_no_connection_or_no_end_is_unavailable() -> None:
+    client = Doubling(raising(ConnectionRefusedError("port 1"), when=lambda *_: True))
+    with pytest.raises(InferenceUnavailableError, match="ConnectionRefusedError: port 1"):
+        await inferrer(client).infer(window([1]))
+
+    class Endless(Doubling):
+        async def infer(self, request: list[int], *, idempotency_key: str = "") -> Any:
+            await asyncio.Event().wait()
+
+    asker = Inferrer(inferrer_pipeline(), Endless(), most_s=0.05)
+    with pytest.raises(InferenceUnavailableError, match=r"its client gave no answer within 0\.05s"):
+        await asker.infer(window([1]))

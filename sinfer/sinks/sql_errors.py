@@ -1,0 +1,141 @@
+"""What an error of a database or its driver says about the rows in hand.
+
+=========  ==============================================  ====================================
+blame      what happened                                   what the writer does
+=========  ==============================================  ====================================
+value      PostgreSQL 22, 23, 44; MySQL's errors of data   finds the row; it is refused
+           and constraints; SQLite constraint, mismatch,
+           too big; a value that its column cannot be given
+passing    lost connections, deadlocks, time-outs, full    hands all back, to be written again
+           disks, shutdown, read-only servers
+unclear    everything else: casts, syntax, permissions,    finds the rows; one that is refused
+           missing columns, what triggers raise            alone while others are taken is
+                                                           refused, else all are handed back
+=========  ==============================================  ====================================
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Literal
+
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+    StatementError,
+    TimeoutError,
+)
+
+Blame = Literal["value", "passing", "unclear"]
+
+_POSTGRESQL: dict[str, Blame] = {
+    "22": "value",  # data exception
+    "23": "value",  # integrity constraint violation
+    "44": "value",  # with check option violation
+    "08": "passing",  # connection exception
+    "25": "passing",  # invalid transaction state, read-only included
+    "28": "passing",  # invalid authorization
+    "40": "passing",  # rollback: deadlocks, serialization
+    "53": "passing",  # insufficient resources
+    "55": "passing",  # not in prerequisite state, locks included
+    "57": "passing",  # operator intervention: shutdown, time-outs
+    "58": "passing",  # system error
+}
+"""By the class of the SQLSTATE, its first two characters."""
+
+_MYSQL_VALUES = frozenset(
+    {
+        1048,  # column cannot be NULL
+        1062, 1169, 1557, 1586, 1761, 1762,  # duplicate
+        1216, 1217, 1451, 1452,  # foreign keys
+        1263, 1264, 1265, 1292, 1300, 1364, 1365, 1366, 1367, 1406, 1411, 1416, 1425, 1426, 1439,
+        1441, 1690, 1748,  # out of range, truncated, incorrect, too long, no default
+        1526, 1591,  # no partition for the value
+        3140, 3141, 3143, 3144, 3146, 3147, 3150, 3154, 3156, 3157, 3158, 3903, 4038,  # JSON
+        3813, 3819, 4025,  # CHECK constraints
+        4078, 4079,  # types that cannot be cast (MariaDB)
+    }
+)  # fmt: skip
+
+_MYSQL_PASSING = frozenset(
+    {
+        1021, 1030, 1037, 1038, 1040, 1041, 1042, 1043, 1044, 1045, 1047, 1049, 1053, 1077, 1078,
+        1079, 1080, 1099, 1100, 1114, 1129, 1130, 1152, 1154, 1155, 1156, 1157, 1158, 1159, 1160,
+        1161, 1180, 1181, 1184, 1203, 1205, 1206, 1213, 1223, 1226, 1290, 1317, 1412, 1428, 1614,
+        1637, 1792, 1836, 1927, 1969, 3024, 3032, 3100, 3101, 3572, 4031,
+    }
+)  # fmt: skip
+"""Full disks and memory, lost connections, limits of users, locks, shutdown, read-only servers."""
+
+_MYSQL_OF_CLIENT = range(2000, 3000)
+"""Errors of the driver's own: no server, a lost connection."""
+
+_SQLITE: dict[int, Blame] = {
+    sqlite3.SQLITE_CONSTRAINT: "value",
+    sqlite3.SQLITE_MISMATCH: "value",
+    sqlite3.SQLITE_TOOBIG: "value",
+    sqlite3.SQLITE_RANGE: "value",
+    sqlite3.SQLITE_ERROR: "unclear",
+    sqlite3.SQLITE_INTERNAL: "unclear",
+    sqlite3.SQLITE_SCHEMA: "unclear",
+    sqlite3.SQLITE_MISUSE: "unclear",
+}
+"""By the primary result code; all others pass or are put right from outside: locks, full disks."""
+
+
+def blame(error: BaseException) -> Blame:
+    """What raised this: a value in the rows, something that passes, or that is not clear."""
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return "passing"
+        return _of_code(error) or _of_class(error)
+    if isinstance(error, StatementError):  # a value that its column cannot even be given
+        return "value"
+    if isinstance(error, OSError | MemoryError | DisconnectionError | TimeoutError):
+        return "passing"
+    if isinstance(error, OverflowError | UnicodeError):
+        return "value"
+    return "unclear"
+
+
+def _of_code(error: DBAPIError) -> Blame | None:
+    """By the code of the server; None where the driver raised the error by itself."""
+    orig = error.orig
+    if isinstance(orig, sqlite3.Error):
+        code = getattr(orig, "sqlite_errorcode", None)
+        return None if code is None else _SQLITE.get(code & 0xFF, "passing")
+    state = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
+    if isinstance(state, str) and len(state) == 5:
+        return _POSTGRESQL.get(state[:2], "unclear")
+    number = orig.args[0] if orig is not None and orig.args else None
+    if isinstance(number, int):
+        if number in _MYSQL_VALUES:
+            return "value"
+        if number <= 0 or number in _MYSQL_PASSING or number in _MYSQL_OF_CLIENT:
+            return "passing"
+        return "unclear"
+    return None
+
+
+def _of_class(error: DBAPIError) -> Blame:
+    if isinstance(error, DataError | IntegrityError):
+        return "value"
+    if isinstance(error, OperationalError | InterfaceError):
+        return "passing"
+    return "unclear"
+
+
+def error_text(error: BaseException) -> str:
+    """What went wrong, on one line; further lines quote whole rows."""
+    cause: BaseException = error
+    if isinstance(error, StatementError) and error.orig is not None:
+        cause = error.orig
+    first_line = next(iter(str(cause).splitlines()), "")
+    if isinstance(cause, DBAPIError) or isinstance(error, SQLAlchemyError):
+        return first_line or type(cause).__name__
+    return f"{type(cause).__name__}: {first_line}".removesuffix(": ")

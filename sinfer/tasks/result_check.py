@@ -1,0 +1,111 @@
+"""What ``build_results`` returned: how many, and of each one whether sinks can have it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, TypeAlias
+
+from sinfer.encoding import to_json
+from sinfer.errors import HookError
+from sinfer.hooks import Hook, describe
+from sinfer.masking import one_line
+from sinfer.results import Result
+
+HOOK = "build_results"
+
+MOST_RESULTS = 1_000_000
+"""Of one window: a generator without end must not fill the memory."""
+
+Fate: TypeAlias = Literal["ok", "failed", "retry"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One result.
+
+    Attributes:
+        fate: what becomes of it.
+        data: as JSON, where it is ok.
+        reason: why it is not.
+    """
+
+    fate: Fate
+    data: bytes = b""
+    reason: str = ""
+
+
+def result_list(returned: Any, expected: int | None, results_per: str, items: int) -> list[Any]:
+    """The results, in a list of the right length.
+
+    Args:
+        returned: what ``build_results`` returned: any iterable, a generator too.
+        expected: how many there should be; None for any number.
+        results_per: what the pipeline says.
+        items: in the window.
+
+    Raises:
+        HookError: it is no list of results, raises while it is read, or has another length.
+    """
+    if isinstance(returned, Result):
+        raise _wrong("returned a single Result, not a list of them")
+    if isinstance(returned, str | bytes | bytearray | Mapping) or not isinstance(
+        returned, Iterable
+    ):
+        raise _wrong(f"returned {_kind(returned)}, not a list of Result")
+    most = MOST_RESULTS if expected is None else expected
+    if type(returned) is list:
+        most = max(most, len(returned))  # it is in the memory, however long it is
+    found: list[Any] = Hook("results", HOOK, _first)(returned, most + 1)
+    if expected is None and len(found) <= most:
+        return found
+    if len(found) != expected:
+        number = f"more than {most}" if len(found) > most else str(len(found))
+        asked = f"at most {most}" if expected is None else str(expected)
+        raise _wrong(
+            f"returned {number} results for {items} items;"
+            f" results_per = {results_per!r} asks for {asked}"
+        )
+    return found
+
+
+def check(result: Any) -> Checked:
+    """What becomes of one result; whatever is wrong with it harms no other."""
+    try:
+        checked: Checked = Hook("results", HOOK, _checked)(result)
+    except HookError as error:
+        return Checked("failed", reason=f"{HOOK}: its result cannot be read: {error.text}")
+    return checked
+
+
+def _checked(result: Any) -> Checked:
+    if not isinstance(result, Result):
+        return Checked("failed", reason=f"{HOOK} returned {_kind(result)} instead of a Result")
+    outcome = result.outcome
+    if outcome == "ok":
+        try:
+            return Checked("ok", to_json(result.data))
+        except BaseException as error:
+            return Checked("failed", reason=f"result cannot be written as JSON: {describe(error)}")
+    reason = one_line(str(result.reason)) or f"{HOOK} marked it {outcome}"
+    if outcome == "failed":
+        return Checked("failed", reason=reason)
+    if outcome == "retry":
+        return Checked("retry", reason=reason)
+    return Checked(
+        "failed",
+        reason=f"{HOOK}: outcome {one_line(repr(outcome))} is none of ok, failed and retry",
+    )
+
+
+def _first(results: Iterable[Any], most: int) -> list[Any]:
+    return list(islice(iter(results), most))
+
+
+def _wrong(text: str) -> HookError:
+    return HookError("results", HOOK, text)
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a value of type {type(value).__name__}"
