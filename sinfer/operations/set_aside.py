@@ -72,7 +72,7 @@ async def rebuild(
         StoreFullError: Redis is at maxmemory.
     """
     messages = StreamMessages(client, pipeline.task.source.stream)
-    await check_stream(store, messages, aside.scope)
+    await check_stream(store, messages, aside.scope, aside.window.record.incarnation)
     [found] = await PartitionClaims(store, aside.scope).contents([aside.window])
     chunks: dict[tuple[str, int], list[Message]] = {}
     for at, sequences in found.lost.items():

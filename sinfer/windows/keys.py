@@ -26,6 +26,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:ask:<name>`` | string | an answer, in case it is asked for again (expires) |
 | ``sinfer:{scope}:out:<id>``  | hash   | model output of a window, and the sinks that have it |
 | ``sinfer:partitions``        | set    | every scope that has state |
+| ``sinfer:starts``            | hash   | scope → the number of its last start, from 0 |
 | ``sinfer:due``               | zset   | scope by the time beat has to look at it (ms) |
 | ``sinfer:endpoint:{<name>}:clock`` | hash | time (expires) |
 | ``sinfer:endpoint:{<name>}:slots`` | zset | calls under way by the end of their lease (ms) |
@@ -44,6 +45,7 @@ from sinfer.windows.ids import Scope, escape
 
 PREFIX = "sinfer:"
 PARTITIONS = f"{PREFIX}partitions"
+STARTS = f"{PREFIX}starts"
 DUE = f"{PREFIX}due"
 CLOCK = f"{PREFIX}clock:{{{DUE}}}"
 """Where the time of all that belongs to no partition is noted. It is in the slot of ``DUE``."""
@@ -54,6 +56,9 @@ PAUSED = f"{PREFIX}paused"
 
 CONFIG_FIELD = "config"
 """Field of ``meta`` with the task's configuration; ``config:<name>`` holds earlier ones."""
+
+INCARNATION_FIELD = "incarnation"
+"""Field of ``meta``: which messages the partition reads; see ``sinfer.windows.incarnation``."""
 
 STANDSTILL_FIELD = "standstill"
 """Field of ``meta``: why the source gives no more messages, as long as that is so."""

@@ -26,6 +26,7 @@ LAYERS = [
         "results",
         "retry_after",
         "complaints",
+        "escaping",
         "masking",
         "hooks",
         "secret_files",
