@@ -12,6 +12,9 @@ from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.store import HINT_MS, Argument, Store
 
+_ASK_AT_ONCE = 500
+"""Partitions that are asked for in one round trip."""
+
 
 @dataclass(frozen=True, slots=True)
 class DuePartition:
@@ -152,6 +155,21 @@ class Schedule:
         """Every partition that has state."""
         found = await self._store.ask(self._store.redis.smembers(names.PARTITIONS))
         return sorted(Scope.parse(name.decode()) for name in found)
+
+    async def ready(self, scopes: Sequence[Scope], limit: int) -> list[Scope]:
+        """The first of the partitions that have windows to claim now."""
+        now_ms = await self._store.now_ms()
+        found: list[Scope] = []
+        for at in range(0, len(scopes), _ASK_AT_ONCE):
+            part = scopes[at : at + _ASK_AT_ONCE]
+            pipeline = self._store.redis.pipeline(transaction=False)
+            for scope in part:
+                pipeline.zcount(PartitionKeys(scope).ready, "-inf", now_ms)
+            counts = await self._store.ask(pipeline.execute(raise_on_error=False))
+            found += [s for s, n in zip(part, counts, strict=True) if isinstance(n, int) and n]
+            if len(found) >= limit:
+                break
+        return found[:limit]
 
     async def close_due(self, scope: Scope, *, limit: int = 500) -> Closing:
         """Close a partition's windows by time and take back those whose lease ran out."""
