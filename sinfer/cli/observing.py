@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sinfer import exit_codes
-from sinfer.cli.options import json_option, product_option, task_option
+from sinfer.cli.options import Moment, json_option, product_option, task_option
 
 if TYPE_CHECKING:
     from sinfer.cli.connections import Session
     from sinfer.operations.auditing import Audited
+    from sinfer.operations.deep_audit import DeepAudited
     from sinfer.operations.finding import Found
     from sinfer.operations.standing import TaskStanding
+    from sinfer.windows.ids import Scope
 
 _WATCH_S = 1.0
 
@@ -23,10 +25,30 @@ _WATCH_S = 1.0
 @click.command()
 @product_option
 @task_option
+@click.option(
+    "--deep", is_flag=True, help="Hold each message of the stream and each result against it."
+)
+@click.option(
+    "--since",
+    type=Moment(),
+    default=None,
+    help="With --deep: only messages stored in the stream since: ISO 8601, or 15m ago.",
+)
 @json_option
 @click.pass_context
-def audit(ctx: click.Context, product: str | None, task: str | None, as_json: bool) -> None:
+def audit(
+    ctx: click.Context,
+    product: str | None,
+    task: str | None,
+    deep: bool,
+    since: int | None,
+    as_json: bool,
+) -> None:
     """Add up what became of every message; tasks may be at work meanwhile.
+
+    With --deep, messages are looked at one by one: what was read and is nowhere, or is in two
+    windows, is named; so are results that sinks miss or have twice, where a sink can be asked. What
+    the ledger or the stream has no more cannot be told, and is said.
 
     Ends with 1 when a message is missing or counted twice, when a window has not all of its
     messages any more (these are named), or when it is where nobody would process it.
@@ -34,18 +56,25 @@ def audit(ctx: click.Context, product: str | None, task: str | None, as_json: bo
     \b
     Example:
       sinfer audit --task ex_1
+      sinfer audit --deep --since 2h
     """
     from sinfer.cli.connections import with_session
     from sinfer.cli.output import print_json, print_table
     from sinfer.operations.auditing import audit as audit_partitions
     from sinfer.operations.products import known_scopes
 
-    async def run(session: Session) -> list[Audited]:
-        return await audit_partitions(
-            session.store, await known_scopes(session.store, product, task)
-        )
+    if since is not None and not deep:
+        raise click.UsageError("--since goes with --deep.")
 
-    found = with_session(run)
+    async def run(session: Session) -> tuple[list[Audited], dict[Scope, DeepAudited | str]]:
+        scopes = await known_scopes(session.store, product, task)
+        audited = await audit_partitions(session.store, scopes)
+        looked = {}
+        for scope in scopes if deep else ():
+            looked[scope] = await _look_deep(session, scope, since, quiet=as_json)
+        return audited, looked
+
+    found, looked = with_session(run)
     names = ("fetched", "buffered", "in_flight", "sunk", "dead", "filtered", "late", "missing")
     rows = [
         {
@@ -64,6 +93,7 @@ def audit(ctx: click.Context, product: str | None, task: str | None, as_json: bo
             ],
             "orphans": audited.orphans,
             "lost_letters": audited.lost_letters,
+            **({"deep": _deep_row(looked[audited.scope])} if deep else {}),
         }
         for audited in found
     ]
@@ -80,13 +110,67 @@ def audit(ctx: click.Context, product: str | None, task: str | None, as_json: bo
     for audited in wrong:
         for problem in audited.problems:
             click.echo(f"{audited.scope}: {problem}", err=True)
+    is_right = not wrong
+    for scope, answer in looked.items():
+        is_right = _tell_deep(scope, answer, quiet=as_json) and is_right
     if any(audited.damaged for audited in wrong):
         click.echo(
             "`sinfer windows rebuild --all` reads what is gone from the stream;"
             " `sinfer windows discard` gives a window up",
             err=True,
         )
-    ctx.exit(exit_codes.FAILED if wrong else exit_codes.OK)
+    ctx.exit(exit_codes.OK if is_right else exit_codes.FAILED)
+
+
+async def _look_deep(
+    session: Session, scope: Scope, since_ms: int | None, *, quiet: bool
+) -> DeepAudited | str:
+    """The deep audit of a partition, or why there is none."""
+    from sinfer.cli.progress import bar
+    from sinfer.errors import SinferError
+    from sinfer.operations.deep_audit import DeepAudit
+
+    try:
+        pipeline = await session.tasks.pipeline(scope.product, scope.task)
+        async with session.nats(pipeline.task) as client:
+            with bar(f"auditing {scope}", None, quiet=quiet) as advance:
+                return await DeepAudit(
+                    session.store, client, scope, pipeline, since_ms=since_ms, progress=advance
+                ).run()
+    except SinferError as error:
+        return str(error)
+
+
+def _deep_row(answer: DeepAudited | str) -> dict[str, Any]:
+    if isinstance(answer, str):
+        return {"error": answer}
+    return {name: value for name, value in asdict(answer).items() if name != "scope"}
+
+
+def _tell_deep(scope: Scope, answer: DeepAudited | str, *, quiet: bool) -> bool:
+    """Say what a deep audit found; returns whether it is right."""
+    if isinstance(answer, str):
+        click.echo(f"{scope}: cannot be looked at: {answer}", err=True)
+        return False
+    for finding in answer.findings:
+        at = f" of window {finding.window}" if finding.window else ""
+        place = f" result {finding.ordinal}" if finding.ordinal >= 0 else ""
+        seq = f" message {finding.seq}" if finding.seq else ""
+        click.echo(
+            f"{scope}: {finding.kind} in {finding.where}:{seq}{place}{at}: {finding.text}", err=True
+        )
+    if answer.more:
+        click.echo(f"{scope}: and {answer.more} more", err=True)
+    if not quiet:
+        for text in answer.unknown:
+            click.echo(f"{scope}: not known: {text}")
+        for name, text in answer.sinks.items():
+            click.echo(f"{scope}: sink {name}: {text}")
+        click.echo(
+            f"{scope}: looked at all that was read up to sequence {answer.messages};"
+            f" {len(answer.findings) + answer.more} findings"
+        )
+    return answer.is_right
 
 
 @click.command()
@@ -98,7 +182,7 @@ def audit(ctx: click.Context, product: str | None, task: str | None, as_json: bo
 def where(ctx: click.Context, product: str | None, task: str, seq: int, as_json: bool) -> None:
     """Find a message by its stream sequence: which window, which state, or what became of it.
 
-    Ends with 1 when nothing is known of it.
+    Ends with 1 when nothing is known of it, or it is gone from where it should be.
 
     \b
     Example:
@@ -130,7 +214,8 @@ def where(ctx: click.Context, product: str | None, task: str, seq: int, as_json:
             if place.text:
                 parts.append(place.text)
             click.echo("; ".join(parts))
-    ctx.exit(exit_codes.FAILED if found[0].state == "unknown" else exit_codes.OK)
+    is_known = any(place.state not in ("unknown", "missing") for place in found)
+    ctx.exit(exit_codes.OK if is_known else exit_codes.FAILED)
 
 
 async def _where(session: Session, product: str | None, task: str, seq: int) -> list[Found]:
@@ -142,26 +227,33 @@ async def _where(session: Session, product: str | None, task: str, seq: int) -> 
 
     found = []
     for owner, config in await session.tasks.find(product, task):
-        message, trouble = None, ""
+        message, trouble, created = None, "", ""
         try:
             async with session.nats(config) as client:
-                message = await StreamMessages(client, config.source.stream).get(seq)
+                messages = StreamMessages(client, config.source.stream)
+                message = await messages.get(seq)
+                created = (await messages.api.stream_info()).created
         except (SourceError, UnavailableError) as error:
             trouble = f"; {error}"
         for subject in config.source.partition_subjects:
             finder = Finder(session.store, Scope(owner.name, task, subject))
             places = await finder.find(seq, config.sink_names())
+            read_from = await finder.stream_created()
             if places:
                 found += places
+            elif created and read_from and created != read_from:
+                text = f"the stream was made again at {created}; what was read was another one"
+                found.append(Found("unknown", subject, text=text, product=owner.name))
             elif message is not None and not covers(subject, message.subject):
                 continue
             elif not await finder.is_fetched(seq):
                 text = "" if message is not None else "and not in the stream"
-                found.append(Found("not fetched", subject, text=text + trouble))
+                found.append(Found("not fetched", subject, text=text + trouble, product=owner.name))
             else:
                 pipeline = await session.tasks.pipeline(owner.name, task)
-                state, text = untraceable(pipeline, message)
-                found.append(Found(state, subject, text=text + trouble))
+                scope = Scope(owner.name, task, subject)
+                state, text = await untraceable(session.store, scope, pipeline, message)
+                found.append(Found(state, subject, text=text + trouble, product=owner.name))
     if found:
         return found
     subject = message.subject if message is not None else "?"

@@ -72,7 +72,7 @@ async def rebuild(
         StoreFullError: Redis is at maxmemory.
     """
     messages = StreamMessages(client, pipeline.task.source.stream)
-    await check_stream(store, messages, aside.scope)
+    await check_stream(store, messages, aside.scope, aside.window.record.incarnation)
     [found] = await PartitionClaims(store, aside.scope).contents([aside.window])
     chunks: dict[tuple[str, int], list[Message]] = {}
     for at, sequences in found.lost.items():
@@ -231,7 +231,7 @@ async def discard(store: Store, aside: SetAside, *, ledger: int) -> int:
     # Those that nobody can name have numbers of their own, so that each is counted once.
     messages += [Message(b"", subject, None, -number) for number in range(1, unknown + 1)]
     there = {message.stream_seq for message in found.messages}
-    now_ms = await store.now_ms()
+    now_ms = await store.now_ms(PartitionKeys(aside.scope).meta)
     letters = []
     for place, message in enumerate(messages):
         is_gone = message.stream_seq not in there

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -148,4 +149,20 @@ class InferTaskConfig(ConfigModel):
         names = self.sink_names()
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"sinks: name {sorted(repeated)[0]!r} is used twice")
+        return self
+
+    @model_validator(mode="after")
+    def _sinks_keep_apart(self) -> Self:
+        """Rows of one sink would replace those of another, which counts as done then."""
+        named = list(zip(self.sink_names(), self.sinks, strict=True))
+        if self.fallback is not None:
+            named.append(("the fallback", self.fallback))
+        taken: dict[Hashable, str] = {}
+        for name, sink in named:
+            place = sink.replaces_in()
+            if place is not None and (other := taken.setdefault(place, name)) != name:
+                raise ValueError(
+                    f"sinks: {other} and {name} write to one table, where each would replace"
+                    " the rows of the other; give one of them another table, or leave it out"
+                )
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any, Literal
 
 import httpx
@@ -16,24 +17,31 @@ from sinfer.masking import hide, secret_parameters
 from sinfer.results import WindowResults
 from sinfer.retry_after import retry_after
 from sinfer.sinks.base import Sink, SinkConfig
+from sinfer.sinks.fitted import fitted
 from sinfer.sinks.header_value import header_value
 from sinfer.units import Duration, Secret
 
 _RETRY = {408, 425, 429}
 _HALVE = {400, 413, 422}
 _SHOWN_CHARACTERS = 200
+_LONGEST_KEY = 255
+"""Receivers commonly take no longer ones."""
 
 
 class HttpSink(Sink):
     """Posts windows; the receiver tells repeated ones by the ``Idempotency-Key`` header.
 
-    The key is the window's id. The body is the same, byte for byte, whenever the key is::
+    The key is the window's name and a checksum of the body, so that the body is the same, byte for
+    byte, whenever the key is. What is written again as it was, after a time-out say, has the same
+    key; a window of which a part is redriven, or whose results are others when it is run again, has
+    another one::
 
-        {"task": …, "window": …, "revision": …, "key": …, "start_ms": …, "end_ms": …,
-         "results": [{"id": …, "ordinal": …, "data": …}, …]}
+        {"product": …, "task": …, "window": …, "revision": …, "key": …, "start_ms": …,
+         "end_ms": …, "results": [{"id": …, "ordinal": …, "data": …}, …]}
 
-    The ``id`` of a result is its idempotency key. With ``ack: done`` that names the message: after
-    Redis was wiped, a result may come once more in a window of another name, with the same ``id``.
+    The ``id`` of a result is its idempotency key: what comes with an ``id`` that was there before
+    replaces it. With ``ack: done`` it names the message: after Redis was wiped, a result may come
+    once more in a window of another name, with the same ``id``.
 
     2xx means written. 408, 425, 429, 5xx and errors of the connection: the window is written
     again later, and not before a ``Retry-After`` says so. 400, 413 and 422 say that some result is
@@ -112,11 +120,12 @@ class HttpSink(Sink):
         Raises:
             SinkUnavailableError: not now.
         """
+        body = _body(results)
         try:
             response = await self._client.post(
                 self._url,
-                content=_body(results),
-                headers={"Idempotency-Key": _key(results, whole=whole)},
+                content=body,
+                headers={"Idempotency-Key": _key(results, body, whole=whole)},
             )
         except httpx.RequestError as error:
             raise SinkUnavailableError(
@@ -148,16 +157,19 @@ class HttpSink(Sink):
         await self._client.aclose()
 
 
-def _key(results: WindowResults, *, whole: bool) -> str:
-    """The window's id, and which of its results these are where they are only a part."""
-    if whole:
-        return header_value(results.window_id)
-    return header_value(f"{results.window_id}/{results.rows[0].ordinal}+{len(results)}")
+def _key(results: WindowResults, body: bytes, *, whole: bool) -> str:
+    """The window, the sink and a checksum of the body."""
+    if whole and not results.incarnation and not results.is_again:
+        return header_value(results.window_id)  # as earlier versions began it
+    name = header_value(f"{results.window_name}{results.key_suffix}")
+    digest = blake2b(body, digest_size=16).hexdigest()
+    return f"{fitted(name, _LONGEST_KEY - len(digest) - 1)}/{digest}"
 
 
 def _body(results: WindowResults) -> bytes:
     """The window as JSON: nothing that differs from one try to the next."""
-    head = {
+    head: dict[str, Any] = {"product": results.product} if results.incarnation else {}
+    head |= {
         "task": results.task,
         "window": results.window_id,
         "revision": results.revision,

@@ -23,6 +23,7 @@ async def reopen(
     again: Again,
     messages: Sequence[Message],
     *,
+    incarnation: str,
     letters: Sequence[str] = (),
 ) -> str:
     """Store a closed window that workers take like any other. All of it happens or nothing.
@@ -33,6 +34,7 @@ async def reopen(
         origin: the window as products and sinks see it.
         again: what it remembers; its lists follow the messages.
         messages: its messages, in the order of the stream.
+        incarnation: of the source when they were read; see ``sinfer.windows.incarnation``.
         letters: the dead letters that they were. They leave the dead letters in the same step.
             Without any, the messages were read from the stream again and count as fetched again.
 
@@ -55,6 +57,7 @@ async def reopen(
         revision=origin.revision,
         chunks=1,
         again=again,
+        incarnation=incarnation,
     )
     stored = await store.run(
         "reopen",
@@ -68,8 +71,9 @@ async def reopen(
             members_entry(1, messages),
             *letters,
         ],
+        asked=keys.asked(uuid.uuid4().hex),
     )
     if not stored:
         return ""
-    await Schedule(store).announce(scope, await store.now_ms())
+    await Schedule(store).announce(scope)
     return window_id

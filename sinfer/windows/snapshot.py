@@ -18,7 +18,7 @@ from sinfer.windows.records import (
 )
 from sinfer.windows.store import Store
 
-_META = (*COUNTS, "purged", "trimmed", "commits", "windows", "partitions")
+_META = (*COUNTS, "purged", "trimmed", "commits", "windows", "partitions", "source")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from sinfer.messages import pack_chunk
 from sinfer.windows.alignment import unseal
 from sinfer.windows.dead_letters import COPIED_FIELD, DeadEntry, DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import CONFIG_FIELD, PartitionKeys
+from sinfer.windows.keys import CONFIG_FIELD, INCARNATION_FIELD, PartitionKeys
 from sinfer.windows.members import members_entry
 from sinfer.windows.plan import Plan
 from sinfer.windows.records import WindowRecord, pack_record, unpack_closed, unpack_record
@@ -40,6 +40,9 @@ class PartitionState:
         windows: open windows by id.
         config: the task's configuration as its last writer stored it; empty when none did.
         layout: how often the task's windows were cut anew in another way.
+        incarnation: of the source, noted on windows that open; empty when no writer knew it, or
+            when the position was removed: what is read next is of another one.
+        repeats_to: noted likewise; see ``WindowRecord``.
     """
 
     source: bytes | None
@@ -47,6 +50,8 @@ class PartitionState:
     windows: dict[str, WindowRecord]
     config: str = ""
     layout: int = 0
+    incarnation: str = ""
+    repeats_to: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +280,11 @@ class PartitionWriter:
             LostPositionError: that is gone, and there are windows.
         """
         redis = self._store.redis
-        fields = ["commits", "source", "watermark", CONFIG_FIELD, "layout"]
-        commits, source, watermark, config, layout = await self._store.ask(
+        fields = [
+            "commits", "source", "watermark", CONFIG_FIELD, "layout", INCARNATION_FIELD,
+            "repeats_to",
+        ]  # fmt: skip
+        commits, source, watermark, config, layout, incarnation, repeats_to = await self._store.ask(
             redis.hmget(self.keys.meta, fields)
         )
         self._commits = int(commits or 0)
@@ -295,6 +303,8 @@ class PartitionWriter:
             windows,
             (config or b"").decode(),
             int(layout or 0),
+            (incarnation or b"").decode() if source is not None else "",
+            int(repeats_to or 0),
         )
 
     async def _refuse_lost_position(self, opened: int) -> None:

@@ -69,6 +69,7 @@ async def test_a_message_is_the_result_and_says_where_it_comes_from(
     assert message.data == '{"y":"ü"}'.encode()
     assert message.headers == {
         "Nats-Msg-Id": "ex_1/in.w1/%C3%BC k/0/0/0",
+        "Sinfer-Product": "example",
         "Sinfer-Task": "ex_1",
         "Sinfer-Window": "ex_1/in.w1/%C3%BC k/0/0",
         "Sinfer-Closed-Ms": "1700000005250",
