@@ -9,8 +9,7 @@
 -- Returns {1, token, commits, now_ms} when the caller holds the lease now; the token grows with
 -- each change of owner, even when Redis was wiped or has lost its last second: it follows the clock.
 -- {0, owner, remaining_ms, now_ms} when someone else holds it.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_of(KEYS[1], true)
 local held = redis.call('HMGET', KEYS[1], 'owner', 'lease_until', 'token', 'commits')
 local until_ms = tonumber(held[2] or '0')
 if held[1] and held[1] ~= ARGV[1] and until_ms > now then
