@@ -12,8 +12,8 @@ from sinfer.errors import SourceError, UnavailableError
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.membership import SILENT_AFTER_MS
 from sinfer.ingest.state import SourceState
-from sinfer.ingest.subjects import EVERYTHING
 from sinfer.ingest.task_reports import TaskReport, task_report
+from sinfer.subjects import EVERYTHING
 from sinfer.windows import keys as names
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
