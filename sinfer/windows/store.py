@@ -66,6 +66,7 @@ class Store:
 
     def __init__(self, url: str, tls: TlsFiles = NO_FILES) -> None:
         self.shown_url = shown_url(url)
+        self._url, self._tls = url, tls
         self._hint = ""
         if urlsplit(url).scheme == "rediss":
             self._hint = " with TLS?" if tls.cert else " with TLS, without SINFER_REDIS_TLS_CERT?"
@@ -87,6 +88,10 @@ class Store:
         self.redis: Redis = Redis.from_pool(pool)
         self._scripts: dict[str, AsyncScript] = {}
         self.add_scripts(files(__package__) / "scripts")
+
+    def another(self) -> Store:
+        """The same store with connections of its own, for another event loop."""
+        return Store(self._url, self._tls)
 
     @classmethod
     def from_settings(cls) -> Store:

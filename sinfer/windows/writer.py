@@ -38,6 +38,9 @@ class PartitionState:
         windows: open windows by id.
         config: the task's configuration as its last writer stored it; empty when none did.
         layout: how often the task's windows were cut anew in another way.
+        deaths: how many writers in a row ended without giving the partition back.
+        hand: what the last of them noted before it gave it to the product's code; empty when it
+            noted nothing.
     """
 
     source: bytes | None
@@ -45,6 +48,8 @@ class PartitionState:
     windows: dict[str, WindowRecord]
     config: str = ""
     layout: int = 0
+    deaths: int = 0
+    hand: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,30 @@ class PartitionWriter:
         return [self.keys.meta], [self._owner, self._lease_ms, self._commits]
 
     @property
+    def renewal(self) -> tuple[list[str], list[Argument]]:
+        """Keys and arguments of the script ``renew_lease``; may be asked for from any thread."""
+        return [self.keys.meta], [self._token, self._lease_ms, self._commits]
+
+    @property
+    def return_call(self) -> tuple[list[str], list[Argument]]:
+        """Keys and arguments of the script ``yield``; may be asked for from any thread."""
+        return [self.keys.meta], [self._token]
+
+    def note_call(self, hand: bytes, deaths: int) -> tuple[list[str], list[Argument]]:
+        """Keys and arguments of the script ``note_hand``; may be asked for from any thread."""
+        return [self.keys.meta], [self._token, hand, deaths]
+
+    async def note_hand(self, hand: bytes, deaths: int) -> None:
+        """Note what is about to be given to a product's code, and how often that killed.
+
+        Raises:
+            StaleTokenError: another writer holds the lease.
+            UnavailableError: it is not noted.
+        """
+        if not await self._store.run("note_hand", *self.note_call(hand, deaths)):
+            raise StaleTokenError(f"{self.scope} has another writer by now")
+
+    @property
     def holds_lease(self) -> bool:
         """Whether the lease was taken and not given back; it may have been lost since."""
         return bool(self._token)
@@ -212,7 +241,7 @@ class PartitionWriter:
     async def release(self) -> None:
         """Give the lease back, so that another can take it at once."""
         if self._token:
-            await self._store.run("yield", [self.keys.meta], [self._token])
+            await self._store.run("yield", *self.return_call)
             self._token = 0
 
     async def pending(self) -> int:
@@ -262,8 +291,8 @@ class PartitionWriter:
     async def load(self) -> PartitionState:
         """Read where the last writer stopped, and go on from there. Needs the lease."""
         redis = self._store.redis
-        fields = ["commits", "source", "watermark", CONFIG_FIELD, "layout"]
-        commits, source, watermark, config, layout = await self._store.ask(
+        fields = ["commits", "source", "watermark", CONFIG_FIELD, "layout", "deaths", "hand"]
+        commits, source, watermark, config, layout, deaths, hand = await self._store.ask(
             redis.hmget(self.keys.meta, fields)
         )
         self._commits = int(commits or 0)
@@ -280,6 +309,8 @@ class PartitionWriter:
             windows,
             (config or b"").decode(),
             int(layout or 0),
+            int(deaths or 0),
+            hand or b"",
         )
 
     async def prune_configs(self) -> None:
