@@ -4,6 +4,7 @@
 #                      PRODUCT=soe shows that product instead of the example
 #   make test          linters, types and all tests
 #   make test-long     the proofs that take minutes: clean installs, many rounds of each fault
+#   make model-servers install MLServer, which some of the long tests ask
 #   make check         linters and types alone
 #   make test-oldest   the tests against the oldest versions that pyproject.toml admits
 #   make chaos         a product under load while everything breaks; SEED=n repeats a run
@@ -21,9 +22,11 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 LOCK := .venv-lock
 AUDIT := .venv-audit
+MLSERVER := .venv-mlserver
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
-.PHONY: setup demo test test-long check test-oldest chaos fuzz bench servers audit lock clean
+.PHONY: setup demo test test-long check test-oldest chaos fuzz bench
+.PHONY: servers model-servers audit lock clean
 
 setup: $(VENV)/.ready
 
@@ -39,8 +42,15 @@ test: check
 	tools/servers.sh
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test-long: setup
+test-long: setup model-servers
 	$(BIN)/python -m pytest -m long --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+model-servers: $(MLSERVER)/.ready
+
+$(MLSERVER)/.ready: constraints-mlserver.txt
+	@$(call new-venv,$(MLSERVER))
+	$(MLSERVER)/bin/python $(PIP_INSTALL) --constraint constraints-mlserver.txt mlserver
+	@touch $@
 
 check: setup
 	$(BIN)/ruff check .
@@ -88,7 +98,7 @@ lock:
 	rm -rf $(LOCK)
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(LOCK) $(AUDIT) build dist *.egg-info
+	rm -rf $(VENV) $(OLDEST) $(LOCK) $(AUDIT) $(MLSERVER) build dist *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # $(call new-venv,DIRECTORY): an empty virtual environment, or a word on why there is none.

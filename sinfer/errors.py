@@ -8,6 +8,7 @@ SinferError
 ├── StoreError               the window store refused a step
 │   ├── StaleTokenError      another writer or worker holds the lease by now
 │   ├── PositionError        the batch does not follow the stored position
+│   ├── LostPositionError    windows are there, and the stored position is gone
 │   ├── WindowConflictError  a window of the plan was closed meanwhile: plan again
 │   ├── CommitRefusedError   this commit can never be stored, though the store is there
 │   └── StoreFullError       Redis is at maxmemory
@@ -62,6 +63,10 @@ class StaleTokenError(StoreError):
 
 class PositionError(StoreError):
     """The batch does not follow the stored position without a gap."""
+
+
+class LostPositionError(StoreError):
+    """A partition has windows, and nothing says any more how far it was read."""
 
 
 class WindowConflictError(StoreError):

@@ -8,6 +8,10 @@ from abc import ABC
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
+
 from sinfer.config import ConfigModel
 from sinfer.hooks import made
 
@@ -66,9 +70,19 @@ class Plugin(ABC, Generic[C]):
         return select
 
     @classmethod
+    def selected(cls) -> Any:
+        """For ``Annotated``: as ``validator``, with the settings of all plugins in the schema."""
+        return _Selected(cls)
+
+    @classmethod
     def class_for(cls, config: ConfigModel) -> builtins.type[Any]:
         """The plugin class that a configuration selects."""
-        return cls.registry[config.type]  # type: ignore[attr-defined]
+        return cls.registry[config.type].fitting(config)  # type: ignore[attr-defined]
+
+    @classmethod
+    def fitting(cls, config: Any) -> builtins.type[Any]:
+        """The class for a configuration of this type: this one, unless it has several to choose."""
+        return cls
 
     @classmethod
     def make(cls, config: ConfigModel, what: str, **more: Any) -> Any:
@@ -83,3 +97,28 @@ class Plugin(ABC, Generic[C]):
             ConfigError: it cannot be made; a product may have written it.
         """
         return made(what, cls.class_for(config), config, **more)
+
+
+class _Selected:
+    """Validates by the plugin that ``type`` names; its JSON schema is one of those of all."""
+
+    def __init__(self, base: type[Plugin[Any]]) -> None:
+        self._base = base
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            self._base.validator(), handler(source)
+        )
+
+    def __get_pydantic_json_schema__(
+        self, _: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        registry = self._base.registry
+        schemas = []
+        for name in sorted(registry):
+            schema = handler(registry[name].Config.__pydantic_core_schema__)
+            required = dict.fromkeys(["type", *schema.get("required", [])])
+            schemas.append({**schema, "required": list(required)})
+        return {"oneOf": schemas}

@@ -14,6 +14,7 @@ from pydantic import (
     PlainSerializer,
     SecretStr,
     SerializationInfo,
+    WithJsonSchema,
 )
 
 from sinfer.masking import secret_parameters
@@ -69,10 +70,28 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str, when_used="json"),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "examples": ["250ms", "5s", "1m"]},
+                {"type": "number", "minimum": 0},
+            ]
+        }
+    ),
 ]
 """A duration in a configuration: ``"250ms"``, ``"5s"``, ``"1m"`` or seconds."""
 
-Bytes = ByteSize
+Bytes = Annotated[
+    ByteSize,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "examples": ["64KiB", "1MiB"]},
+                {"type": "integer", "minimum": 0},
+            ]
+        }
+    ),
+]
 """A size in a configuration: ``"64KiB"``, ``"1MiB"`` or a number of bytes."""
 
 
@@ -154,6 +173,9 @@ def _dumped(value: SecretStr, info: SerializationInfo) -> Any:
 
 
 Secret = Annotated[
-    SecretStr, BeforeValidator(_secret), PlainSerializer(_dumped, when_used="json-unless-none")
+    SecretStr,
+    BeforeValidator(_secret),
+    PlainSerializer(_dumped, when_used="json-unless-none"),
+    WithJsonSchema({"type": "string", "examples": ["${NAME}"]}),
 ]
 """A text that is masked wherever it is shown and may refer to the environment as ``${NAME}``."""

@@ -43,6 +43,16 @@ def window_results(
     )
 
 
+def current(results: WindowResults, *, incarnation: str = "inc", sink: str = "s") -> WindowResults:
+    """The same results with the names that this version gives; the others have earlier ones."""
+    return replace(
+        results,
+        base_id=f"{results.product}~{incarnation}/{results.base_id}",
+        incarnation=incarnation,
+        sink=sink,
+    )
+
+
 def message_results(
     *stream_seqs: int, window: str = "ex_1/in.w1/all/0", attempt: int = 1
 ) -> WindowResults:

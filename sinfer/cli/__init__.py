@@ -18,6 +18,7 @@ from sinfer.cli.observing import audit, metrics, status, where
 from sinfer.cli.pausing import drain, pause, resume
 from sinfer.cli.publish import publish
 from sinfer.cli.run import run
+from sinfer.cli.schema import schema
 from sinfer.cli.up import up
 from sinfer.cli.windows import windows
 from sinfer.errors import SinferError
@@ -69,7 +70,7 @@ def main() -> None:
 
 
 for command in (
-    audit, check, demo, dlq, drain, ingest, metrics, new, pause, publish, resume, run, status, up,
-    where, windows,
+    audit, check, demo, dlq, drain, ingest, metrics, new, pause, publish, resume, run, schema,
+    status, up, where, windows,
 ):  # fmt: skip
     main.add_command(command)

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sinfer import exit_codes
-from sinfer.cli.options import json_option, product_option, task_option
+from sinfer.cli.options import Moment, json_option, product_option, task_option
 
 if TYPE_CHECKING:
     from sinfer.cli.connections import Session
     from sinfer.operations.auditing import Audited
+    from sinfer.operations.deep_audit import DeepAudited
     from sinfer.operations.finding import Found
     from sinfer.operations.standing import TaskStanding
+    from sinfer.windows.ids import Scope
 
 _WATCH_S = 1.0
 
@@ -23,35 +25,75 @@ _WATCH_S = 1.0
 @click.command()
 @product_option
 @task_option
+@click.option(
+    "--deep", is_flag=True, help="Hold each message of the stream and each result against it."
+)
+@click.option(
+    "--since",
+    type=Moment(),
+    default=None,
+    help="With --deep: only messages stored in the stream since: ISO 8601, or 15m ago.",
+)
 @json_option
 @click.pass_context
-def audit(ctx: click.Context, product: str | None, task: str | None, as_json: bool) -> None:
+def audit(
+    ctx: click.Context,
+    product: str | None,
+    task: str | None,
+    deep: bool,
+    since: int | None,
+    as_json: bool,
+) -> None:
     """Add up what became of every message; tasks may be at work meanwhile.
 
-    Ends with 1 when a message is missing or counted twice, or when a closed window is where
-    nobody would process it.
+    With --deep, messages are looked at one by one: what was read and is nowhere, or is in two
+    windows, is named; so are results that sinks miss or have twice, where a sink can be asked. What
+    the ledger or the stream has no more cannot be told, and is said.
+
+    Ends with 1 when a message is missing or counted twice, when a window has not all of its
+    messages any more (these are named), or when it is where nobody would process it.
 
     \b
     Example:
       sinfer audit --task ex_1
+      sinfer audit --deep --since 2h
     """
     from sinfer.cli.connections import with_session
     from sinfer.cli.output import print_json, print_table
     from sinfer.operations.auditing import audit as audit_partitions
     from sinfer.operations.products import known_scopes
 
-    async def run(session: Session) -> list[Audited]:
-        return await audit_partitions(
-            session.store, await known_scopes(session.store, product, task)
-        )
+    if since is not None and not deep:
+        raise click.UsageError("--since goes with --deep.")
 
-    found = with_session(run)
+    async def run(session: Session) -> tuple[list[Audited], dict[Scope, DeepAudited | str]]:
+        scopes = await known_scopes(session.store, product, task)
+        audited = await audit_partitions(session.store, scopes)
+        looked = {}
+        for scope in scopes if deep else ():
+            looked[scope] = await _look_deep(session, scope, since, quiet=as_json)
+        return audited, looked
+
+    found, looked = with_session(run)
     names = ("fetched", "buffered", "in_flight", "sunk", "dead", "filtered", "late", "missing")
     rows = [
         {
             **audited.scope._asdict(),
             **{name: getattr(audited.account, name) for name in names},
             "stranded": audited.stranded,
+            "damaged": [
+                {
+                    "window": damaged.window,
+                    "state": damaged.state,
+                    "reason": damaged.damage.reason,
+                    "sequences": damaged.damage.sequences,
+                    "unknown": damaged.damage.unknown,
+                }
+                for damaged in audited.damaged
+            ],
+            "orphans": audited.orphans,
+            "lost_letters": audited.lost_letters,
+            **({"deep": _deep_row(looked[audited.scope])} if deep else {}),
         }
         for audited in found
     ]
@@ -66,12 +108,69 @@ def audit(ctx: click.Context, product: str | None, task: str | None, as_json: bo
         )
     wrong = [audited for audited in found if not audited.is_right]
     for audited in wrong:
+        for problem in audited.problems:
+            click.echo(f"{audited.scope}: {problem}", err=True)
+    is_right = not wrong
+    for scope, answer in looked.items():
+        is_right = _tell_deep(scope, answer, quiet=as_json) and is_right
+    if any(audited.damaged for audited in wrong):
         click.echo(
-            f"{audited.scope}: {audited.account.missing} messages are not accounted for,"
-            f" {len(audited.stranded)} windows are stranded",
+            "`sinfer windows rebuild --all` reads what is gone from the stream;"
+            " `sinfer windows discard` gives a window up",
             err=True,
         )
-    ctx.exit(exit_codes.FAILED if wrong else exit_codes.OK)
+    ctx.exit(exit_codes.OK if is_right else exit_codes.FAILED)
+
+
+async def _look_deep(
+    session: Session, scope: Scope, since_ms: int | None, *, quiet: bool
+) -> DeepAudited | str:
+    """The deep audit of a partition, or why there is none."""
+    from sinfer.cli.progress import bar
+    from sinfer.errors import SinferError
+    from sinfer.operations.deep_audit import DeepAudit
+
+    try:
+        pipeline = await session.tasks.pipeline(scope.product, scope.task)
+        async with session.nats(pipeline.task) as client:
+            with bar(f"auditing {scope}", None, quiet=quiet) as advance:
+                return await DeepAudit(
+                    session.store, client, scope, pipeline, since_ms=since_ms, progress=advance
+                ).run()
+    except SinferError as error:
+        return str(error)
+
+
+def _deep_row(answer: DeepAudited | str) -> dict[str, Any]:
+    if isinstance(answer, str):
+        return {"error": answer}
+    return {name: value for name, value in asdict(answer).items() if name != "scope"}
+
+
+def _tell_deep(scope: Scope, answer: DeepAudited | str, *, quiet: bool) -> bool:
+    """Say what a deep audit found; returns whether it is right."""
+    if isinstance(answer, str):
+        click.echo(f"{scope}: cannot be looked at: {answer}", err=True)
+        return False
+    for finding in answer.findings:
+        at = f" of window {finding.window}" if finding.window else ""
+        place = f" result {finding.ordinal}" if finding.ordinal >= 0 else ""
+        seq = f" message {finding.seq}" if finding.seq else ""
+        click.echo(
+            f"{scope}: {finding.kind} in {finding.where}:{seq}{place}{at}: {finding.text}", err=True
+        )
+    if answer.more:
+        click.echo(f"{scope}: and {answer.more} more", err=True)
+    if not quiet:
+        for text in answer.unknown:
+            click.echo(f"{scope}: not known: {text}")
+        for name, text in answer.sinks.items():
+            click.echo(f"{scope}: sink {name}: {text}")
+        click.echo(
+            f"{scope}: looked at all that was read up to sequence {answer.messages};"
+            f" {len(answer.findings) + answer.more} findings"
+        )
+    return answer.is_right
 
 
 @click.command()

@@ -159,6 +159,8 @@ def _make(
     no_sinks: bool,
     show: Any,
 ) -> LocalTask:
+    import secrets
+
     from sinfer.clock import ManualClock, SystemClock
     from sinfer.local.task import LocalTask
 
@@ -169,6 +171,7 @@ def _make(
         most_windows=most,
         on_window=show,
         sinks={} if no_sinks else None,
+        incarnation=f"run-{secrets.token_hex(4)}",
     )
 
 

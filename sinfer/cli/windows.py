@@ -1,7 +1,8 @@
-"""`sinfer windows`: the finished windows that the ledger still has, and running one again."""
+"""`sinfer windows`: finished windows, running one again, and windows that were set aside."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,16 +13,21 @@ from sinfer.cli.options import json_option, product_option, task_option
 if TYPE_CHECKING:
     from sinfer.cli.connections import Session
     from sinfer.windows.ledger import Finished
+    from sinfer.windows.set_aside import SetAside
 
 
 @click.group()
 def windows() -> None:
     """Finished windows: what was in them, how long they took, and once more.
 
+    A window whose messages are not all in Redis any more is set aside: it is not processed until it
+    is rebuilt from the stream, or given up.
+
     \b
     Example:
       sinfer windows list --task ex_1
       sinfer windows rerun ex_1/in.w1/all/1
+      sinfer windows rebuild --all
     """
 
 
@@ -29,6 +35,7 @@ def _summary(finished: Finished) -> dict[str, Any]:
     entry = finished.entry
     return {
         "window": entry.window,
+        "state": "done",
         "product": finished.scope.product,
         "task": finished.scope.task,
         "partition": finished.scope.partition,
@@ -53,13 +60,41 @@ def _summary(finished: Finished) -> dict[str, Any]:
     }
 
 
+def _aside_summary(aside: SetAside) -> dict[str, Any]:
+    record = aside.window.record
+    return {
+        "window": aside.window.id,
+        "state": "set aside",
+        "product": aside.scope.product,
+        "task": aside.scope.task,
+        "partition": aside.scope.partition,
+        "key": record.key,
+        "start_ms": record.start_ms,
+        "end_ms": record.end_ms,
+        "revision": record.revision,
+        "close_reason": aside.window.reason,
+        "first_seq": record.first_seq,
+        "last_seq": record.last_seq,
+        "count": record.count,
+        "bytes": record.bytes,
+        "closed_ms": aside.window.closed_ms,
+        "since_ms": aside.since_ms,
+        "reason": aside.damage.reason,
+        "gone": aside.damage.sequences,
+        "gone_unknown": aside.damage.unknown,
+    }
+
+
 @windows.command("list")
 @product_option
 @task_option
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1))
+@click.option("--aside", "only_aside", is_flag=True, help="Only those that are set aside.")
 @json_option
-def list_(product: str | None, task: str | None, limit: int, as_json: bool) -> None:
-    """List finished windows, the latest first.
+def list_(
+    product: str | None, task: str | None, limit: int, only_aside: bool, as_json: bool
+) -> None:
+    """List windows that are set aside, then finished windows, the latest first.
 
     \b
     Example:
@@ -67,25 +102,38 @@ def list_(product: str | None, task: str | None, limit: int, as_json: bool) -> N
     """
     from sinfer.cli.connections import with_session
     from sinfer.cli.output import moment, print_json, print_table
+    from sinfer.operations.auditing import describe
     from sinfer.operations.products import known_scopes
+    from sinfer.operations.set_aside import find_aside
     from sinfer.windows.ledger import read_ledger
 
-    async def run(session: Session) -> list[Finished]:
+    async def run(session: Session) -> tuple[list[SetAside], list[Finished]]:
         found: list[Finished] = []
-        for scope in await known_scopes(session.store, product, task):
+        scopes = await known_scopes(session.store, product, task)
+        aside = await find_aside(session.store, scopes)
+        for scope in () if only_aside else scopes:
             of_scope = 0
             async for finished in read_ledger(session.store, scope):
                 found.append(finished)
                 of_scope += 1
                 if of_scope >= limit:
                     break
-        return sorted(found, key=lambda finished: -finished.done_ms)[:limit]
+        return aside, sorted(found, key=lambda finished: -finished.done_ms)[:limit]
 
-    found = with_session(run)
+    aside, found = with_session(run)
     if as_json:
-        print_json([_summary(finished) for finished in found])
-    elif not found:
-        click.echo("No finished windows.")
+        print_json([*map(_aside_summary, aside), *map(_summary, found)])
+        return
+    for one in aside:
+        click.secho(
+            f"! {one.window.id} is set aside since {moment(one.since_ms)}: {describe(one.damage)}",
+            fg="red",
+            bold=True,
+        )
+    if not found:
+        click.echo("No windows are set aside." if only_aside and not aside else "", nl=only_aside)
+        if not only_aside:
+            click.echo("No finished windows.")
     else:
         print_table(
             ["WINDOW", "DONE", "COUNT", "DEAD", "REASON", "TRIES", "WAITED MS", "MODEL MS",
@@ -180,3 +228,127 @@ def rerun(ctx: click.Context, window: str, product: str | None, wait: bool) -> N
     if not with_session(run):
         _missing(ctx, window)
     click.echo(f"{window} {'was processed' if wait else 'is to be processed'} again.")
+
+
+@windows.command()
+@click.argument("window", required=False)
+@product_option
+@task_option
+@click.option("--all", "every", is_flag=True, help="All windows that are set aside.")
+@json_option
+@click.pass_context
+def rebuild(
+    ctx: click.Context,
+    window: str | None,
+    product: str | None,
+    task: str | None,
+    every: bool,
+    as_json: bool,
+) -> None:
+    """Read what windows have lost from the stream, and have workers process them.
+
+    Ends with 1 when a window cannot be rebuilt, as when the stream has its messages no more.
+
+    \b
+    Example:
+      sinfer windows rebuild ex_1/in.w1/all/1
+      sinfer windows rebuild --all
+    """
+    from sinfer.cli.progress import bar
+    from sinfer.errors import SinferError
+    from sinfer.operations.set_aside import rebuild as make_whole
+
+    async def one(session: Session, aside: SetAside) -> dict[str, Any]:
+        answer = {"window": aside.window.id, "rebuilt": False, "reason": ""}
+        try:
+            pipeline = await session.tasks.pipeline(aside.scope.product, aside.scope.task)
+            async with session.nats(pipeline.task) as client:
+                with bar(f"rebuilding {aside.window.id}", None, quiet=as_json) as advance:
+                    done = await make_whole(session.store, client, aside, pipeline, advance)
+            answer["rebuilt"] = done
+            answer["reason"] = "" if done else "is not set aside any more"
+        except SinferError as error:
+            answer["reason"] = str(error)
+        return answer
+
+    _for_each_aside(ctx, window, product, task, every, one, "rebuilt", as_json)
+
+
+@windows.command()
+@click.argument("window", required=False)
+@product_option
+@task_option
+@click.option("--all", "every", is_flag=True, help="All windows that are set aside.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_context
+def discard(
+    ctx: click.Context,
+    window: str | None,
+    product: str | None,
+    task: str | None,
+    every: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Give up windows that are set aside: each message becomes a dead letter.
+
+    Those that are gone become dead letters without a payload, which keep their sequences.
+
+    \b
+    Example:
+      sinfer windows discard ex_1/in.w1/all/1
+    """
+    from sinfer.errors import ConfigError
+    from sinfer.operations.set_aside import discard as give_up
+
+    if not yes:
+        click.confirm("Give up what is set aside?", abort=True)
+
+    async def one(session: Session, aside: SetAside) -> dict[str, Any]:
+        try:
+            config = await session.tasks.task(aside.scope.product, aside.scope.task)
+            ledger = config.limits.ledger
+        except ConfigError:  # the task is gone, and its windows are left
+            ledger = 0
+        count = await give_up(session.store, aside, ledger=ledger)
+        reason = "" if count else "is not set aside any more"
+        return {"window": aside.window.id, "discarded": count, "reason": reason}
+
+    _for_each_aside(ctx, window, product, task, every, one, "discarded", as_json)
+
+
+def _for_each_aside(
+    ctx: click.Context,
+    window: str | None,
+    product: str | None,
+    task: str | None,
+    every: bool,
+    one: Callable[[Session, SetAside], Awaitable[dict[str, Any]]],
+    done: str,
+    as_json: bool,
+) -> None:
+    """Do something with the windows that are meant, say what came of each, and end with that."""
+    from sinfer.cli.connections import with_session
+    from sinfer.cli.output import print_json
+    from sinfer.operations.products import known_scopes
+    from sinfer.operations.set_aside import find_aside
+
+    if (window is None) is not every:
+        raise click.UsageError("Give a window, or --all.")
+
+    async def run(session: Session) -> list[dict[str, Any]]:
+        scopes = await known_scopes(session.store, product, task)
+        return [await one(session, a) for a in await find_aside(session.store, scopes, window)]
+
+    answers = with_session(run)
+    if as_json:
+        print_json(answers)
+    for answer in answers if not as_json else ():
+        click.echo(f"{answer['window']}: {answer['reason'] or done}")
+    if not answers and window is not None:
+        click.echo(f"{window} is not set aside.", err=True)
+        ctx.exit(exit_codes.FAILED)
+    if not answers and not as_json:
+        click.echo("No windows are set aside.")
+    ctx.exit(exit_codes.OK if all(answer[done] for answer in answers) else exit_codes.FAILED)

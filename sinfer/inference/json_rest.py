@@ -12,6 +12,7 @@ class JsonConfig(HttpConfig):
 
     type: Literal["json"] = "json"
     method: Literal["POST", "PUT", "PATCH"] = "POST"
+    """How the model is called."""
 
 
 class JsonClient(HttpInferenceClient):

@@ -17,6 +17,7 @@ class OpenAiConfig(HttpConfig):
     url: str = "https://api.openai.com/v1"
     """The base that ``/embeddings`` and ``/chat/completions`` are below of."""
     model: str = Field(min_length=1)
+    """The model as the server knows it."""
     api_key: Secret | None = None
     """Sent as ``Authorization: Bearer``; may refer to the environment: ``${OPENAI_API_KEY}``."""
     options: dict[str, Any] = Field(default_factory=dict)

@@ -16,6 +16,7 @@ class TfServingConfig(HttpConfig):
 
     type: Literal["tfserving"] = "tfserving"
     model: str = Field(min_length=1)
+    """The model's name."""
     version: str = Field(default="", coerce_numbers_to_str=True)
     """The latest by default."""
     label: str = ""

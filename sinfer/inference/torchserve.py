@@ -14,6 +14,7 @@ class TorchServeConfig(HttpConfig):
 
     type: Literal["torchserve"] = "torchserve"
     model: str = Field(min_length=1)
+    """The model's name."""
     version: str = Field(default="", coerce_numbers_to_str=True)
     """The default version if not given."""
 

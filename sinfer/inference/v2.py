@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import builtins
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field, field_validator
 
-from sinfer.errors import InferenceMisconfiguredError, InferenceUnavailableError
+from sinfer.errors import ConfigError, InferenceMisconfiguredError, InferenceUnavailableError
+from sinfer.inference.base import InferenceClient
 from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient, path_part
 from sinfer.inference.http_errors import invalid_response
 from sinfer.inference.v2_messages import (
@@ -26,11 +28,15 @@ class V2Config(HttpConfig):
 
     type: Literal["v2"] = "v2"
     model: str = Field(min_length=1)
+    """The model's name."""
     version: str = Field(default="", coerce_numbers_to_str=True)
     """The server's choice by default."""
+    transport: Literal["http", "grpc"] = "http"
+    """``grpc`` calls the host and port of ``url``, tensors as bytes both ways; ``https://`` stands
+    for TLS. It needs ``pip install 'sinfer[grpc]'``."""
     binary: bool | Literal["auto"] = False
     """Send and ask for tensors as bytes behind the JSON (the binary tensor data extension);
-    ``auto`` asks the server once whether it has that."""
+    ``auto`` asks the server once whether it has that. Over gRPC they always are bytes."""
 
     @field_validator("url")
     @classmethod
@@ -39,6 +45,23 @@ class V2Config(HttpConfig):
         if "/v2/models/" in base:
             raise ValueError("give the server alone; the path is made of model and version")
         return base
+
+
+@runtime_checkable
+class DescribedModel(Protocol):
+    """A client that can ask what its model takes, and whether it is ready."""
+
+    config: Any
+
+    @property
+    def endpoint(self) -> str:
+        """The server."""
+
+    async def metadata(self) -> dict[str, Any]:
+        """The model's metadata: name, versions, platform, inputs, outputs."""
+
+    async def is_ready(self) -> bool:
+        """Whether the server can be reached and says that the model is ready."""
 
 
 class V2Client(HttpInferenceClient):
@@ -56,6 +79,19 @@ class V2Client(HttpInferenceClient):
 
     type = "v2"
     Config = V2Config
+
+    @classmethod
+    def fitting(cls, config: V2Config) -> builtins.type[InferenceClient]:
+        if config.transport == "http":
+            return cls
+        try:
+            from sinfer.inference.v2_grpc import V2GrpcClient
+        except ImportError as error:
+            raise ConfigError(
+                f"inference.transport: grpc needs a package that is not installed ({error.name});"
+                " pip install 'sinfer[grpc]'"
+            ) from error
+        return V2GrpcClient
 
     def __init__(self, config: V2Config) -> None:
         super().__init__(config)

@@ -44,7 +44,7 @@ def encode_json_request(request: Any) -> bytes:
         InferenceMisconfiguredError: it has not the form of a v2 request.
         InferenceRejectedError: a value does not fit its datatype.
     """
-    inputs = list(_inputs(request))
+    inputs = list(inputs_of(request))
     if any(_needs_listing(tensor) for tensor in inputs):
         request = {**request, "inputs": [_listed(tensor) for tensor in inputs]}
     return json_body(request)
@@ -60,7 +60,7 @@ def encode_binary_request(request: Any) -> tuple[bytes, int]:
         InferenceRejectedError: a value does not fit its datatype, or the data their shape.
     """
     headers, tensors = [], []
-    for tensor in _inputs(request):
+    for tensor in inputs_of(request):
         if "data" not in tensor:
             headers.append(tensor)
             continue
@@ -151,7 +151,12 @@ def _take_output(response: V2Response, output: Any, tensors: memoryview) -> memo
     return tensors
 
 
-def _inputs(request: Any) -> Iterator[Mapping[str, Any]]:
+def inputs_of(request: Any) -> Iterator[Mapping[str, Any]]:
+    """The input tensors of a request.
+
+    Raises:
+        InferenceMisconfiguredError: it has not the form of a v2 request.
+    """
     if not isinstance(request, Mapping) or not isinstance(request.get("inputs"), list | tuple):
         raise InferenceMisconfiguredError(
             "a v2 request is a mapping with a list of 'inputs'; see build_request of the pipeline"

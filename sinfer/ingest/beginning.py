@@ -46,7 +46,7 @@ async def begin(
             outgoing.forget(conflict.window_ids)
     if plan.closed:
         _log.info(
-            "%s: %d windows closed, since the task cuts windows in another way now",
+            "%s: %d windows closed, since the task cuts windows in another way now or starts over",
             scope, len(plan.closed),
         )  # fmt: skip
     await writer.prune_configs()

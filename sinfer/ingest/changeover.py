@@ -13,7 +13,7 @@ from sinfer.products.pipeline import InferPipeline
 from sinfer.products.revisions import Revision, keeps, revision_of
 from sinfer.products.task import InferTaskConfig
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import CONFIG_FIELD
+from sinfer.windows.keys import CONFIG_FIELD, INCARNATION_FIELD
 from sinfer.windows.planner import Planner
 from sinfer.windows.planners import make_planner
 from sinfer.windows.specs import WindowSpec, layout_of
@@ -52,6 +52,8 @@ def change_over(
     state: PartitionState,
     pipeline: InferPipeline[InferTaskConfig, object],
     *,
+    incarnation: str,
+    repeats_to: int = 0,
     layout: int | None = None,
 ) -> Changeover:
     """Decide how a partition goes on under a task.
@@ -60,6 +62,8 @@ def change_over(
         scope: the partition.
         state: what the last writer left.
         pipeline: the product's code, made for the task.
+        incarnation: of the source from now on.
+        repeats_to: results of messages up to this stream sequence may be in sinks already.
         layout: begin with this layout, since there were windows of which nothing is left: one of
             the same id would hold other messages, and sinks take it for the same.
 
@@ -88,15 +92,28 @@ def change_over(
             " durable consumer was used elsewhere; what was not acknowledged is read again",
             scope,
         )
+    if incarnation != state.incarnation:
+        settings[INCARNATION_FIELD] = incarnation
+    repeats_to = max(repeats_to, state.repeats_to)
+    if repeats_to != state.repeats_to:
+        settings["repeats_to"] = str(repeats_to)
     watermark_ms, windows = state.watermark_ms, state.windows
     outgoing = None
-    if old_spec is not None and layout_of(old_spec) != layout_of(task.window):
+    # Messages of another incarnation go into no window of the last one, nor follow its watermark.
+    is_new_start = state.source is None and incarnation != state.incarnation
+    is_cut_otherwise = old_spec is not None and layout_of(old_spec) != layout_of(task.window)
+    if old_spec is not None and (is_cut_otherwise or is_new_start):
         outgoing = make_planner(
-            old_spec, scope.prefix_of(layout), windows=windows, watermark_ms=watermark_ms
+            old_spec,
+            scope.prefix_of(layout),
+            windows=windows,
+            watermark_ms=watermark_ms,
+            incarnation=state.incarnation,
+            repeats_to=state.repeats_to,
         )
         layout, windows = layout + 1, {}
         settings["layout"] = str(layout)
-        if old_spec.time != task.window.time:
+        if old_spec.time != task.window.time or is_new_start:
             watermark_ms = None
             settings["watermark"] = ""
     planner = make_planner(
@@ -107,6 +124,8 @@ def change_over(
         close_when=(
             asking_with_care(pipeline.close_when) if pipeline.overrides("close_when") else None
         ),
+        incarnation=incarnation,
+        repeats_to=repeats_to,
     )
     has_new_endpoint = (
         known is not None

@@ -55,6 +55,7 @@ async def choose_mode(
     name: str,
     state: SourceState | None,
     by_event_time: bool = False,
+    start: int = 0,
 ) -> ReadingMode:
     """Look at the stream and the durable, and choose; see ``PartitionReader.open``.
 
@@ -73,7 +74,9 @@ async def choose_mode(
                 "position: without acknowledgements, by the stored position alone (the stream has"
                 " limits retention and no durable is named)"
             )
-            return PositionMode(api, source, subject_filter, name=name, state=state, text=text)
+            return PositionMode(
+                api, source, subject_filter, name=name, state=state, text=text, start=start
+            )
         durable = consumer_name("sinfer", name)
         why = "ack: done needs one" if retention == "limits" else f"{retention} retention needs one"
     info = await api.consumer_info(durable)
@@ -101,6 +104,7 @@ async def choose_mode(
             state=state,
             start_behind=behind,
             text=text,
+            start=start,
         )
     if source.ack == "done" and policy != "explicit":
         raise SourceError(
@@ -121,6 +125,7 @@ async def choose_mode(
         state=state,
         text=text,
         by_event_time=by_event_time,
+        start=start,
     )
 
 

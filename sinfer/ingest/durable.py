@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 from msgspec import structs
 from nats.aio.client import Client
@@ -42,6 +43,9 @@ ACK_WAIT_S = 30.0
 MAX_ACK_PENDING = {"stored": 65_536, "done": 1_000_000}
 """For durables made here: more than any reader has in hand, or any task in open windows."""
 
+START_NOTED = "sinfer-start"
+"""In the metadata of a durable: the number of the partition's start."""
+
 _TEND_S = 0.5
 _LOOKUPS = 200
 
@@ -59,6 +63,8 @@ class DurableMode(ReadingMode):
         acks: how deliveries are acknowledged.
         state: how far the partition is committed; None at its very start.
         text: see ``ReadingMode``.
+        start: noted in the settings of a durable that is made; without a state, one that is there
+            says which it is.
         by_event_time: whether a message that comes again behind newer ones would be late.
     """
 
@@ -75,8 +81,10 @@ class DurableMode(ReadingMode):
         state: SourceState | None,
         text: str,
         by_event_time: bool = False,
+        start: int = 0,
     ) -> None:
         self.text = text
+        self.start = start
         self._by_event_time = by_event_time
         self._client = client
         self._api = api
@@ -179,6 +187,8 @@ class DurableMode(ReadingMode):
         progress.settle(_settled(info, stream.state.last_seq))
         if state is None:
             self.starts_over = delivered.consumer_seq > 0
+            self.repeats_to = delivered.stream_seq
+            self.start = _start_noted(info.config)
             is_taken_as_it_comes = info.num_ack_pending and not self._by_event_time
             self._forgotten = delivered.stream_seq if is_taken_as_it_comes else 0
         else:
@@ -203,9 +213,7 @@ class DurableMode(ReadingMode):
             first = deliver.seq if isinstance(deliver, StartSequence) else 0
             start = after(max(state.position, first - 1))
         if self._config is not None:
-            return structs.replace(
-                self._config, **{"opt_start_seq": None, "opt_start_time": None, **start}
-            )
+            return renewed(self._config, start, self.start)
         limits = stream.config.consumer_limits
         allowed = limits.max_ack_pending if limits is not None else None
         ample = MAX_ACK_PENDING[self._source.ack]
@@ -217,6 +225,7 @@ class DurableMode(ReadingMode):
             ack_wait=round(ACK_WAIT_S * 1e9),
             max_ack_pending=min(ample, allowed) if allowed is not None and allowed > 0 else ample,
             filter_subject=None if self._filter == EVERYTHING else self._filter,
+            metadata={START_NOTED: str(self.start)} if self.start else None,
             **start,
         )
 
@@ -340,6 +349,26 @@ class DurableMode(ReadingMode):
         replies += [raw.reply for raw in [*self._held, *unread] if raw.reply]
         if self._api.is_connected:
             await self._acks.give_back(replies)
+
+
+def renewed(config: ConsumerConfig, begins: dict[str, Any], start: int) -> ConsumerConfig:
+    """The settings of a consumer that is made again.
+
+    Args:
+        config: those that it had.
+        begins: where it begins; see ``start_of``.
+        start: the number of the partition's start, to be noted in them.
+    """
+    own = {k: v for k, v in (config.metadata or {}).items() if not k.startswith("_nats.")}
+    if start:
+        own[START_NOTED] = str(start)
+    where = {"opt_start_seq": None, "opt_start_time": None, **begins}
+    return structs.replace(config, metadata=own or None, **where)
+
+
+def _start_noted(config: ConsumerConfig) -> int:
+    noted = (config.metadata or {}).get(START_NOTED, "0")
+    return int(noted) if noted.isascii() and noted.isdigit() else 0
 
 
 def _settled(info: ConsumerInfo, last_seq: int | None = None) -> int:

@@ -39,6 +39,7 @@ class ConsumerConfig(msgspec.Struct, omit_defaults=True):
     num_replicas: int | None = None
     mem_storage: bool | None = None
     priority_groups: list[str] | None = None
+    metadata: dict[str, str] | None = None
 
     @property
     def filters(self) -> list[str]:

@@ -26,6 +26,8 @@ class ReadingMode(ABC):
         max_ack_pending: how many messages may wait for their acknowledgement; None for any number.
         starts_over: whether messages were read before of which the store knows nothing, as after
             Redis was wiped.
+        start: the number of the partition's start; see ``sinfer.windows.incarnation``.
+        repeats_to: where it starts over, messages up to this stream sequence were read before.
     """
 
     text: str
@@ -33,6 +35,8 @@ class ReadingMode(ABC):
     keeps_inbox = True
     max_ack_pending: int | None = None
     starts_over = False
+    start = 0
+    repeats_to = 0
 
     @abstractmethod
     async def attach(self) -> ConsumerConfig:

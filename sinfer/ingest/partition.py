@@ -41,6 +41,7 @@ from sinfer.messages import Message
 from sinfer.products.pipeline import InferPipeline
 from sinfer.units import to_ms
 from sinfer.windows.ids import Scope
+from sinfer.windows.incarnation import Starts, number_of_start
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.writer import PartitionState, PartitionWriter, Unfinished
 
@@ -252,6 +253,7 @@ class PartitionIngest:
         state = await self.writer.load()
         self._caution = Caution(self.writer, self._careful, state, self._task.source.batch)
         await Schedule(self._surroundings.store).register(self.scope)
+        starts = Starts(self._surroundings.store)
         reader = await PartitionReader.open(
             self._connection,
             self._task.source,
@@ -259,11 +261,22 @@ class PartitionIngest:
             name=str(self.scope),
             state=SourceState.decode(state.source) if state.source else None,
             by_event_time=self._task.window.time == "event",
+            start=await self._number_of_start(state, starts),
             timing=self._surroundings.timing,
         )
         try:
             layout = self._clock.now_ms() if reader.starts_over else None
-            change = change_over(self.scope, state, self._pipeline, layout=layout)
+            incarnation = state.incarnation if state.source else ""
+            incarnation = incarnation or reader.incarnation
+            await starts.note(self.scope, number_of_start(incarnation))
+            change = change_over(
+                self.scope,
+                state,
+                self._pipeline,
+                incarnation=incarnation,
+                repeats_to=reader.repeats_to,
+                layout=layout,
+            )
             mode = reader.mode
             if budget := self._budget(reader.max_ack_pending):
                 mode += f"; {budget} (max_ack_pending)"
@@ -292,10 +305,17 @@ class PartitionIngest:
             self._storing.store,
             config=change.config,
             source=source,
+            incarnation=incarnation,
             name=str(self.scope),
             refusals=self._surroundings.refusals[self.scope],
         )
         return windower, reader
+
+    async def _number_of_start(self, state: PartitionState, starts: Starts) -> int:
+        """That of the start which the partition goes on under, or else of the next."""
+        if state.incarnation or state.source:
+            return number_of_start(state.incarnation)
+        return await starts.next(self.scope)
 
     def _budget(self, max_ack_pending: int | None) -> str:
         try:

@@ -43,7 +43,7 @@ class PositionMode(ReadingMode):
         name: the consumers' names begin with it.
         state: how far the partition is committed; None at its very start.
         start_behind: without a state, start behind this stream sequence, whatever the source says.
-        text: see ``ReadingMode``.
+        text, start: see ``ReadingMode``.
     """
 
     acknowledges = False
@@ -59,8 +59,10 @@ class PositionMode(ReadingMode):
         state: SourceState | None,
         start_behind: int | None = None,
         text: str,
+        start: int = 0,
     ) -> None:
         self.text = text
+        self.start = start
         self._api = api
         self._filter = None if subject_filter == EVERYTHING else subject_filter
         self._name = name

@@ -22,6 +22,7 @@ from sinfer.ingest.mode import ReadingMode
 from sinfer.ingest.pull import DROP_BYTES, PullRequests, PullTiming
 from sinfer.ingest.state import SourceState
 from sinfer.products.task import JetStreamSource
+from sinfer.windows.incarnation import incarnation_of
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class PartitionReader:
         name: str,
         state: SourceState | None,
         by_event_time: bool = False,
+        start: int = 0,
         timing: PullTiming | None = None,
     ) -> Self:
         """Check the source, choose the mode and start to read.
@@ -107,6 +109,7 @@ class PartitionReader:
             state: what was stored with the last commit; None when there was none.
             by_event_time: whether a message behind newer ones may be late. After the store was
                 wiped, all behind a durable's ack floor is then read before any other message.
+            start: the number of this start, or, with a state, of the start that it is of.
             timing: how long requests live and how soon silence is noticed.
 
         Raises:
@@ -124,6 +127,7 @@ class PartitionReader:
             name=name,
             state=state,
             by_event_time=by_event_time,
+            start=start,
         )
         reader = cls(
             connection,
@@ -171,6 +175,21 @@ class PartitionReader:
         Those that were not acknowledged come again, the others do not.
         """
         return self._mode.starts_over
+
+    @property
+    def incarnation(self) -> str:
+        """Which messages these are; see ``sinfer.windows.incarnation``."""
+        return incarnation_of(self._stream, self.state.stream_created, self._mode.start)
+
+    @property
+    def start(self) -> int:
+        """The number of the start that the incarnation is of."""
+        return self._mode.start
+
+    @property
+    def repeats_to(self) -> int:
+        """Where it starts over, messages up to this stream sequence were read before."""
+        return self._mode.repeats_to
 
     @property
     def pending(self) -> int:

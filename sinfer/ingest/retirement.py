@@ -121,6 +121,8 @@ class Retirement:
             self.scope.prefix_of(state.layout),
             windows=state.windows,
             watermark_ms=state.watermark_ms,
+            incarnation=state.incarnation,
+            repeats_to=state.repeats_to,
         )
         while True:
             plan = planner.close_all("drain")

@@ -36,7 +36,7 @@ _LARGE_BYTES = 1024 * 1024
 
 def _size(commit: Commit) -> int:
     """The payload of a commit, in bytes."""
-    stored = sum(len(one.data) for _, messages in commit.plan.appends for one in messages)
+    stored = sum(len(one.data) for append in commit.plan.appends for one in append.messages)
     return stored + sum(len(letter.message.data) for letter in commit.dead)
 
 
@@ -116,6 +116,11 @@ class Storing:
                 raise CommitRefusedError(describe(error), by_store=by_store) from error
         if complained:
             _log.info("%s: storing again", scope)
+        if committed.lost:
+            _log.error(
+                "%s: %d chunks of open windows are gone from Redis; the windows are set aside when"
+                " they close; sinfer audit names them", scope, committed.lost,
+            )  # fmt: skip
         self.renewed_s = time.monotonic()
         self._clock.follow(committed.now_ms)
         self.pending = committed.pending

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from msgspec import structs
@@ -66,6 +66,7 @@ class Windower:
         store: stores what is decided.
         config: noted on windows as the configuration they were opened under.
         source: the reader's state as it is stored.
+        incarnation: of the source, noted on dead letters.
         name: of the partition, for the log.
         refusals: of the partition.
 
@@ -82,9 +83,11 @@ class Windower:
         *,
         config: str = "",
         source: bytes = b"",
+        incarnation: str = "",
         name: str = "",
         refusals: Refusals | None = None,
     ) -> None:
+        self._incarnation = incarnation
         self.planner = planner
         self.hand = Hand()
         self._preparer = Preparer(pipeline, self.hand)
@@ -300,6 +303,9 @@ class Windower:
             record.config = record.config or self._config
         for window in commit.plan.closed:
             window.record.config = window.record.config or self._config
+        if commit.dead and self._incarnation:
+            dead = [structs.replace(one, incarnation=self._incarnation) for one in commit.dead]
+            commit = replace(commit, dead=dead)
         await self._store(commit)
 
     def _account(

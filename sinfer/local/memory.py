@@ -75,7 +75,7 @@ class MemoryPartition:
         gone = tuple(name for name in plan.required if name not in self._open)
         if gone:
             raise WindowConflictError("windows closed meanwhile", now_ms, gone)
-        for segment, messages in plan.appends:
+        for segment, messages, _ in plan.appends:
             self._segments[segment].append(list(messages))
         for name in plan.removed:
             self._open.pop(name, None)

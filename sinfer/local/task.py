@@ -36,7 +36,9 @@ from sinfer.windows.window import CloseReason
 class _Partition:
     """One partition: its windows, and what puts messages into them."""
 
-    def __init__(self, scope: Scope, ready: ReadyTask, clock: Clock, pause: Any) -> None:
+    def __init__(
+        self, scope: Scope, ready: ReadyTask, clock: Clock, pause: Any, incarnation: str
+    ) -> None:
         pipeline = ready.pipeline
         self.scope = scope
         self.memory = MemoryPartition(scope, clock)
@@ -44,8 +46,11 @@ class _Partition:
             ready.config.window,
             scope.window_prefix,
             close_when=pipeline.close_when if pipeline.overrides("close_when") else None,
+            incarnation=incarnation,
         )
-        self.windower = Windower(pipeline, planner, clock, self.memory.store)
+        self.windower = Windower(
+            pipeline, planner, clock, self.memory.store, incarnation=incarnation
+        )
         self.processor = WindowProcessor(ready, self.memory, pause)
         self.fed_ms: int | None = None
 
@@ -72,6 +77,8 @@ class LocalTask:
         on_window: is called with each window when it was tried.
         client: asks the model, instead of the client that the task names.
         sinks: take the results, instead of the sinks that the task names.
+        incarnation: tells the results from others of the task in the same sinks, which are of a
+            deployment or of another run.
 
     Attributes:
         windows: the windows that were tried, in the order of closing.
@@ -92,6 +99,7 @@ class LocalTask:
         on_window: Callable[[ProcessedWindow], None] | None = None,
         client: InferenceClient | None = None,
         sinks: Mapping[str, Sink] | None = None,
+        incarnation: str = "local",
     ) -> None:
         if client is None and isinstance(config.inference, PythonConfig):
             client = PythonClient(config.inference, in_place=True)
@@ -107,7 +115,13 @@ class LocalTask:
         self._by_id: dict[str, ProcessedWindow] = {}
         self._seq = 0
         self._partitions = [
-            _Partition(Scope(product.name, config.id, subject), self._ready, clock, self._pause)
+            _Partition(
+                Scope(product.name, config.id, subject),
+                self._ready,
+                clock,
+                self._pause,
+                incarnation,
+            )
             for subject in config.source.partition_subjects
         ]
 

@@ -81,6 +81,8 @@ async def close_unattended(store: Store, scope: Scope, owner: str) -> bool:
             scope.prefix_of(state.layout),
             windows=state.windows,
             watermark_ms=state.watermark_ms,
+            incarnation=state.incarnation,
+            repeats_to=state.repeats_to,
         )
         plan = planner.close_all("drain")
         for window in plan.closed:

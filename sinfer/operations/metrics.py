@@ -23,6 +23,7 @@ _GAUGES = {
     "waiting": "closed windows that wait for a worker",
     "leased": "windows that workers hold",
     "sealed": "closed windows that wait for other partitions",
+    "aside": "windows that are set aside, since their messages are not all there; must be 0",
     "fetched": "messages taken from the stream",
     "sunk": "messages that are done",
     "dead": "messages that were given up",

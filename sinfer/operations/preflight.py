@@ -23,7 +23,7 @@ from sinfer.errors import (
 )
 from sinfer.hooks import Hook
 from sinfer.inference.base import InferenceClient
-from sinfer.inference.v2 import V2Client
+from sinfer.inference.v2 import DescribedModel
 from sinfer.ingest.choice import choose_mode, durable_name
 from sinfer.ingest.entries import Preparer
 from sinfer.ingest.existing import check_budget, risks
@@ -235,7 +235,7 @@ class TaskCheck:
             yield self._finding("model", "error", str(error))
             return
         try:
-            if isinstance(client, V2Client):
+            if isinstance(client, DescribedModel):
                 async for finding in self._check_v2(client):
                     yield finding
             elif client.endpoint:
@@ -260,7 +260,7 @@ class TaskCheck:
         writer.close()
         return self._finding("model", "ok", f"{endpoint} takes connections")
 
-    async def _check_v2(self, client: V2Client) -> AsyncIterator[Finding]:
+    async def _check_v2(self, client: DescribedModel) -> AsyncIterator[Finding]:
         try:
             if not await client.is_ready():
                 text = f"{client.endpoint}: the model {client.config.model!r} is not ready"

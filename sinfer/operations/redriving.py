@@ -122,14 +122,14 @@ class Redrive:
         return self.result
 
     async def _redrive(self, batch: Sequence[StoredLetter]) -> None:
-        windows: dict[str, list[StoredLetter]] = defaultdict(list)
+        windows: dict[tuple[str, str], list[StoredLetter]] = defaultdict(list)
         loose: list[StoredLetter] = []
         for stored in batch:
             if stored.letter.origin is None:
                 loose.append(stored)
             else:
-                windows[stored.letter.window].append(stored)
-        for window_id, letters in windows.items():
+                windows[stored.letter.window, stored.letter.incarnation].append(stored)
+        for (window_id, _), letters in windows.items():
             await self._back_into(window_id, letters)
         await self._into_new(loose)
 
@@ -152,14 +152,17 @@ class Redrive:
 
     async def _into_new(self, letters: Sequence[StoredLetter]) -> None:
         now_ms = await self._store.now_ms()
-        places: dict[_Place, list[StoredLetter]] = defaultdict(list)
+        places: dict[tuple[_Place, str], list[StoredLetter]] = defaultdict(list)
         for stored in letters:
             prepared = self._preparer.prepare([stored.letter.message], now_ms)
             if prepared.entries:
-                places[self._place(prepared.entries[0], now_ms)].append(stored)
+                place = self._place(prepared.entries[0], now_ms)
+                places[place, stored.letter.incarnation].append(stored)
             elif prepared.dead:
                 history = stored.letter.whole_history
-                again = structs.replace(prepared.dead[0], history=history)
+                again = structs.replace(
+                    prepared.dead[0], history=history, incarnation=stored.letter.incarnation
+                )
                 await self._count("failed", int(await self._letters.replace(stored, again)), 1)
                 self.result.reasons[again.error] += 1
             else:
@@ -167,7 +170,7 @@ class Redrive:
                 gone = await self._letters.discard(self._scope, [stored.entry], counts)
                 await self._count("filtered", gone, 1)
         size = self._task.inference.max_batch or _MOST_IN_WINDOW
-        for place, found in places.items():
+        for (place, _), found in places.items():
             found.sort(key=lambda stored: stored.letter.message.stream_seq)
             for first in range(0, len(found), size):
                 part = found[first : first + size]
@@ -203,6 +206,7 @@ class Redrive:
             origin,
             again,
             [stored.letter.message for stored in letters],
+            incarnation=letters[0].letter.incarnation,
             letters=[stored.entry for stored in letters],
         )
         if not taken and len(letters) > 1 and self._per_item:

@@ -15,6 +15,7 @@ from sinfer.products.task import InferTaskConfig
 from sinfer.windows.again import Again
 from sinfer.windows.dead_letters import Origin
 from sinfer.windows.ids import Scope
+from sinfer.windows.incarnation import is_of_stream
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.ledger import Finished, LedgerEntry, read_ledger
 from sinfer.windows.reopening import reopen
@@ -48,13 +49,13 @@ async def rerun(
     """
     entry, scope = finished.entry, finished.scope
     messages = StreamMessages(client, task.source.stream)
-    await _check_stream(store, messages, scope)
+    await check_stream(store, messages, scope, entry.incarnation)
     found = await messages.get_all(entry.sequences, progress)
     origin = Origin(
         entry.key, entry.start_ms, entry.end_ms, entry.reason, entry.revision, entry.count
     )
     again = Again("rerun", entry.window, entry.attempts, entry.ordinals)
-    return await reopen(store, scope, origin, again, found)
+    return await reopen(store, scope, origin, again, found, incarnation=entry.incarnation)
 
 
 async def wait_until_done(store: Store, scope: Scope, window_id: str) -> None:
@@ -64,9 +65,28 @@ async def wait_until_done(store: Store, scope: Scope, window_id: str) -> None:
         await asyncio.sleep(_POLL_S)
 
 
-async def _check_stream(store: Store, messages: StreamMessages, scope: Scope) -> None:
-    """Sequences mean nothing on a stream that was made anew."""
+async def check_stream(
+    store: Store, messages: StreamMessages, scope: Scope, incarnation: str
+) -> None:
+    """Sequences mean nothing on a stream that was made again.
+
+    Args:
+        store: the window store.
+        messages: of the stream.
+        scope: the partition.
+        incarnation: of the source when the messages were read.
+
+    Raises:
+        SourceError: they were read from another stream.
+    """
     info = await messages.api.stream_info()
+    if incarnation:
+        if not is_of_stream(incarnation, info.config.name, info.created):
+            raise SourceError(
+                f"the window's messages were in another stream: {info.config.name!r} was made at"
+                f" {info.created}, after they were read"
+            )
+        return
     blob = await store.ask(store.redis.hget(PartitionKeys(scope).meta, "source"))
     if not blob:
         return

@@ -38,6 +38,9 @@ class PartitionStanding:
         lag: messages of the stream behind the position, at most; None when that is not known.
         away: what its windows wait for.
         standstill: why the source gives its writer no more messages; empty when it does.
+        aside: windows that are set aside, since their messages are not all there.
+        stranded: closed windows that are in no index; beat puts them back.
+        is_lost: whether there are windows, and nothing says any more how far it was read.
         deaths: how many writers in a row ended without giving it back, as far as that may be the
             fault of a message.
         hand: which messages the last of them had in hand, the least and the greatest stream
@@ -60,6 +63,9 @@ class PartitionStanding:
     lag: int | None = None
     away: list[Outage] = field(default_factory=list)
     standstill: str = ""
+    aside: int = 0
+    stranded: int = 0
+    is_lost: bool = False
     deaths: int = 0
     hand: str = ""
 
@@ -160,7 +166,10 @@ async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStandi
     pipeline.zcard(keys.ready)
     pipeline.zcard(keys.leases)
     pipeline.xlen(keys.dead)
-    meta, opened, sealed, waiting, leased, letters = await store.ask(pipeline.execute())
+    pipeline.hlen(keys.aside)
+    pipeline.hlen(keys.closed)
+    answers = await store.ask(pipeline.execute())
+    meta, opened, sealed, waiting, leased, letters, aside, closed = answers
     *numbers, owner, lease_until, source, standstill, deaths, hand = meta
     alive = owner is not None and int(lease_until or 0) > now_ms
     return PartitionStanding(
@@ -175,6 +184,9 @@ async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStandi
         position=SourceState.decode(source).position if source else 0,
         away=await OutageBoard(store, scope).read(),
         standstill=standstill.decode() if alive and standstill else "",
+        aside=aside,
+        is_lost=source is None and bool(opened or closed),
+        stranded=max(0, closed - sealed - waiting - leased - aside),
         deaths=int(deaths or 0),
         hand=(hand or b"").decode(),
     )
@@ -208,6 +220,23 @@ def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
     for outage in _outages(task):
         since = datetime.fromtimestamp(outage.since_ms // 1000, UTC).isoformat()
         trouble.append(f"{outage.what} is away since {since}; windows wait: {outage.error}")
+    trouble += [
+        f"{p.scope.partition} has windows, and its position is gone from Redis: it is not read."
+        " Restore it from a backup, or have its windows processed and start the task over"
+        for p in task.partitions
+        if p.is_lost
+    ]
+    if aside := task.total("aside"):
+        trouble.append(
+            f"{aside} windows are set aside, since their messages are not all in Redis any more:"
+            " `sinfer windows list --aside` names them, `sinfer windows rebuild --all` reads what"
+            " is gone from the stream, `sinfer windows discard` gives a window up"
+        )
+    if stranded := task.total("stranded"):
+        trouble.append(
+            f"{stranded} closed windows are in no index, as after a key was deleted or evicted;"
+            " beat puts them back within a minute"
+        )
     if letters := task.total("letters"):
         trouble.append(f"{letters} dead letters")
     return trouble

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from sinfer.config import ConfigModel
 from sinfer.inference.base import InferenceClient, InferenceConfig
@@ -21,12 +22,14 @@ class StartSequence(ConfigModel):
     """Start at a stream sequence."""
 
     seq: int = Field(ge=1)
+    """The first message that is read."""
 
 
 class StartTime(ConfigModel):
     """Start at a point in time (ISO 8601)."""
 
     time: datetime
+    """Messages from then on are read."""
 
 
 class JetStreamSource(ConfigModel):
@@ -35,6 +38,7 @@ class JetStreamSource(ConfigModel):
     servers: NatsUrls | None = None
     """NATS URLs; by default those of ``SINFER_NATS_SERVERS``."""
     stream: str = Field(min_length=1, max_length=255, pattern=r"^[^\s.*>/\\]+$")
+    """The stream's name; it has to exist."""
     subject: str | None = None
     """Which of the stream's subjects; all by default. Wildcards ``*`` and ``>`` are allowed."""
     durable: str | None = Field(default=None, pattern=r"^[^\s.*>/\\]+$")
@@ -118,20 +122,22 @@ class InferTaskConfig(ConfigModel):
     """One task. A product adds its own settings by subclassing."""
 
     id: TaskId
+    """Names the task, in its product: letters, digits and ``_ . : -``, at most 128."""
     source: JetStreamSource
+    """Where its messages come from."""
     window: WindowSpec
-    inference: Annotated[
-        SerializeAsAny[InferenceConfig], BeforeValidator(InferenceClient.validator())
-    ]
-    sinks: list[Annotated[SerializeAsAny[SinkConfig], BeforeValidator(Sink.validator())]] = Field(
-        min_length=1
-    )
-    fallback: Annotated[SerializeAsAny[SinkConfig], BeforeValidator(Sink.validator())] | None = None
+    """How messages are put into windows, and when these close."""
+    inference: Annotated[SerializeAsAny[InferenceConfig], InferenceClient.selected()]
+    """Which model is asked, and how."""
+    sinks: list[Annotated[SerializeAsAny[SinkConfig], Sink.selected()]] = Field(min_length=1)
+    """Where results go; each sink gets all of them."""
+    fallback: Annotated[SerializeAsAny[SinkConfig], Sink.selected()] | None = None
     """Takes what a sink refuses for good; without it the messages are dead-lettered."""
     dead_letter_subject: str | None = Field(default=None, pattern=r"^[^\s.*>]+(\.[^\s.*>]+)*$")
     """Copies of dead letters are published here, on the source's NATS servers. With ``ack: done`` a
     message that became a dead letter is acknowledged only once its copy is there."""
     limits: Limits = Limits()
+    """Bounds of what the task may keep, and for how long."""
 
     @field_validator("limits", mode="before")
     @classmethod
@@ -147,4 +153,20 @@ class InferTaskConfig(ConfigModel):
         names = self.sink_names()
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"sinks: name {sorted(repeated)[0]!r} is used twice")
+        return self
+
+    @model_validator(mode="after")
+    def _sinks_keep_apart(self) -> Self:
+        """Rows of one sink would replace those of another, which counts as done then."""
+        named = list(zip(self.sink_names(), self.sinks, strict=True))
+        if self.fallback is not None:
+            named.append(("the fallback", self.fallback))
+        taken: dict[Hashable, str] = {}
+        for name, sink in named:
+            place = sink.replaces_in()
+            if place is not None and (other := taken.setdefault(place, name)) != name:
+                raise ValueError(
+                    f"sinks: {other} and {name} write to one table, where each would replace"
+                    " the rows of the other; give one of them another table, or leave it out"
+                )
         return self

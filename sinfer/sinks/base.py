@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 from sinfer.config import ConfigModel
@@ -15,7 +16,17 @@ class SinkConfig(ConfigModel):
 
     type: str
     name: str = ""
-    """How the sink is called in logs and in the account; its type and place by default."""
+    """How the sink is called in logs, in the account and in the keys of its results; its type and
+    place by default."""
+
+    def replaces_in(self) -> Hashable:
+        """Where the sink replaces what is stored under the same window and ordinal, as a table.
+
+        Two sinks of one task in one such place would overwrite each other's results, so that the
+        task is refused. None, as by default, where sinks of one task keep out of each other's way:
+        they know results by ``WindowResults.idempotency_key``, which names the sink.
+        """
+        return None
 
 
 class Sink(Plugin[SinkConfig]):

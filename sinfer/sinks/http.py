@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
+from dataclasses import replace
+from hashlib import blake2b
 from typing import Any, Literal
 
 import httpx
@@ -14,27 +17,36 @@ from sinfer.masking import hide, secret_parameters
 from sinfer.results import WindowResults
 from sinfer.retry_after import retry_after
 from sinfer.sinks.base import Sink, SinkConfig
+from sinfer.sinks.fitted import fitted
 from sinfer.sinks.header_value import header_value
 from sinfer.units import Duration, Secret
 
 _RETRY = {408, 425, 429}
+_HALVE = {400, 413, 422}
 _SHOWN_CHARACTERS = 200
+_LONGEST_KEY = 255
+"""Receivers commonly take no longer ones."""
 
 
 class HttpSink(Sink):
     """Posts windows; the receiver tells repeated ones by the ``Idempotency-Key`` header.
 
-    The key is the window's id. The body is the same, byte for byte, whenever the key is::
+    The key is the window's name and a checksum of the body, so that the body is the same, byte for
+    byte, whenever the key is. What is written again as it was, after a time-out say, has the same
+    key; a window of which a part is redriven, or whose results are others when it is run again, has
+    another one::
 
-        {"task": …, "window": …, "revision": …, "key": …, "start_ms": …, "end_ms": …,
-         "results": [{"id": …, "ordinal": …, "data": …}, …]}
+        {"product": …, "task": …, "window": …, "revision": …, "key": …, "start_ms": …,
+         "end_ms": …, "results": [{"id": …, "ordinal": …, "data": …}, …]}
 
-    The ``id`` of a result is its idempotency key. With ``ack: done`` that names the message: after
-    Redis was wiped, a result may come once more in a window of another name, with the same ``id``.
+    The ``id`` of a result is its idempotency key: what comes with an ``id`` that was there before
+    replaces it. With ``ack: done`` it names the message: after Redis was wiped, a result may come
+    once more in a window of another name, with the same ``id``.
 
     2xx means written. 408, 425, 429, 5xx and errors of the connection: the window is written
-    again later, and not before a ``Retry-After`` says so. Everything else, redirects included, is a
-    refusal.
+    again later, and not before a ``Retry-After`` says so. 400, 413 and 422 say that some result is
+    bad, or that there are too many: the window is posted in halves, each under a key of its own,
+    until what is refused stands alone. Everything else, redirects included, refuses the window.
     """
 
     type = "http"
@@ -95,23 +107,48 @@ class HttpSink(Sink):
     async def write(self, results: WindowResults) -> None:
         if not results.rows:
             return
+        refused = await self._post(results, whole=True)
+        if refused:
+            raise SinkRejectedError(refused[min(refused)], ordinals=refused)
+
+    async def _post(self, results: WindowResults, *, whole: bool) -> dict[int, str]:
+        """Post results, and when they are refused together their halves.
+
+        Returns:
+            The ordinals of those that are refused, and why.
+
+        Raises:
+            SinkUnavailableError: not now.
+        """
+        body = _body(results)
         try:
             response = await self._client.post(
                 self._url,
-                content=_body(results),
-                headers={"Idempotency-Key": header_value(results.window_id)},
+                content=body,
+                headers={"Idempotency-Key": _key(results, body, whole=whole)},
             )
         except httpx.RequestError as error:
             raise SinkUnavailableError(
                 f"{self._place} did not answer: {self._masked(str(error)) or type(error).__name__}"
             ) from error
         if response.is_success:
-            return
+            return {}
         text = f"{self._place} answered {response.status_code} {self._masked(response.text)}"
         if response.status_code in _RETRY or response.is_server_error:
             wait_s = retry_after(response.headers.get("Retry-After"))
             raise SinkUnavailableError(text.strip(), retry_after=wait_s)
-        raise SinkRejectedError(text.strip())
+        if response.status_code not in _HALVE or len(results) == 1:
+            return dict.fromkeys((row.ordinal for row in results), text.strip())
+        middle = len(results) // 2
+        halves = (results.rows[:middle], results.rows[middle:])
+        posts = [self._post(replace(results, rows=half), whole=False) for half in halves]
+        # Both come to their end, whatever becomes of the other.
+        refused: dict[int, str] = {}
+        for found in await asyncio.gather(*posts, return_exceptions=True):
+            if isinstance(found, BaseException):
+                raise found
+            refused |= found
+        return refused
 
     def _masked(self, text: str) -> str:
         return hide(text, self._secrets)[:_SHOWN_CHARACTERS]
@@ -120,9 +157,19 @@ class HttpSink(Sink):
         await self._client.aclose()
 
 
+def _key(results: WindowResults, body: bytes, *, whole: bool) -> str:
+    """The window, the sink and a checksum of the body."""
+    if whole and not results.incarnation and not results.is_again:
+        return header_value(results.window_id)  # as earlier versions began it
+    name = header_value(f"{results.window_name}{results.key_suffix}")
+    digest = blake2b(body, digest_size=16).hexdigest()
+    return f"{fitted(name, _LONGEST_KEY - len(digest) - 1)}/{digest}"
+
+
 def _body(results: WindowResults) -> bytes:
     """The window as JSON: nothing that differs from one try to the next."""
-    head = {
+    head: dict[str, Any] = {"product": results.product} if results.incarnation else {}
+    head |= {
         "task": results.task,
         "window": results.window_id,
         "revision": results.revision,

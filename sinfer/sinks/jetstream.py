@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import nats.errors
@@ -12,10 +13,11 @@ from nats.js.api import StreamConfig
 from nats.js.errors import NotFoundError
 from pydantic import Field, field_validator
 
-from sinfer.errors import SinkUnavailableError
+from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.results import WindowResults
 from sinfer.settings import settings
 from sinfer.sinks.base import Sink, SinkConfig
+from sinfer.sinks.fitted import fitted
 from sinfer.sinks.header_value import header_value
 from sinfer.sinks.jetstream_acks import no_stream, wrong_stream
 from sinfer.sinks.jetstream_publisher import JetStreamPublisher
@@ -26,6 +28,8 @@ from sinfer.units import Duration, NatsUrls
 _log = logging.getLogger(__name__)
 _SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
 _MIN_DUPLICATE_WINDOW_S = 120.0
+LONGEST_NAME = 1024
+"""Of the part of a name that a window gives; headers must not be longer than 64 KiB together."""
 
 _publishers: SharedByLoop[tuple[str, ...], JetStreamPublisher] = SharedByLoop(JetStreamPublisher)
 
@@ -34,8 +38,11 @@ class JetStreamSink(Sink):
     """Publishes each result as JSON; the stream drops repeated ones.
 
     Headers: ``Nats-Msg-Id`` is the idempotency key, by which the stream knows a result that is
-    written again within its ``duplicate_window``; ``Sinfer-Task``, ``Sinfer-Window`` (the id,
-    revision included) and ``Sinfer-Closed-Ms`` (when the window closed, epoch).
+    written again within its ``duplicate_window``; ``Sinfer-Product``, ``Sinfer-Task``,
+    ``Sinfer-Window`` (the id, revision included) and ``Sinfer-Closed-Ms`` (when the window closed,
+    epoch). Results of a window that is run again by hand have ``~`` and the number of that run
+    behind the key, so that they are stored beside those that they replace, and the key itself in
+    ``Sinfer-Replaces``.
 
     All sinks of an event loop with the same servers share one connection.
     """
@@ -78,24 +85,16 @@ class JetStreamSink(Sink):
         publisher = self._shared_publisher()
         if not self._is_checked:
             await self._check(publisher)
-        window = header_value(results.window_id)
-        lines = header_lines(
-            [
-                ("Sinfer-Task", results.task),
-                ("Sinfer-Window", window),
-                ("Sinfer-Closed-Ms", str(results.closed_ms)),
-            ]
-        )
-        id_line = b"Nats-Msg-Id:%b/" % header_value(results.key_prefix).encode()
-        await publisher.publish(
-            self._subject,
-            [
-                (header_block(b"%b%d\r\n%b" % (id_line, row.ordinal, lines)), row.data)
-                for row in results
-            ],
-            timeout_s=self._timeout_s,
-            stream=self._stream,
-        )
+        messages = [
+            (headers, row.data) for headers, row in zip(_headers(results), results, strict=True)
+        ]
+        try:
+            await publisher.publish(
+                self._subject, messages, timeout_s=self._timeout_s, stream=self._stream
+            )
+        except SinkRejectedError as error:
+            ordinals = [results.rows[place].ordinal for place in error.ordinals or ()]
+            raise SinkRejectedError(str(error), ordinals=ordinals) from None
 
     def _shared_publisher(self) -> JetStreamPublisher:
         if self._publisher is None:
@@ -148,3 +147,25 @@ class JetStreamSink(Sink):
         if self._publisher is not None:
             self._publisher = None
             await _publishers.release(self._servers)
+
+
+def _headers(results: WindowResults) -> Iterator[bytes]:
+    """The headers of each result."""
+    lines = header_lines(
+        [
+            ("Sinfer-Product", results.product),
+            ("Sinfer-Task", results.task),
+            ("Sinfer-Window", header_value(fitted(results.window_id, LONGEST_NAME))),
+            ("Sinfer-Closed-Ms", str(results.closed_ms)),
+        ]
+    )
+    prefix = header_value(fitted(results.key_prefix, LONGEST_NAME)).encode()
+    key_end, copy_end = (
+        f"{header_value(suffix)}\r\n".encode()
+        for suffix in (results.key_suffix, results.copy_suffix)
+    )
+    for row in results:
+        own = b"Nats-Msg-Id:%b/%d%b" % (prefix, row.ordinal, copy_end)
+        if results.run:
+            own += b"Sinfer-Replaces:%b/%d%b" % (prefix, row.ordinal, key_end)
+        yield header_block(own + lines)

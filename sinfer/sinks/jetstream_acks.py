@@ -10,6 +10,9 @@ from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
 _PASSING_CODES = {408, 409, 429}
 """Client errors of JetStream that pass: time-out, copy being stored, too many requests."""
 
+_PASSING_ERRORS = {10002, 10109}
+"""Errors of code 400 that somebody can put right: limits of the account, a sealed stream."""
+
 
 class AckedGroup:
     """Messages published together, and one future for all of their acknowledgements.
@@ -20,10 +23,14 @@ class AckedGroup:
         stream: the stream that must have stored them; None for any.
 
     Attributes:
-        done: done when every message is acknowledged, or fails with the first refusal.
+        done: done when every message is acknowledged or refused for good, or fails with the first
+            answer that says that it cannot be stored now.
+        refused: messages that will never be stored, by their places, and why.
     """
 
-    __slots__ = ("_acked", "_commands", "_expected", "_left", "_stream", "_subject", "done")
+    __slots__ = (
+        "_acked", "_commands", "_expected", "_left", "_stream", "_subject", "done", "refused"
+    )  # fmt: skip
 
     def __init__(self, commands: list[bytes], subject: str, stream: str | None) -> None:
         self._commands = commands
@@ -32,6 +39,7 @@ class AckedGroup:
         self._expected = f'{{"stream":"{stream}"'.encode() if stream else b'{"stream":"'
         self._acked = bytearray(len(commands))
         self._left = len(commands)
+        self.refused: dict[int, str] = {}
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __len__(self) -> int:
@@ -57,7 +65,9 @@ class AckedGroup:
         # Not to parse JSON for each message: an ack begins with the stream, a refusal does not.
         if not answer.startswith(self._expected):
             refusal = self._refusal(answer, status)
-            if refusal is not None:
+            if isinstance(refusal, SinkRejectedError):
+                self.refused[place] = str(refusal)
+            elif refusal is not None:
                 self.fail(refusal)
                 return
         self._acked[place] = 1
@@ -90,7 +100,8 @@ class AckedGroup:
                 f"JetStream refuses a result for {self._subject!r}: {error.get('description')}"
                 f" (code {code}, error {error.get('err_code')})"
             )
-            lasting = 400 <= code < 500 and code not in _PASSING_CODES
+            passing = code in _PASSING_CODES or error.get("err_code") in _PASSING_ERRORS
+            lasting = 400 <= code < 500 and not passing
             return SinkRejectedError(text) if lasting else SinkUnavailableError(text)
         if self._stream is not None and stream != self._stream:
             return wrong_stream(self._subject, stream, self._stream)

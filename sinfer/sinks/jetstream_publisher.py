@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import nats.errors
 from nats.aio.client import Client
@@ -76,7 +76,7 @@ class JetStreamPublisher:
         timeout_s: float,
         stream: str | None = None,
     ) -> None:
-        """Publish messages; when this returns, JetStream has stored all of them.
+        """Publish messages; when this ends, JetStream has stored all that it did not refuse.
 
         Messages without an ack are sent again after a reconnect: they must carry ids by which
         the stream knows copies.
@@ -89,23 +89,27 @@ class JetStreamPublisher:
 
         Raises:
             SinkUnavailableError: not all of them are known to be stored.
-            SinkRejectedError: one of them will never be stored.
+            SinkRejectedError: some will never be stored; its ordinals are places in ``messages``.
         """
         client = await self._connected(timeout_s)
-        under_way: deque[AckedGroup] = deque()
+        under_way: deque[tuple[list[int], AckedGroup]] = deque()
+        refused = _too_large(messages, client.max_payload)
         try:
-            for part in _parts(messages, client.max_payload):
-                while under_way and under_way[0].done.done():
-                    under_way.popleft().done.result()
+            for places in _parts(messages, refused):
+                while under_way and under_way[0][1].done.done():
+                    refused |= _refused(*under_way.popleft())
+                part = [messages[place] for place in places]
                 group = await self._enter(subject, part, stream, timeout_s)
-                under_way.append(group)
+                under_way.append((places, group))
                 await send(client, group.unacked)
             while under_way:
-                await _acked(under_way[0], subject, timeout_s)
-                under_way.popleft()
+                await _acked(under_way[0][1], subject, timeout_s)
+                refused |= _refused(*under_way.popleft())
         finally:
-            for group in under_way:
+            for _, group in under_way:
                 group.done.cancel()
+        if refused:
+            raise SinkRejectedError(refused[min(refused)], ordinals=refused)
 
     async def _connected(self, timeout_s: float) -> Client:
         """The connection once it is up: what is sent while it is down would only pile up."""
@@ -186,26 +190,43 @@ async def _acked(group: AckedGroup, subject: str, timeout_s: float) -> None:
     group.done.result()
 
 
-def _parts(messages: Sequence[Headed], max_payload: int) -> Iterator[list[Headed]]:
-    """Cut into groups of bounded count and size.
+def _refused(places: list[int], group: AckedGroup) -> dict[int, str]:
+    """What was refused of a group that is done, by the places that its messages have among all.
 
     Raises:
-        SinkRejectedError: a message is larger than the server takes; sending it would have the
-            server close the connection.
+        SinkUnavailableError: the group failed.
     """
-    sizes = [len(headers) + len(data) for headers, data in messages]
-    if (largest := max(sizes, default=0)) > max_payload:
-        raise SinkRejectedError(
-            f"result {sizes.index(largest)} has {largest} bytes with its headers;"
-            f" NATS takes at most {max_payload} (max_payload of the server)"
-        )
-    part: list[Headed] = []
+    group.done.result()
+    return {places[place]: why for place, why in group.refused.items()}
+
+
+def _size(message: Headed) -> int:
+    return len(message[0]) + len(message[1])
+
+
+def _too_large(messages: Sequence[Headed], max_payload: int) -> dict[int, str]:
+    """Messages larger than the server takes; sending one would have it close the connection."""
+    sizes = ((place, _size(message)) for place, message in enumerate(messages))
+    return {
+        place: f"result {place} has {size} bytes with its headers; NATS takes at most"
+        f" {max_payload} (max_payload of the server)"
+        for place, size in sizes
+        if size > max_payload
+    }
+
+
+def _parts(messages: Sequence[Headed], left_out: Container[int]) -> Iterator[list[int]]:
+    """Cut into groups of bounded count and size: the places of their messages."""
+    part: list[int] = []
     total = 0
-    for message, size in zip(messages, sizes, strict=True):
+    for place, message in enumerate(messages):
+        if place in left_out:
+            continue
+        size = _size(message)
         if part and (len(part) == MAX_GROUP_MESSAGES or total + size > MAX_GROUP_BYTES):
             yield part
             part, total = [], 0
-        part.append(message)
+        part.append(place)
         total += size
     if part:
         yield part

@@ -22,10 +22,11 @@ _PLACEHOLDER = re.compile(r"\{[^}]*\}?")
 class JsonlSink(Sink):
     """Appends results to a file that any number of processes may append to.
 
-    A line is ``{"idempotency_key", "task", "key", "window_id", "ordinal", "revision", "result"}``.
+    A line is ``{"idempotency_key", "product", "task", "key", "window_id", "ordinal", "revision",
+    "result"}``.
     A window's lines are appended together. A file cannot be asked what it holds: a window that is
-    written again, after a crash say, repeats its lines. Readers keep one line of each
-    ``idempotency_key``, and of each window the lines of its highest ``revision``.
+    written again, after a crash say or by hand, repeats its lines. Readers keep the last line of
+    each ``idempotency_key``, and of each window the lines of its highest ``revision``.
 
     The file is opened for each window, so that it may be rotated at any time.
     """
@@ -68,12 +69,13 @@ class JsonlSink(Sink):
 
 def _lines(results: WindowResults) -> bytes:
     """The window as lines; results are JSON already and go in as they are."""
-    task, key, window = to_json(results.task), to_json(results.key), to_json(results.window_id)
+    product, task = to_json(results.product), to_json(results.task)
+    key, window = to_json(results.key), to_json(results.window_id)
     return b"".join(
-        b'{"idempotency_key":%b,"task":%b,"key":%b,"window_id":%b,"ordinal":%d,"revision":%d,'
-        b'"result":%b}\n'
+        b'{"idempotency_key":%b,"product":%b,"task":%b,"key":%b,"window_id":%b,"ordinal":%d,'
+        b'"revision":%d,"result":%b}\n'
         % (
-            to_json(results.idempotency_key(row)), task, key, window,
+            to_json(results.idempotency_key(row)), product, task, key, window,
             row.ordinal, results.revision, row.data,
         )
         for row in results

@@ -25,21 +25,24 @@ _MAX_CONNECTIONS = 8
 _BLOCK = 8192
 """Messages that share a bitmap."""
 _PASSING = re.compile(
-    r"^(OOM|READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS|UNBLOCKED)\b"
+    r"^(OOM|READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS|UNBLOCKED"
+    r"|WRONGTYPE|NOPERM|NOAUTH|WRONGPASS)\b"
     # redis-py takes the code off the errors that it has classes for.
     r"|^(command not allowed when used memory|You can't write against a read only replica)"
+    r"|WRONGTYPE|has no permissions"
 )
-"""Answers of a server that will take the same write later."""
+"""Answers of a server that takes the same write later, once somebody did something about it."""
 
 
 class RedisStreamSink(Sink):
     """Appends results to a stream, each once.
 
-    An entry has the fields ``id`` (the idempotency key), ``task``, ``window``, ``revision`` and
-    ``data``. Beside the stream a marker for each window, kept for ``remember``, says what was
-    appended: a window that is written again within that time adds nothing, nor does a revision
-    that a higher one has overtaken. Results that are known by their messages (``ack: done``) have
-    a bitmap of 1 KiB for each 8,192 messages instead, kept for ``remember`` after its last change.
+    An entry has the fields ``id`` (the idempotency key), ``product``, ``task``, ``window``,
+    ``revision`` and ``data``. Beside the stream a bitmap for each window says which of its results
+    were appended: what is written again adds nothing while that is kept, for ``remember`` after its
+    last change, nor does a revision that a higher one has overtaken. A window that is run again by
+    hand appends its results once more, under the same ids: the last entry of an id counts. Results
+    that are known by their messages (``ack: done``) have a bitmap of 1 KiB for each 8,192 messages.
     """
 
     type = "redis_stream"
@@ -80,17 +83,13 @@ class RedisStreamSink(Sink):
             retry=Retry(ExponentialBackoff(cap=1, base=0.05), retries=1),
         )
         self._redis: Redis = Redis.from_pool(pool)
-        self._append = self._script("redis_stream.lua")
-        self._append_messages = self._script("redis_stream_messages.lua")
-
-    def _script(self, name: str) -> AsyncScript:
-        return self._redis.register_script(files("sinfer.sinks").joinpath(name).read_text("utf-8"))
+        script = files("sinfer.sinks").joinpath("redis_stream.lua").read_text("utf-8")
+        self._append: AsyncScript = self._redis.register_script(script)
 
     async def write(self, results: WindowResults) -> None:
-        write = self._write_messages if results.by_message else self._write_window
         try:
             for rows in _calls(results):
-                await write(results, rows)
+                await self._write(results, rows)
         except (ConnectionError, TimeoutError, BusyLoadingError) as error:
             raise SinkUnavailableError(
                 f"Redis did not take results for stream {self._stream!r}: {error}"
@@ -100,18 +99,20 @@ class RedisStreamSink(Sink):
             kind = SinkUnavailableError if _PASSING.search(str(error)) else SinkRejectedError
             raise kind(text) from error
 
-    async def _write_window(self, results: WindowResults, rows: list[ResultRow]) -> None:
-        keys = [self._stream, marker_key(self._stream, results.base_id)]
-        head = [results.revision, *self._head, results.task, results.window_id]
-        pairs = [part for row in rows for part in (row.ordinal, row.data)]
-        await self._append(keys, [*head, *pairs])
-
-    async def _write_messages(self, results: WindowResults, rows: list[ResultRow]) -> None:
-        marker = marker_key(self._stream, results.base_id)
+    async def _write(self, results: WindowResults, rows: list[ResultRow]) -> None:
+        """Append rows; they share few bitmaps, being in order."""
+        written = marker_key(self._stream, f"{results.key_prefix}{results.copy_suffix}")
         blocks = dict.fromkeys(row.ordinal // _BLOCK for row in rows)
-        place = {block: 2 + n for n, block in enumerate(blocks)}  # in KEYS, from 1
-        keys = [self._stream, *(f"{marker}:{block}" for block in blocks)]
-        head = [results.revision, *self._head, results.task, results.window_id, results.key_prefix]
+        place = {block: 3 + n for n, block in enumerate(blocks)}  # in KEYS, from 1
+        keys = [
+            self._stream,
+            marker_key(self._stream, f"{results.base_id}{results.key_suffix}"),
+            *(f"{written}:{block}" for block in blocks),
+        ]
+        head = [
+            results.revision, *self._head, results.product, results.task, results.window_id,
+            results.key_prefix, results.key_suffix, int(results.is_again),
+        ]  # fmt: skip
         words = [
             word
             for row in rows
@@ -119,16 +120,16 @@ class RedisStreamSink(Sink):
                 place[row.ordinal // _BLOCK], row.ordinal % _BLOCK, row.ordinal, row.data,
             )
         ]  # fmt: skip
-        await self._append_messages(keys, [*head, *words])
+        await self._append(keys, [*head, *words])
 
     async def aclose(self) -> None:
         await self._redis.aclose()
 
 
-def marker_key(stream: str, base_id: str) -> str:
-    """The key of a window's marker, in the hash slot of the stream."""
+def marker_key(stream: str, name: str) -> str:
+    """The key of what was written of a window, in the hash slot of the stream."""
     has_tag = re.search(r"^[^{]*\{[^}]+\}", stream) is not None
-    return f"{stream if has_tag else f'{{{stream}}}'}:written:{base_id}"
+    return f"{stream if has_tag else f'{{{stream}}}'}:written:{name}"
 
 
 def _calls(results: WindowResults) -> Iterator[list[ResultRow]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
@@ -26,6 +29,9 @@ OWN_COLUMNS = frozenset(
 )  # fmt: skip
 
 _DIALECT = re.compile(r"([a-z0-9]+)(\+[a-z0-9_]+)?://", re.IGNORECASE)
+_PLACES = {"host", "port", "service", "unix_socket", "options"}
+"""Parameters of a URL that say which server or schema is meant."""
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 """Letters, digits and ``_``, at most 63, the first no digit."""
 
@@ -53,8 +59,9 @@ class SqlSink(Sink):
 
     The primary key is ``(window, ordinal)``: the window's id without the revision, and the place
     of the result; for results that are known by their messages (``ack: done``), the partition and
-    the stream sequence. A row is replaced unless the stored ``(revision, attempt)`` is higher, so
-    that writing again, in any order, leaves each result once, of the newest revision.
+    the stream sequence. In front of the id stand the product and the incarnation of the source. A
+    row is replaced unless the stored ``(revision, attempt)`` is higher, so that writing again, in
+    any order, leaves each result once, of the newest revision.
 
     The table is made when it is missing. All sinks of an event loop that write to it share one
     connection and its transactions: what arrives during a commit goes together in the next.
@@ -100,6 +107,10 @@ class SqlSink(Sink):
                 raise ValueError(f"{taken[0]!r} is a column of the sink itself; use another name")
             return value
 
+        def replaces_in(self) -> Hashable:
+            """The table, however its URL is written."""
+            return _table_of(self.url.get_secret_value(), self.schema_, self.table)
+
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         try:
@@ -124,6 +135,24 @@ class SqlSink(Sink):
         if self._writer is not None:
             self._writer = None
             await _writers.release(self._target)
+
+
+def _table_of(url: str, schema: str | None, table: str) -> Hashable:
+    """A table of a database, the same however the URL is written."""
+    found = _DIALECT.match(url)
+    assert found is not None, "the field's own validator comes first"
+    dialect, where = found[1].lower(), url[found.end() :]
+    if dialect == "sqlite":
+        path = where.removeprefix("/").partition("?")[0]
+        is_file = path not in ("", ":memory:")
+        return dialect, os.path.realpath(path) if is_file else "", table.lower()
+    parts = urlsplit(f"//{where}")
+    place = (parts.hostname or "localhost", parts.port or _PORTS[dialect], parts.path)
+    where_else = sorted(pair for pair in parse_qsl(parts.query) if pair[0] in _PLACES)
+    if dialect == "postgresql":
+        return dialect, place, *where_else, schema, table
+    # Whether names of tables differ by case is a setting of the server.
+    return "mysql", place, *where_else, (schema or "").lower(), table.lower()
 
 
 def _target(config: SqlSink.Config) -> SqlTarget:

@@ -10,6 +10,7 @@ from sqlalchemy import JSON, Table
 
 from sinfer.encoding import from_json, to_json
 from sinfer.results import ResultRow, WindowResults
+from sinfer.sinks.sql_table import window_name
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -26,6 +27,7 @@ class RowMaker:
     def __init__(
         self, table: Table, columns: tuple[tuple[str, str, str], ...], dialect: str
     ) -> None:
+        self._table = table
         self._mapped: list[tuple[str, str, Callable[[Any], Any]]] = [
             (name, field, _json if isinstance(table.c[name].type, JSON) else _plain)
             for name, field, _ in columns
@@ -36,7 +38,7 @@ class RowMaker:
     def __call__(self, window: WindowResults, row: ResultRow, now: datetime) -> dict[str, Any]:
         """The row of one result; ``now`` is when it is written, in UTC."""
         made = {
-            "window": window.base_id,
+            "window": window_name(self._table, window.base_id),
             "ordinal": row.ordinal,
             "revision": window.revision,
             "attempt": window.attempt,

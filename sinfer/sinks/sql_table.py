@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,12 +29,15 @@ from sqlalchemy.schema import CreateTable
 from sqlalchemy.types import NullType, TypeEngine
 
 from sinfer.errors import SinkUnavailableError
+from sinfer.sinks.fitted import SHORTEST, fitted
 
 MYSQL_ID_LENGTH = 512
 KEY = ("window", "ordinal")
 
 NARROW = "narrow"
 """Whether the table's ordinals end at ``MOST_NARROW``, noted in its ``info``."""
+LENGTH = "length"
+"""How many characters its column ``window`` takes, noted in its ``info``; None for any number."""
 MOST_NARROW = 2**31 - 1
 
 # Binary collation: ids that differ in case only are different.
@@ -128,6 +132,7 @@ def _checked(inspector: Inspector, wanted: Table) -> Table:
             f"table {wanted.fullname!r} has no primary key or unique index on"
             f" ({', '.join(KEY)}); add one, or name another table"
         )
+    _check_case(found["window"], inspector, wanted)
     base = base_columns()
     names = {column.name for column in base}
     mapped = [column.name for column in wanted.columns if column.name not in names]
@@ -137,8 +142,59 @@ def _checked(inspector: Inspector, wanted: Table) -> Table:
         *base,
         *(Column(column, _bound_type(found[column], inspector)) for column in mapped),
         schema=schema,
-        info={NARROW: _is_narrow(found["ordinal"], inspector)},
+        info={
+            NARROW: _is_narrow(found["ordinal"], inspector),
+            LENGTH: _length(found["window"], wanted.fullname),
+        },
     )
+
+
+def window_name(table: Table, name: str) -> str:
+    """The name of a window as the table's column ``window`` can hold it."""
+    length = table.info[LENGTH]
+    return name if length is None else fitted(name, length)
+
+
+def _length(window: TypeEngine[Any], table: str) -> int | None:
+    """How many characters the column takes; where it is too short some databases cut names off.
+
+    Raises:
+        SinkUnavailableError: too few to keep windows apart.
+    """
+    length = getattr(window, "length", None)
+    if length is not None and length < SHORTEST:
+        raise SinkUnavailableError(
+            f"table {table!r}: column 'window' has {length} characters, too few for names of"
+            f" windows; give it {MYSQL_ID_LENGTH} (ALTER TABLE)"
+        )
+    return length
+
+
+def _check_case(window: TypeEngine[Any], inspector: Inspector, table: Table) -> None:
+    """Names that differ in upper and lower case only are of different windows.
+
+    Raises:
+        SinkUnavailableError: the column takes them for the same.
+    """
+    collation = str(getattr(window, "collation", None) or "")
+    is_blind = collation.lower().endswith("_ci") or type(window).__name__ == "CITEXT"
+    if inspector.dialect.name == "sqlite":
+        is_blind = _sqlite_ignores_case(inspector, table)
+    if is_blind:
+        raise SinkUnavailableError(
+            f"table {table.fullname!r}: column 'window' takes upper and lower case for the same"
+            f" ({collation or type(window).__name__}), so that results of different windows would"
+            " replace each other; give it a binary collation, such as utf8mb4_bin (ALTER TABLE)"
+        )
+
+
+def _sqlite_ignores_case(inspector: Inspector, table: Table) -> bool:
+    """SQLAlchemy does not tell collations of SQLite: they are in the statement that made it."""
+    with inspector._operation_context() as connection:
+        made = connection.exec_driver_sql(
+            "SELECT sql FROM sqlite_master WHERE lower(name) = lower(?)", (table.name,)
+        ).scalar()
+    return re.search(r"\bwindow\b[^,]*\bCOLLATE\s+[\"'`\[]?NOCASE", made or "", re.I) is not None
 
 
 def _is_narrow(ordinal: TypeEngine[Any], inspector: Inspector) -> bool:

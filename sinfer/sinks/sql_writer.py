@@ -17,7 +17,7 @@ from sinfer.sinks.sql_database import limit_waits, make_engine
 from sinfer.sinks.sql_errors import blame, error_text
 from sinfer.sinks.sql_refusals import Row, RowKey, RowSearch, Suspects, probe_row
 from sinfer.sinks.sql_rows import RowMaker
-from sinfer.sinks.sql_table import MOST_NARROW, MYSQL_ID_LENGTH, NARROW, open_table
+from sinfer.sinks.sql_table import MOST_NARROW, NARROW, open_table, window_name
 from sinfer.sinks.sql_upsert import drop_older, upsert
 
 MAX_ROWS = 5_000
@@ -79,10 +79,6 @@ class SqlWriter:
         """
         if not results.rows and not results.revision:
             return
-        if self._dialect in ("mysql", "mariadb") and len(results.base_id) > MYSQL_ID_LENGTH:
-            raise SinkRejectedError(
-                f"{self._place}: window ids of more than {MYSQL_ID_LENGTH} characters do not fit"
-            )
         await self._group.write(results)
 
     async def aclose(self) -> None:
@@ -115,7 +111,7 @@ class SqlWriter:
         with self._connect() as connection:
             if self._table is None:
                 self._table = self._open_table(connection)
-            batch = _Batch(windows)
+            batch = _Batch(windows, self._table)
             try:
                 self._upsert(connection, self._table, batch)
                 connection.commit()
@@ -232,13 +228,14 @@ class _Batch:
             wait, and never deadlock.
     """
 
-    def __init__(self, windows: Sequence[WindowResults]) -> None:
-        ascending = sorted(windows, key=lambda w: (w.base_id, w.revision, w.attempt))
+    def __init__(self, windows: Sequence[WindowResults], table: Table) -> None:
+        named = [(window_name(table, w.base_id), w) for w in windows]
+        ascending = sorted(named, key=lambda one: (one[0], one[1].revision, one[1].attempt))
         self.rows: dict[RowKey, tuple[WindowResults, ResultRow]] = {
-            (window.base_id, row.ordinal): (window, row) for window in ascending for row in window
+            (name, row.ordinal): (window, row) for name, window in ascending for row in window
         }
         self.keys = sorted(self.rows)
-        self._newest = {w.base_id: w.revision for w in ascending if not w.by_message}
+        self._newest = {name: w.revision for name, w in ascending if not w.by_message}
 
     def drop_older(self, connection: Connection, table: Table) -> None:
         """Delete what older revisions left of the windows."""

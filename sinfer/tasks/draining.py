@@ -183,15 +183,19 @@ class _Drain:
         places = min(self._ready.free, _MOST_AT_ONCE)
         self._ready.active += places
         try:
-            claims, self._left = await self._claims.claim(
-                places, lease_ms=self._lease_ms, hinted=hinted
-            )
-            contents = await self._claims.read(claims) if claims else []
+            while True:
+                claims, self._left = await self._claims.claim(
+                    places, lease_ms=self._lease_ms, hinted=hinted
+                )
+                whole = await self._claims.whole(claims) if claims else []
+                if whole or not self._left:
+                    break
+                hinted = 0  # those were set aside: the next ones must not wait for that
         except BaseException:
             self._ready.active -= places
             raise
-        self._ready.active -= places - len(claims)
-        for claim, messages in zip(claims, contents, strict=True):
+        self._ready.active -= places - len(whole)
+        for claim, messages in whole:
             task = asyncio.create_task(self._process(claim, messages), name=claim.window.id)
             self._active[task] = claim
 

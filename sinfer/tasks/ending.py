@@ -69,6 +69,7 @@ def dead_letter(
             record.count,
         ),
         history=again.history[place] if again is not None and again.history else [],
+        incarnation=record.incarnation,
     )
 
 
@@ -97,4 +98,5 @@ def ledger_entry(
         model=model,
         kind="first" if again is None else again.kind,
         ordinals=[] if again is None else again.ordinals,
+        incarnation=record.incarnation,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sinfer.messages import Message
-from sinfer.results import ResultRow, WindowResults
+from sinfer.results import ResultRow, WindowResults, qualifier
 from sinfer.tasks.attempts import Attempt
 from sinfer.tasks.ending import attempts_of
 from sinfer.tasks.ready_task import ReadyTask
@@ -21,7 +21,9 @@ def name_results(
     With ``ack: done``, messages are read again after Redis was wiped and get into windows that are
     cut in another way. Of what sinks have already, only the message is the same then, so that its
     stream sequence names the one result that it has. Elsewhere, and where results are not those of
-    single messages, it is the place in the window that names them.
+    single messages, it is the place in the window that names them. In front of both go the product
+    and the incarnation of the source, but for windows that an earlier version opened: results of
+    them may be in sinks under names without.
 
     Args:
         ready: the task.
@@ -38,13 +40,17 @@ def name_results(
         named = [ResultRow(record.again.ordinals[row.ordinal], row.data) for row in rows]
     else:
         named = list(rows)
+    incarnation = record.incarnation
+    base_id = _set_of_messages(ready, scope, closed) if by_message else closed.base_id
+    if incarnation:
+        base_id = f"{qualifier(ready.product, incarnation)}{base_id}"
     return WindowResults(
         product=ready.product,
         task=ready.config.id,
         partition=scope.partition,
         key=record.key,
         window_id=closed.public_id,
-        base_id=_set_of_messages(ready, scope, closed) if by_message else closed.base_id,
+        base_id=base_id,
         revision=record.revision,
         attempt=attempts_of(claim),
         start_ms=record.start_ms,
@@ -53,6 +59,12 @@ def name_results(
         closed_ms=closed.closed_ms,
         rows=named,
         by_message=by_message,
+        incarnation=incarnation,
+        run=closed.run,
+        is_again=record.again is not None,
+        may_be_there=not claim.is_first
+        or (record.again is not None and record.again.kind == "redrive")
+        or (by_message and record.first_seq <= record.repeats_to),
     )
 
 

@@ -76,11 +76,6 @@ class WindowProcessor:
         """
         is_last = claim.attempt >= self._task.limits.max_attempts
         attempt = Attempt(claim, messages, is_last)
-        if len(messages) != claim.window.record.count:
-            _log.error(
-                "window %s: %d messages stored, %d expected",
-                claim.window.id, len(messages), claim.window.record.count,
-            )  # fmt: skip
         try:
             outcome = await self._run_stages(attempt)
         except TryLaterError as later:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
+from sinfer.errors import UnavailableError
 from sinfer.settings import settings
 from sinfer.tasks.runtime import Runtime
 from sinfer.units import to_ms
 from sinfer.windows import keys
 from sinfer.windows.ids import Scope
+from sinfer.windows.index_repair import repair_index
 from sinfer.windows.schedule import Closing, DuePartition
+from sinfer.windows.store import Store
 
 _log = logging.getLogger(__name__)
 
@@ -18,6 +22,9 @@ _MOST_PARTITIONS = 1000
 _AT_ONCE = 32
 _SWEEP_MS = 10_000
 """How often all partitions are looked at, due or not."""
+
+_REPAIR_MS = 30_000
+"""How often windows are looked for that no index names any more."""
 
 
 async def tick(runtime: Runtime) -> dict[str, int]:
@@ -38,6 +45,8 @@ async def tick(runtime: Runtime) -> dict[str, int]:
     if await store.ask(store.redis.set(keys.SWEPT, 1, nx=True, px=_SWEEP_MS)):
         known = {partition.scope for partition in due}
         due += [DuePartition(s, 0) for s in await schedule.partitions() if s not in known]
+        if await store.ask(store.redis.set(keys.REPAIRED, 1, nx=True, px=_REPAIR_MS)):
+            await _repair(store, [partition.scope for partition in due])
     limit = asyncio.Semaphore(_AT_ONCE)
 
     async def look(partition: DuePartition) -> tuple[Scope, Closing]:
@@ -56,3 +65,14 @@ async def tick(runtime: Runtime) -> dict[str, int]:
         totals["expired"] += closing.expired
         totals["hinted"] += closing.hint
     return totals
+
+
+async def _repair(store: Store, scopes: Sequence[Scope]) -> None:
+    """Put back what keys that were deleted or evicted took from the indexes."""
+    for scope in scopes:
+        try:
+            await repair_index(store, scope)
+        except UnavailableError:
+            raise
+        except Exception:
+            _log.exception("%s: its indexes cannot be gone through", scope)

@@ -60,7 +60,10 @@ class SinkWriter:
         """
         names = [name for name in self._ready.sinks if name not in finished]
         problems = await asyncio.gather(
-            *(self._write_one(sink_label(n), self._ready.sinks[n], results) for n in names)
+            *(
+                self._write_one(sink_label(n), self._ready.sinks[n], results.for_sink(n))
+                for n in names
+            )
         )
         done, away, refused = set(finished), {}, dict(refused)
         all_refused: dict[str, str] = {}
@@ -86,7 +89,7 @@ class SinkWriter:
         homeless = [row for row in results if row.ordinal in refused]
         homeless = [row for row in homeless if not refused[row.ordinal].by_fallback]
         if homeless and self._ready.fallback is not None:
-            part = replace(results, rows=homeless)
+            part = replace(results.for_sink(None), rows=homeless)
             problem = await self._write_one(FALLBACK, self._ready.fallback, part)
             if problem is None or isinstance(problem, SinkRejectedError):
                 answered.add(FALLBACK)

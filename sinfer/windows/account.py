@@ -9,6 +9,7 @@ then; the store knows how many each segment holds, and counts them when it frees
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sinfer.windows.ids import Scope
@@ -57,7 +58,16 @@ async def read_account(store: Store, scope: Scope) -> Account:
     pipeline.hgetall(keys.open)
     pipeline.hgetall(keys.closed)
     pipeline.hgetall(keys.held)
-    counts, open_records, closed_values, held = await store.ask(pipeline.execute())
+    return add_up(*await store.ask(pipeline.execute()))
+
+
+def add_up(
+    counts: Sequence[bytes | None],
+    open_records: Mapping[bytes, bytes],
+    closed_values: Mapping[bytes, bytes],
+    held: Mapping[bytes, bytes],
+) -> Account:
+    """The account of a partition by what the store has of it, all seen at one moment."""
     buffered = 0
     in_flight = sum(int(messages) for messages in held.values())
     for window_id, blob in open_records.items():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Protocol
 
-from sinfer.messages import Message, unpack_chunk
+from sinfer.messages import Message
+from sinfer.windows.damage import Contents, Damage, pack_damage
 from sinfer.windows.dead_letters import DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
+from sinfer.windows.members import members_fields, read_members
 from sinfer.windows.outages import OutageBoard
 from sinfer.windows.records import ClosedWindow, unpack_closed
 from sinfer.windows.schedule import Schedule
@@ -21,7 +23,7 @@ from sinfer.windows.tries import WAIT, Tries
 _ASKED_MS = 10_000
 """How long a claim can be repeated: longer than all tries of the client take."""
 
-_in_stream_order = attrgetter("stream_seq")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,16 @@ class PartitionClaims:
         asked = keys.asked(uuid.uuid4().hex)
         reply = await self._store.run(
             "claim",
-            [keys.meta, keys.closed, keys.ready, keys.leases, keys.tokens, keys.attempts, asked],
+            [
+                keys.meta,
+                keys.closed,
+                keys.ready,
+                keys.leases,
+                keys.tokens,
+                keys.attempts,
+                asked,
+                keys.aside,
+            ],
             [limit, lease_ms, hinted, _ASKED_MS],
         )
         claims = []
@@ -155,27 +166,48 @@ class PartitionClaims:
         return await self._store.now_ms()
 
     async def read(self, claims: Sequence[Claim]) -> list[list[Message]]:
-        """The messages of claimed windows, each in the order of the stream."""
-        contents = []
-        for segments in await self._read_segments(claims):
-            messages = [message for segment in segments for message in segment]
-            contents.append(sorted(messages, key=_in_stream_order))
-        return contents
+        """The messages of claimed windows that the store has, each in the order of the stream."""
+        return [found.messages for found in await self.contents([c.window for c in claims])]
 
-    async def _read_segments(self, claims: Sequence[Claim]) -> list[list[list[Message]]]:
-        """The messages of windows, apart for each of their segments."""
+    async def whole(self, claims: Sequence[Claim]) -> list[tuple[Claim, list[Message]]]:
+        """The claimed windows whose messages are all there, with these.
+
+        The others are set aside: they are no longer held, and nobody processes them until someone
+        rebuilds them or gives them up.
+        """
+        whole = []
+        contents = await self.contents([claim.window for claim in claims])
+        for claim, found in zip(claims, contents, strict=True):
+            if found.damage is None:
+                whole.append((claim, found.messages))
+            else:
+                await self._set_aside(claim, found.damage)
+        return whole
+
+    async def _set_aside(self, claim: Claim, damage: Damage) -> None:
+        keys, window_id = self.keys, claim.window.id
+        names = [keys.closed, keys.leases, keys.tokens, keys.attempts, keys.aside]
+        args: list[Argument] = [window_id, claim.token, pack_damage(damage), WAIT]
+        if await self._store.run("set_aside", names, args):
+            _log.error(
+                "%s: window %s is set aside: %s; see sinfer windows rebuild",
+                self.scope, window_id, damage.reason,
+            )  # fmt: skip
+
+    async def contents(self, windows: Sequence[ClosedWindow]) -> list[Contents]:
+        """What the store has of closed windows, held against what it should have."""
+        keys = self.keys
         pipeline = self._store.redis.pipeline(transaction=False)
-        for claim in claims:
-            for part in claim.window.parts:
-                pipeline.lrange(self.keys.segment(part.segment), 0, part.chunks - 1)
-        lists = iter(await self._store.ask(pipeline.execute()))
-        return [
-            [
-                [message for chunk in next(lists) for message in unpack_chunk(chunk)]
-                for _ in claim.window.parts
-            ]
-            for claim in claims
-        ]
+        for window in windows:
+            for part in window.parts:
+                pipeline.lrange(keys.segment(part.segment), 0, max(0, part.chunks - 1))
+                pipeline.hmget(keys.members, members_fields(part.segment, part.chunks))
+        answers = iter(await self._store.ask(pipeline.execute()))
+        found = []
+        for window in windows:
+            pairs = [(next(answers), read_members(next(answers))) for _ in window.parts]
+            found.append(Contents(window, [c for c, _ in pairs], [e for _, e in pairs]))
+        return found
 
     async def read_output(self, claim: Claim) -> StoredOutput:
         """What an earlier attempt stored about a window."""
@@ -216,7 +248,7 @@ class PartitionClaims:
         keys = self.keys
         names = [
             keys.meta, keys.closed, keys.leases, keys.tokens, keys.attempts, keys.refs, keys.held,
-            keys.dead, keys.ledger,
+            keys.dead, keys.ledger, keys.members,
         ]  # fmt: skip
         args: list[Argument] = []
         for completion in completions:
@@ -246,12 +278,12 @@ class PartitionClaims:
         """In which of a window's shared segments its messages are, from 1, by stream sequence."""
         if not (completion.dead and completion.claim.window.shares_segments):
             return {}
-        [segments] = await self._read_segments([completion.claim])
-        return {
-            message.stream_seq: place
-            for place, segment in enumerate(segments, 1)
-            for message in segment
-        }
+        [found] = await self.contents([completion.claim.window])
+        places = {seq: part + 1 for seq, part in found.segments.items()}
+        for (segment, _), sequences in found.lost.items():
+            parts = [part.segment for part in completion.claim.window.parts]
+            places |= dict.fromkeys(sequences, parts.index(segment) + 1)
+        return places
 
     async def release(
         self,

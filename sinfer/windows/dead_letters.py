@@ -82,6 +82,7 @@ class DeadLetter(msgspec.Struct, array_like=True, frozen=True):
         ordinal: its place among the window's messages, from 0; -1 where it had no window.
         origin: its window, where it had one.
         history: how it failed before it was redriven, the oldest first.
+        incarnation: of the source when it was read; see ``sinfer.windows.incarnation``.
     """
 
     message: Message
@@ -93,6 +94,7 @@ class DeadLetter(msgspec.Struct, array_like=True, frozen=True):
     ordinal: int = -1
     origin: Origin | None = None
     history: list[Failed] = []
+    incarnation: str = ""
 
     @property
     def whole_history(self) -> list[Failed]:

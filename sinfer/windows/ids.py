@@ -1,25 +1,14 @@
 """Names that never collide: scopes (product, task, partition) and deterministic window ids.
 
-Components are percent-encoded (RFC 3986) and joined by ``/``, so that no two differ in meaning and
-agree in text. Braces are encoded too, which keeps them out of Redis hash tags.
+Components are escaped and joined by ``/``, so that no two differ in meaning and agree in text.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
-from urllib.parse import quote, unquote
 
-_SAFE = "*@:+,=!$~"
-
-
-def escape(component: str) -> str:
-    """One component of a name: letters, digits and ``-._*@:+,=!$~`` stay, the rest is ``%XX``."""
-    return quote(component, safe=_SAFE, errors="surrogatepass")
-
-
-def unescape(component: str) -> str:
-    """The inverse of ``escape``."""
-    return unquote(component, errors="surrogatepass")
+from sinfer.escaping import escape as escape
+from sinfer.escaping import unescape as unescape
 
 
 class Scope(NamedTuple):

@@ -16,6 +16,8 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:attempts``  | hash   | window id → its tries, as ``Tries`` packs them |
 | ``sinfer:{scope}:refs``      | hash   | shared segment → number of holders |
 | ``sinfer:{scope}:held``      | hash   | shared segment → messages in it |
+| ``sinfer:{scope}:members``   | hash   | segment → stream sequences of each of its chunks |
+| ``sinfer:{scope}:aside``     | hash   | closed window id → since when it is set aside, and why |
 | ``sinfer:{scope}:dead``      | stream | dead letters |
 | ``sinfer:{scope}:ledger``    | stream | one entry for each finished window; capped |
 | ``sinfer:{scope}:away``      | hash   | sink that takes nothing now → since when, why |
@@ -24,6 +26,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:ask:<name>`` | string | what a claim gave, in case it is asked again (expires) |
 | ``sinfer:{scope}:out:<id>``  | hash   | model output of a window, and the sinks that have it |
 | ``sinfer:partitions``        | set    | every scope that has state |
+| ``sinfer:starts``            | hash   | scope → the number of its last start, from 0 |
 | ``sinfer:due``               | zset   | scope by the time beat has to look at it (ms) |
 | ``sinfer:endpoint:{<name>}:slots`` | zset | calls under way by the end of their lease (ms) |
 | ``sinfer:endpoint:{<name>}:breaker`` | hash | failures in a row, open_until (ms) |
@@ -31,6 +34,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:paused`` | hash | paused product or task → why, since when, by whom |
 | ``sinfer:ticked``            | string | a tick was just here (expires) |
 | ``sinfer:swept``             | string | all partitions were just looked at (expires) |
+| ``sinfer:repaired``          | string | all indexes were just gone through (expires) |
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
 | ``sinfer:tasks:<product>`` | hash   | ingestor → what is wrong with its tasks (expires) |
@@ -42,15 +46,20 @@ from sinfer.windows.ids import Scope, escape
 
 PREFIX = "sinfer:"
 PARTITIONS = f"{PREFIX}partitions"
+STARTS = f"{PREFIX}starts"
 DUE = f"{PREFIX}due"
 TICKED = f"{PREFIX}ticked"
 SWEPT = f"{PREFIX}swept"
+REPAIRED = f"{PREFIX}repaired"
 MARK = f"{PREFIX}mark"
 
 PAUSED = f"{PREFIX}paused"
 
 CONFIG_FIELD = "config"
 """Field of ``meta`` with the task's configuration; ``config:<name>`` holds earlier ones."""
+
+INCARNATION_FIELD = "incarnation"
+"""Field of ``meta``: which messages the partition reads; see ``sinfer.windows.incarnation``."""
 
 STANDSTILL_FIELD = "standstill"
 """Field of ``meta``: why the source gives no more messages, as long as that is so."""
@@ -76,8 +85,8 @@ class PartitionKeys:
     """The keys of one partition."""
 
     __slots__ = (
-        "_base", "attempts", "away", "closed", "dead", "deadlines", "held", "leases", "ledger",
-        "meta", "open", "ready", "refs", "scope", "sealed", "tokens",
+        "_base", "aside", "attempts", "away", "closed", "dead", "deadlines", "held", "leases",
+        "ledger", "members", "meta", "open", "ready", "refs", "scope", "sealed", "tokens",
     )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
@@ -95,6 +104,8 @@ class PartitionKeys:
         self.away = f"{self._base}away"
         self.refs = f"{self._base}refs"
         self.held = f"{self._base}held"
+        self.members = f"{self._base}members"
+        self.aside = f"{self._base}aside"
         self.dead = f"{self._base}dead"
         self.ledger = f"{self._base}ledger"
 

@@ -40,6 +40,7 @@ class LedgerEntry(msgspec.Struct, array_like=True, frozen=True):
         model: name or version of the model, where its answer tells.
         kind: whether it was processed for the first time.
         ordinals: the places that its messages have in the window; empty where they are all there.
+        incarnation: of the source when it was opened; see ``sinfer.windows.incarnation``.
     """
 
     window: str
@@ -60,6 +61,7 @@ class LedgerEntry(msgspec.Struct, array_like=True, frozen=True):
     model: str = ""
     kind: Literal["first", "redrive", "rerun"] = "first"
     ordinals: list[int] = []
+    incarnation: str = ""
 
     @property
     def sequences(self) -> Iterator[int]:

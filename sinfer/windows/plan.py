@@ -25,6 +25,20 @@ class Entry(NamedTuple):
     item: Any = None
 
 
+class Append(NamedTuple):
+    """A chunk for a segment.
+
+    Attributes:
+        segment: its name.
+        messages: those of the chunk.
+        place: which of the segment's chunks it becomes, from 1; 0 where that does not matter.
+    """
+
+    segment: str
+    messages: list[Message]
+    place: int = 0
+
+
 @dataclass(slots=True)
 class Plan:
     """What a batch changes. The store applies all of it in one step, or nothing.
@@ -37,6 +51,7 @@ class Plan:
         removed: ids of open windows that are no more: closed, merged or purged.
         closed: windows that closed, in the order of closing.
         refs: change in the number of holders of shared segments, by segment.
+        created: the shared segments that are new.
         late: messages that came too late for every window, to be dropped or dead-lettered.
         watermark_ms: the watermark afterwards; None before the first item, and for types that
             follow the clock alone.
@@ -44,13 +59,14 @@ class Plan:
             holds their segment any more.
     """
 
-    appends: list[tuple[str, list[Message]]] = field(default_factory=list)
+    appends: list[Append] = field(default_factory=list)
     puts: dict[str, WindowRecord] = field(default_factory=dict)
     opened: set[str] = field(default_factory=set)
     required: set[str] = field(default_factory=set)
     removed: list[str] = field(default_factory=list)
     closed: list[ClosedWindow] = field(default_factory=list)
     refs: dict[str, int] = field(default_factory=dict)
+    created: set[str] = field(default_factory=set)
     late: list[Message] = field(default_factory=list)
     watermark_ms: int | None = None
     shares: bool = False

@@ -18,7 +18,7 @@ from sinfer.hooks import reason_of
 from sinfer.units import to_ms
 from sinfer.windows.due import DueIndex
 from sinfer.windows.held import Held, Slot
-from sinfer.windows.plan import Entry, Plan
+from sinfer.windows.plan import Append, Entry, Plan
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord
 from sinfer.windows.specs import WindowSpec
 from sinfer.windows.window import CloseReason
@@ -56,6 +56,8 @@ class Planner(ABC):
         windows: the open windows as stored, by id.
         watermark_ms: the watermark as stored.
         close_when: the product's own trigger.
+        incarnation: of the source, noted on windows that open from now on.
+        repeats_to: noted likewise; see ``WindowRecord``.
     """
 
     due_reason: ClassVar[CloseReason] = "time"
@@ -69,7 +71,11 @@ class Planner(ABC):
         windows: Mapping[str, WindowRecord] | None = None,
         watermark_ms: int | None = None,
         close_when: CloseWhen | None = None,
+        incarnation: str = "",
+        repeats_to: int = 0,
     ) -> None:
+        self._incarnation = incarnation
+        self._repeats_to = repeats_to
         self.spec = spec
         self._prefix = prefix
         self._close_when = close_when
@@ -272,12 +278,19 @@ class Planner(ABC):
         if self._max_wait is not None:
             wait_until = now_ms + self._max_wait
             record.deadline_ms = min(record.deadline_ms or wait_until, wait_until)
+        self._mark_origin(record)
         held = Held(window_id, record, stored=False)
         self._drafted[slot] = held
         if self._shares:
             self._ref(held.id, 1)
+            self._plan.created.add(held.id)
         self._set_due(slot, held, self._due_of(record))
         return held
+
+    def _mark_origin(self, record: WindowRecord) -> None:
+        """Note on a window that opens which messages it is of."""
+        record.incarnation = self._incarnation
+        record.repeats_to = self._repeats_to
 
     def _set_due(self, slot: Slot, held: Held, due_ms: int | None) -> None:
         held.due_ms = due_ms
@@ -306,8 +319,8 @@ class Planner(ABC):
     def _seal(self, held: Held) -> None:
         """Make the fresh messages of a window a chunk of its segment."""
         if held.fresh:
-            self._plan.appends.append((held.id, held.fresh))
             held.record.chunks += 1
+            self._plan.appends.append(Append(held.id, held.fresh, held.record.chunks))
             held.fresh = []
 
     def _close(self, slot: Slot, held: Held, reason: CloseReason) -> None:

@@ -27,6 +27,8 @@ def make_planner(
     windows: Mapping[str, WindowRecord] | None = None,
     watermark_ms: int | None = None,
     close_when: CloseWhen | None = None,
+    incarnation: str = "",
+    repeats_to: int = 0,
 ) -> Planner:
     """A planner for a window type; the arguments are those of ``Planner``.
 
@@ -39,5 +41,11 @@ def make_planner(
             " which need all of their items; choose another type or remove close_when"
         )
     return _PLANNERS[spec.type](
-        spec, prefix, windows=windows, watermark_ms=watermark_ms, close_when=close_when
+        spec,
+        prefix,
+        windows=windows,
+        watermark_ms=watermark_ms,
+        close_when=close_when,
+        incarnation=incarnation,
+        repeats_to=repeats_to,
     )

@@ -59,6 +59,10 @@ class WindowRecord(msgspec.Struct, array_like=True):
         config: which configuration of the task it was opened under; see
             ``sinfer.products.revisions``.
         again: set when it is processed once more.
+        incarnation: of the source when it was opened; see ``sinfer.windows.incarnation``. Empty
+            where it was opened by a version that did not know it.
+        repeats_to: results of messages up to this stream sequence may be in sinks already, since
+            Redis was wiped and messages are read again.
     """
 
     key: str
@@ -76,6 +80,8 @@ class WindowRecord(msgspec.Struct, array_like=True):
     deadline_reason: CloseReason = "time"
     config: str = ""
     again: Again | None = None
+    incarnation: str = ""
+    repeats_to: int = 0
 
 
 class ClosedWindow(msgspec.Struct, frozen=True):
@@ -102,6 +108,12 @@ class ClosedWindow(msgspec.Struct, frozen=True):
     def base_id(self) -> str:
         """The public id without its revision."""
         return base_id(self.public_id, self.record)
+
+    @property
+    def run(self) -> str:
+        """Which rerun of a finished window it is; empty where it is none."""
+        again = self.record.again
+        return self.id.rpartition("~")[2] if again is not None and again.kind == "rerun" else ""
 
     @property
     def parts(self) -> list[Part]:

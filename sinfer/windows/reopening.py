@@ -10,6 +10,7 @@ from sinfer.windows.again import Again
 from sinfer.windows.dead_letters import Origin
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
+from sinfer.windows.members import members_entry
 from sinfer.windows.records import WindowRecord, pack_record
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
@@ -22,6 +23,7 @@ async def reopen(
     again: Again,
     messages: Sequence[Message],
     *,
+    incarnation: str,
     letters: Sequence[str] = (),
 ) -> str:
     """Store a closed window that workers take like any other. All of it happens or nothing.
@@ -32,6 +34,7 @@ async def reopen(
         origin: the window as products and sinks see it.
         again: what it remembers; its lists follow the messages.
         messages: its messages, in the order of the stream.
+        incarnation: of the source when they were read; see ``sinfer.windows.incarnation``.
         letters: the dead letters that they were. They leave the dead letters in the same step.
             Without any, the messages were read from the stream again and count as fetched again.
 
@@ -54,16 +57,18 @@ async def reopen(
         revision=origin.revision,
         chunks=1,
         again=again,
+        incarnation=incarnation,
     )
     stored = await store.run(
         "reopen",
-        [keys.meta, keys.closed, keys.ready, keys.dead, keys.segment(window_id)],
+        [keys.meta, keys.closed, keys.ready, keys.dead, keys.segment(window_id), keys.members],
         [
             window_id,
             origin.reason,
             pack_record(record),
             pack_chunk(messages),
             0 if letters else len(messages),
+            members_entry(1, messages),
             *letters,
         ],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sinfer.units import to_ms
 from sinfer.windows.held import Held, Slot
 from sinfer.windows.ids import count_window_id
-from sinfer.windows.plan import Entry
+from sinfer.windows.plan import Append, Entry
 from sinfer.windows.planner import Planner
 from sinfer.windows.records import Part, WindowRecord
 from sinfer.windows.specs import SessionWindow
@@ -125,5 +125,5 @@ class SessionPlanner(Planner):
         else:
             tail = Part(f"{held.id}~{len(record.parts)}", 1)
             record.parts = [*record.parts, tail]
-        self._plan.appends.append((tail.segment, held.fresh))
+        self._plan.appends.append(Append(tail.segment, held.fresh, tail.chunks))
         held.fresh = []

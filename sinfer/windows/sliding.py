@@ -165,23 +165,28 @@ class SlidingPlanner(Planner):
             self._ref(pane.id, 1)
         window.parts = parts
         base = time_window_id(self._prefix, key, window_end - self._size)
-        window.revision = self._next_revision(base, window) if self._updates else 0
+        self._mark_origin(window)
+        if self._updates:
+            self._note_firing(base, window)
         self._plan.closed.append(ClosedWindow(f"{base}/{window.revision}", window, reason))
 
-    def _next_revision(self, base: str, window: WindowRecord) -> int:
-        """The revision that a window fires with, noted for the next time."""
+    def _note_firing(self, base: str, window: WindowRecord) -> None:
+        """Give a window that fires its revision, noted for the next time, and the incarnation that
+        it fired under before."""
         slot = (window.key, _FIRED, window.end_ms)
         fired = self._hold(slot)
         if fired is None:
             marker = WindowRecord(
                 window.key, window.start_ms, window.end_ms, window.first_seq, 0, revision=1
             )
+            self._mark_origin(marker)
             fired = Held(f"{base}/fired", marker, stored=False)
             self._drafted[slot] = fired
             self._set_due(slot, fired, self._due_of(marker))
-            return 0
+            return
+        window.revision = fired.record.revision
+        window.incarnation = fired.record.incarnation
         fired.record.revision += 1
-        return fired.record.revision - 1
 
     def _on_due(self, slot: Slot, held: Held) -> None:
         """A pane, or the note of a fired window, is of no use any more."""

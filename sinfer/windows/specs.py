@@ -78,6 +78,7 @@ class TumblingWindow(_WindowSpec):
 
     type: Literal["tumbling"]
     size: Duration
+    """How long a window is."""
 
     @model_validator(mode="after")
     def _positive(self) -> Self:
@@ -91,6 +92,7 @@ class CountWindow(_WindowSpec):
 
     type: Literal["count"]
     count: int = Field(ge=1, le=1_000_000)
+    """Items in a window; a window closes with its last one."""
 
     @property
     def largest(self) -> int:
@@ -111,7 +113,9 @@ class SlidingWindow(_WindowSpec):
 
     type: Literal["sliding"]
     size: Duration
+    """How long a window is."""
     slide: Duration
+    """How far apart windows begin."""
 
     @model_validator(mode="after")
     def _shape(self) -> Self:
@@ -135,6 +139,7 @@ class SessionWindow(_WindowSpec):
 
     type: Literal["session"]
     gap: Duration
+    """A window ends when no item came for so long."""
 
     @model_validator(mode="after")
     def _positive(self) -> Self:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sinfer.errors import (
+    LostPositionError,
     PositionError,
     StaleTokenError,
     StoreError,
@@ -19,7 +20,8 @@ from sinfer.messages import pack_chunk
 from sinfer.windows.alignment import unseal
 from sinfer.windows.dead_letters import COPIED_FIELD, DeadEntry, DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import CONFIG_FIELD, PartitionKeys
+from sinfer.windows.keys import CONFIG_FIELD, INCARNATION_FIELD, PartitionKeys
+from sinfer.windows.members import members_entry
 from sinfer.windows.plan import Plan
 from sinfer.windows.records import WindowRecord, pack_record, unpack_closed, unpack_record
 from sinfer.windows.store import HINT_MS as HINT_MS
@@ -38,6 +40,9 @@ class PartitionState:
         windows: open windows by id.
         config: the task's configuration as its last writer stored it; empty when none did.
         layout: how often the task's windows were cut anew in another way.
+        incarnation: of the source, noted on windows that open; empty when no writer knew it, or
+            when the position was removed: what is read next is of another one.
+        repeats_to: noted likewise; see ``WindowRecord``.
         deaths: how many writers in a row ended without giving the partition back.
         hand: what the last of them noted before it gave it to the product's code; empty when it
             noted nothing.
@@ -48,6 +53,8 @@ class PartitionState:
     windows: dict[str, WindowRecord]
     config: str = ""
     layout: int = 0
+    incarnation: str = ""
+    repeats_to: int = 0
     deaths: int = 0
     hand: bytes = b""
 
@@ -98,10 +105,12 @@ class Committed:
 
     Attributes:
         now_ms: its clock.
-        pending: windows that are closed and not done.
+        pending: windows that are closed, not done and not set aside.
         hint: closed windows that no Celery message is on its way for.
         next_due_ms: when beat has to look at the partition; 0 for never.
         sealed: windows that wait for the watermarks of other partitions.
+        lost: chunks of open windows that are not in the store any more; the windows are set aside
+            when they are closed.
     """
 
     now_ms: int
@@ -109,6 +118,7 @@ class Committed:
     hint: int
     next_due_ms: int
     sealed: int = 0
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +255,12 @@ class PartitionWriter:
             self._token = 0
 
     async def pending(self) -> int:
-        """How many windows are closed and not done."""
-        return int(await self._store.ask(self._store.redis.hlen(self.keys.closed)))
+        """How many windows are closed, not done and not set aside."""
+        pipeline = self._store.redis.pipeline(transaction=True)
+        pipeline.hlen(self.keys.closed)
+        pipeline.hlen(self.keys.aside)
+        closed, aside = await self._store.ask(pipeline.execute())
+        return int(closed) - int(aside)
 
     async def unfinished(self, *, with_open: bool = False, with_dead: bool = False) -> Unfinished:
         """What the closed windows that are not done hold together, all seen at one moment.
@@ -289,12 +303,18 @@ class PartitionWriter:
         )
 
     async def load(self) -> PartitionState:
-        """Read where the last writer stopped, and go on from there. Needs the lease."""
+        """Read where the last writer stopped, and go on from there. Needs the lease.
+
+        Raises:
+            LostPositionError: that is gone, and there are windows.
+        """
         redis = self._store.redis
-        fields = ["commits", "source", "watermark", CONFIG_FIELD, "layout", "deaths", "hand"]
-        commits, source, watermark, config, layout, deaths, hand = await self._store.ask(
-            redis.hmget(self.keys.meta, fields)
-        )
+        fields = [
+            "commits", "source", "watermark", CONFIG_FIELD, "layout", INCARNATION_FIELD,
+            "repeats_to", "deaths", "hand",
+        ]  # fmt: skip
+        found = await self._store.ask(redis.hmget(self.keys.meta, fields))
+        commits, source, watermark, config, layout, incarnation, repeats_to, deaths, hand = found
         self._commits = int(commits or 0)
         windows: dict[str, WindowRecord] = {}
         cursor = 0
@@ -303,15 +323,33 @@ class PartitionWriter:
             windows.update((name.decode(), unpack_record(blob)) for name, blob in found.items())
             if cursor == 0:
                 break
+        if commits is None:
+            await self._refuse_lost_position(len(windows))
         return PartitionState(
             source or None,  # empty: nothing was read yet
             int(watermark) if watermark else None,
             windows,
             (config or b"").decode(),
             int(layout or 0),
+            (incarnation or b"").decode() if source is not None else "",
+            int(repeats_to or 0),
             int(deaths or 0),
             hand or b"",
         )
+
+    async def _refuse_lost_position(self, opened: int) -> None:
+        """What was never read has no windows: reading it all again would double what they hold.
+
+        Raises:
+            LostPositionError: there are windows, so the position was deleted or evicted.
+        """
+        closed = int(await self._store.ask(self._store.redis.hlen(self.keys.closed)))
+        if opened or closed:
+            raise LostPositionError(
+                f"{self.scope}: its position is gone from Redis ({self.keys.meta}), while {opened}"
+                f" open and {closed} closed windows are there. Restore it from a backup; or have"
+                " the windows that are closed processed, and start the task over"
+            )
 
     async def prune_configs(self) -> None:
         """Drop earlier configurations that no window was opened under."""
@@ -344,7 +382,7 @@ class PartitionWriter:
         names = [
             keys.meta, keys.open, keys.closed, keys.deadlines, keys.ready, keys.sealed, keys.leases,
             keys.tokens, keys.attempts, keys.refs, keys.held, keys.ledger,
-            keys.away,
+            keys.away, keys.members, keys.aside,
         ]  # fmt: skip
         left = int(await self._store.run("forget", names, [self._token]))
         if left < 0:
@@ -376,9 +414,9 @@ class PartitionWriter:
         keys = self.keys
         names = [
             keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready, keys.sealed, keys.refs,
-            keys.held, keys.dead,
+            keys.held, keys.dead, keys.members, keys.aside,
         ]  # fmt: skip
-        names += [keys.segment(segment) for segment, _ in plan.appends]
+        names += [keys.segment(append.segment) for append in plan.appends]
         for segment, change in refs.items():
             if change < 0:
                 names += [keys.segment(segment), keys.given_up(segment)]
@@ -393,15 +431,21 @@ class PartitionWriter:
             _flat(pair for pair in commit.counts.items() if pair[1]),
             plan.required,
             _flat(
-                (segment, pack_chunk(messages), len(messages) if plan.shares else 0)
-                for segment, messages in plan.appends
+                (
+                    segment,
+                    pack_chunk(messages),
+                    len(messages) if plan.shares else 0,
+                    place,
+                    members_entry(place, messages),
+                )
+                for segment, messages, place in plan.appends
             ),
             plan.removed,
             _flat((window_id, pack_record(record)) for window_id, record in plan.puts.items()),
             _flat(deadlines),
             _flat((window.id, window.reason, pack_record(window.record)) for window in plan.closed),
             _flat(self._sealed(plan)),
-            _flat(refs.items()),
+            _flat((name, change, int(name in plan.created)) for name, change in refs.items()),
             [pack_dead_letter(letter) for letter in commit.dead],
         ):
             args.append(len(words))

@@ -26,7 +26,7 @@ from tests.chaos.site import Site, TaskPlan
 _EXAMPLES = 8
 
 _TRANSIENT_KEYS = (
-    r"sinfer:(partitions|due|paused|ticked|swept)",
+    r"sinfer:(partitions|due|paused|ticked|swept|repaired)",
     r"sinfer:ingestors:chaos",
     r"sinfer:endpoint:\{.*\}:(breaker|probe|slots)",
     r"sinfer:\{.*\}:(meta|dead|ledger)",

@@ -26,6 +26,7 @@ LAYERS = [
         "results",
         "retry_after",
         "complaints",
+        "escaping",
         "masking",
         "hooks",
         "secret_files",
@@ -40,7 +41,7 @@ LAYERS = [
     {"operations"},
     {"embedded", "testing", "local"},
     {"demo", "shipped products", "templates"},
-    {"cli", "beat_schedule"},
+    {"cli", "__main__", "beat_schedule"},
 ]
 """From the lowest to the highest; a part imports from its own layer and those before it."""
 

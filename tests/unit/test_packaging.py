@@ -13,7 +13,13 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-RUNTIME = [*PROJECT["dependencies"], *EXTRAS["sql"], *EXTRAS["embedded"], *EXTRAS["soe"]]
+RUNTIME = [
+    *PROJECT["dependencies"],
+    *EXTRAS["sql"],
+    *EXTRAS["embedded"],
+    *EXTRAS["soe"],
+    *EXTRAS["grpc"],
+]
 
 
 def pins(name: str) -> dict[str, Version]:
@@ -41,6 +47,6 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
 
 
 def test_pins_name_versions_and_no_host() -> None:
-    for name in ("constraints.txt", "constraints-oldest.txt"):
+    for name in ("constraints.txt", "constraints-oldest.txt", "constraints-mlserver.txt"):
         for line in (ROOT / name).read_text().splitlines():
             assert line.startswith("#") or re.fullmatch(r"[\w.-]+==[\w.!+-]+", line), line

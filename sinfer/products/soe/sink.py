@@ -25,6 +25,7 @@ class SetPointSink(Sink):
 
         type: Literal["soe_setpoints"] = "soe_setpoints"
         subject: str
+        """Where set-points are published."""
         servers: list[str] | None = None
         """NATS URLs; by default those of ``SINFER_NATS_SERVERS``."""
 

@@ -3,6 +3,7 @@
 -- client that got no answer, it gives the same windows again.
 --
 -- KEYS  1 meta  2 closed  3 ready  4 leases  5 tokens  6 attempts  7 asked (what was given before)
+--       8 aside
 -- ARGV  1 limit      most windows to claim
 --       2 lease_ms
 --       3 hinted     windows that the Celery message in hand was sent for
@@ -26,7 +27,7 @@ if given then
   for id, token in string.gmatch(given, '(%S+) (%d+)') do
     local value = redis.call('HGET', KEYS[2], id)
     if value and redis.call('HGET', KEYS[5], id) == token and redis.call('ZSCORE', KEYS[4], id) then
-      give(id, token, redis.call('HGET', KEYS[6], id), value)
+      give(id, token, redis.call('HGET', KEYS[6], id) or '1', value)
     end
   end
 else
@@ -46,6 +47,9 @@ else
       redis.call('ZADD', KEYS[4], now + ARGV[2], id)
       give(id, token, redis.call('HINCRBY', KEYS[6], id, 1), value)
       notes[#notes + 1] = id .. ' ' .. token
+    else
+      local damage = cmsgpack.pack({'its record is gone from the store'})
+      redis.call('HSET', KEYS[8], id, string.format('%.0f', now) .. ' ' .. damage)
     end
   end
   if #notes > 0 then

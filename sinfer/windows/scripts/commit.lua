@@ -4,7 +4,8 @@
 -- type is refused likewise.
 --
 -- KEYS  1 meta  2 open  3 deadlines  4 closed  5 ready  6 sealed  7 refs  8 held  9 dead
---       10..    the segments appended to, in order of the appends; then, for each ref that goes
+--       10 members  11 aside
+--       12..    the segments appended to, in order of the appends; then, for each ref that goes
 --               down, the segment and its set of given up messages
 -- ARGV  token, batch (names this batch), commits (so far), lease_ms, hint_ms,
 --       earliest (least deadline of a new window, ms; 0: none),
@@ -12,16 +13,19 @@
 --       meta      field, value         set (the position and watermark among them)
 --       counts    field, change        added up
 --       required  window id            must be open still
---       appends   segment, chunk, messages (0 where the segment is not shared)
+--       appends   segment, chunk, messages (0 where the segment is not shared), place of the chunk
+--                 in the segment (from 1; 0: wherever it comes), its members as members.py says
 --       removed   window id            open no more
 --       puts      window id, record    open
 --       deadlines deadline_ms, window id
 --       closed    window id, reason, record
 --       sealed    end_ms, window id    those of the closed that wait for the task's watermark
---       refs      segment, change      a segment that nobody holds any more is deleted
+--       refs      segment, change, whether it is new (0 or 1)
+--                                      a segment that nobody holds any more is deleted
 --       dead      dead letter
--- Returns {'ok', now_ms, pending, hint, next_due_ms, sealed}: pending counts the windows that are
---           closed and not done, hint those that no Celery message has been promised for,
+-- Returns {'ok', now_ms, pending, hint, next_due_ms, sealed, lost}: pending counts the windows that
+--           are closed, not done and not set aside, lost the chunks that were found to be gone from
+--           segments of open windows, hint those that no Celery message has been promised for,
 --           next_due_ms is 0 when beat has nothing to do here
 --         {'applied', now_ms, ...} likewise, when this very batch had been applied before
 --         {'conflict', now_ms, window ids...} when windows are not open any more
@@ -34,6 +38,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local meta = redis.call('HMGET', KEYS[1], 'token', 'commits', 'batch', 'hinted', 'hint_until')
 local at = 6
+local CHUNKS_IN_FIELD = 256 -- as in members.py
 local PORTION = 500 -- words of a list in one command: unpack fails near 8,000
 
 local function take()
@@ -47,6 +52,51 @@ local function write(command, key, words, first, last)
     redis.call(command, key, unpack(words, i, math.min(i + PORTION - 1, last)))
   end
 end
+
+local function forget_members(segment)
+  local number = 0
+  redis.call('HDEL', KEYS[10], segment)
+  repeat
+    number = number + 1
+  until redis.call('HDEL', KEYS[10], segment .. '#' .. number) == 0
+end
+
+-- Where the number of a segment's holders is gone (-1: some have let go since), it stays so until it
+-- was counted again. Returns the number; nil when it is not known.
+local function change_holders(segment, change, is_new)
+  if is_new or (tonumber(redis.call('HGET', KEYS[7], segment) or '-1') or -1) > 0 then
+    return redis.call('HINCRBY', KEYS[7], segment, change)
+  end
+  if change < 0 then
+    redis.call('HSET', KEYS[7], segment, -1)
+  end
+  return nil
+end
+
+-- A chunk takes its place, whatever became of those before it: empty ones stand for those that are
+-- gone. Returns how many these are.
+local function append(key, segment, chunk, place, members)
+  local length, lost = redis.call('LLEN', key), 0
+  if place > 0 then
+    if length >= place then
+      -- The record that knew of these chunks is gone.
+      redis.call('DEL', key)
+      forget_members(segment)
+      length = 0
+    end
+    for _ = length + 1, place - 1 do
+      redis.call('RPUSH', key, '')
+      lost = lost + 1
+    end
+    local block = math.floor((place - 1) / CHUNKS_IN_FIELD)
+    local field = block == 0 and segment or segment .. '#' .. block
+    redis.call('HSET', KEYS[10], field, (redis.call('HGET', KEYS[10], field) or '') .. members)
+  end
+  redis.call('RPUSH', key, chunk)
+  return lost
+end
+
+local lost = 0
 
 local function summary(status, hinted)
   local ready = redis.call('ZCOUNT', KEYS[5], '-inf', now)
@@ -66,7 +116,8 @@ local function summary(status, hinted)
   sooner(tonumber(redis.call('ZRANGEBYSCORE', KEYS[5], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]))
   if ready > 0 then sooner(now + ARGV[5]) end
   if sealed > 0 then sooner(now + POLL_SEALED_MS) end
-  return {status, now, redis.call('HLEN', KEYS[4]), hint, next_due, sealed}
+  local pending = math.max(0, redis.call('HLEN', KEYS[4]) - redis.call('HLEN', KEYS[11]))
+  return {status, now, pending, hint, next_due, sealed, lost}
 end
 
 if meta[1] ~= ARGV[1] then
@@ -100,11 +151,13 @@ redis.call('ZCARD', KEYS[6])
 redis.call('HLEN', KEYS[7])
 redis.call('HLEN', KEYS[8])
 redis.call('XLEN', KEYS[9])
-local segments = (appends_last - appends_first + 1) / 3
+redis.call('HLEN', KEYS[10])
+redis.call('HLEN', KEYS[11])
+local segments = (appends_last - appends_first + 1) / 5
 for i = 1, segments do
-  redis.call('LLEN', KEYS[9 + i])
+  redis.call('LLEN', KEYS[11 + i])
 end
-for i = 11 + segments, #KEYS, 2 do
+for i = 13 + segments, #KEYS, 2 do
   redis.call('SCARD', KEYS[i])
 end
 for i = counts_first, counts_last, 2 do
@@ -132,9 +185,9 @@ write('HSET', KEYS[1], ARGV, meta_first, meta_last)
 for i = counts_first, counts_last, 2 do
   redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])
 end
-local key = 10
-for i = appends_first, appends_last, 3 do
-  redis.call('RPUSH', KEYS[key], ARGV[i + 1])
+local key = 12
+for i = appends_first, appends_last, 5 do
+  lost = lost + append(KEYS[key], ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 3]), ARGV[i + 4])
   if ARGV[i + 2] ~= '0' then
     redis.call('HINCRBY', KEYS[8], ARGV[i], ARGV[i + 2])
   end
@@ -156,15 +209,17 @@ for i = sealed_first, sealed_last, 2 do
   redis.call('ZREM', KEYS[5], ARGV[i + 1])
 end
 write('ZADD', KEYS[6], ARGV, sealed_first, sealed_last)
-for i = refs_first, refs_last, 2 do
-  local holders = redis.call('HINCRBY', KEYS[7], ARGV[i], ARGV[i + 1])
-  if string.sub(ARGV[i + 1], 1, 1) == '-' then
-    if holders <= 0 then
+for i = refs_first, refs_last, 3 do
+  local segment, change = ARGV[i], tonumber(ARGV[i + 1])
+  local holders = change_holders(segment, change, ARGV[i + 2] == '1')
+  if change < 0 then
+    if holders and holders <= 0 then
       -- As in complete.lua: what was not given up has been through every one of its windows.
-      local messages = tonumber(redis.call('HGET', KEYS[8], ARGV[i]) or '0')
+      local messages = tonumber(redis.call('HGET', KEYS[8], segment) or '0')
       local given_up = redis.call('SCARD', KEYS[key + 1])
-      redis.call('HDEL', KEYS[7], ARGV[i])
-      redis.call('HDEL', KEYS[8], ARGV[i])
+      redis.call('HDEL', KEYS[7], segment)
+      redis.call('HDEL', KEYS[8], segment)
+      forget_members(segment)
       redis.call('UNLINK', KEYS[key], KEYS[key + 1])
       redis.call('HINCRBY', KEYS[1], 'sunk', messages - given_up)
       redis.call('HINCRBY', KEYS[1], 'dead', given_up)

@@ -6,25 +6,35 @@
 -- give up becomes one dead letter.
 --
 -- KEYS  1 meta  2 closed  3 leases  4 tokens  5 attempts  6 refs  7 held  8 dead  9 ledger
---       10..    for each window: its output, then its segments, each with its set of given up
+--       10 members
+--       11..    for each window: its output, then its segments, each with its set of given up
 --               messages
 -- ARGV  for each window: id, token, shared (0 or 1), number of segments, their names,
 --       number of counts, field, change, ..., number of dead letters, then for each of these
 --       the place of its segment among the window's (from 1; 0 where not shared), its message's
 --       stream sequence, the dead letter; how many entries the ledger keeps (0: note nothing), entry
 -- Returns for each window 1, or 0 when the worker does not hold it any more.
+local function forget_members(segment)
+  local number = 0
+  redis.call('HDEL', KEYS[10], segment)
+  repeat
+    number = number + 1
+  until redis.call('HDEL', KEYS[10], segment .. '#' .. number) == 0
+end
+
 local function free(segment, key)
   local messages = tonumber(redis.call('HGET', KEYS[7], segment) or '0')
   local given_up = redis.call('SCARD', KEYS[key + 1])
   redis.call('HDEL', KEYS[6], segment)
   redis.call('HDEL', KEYS[7], segment)
   redis.call('UNLINK', KEYS[key], KEYS[key + 1])
+  forget_members(segment)
   redis.call('HINCRBY', KEYS[1], 'sunk', messages - given_up)
   redis.call('HINCRBY', KEYS[1], 'dead', given_up)
 end
 
 local done = {}
-local key, at = 10, 1
+local key, at = 11, 1
 while at <= #ARGV do
   local id, token, shared = ARGV[at], ARGV[at + 1], ARGV[at + 2] == '1'
   local segments = tonumber(ARGV[at + 3])
@@ -48,10 +58,15 @@ while at <= #ARGV do
     end
     for i = 1, segments do
       local segment = key + 2 * i - 1
+      local name = ARGV[names + i - 1]
       if not shared then
         redis.call('UNLINK', KEYS[segment])
-      elseif redis.call('HINCRBY', KEYS[6], ARGV[names + i - 1], -1) <= 0 then
-        free(ARGV[names + i - 1], segment)
+        forget_members(name)
+      elseif (tonumber(redis.call('HGET', KEYS[6], name) or '-1') or -1) <= 0 then
+        -- Who else holds it is not known any more: it stays until that was counted again.
+        redis.call('HSET', KEYS[6], name, -1)
+      elseif redis.call('HINCRBY', KEYS[6], name, -1) <= 0 then
+        free(name, segment)
       end
     end
     if ARGV[after] ~= '0' then

@@ -2,32 +2,35 @@
 -- Put a window back to be processed once more: dead letters that are redriven, taken off the dead
 -- letters in the same step, or a finished window whose messages were read again.
 --
--- KEYS  1 meta  2 closed  3 ready  4 dead  5 segment
+-- KEYS  1 meta  2 closed  3 ready  4 dead  5 segment  6 members
 -- ARGV  1 window id  2 reason  3 record  4 chunk
 --       5 fetched    messages that were read again, added to the account
---       6..          the dead letters
+--       6 members    of the chunk, as members.py says
+--       7..          the dead letters
 -- Returns 1, or 0 when the dead letters are not all there any more; then nothing was changed.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZCARD', KEYS[3])
 redis.call('LLEN', KEYS[5])
+redis.call('HLEN', KEYS[6])
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then
   return 1
 end
-for i = 6, #ARGV do
+for i = 7, #ARGV do
   if #redis.call('XRANGE', KEYS[4], ARGV[i], ARGV[i]) == 0 then
     return 0
   end
 end
 redis.call('RPUSH', KEYS[5], ARGV[4])
+redis.call('HSET', KEYS[6], ARGV[1], ARGV[6])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. now .. ' ' .. ARGV[3])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
-for i = 6, #ARGV do
+for i = 7, #ARGV do
   redis.call('XDEL', KEYS[4], ARGV[i])
 end
-if #ARGV > 5 then
-  redis.call('HINCRBY', KEYS[1], 'dead', 5 - #ARGV)
-  redis.call('HINCRBY', KEYS[1], 'redriven', #ARGV - 5)
+if #ARGV > 6 then
+  redis.call('HINCRBY', KEYS[1], 'dead', 6 - #ARGV)
+  redis.call('HINCRBY', KEYS[1], 'redriven', #ARGV - 6)
 end
 if ARGV[5] ~= '0' then
   redis.call('HINCRBY', KEYS[1], 'fetched', ARGV[5])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -24,6 +25,7 @@ class Receiver:
     Attributes:
         posts: every request, in order of arrival.
         answers: status and body of the next answers; 204 once there are no more.
+        judge: says what to answer to a body once there are no more ``answers``; None for 204.
         headers: what every answer has besides.
     """
 
@@ -31,6 +33,7 @@ class Receiver:
         self.posts: list[Post] = []
         self.answers: deque[tuple[int, bytes]] = deque()
         self.headers: dict[str, str] = {}
+        self.judge: Callable[[bytes], tuple[int, bytes] | None] = lambda body: None
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -40,7 +43,8 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 receiver.posts.append(Post(headers, body))
-                status, answer = receiver.answers.popleft() if receiver.answers else (204, b"")
+                told = receiver.answers.popleft() if receiver.answers else receiver.judge(body)
+                status, answer = told or (204, b"")
                 self.send_response(status)
                 for name, value in receiver.headers.items():
                     self.send_header(name, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
@@ -13,7 +14,7 @@ from sinfer.embedded.process import free_port
 from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
 from sinfer.sinks import HttpSink
 from tests.integration.sinks.receiver import Receiver
-from tests.window_results import window_results
+from tests.window_results import current, window_results
 
 
 def http_sink(url: str, **settings: Any) -> HttpSink:
@@ -94,3 +95,77 @@ async def test_a_server_that_is_away_is_reported_without_secrets() -> None:
         await sink.write(window_results(1))
     await sink.aclose()
     assert "s3cret" not in str(e.value)
+
+
+async def test_a_key_belongs_to_one_body(receiver: Receiver) -> None:
+    sink = http_sink(receiver.url)
+    window = current(window_results([0, 1, 2, 3], ordinals=[0, 1, 2, 3]))
+    part = replace(current(window_results([2], ordinals=[2])), is_again=True)
+    again = replace(current(window_results(["new"] * 4)), is_again=True, run="r1")
+    other_sink = current(window_results([0, 1, 2, 3]), sink="t")
+    for results in (window, part, part, again, window, other_sink):
+        await sink.write(results)
+    await sink.aclose()
+    keys = [post.headers["idempotency-key"] for post in receiver.posts]
+    bodies = [post.body for post in receiver.posts]
+    assert keys[0] == keys[4]
+    assert keys[1] == keys[2]
+    assert len(set(keys)) == len(set(bodies)) == len(set(zip(keys, bodies, strict=True))) == 4
+    assert keys[0].startswith("example~inc/ex_1/in.w1/all/0/0@s/")
+    assert json.loads(bodies[0])["product"] == "example"
+    assert json.loads(bodies[0])["results"][2]["id"] == "example~inc/ex_1/in.w1/all/0/0/2@s"
+
+
+async def test_a_long_key_is_shortened_and_stays_apart_from_others(receiver: Receiver) -> None:
+    sink = http_sink(receiver.url)
+    for end in "ab":
+        await sink.write(current(window_results(1, base_id=f"ex_1/in.w1/{'k' * 4000}{end}/0")))
+    await sink.aclose()
+    keys = [post.headers["idempotency-key"] for post in receiver.posts]
+    assert [len(key) for key in keys] == [255, 255]
+    assert keys[0].rpartition("/")[0] != keys[1].rpartition("/")[0]
+
+
+async def test_a_redrive_of_what_an_earlier_version_wrote_has_another_key(
+    receiver: Receiver,
+) -> None:
+    sink = http_sink(receiver.url)
+    await sink.write(window_results(3))
+    await sink.write(replace(window_results([9], ordinals=[1]), is_again=True))
+    await sink.aclose()
+    first, second = [post.headers["idempotency-key"] for post in receiver.posts]
+    assert first == "ex_1/in.w1/all/0/0"
+    assert second.startswith("ex_1/in.w1/all/0/0/")
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("bad", [{0}, {9}, {3, 4, 8}, set(range(10))])
+async def test_results_that_are_refused_with_others_are_looked_for(
+    receiver: Receiver, status: int, bad: set[int]
+) -> None:
+    """What is posted twice is posted under the same key, and under no other's."""
+
+    def judge(body: bytes) -> tuple[int, bytes] | None:
+        found = {result["data"] for result in json.loads(body)["results"]}
+        return (status, b"no") if found & bad else None
+
+    receiver.judge = judge
+    sink = http_sink(receiver.url)
+    results = window_results(list(range(10)), ordinals=range(100, 110))
+    for _ in range(2):
+        with pytest.raises(SinkRejectedError, match=f"answered {status} no") as caught:
+            await sink.write(results)
+        assert set(caught.value.ordinals or ()) == {100 + n for n in bad}
+    await sink.aclose()
+    taken = {post.headers["idempotency-key"]: post.body for post in receiver.posts}
+    assert len(set(taken.values())) == len(taken) == len(receiver.posts) // 2
+
+
+async def test_results_that_are_too_many_at_once_go_in_parts(receiver: Receiver) -> None:
+    receiver.judge = lambda body: (413, b"") if len(json.loads(body)["results"]) > 3 else None
+    sink = http_sink(receiver.url)
+    await sink.write(window_results(10))
+    await sink.aclose()
+    bodies = [json.loads(post.body)["results"] for post in receiver.posts]
+    ordinals = [[row["ordinal"] for row in body] for body in bodies if len(body) <= 3]
+    assert sorted(n for part in ordinals for n in part) == list(range(10))

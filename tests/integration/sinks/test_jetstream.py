@@ -69,6 +69,7 @@ async def test_a_message_is_the_result_and_says_where_it_comes_from(
     assert message.data == '{"y":"ü"}'.encode()
     assert message.headers == {
         "Nats-Msg-Id": "ex_1/in.w1/%C3%BC k/0/0/0",
+        "Sinfer-Product": "example",
         "Sinfer-Task": "ex_1",
         "Sinfer-Window": "ex_1/in.w1/%C3%BC k/0/0",
         "Sinfer-Closed-Ms": "1700000005250",
@@ -148,11 +149,15 @@ async def test_a_result_too_large_for_the_server_is_refused_and_the_connection_s
     nats_server: NatsServer, nats_client: Client, stream: str
 ) -> None:
     sink = jetstream_sink(nats_server, f"{stream}.out")
-    with pytest.raises(SinkRejectedError, match=r"result 1 has 17000.*max_payload"):
-        await sink.write(window_results(["x", "x" * 17_000_000]))
+    large = "x" * 17_000_000
+    results = window_results(["x", large, "y", large], ordinals=[3, 5, 7, 9])
+    with pytest.raises(SinkRejectedError, match=r"result 1 has 17000.*max_payload") as caught:
+        await sink.write(results)
+    assert set(caught.value.ordinals or ()) == {5, 9}
+    assert await count(nats_client, stream) == 2
     await sink.write(window_results(["x"]))
     await sink.aclose()
-    assert await count(nats_client, stream) == 1
+    assert await count(nats_client, stream) == 3
 
 
 async def test_a_result_too_large_for_the_stream_is_refused(
@@ -160,9 +165,12 @@ async def test_a_result_too_large_for_the_stream_is_refused(
 ) -> None:
     await add_stream(nats_client, unique, max_msg_size=1000)
     sink = jetstream_sink(nats_server, f"{unique}.out")
-    with pytest.raises(SinkRejectedError, match="message size exceeds"):
-        await sink.write(window_results(["x", "x" * 1000]))
+    data = ["x" * 1000 if n in (0, 700, 1399) else n for n in range(1400)]  # several groups
+    with pytest.raises(SinkRejectedError, match="message size exceeds") as caught:
+        await sink.write(window_results(data))
     await sink.aclose()
+    assert set(caught.value.ordinals or ()) == {0, 700, 1399}
+    assert await count(nats_client, unique) == 1397
 
 
 async def test_a_full_stream_takes_the_results_once_there_is_room(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,11 +11,11 @@ from redis.asyncio import Redis
 
 from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import RedisServer
-from sinfer.errors import SinkRejectedError, SinkUnavailableError
+from sinfer.errors import SinkUnavailableError
 from sinfer.sinks import RedisStreamSink
 from sinfer.sinks.redis_stream import marker_key
 from tests.integration.sinks.stalling import stalled
-from tests.window_results import message_results, window_results
+from tests.window_results import current, message_results, window_results
 
 
 def redis_sink(url: str, stream: str, **settings: Any) -> RedisStreamSink:
@@ -31,6 +32,7 @@ async def test_an_entry_is_the_result_and_says_where_it_comes_from(
     assert [entry for _, entry in found] == [
         {
             b"id": b"ex_1/in.w1/all/0/1/0",
+            b"product": b"example",
             b"task": b"ex_1",
             b"window": b"ex_1/in.w1/all/0/1",
             b"revision": b"1",
@@ -57,7 +59,7 @@ async def test_a_marker_lives_as_long_as_configured(
     sink = redis_sink(redis_server.url, unique, remember="10m")
     await sink.write(window)
     await sink.aclose()
-    assert 590_000 < await redis.pttl(marker_key(unique, window.base_id)) <= 600_000
+    assert 590_000 < await redis.pttl(f"{marker_key(unique, window.window_id)}:0") <= 600_000
 
 
 async def test_what_is_known_of_messages_lives_as_long_as_configured_and_is_small(
@@ -84,14 +86,17 @@ async def test_a_stream_is_kept_at_its_length(
     assert 100 <= await redis.xlen(unique) < 400
 
 
-async def test_a_key_of_another_type_is_refused(
+async def test_while_the_key_is_of_another_type_results_wait(
     redis_server: RedisServer, redis: Redis, unique: str
 ) -> None:
     await redis.set(unique, "text")
     sink = redis_sink(redis_server.url, unique)
-    with pytest.raises(SinkRejectedError, match=f"stream '{unique}'.*WRONGTYPE"):
+    with pytest.raises(SinkUnavailableError, match=f"stream '{unique}'.*WRONGTYPE"):
         await sink.write(window_results(1))
+    await redis.delete(unique)
+    await sink.write(window_results(1))
     await sink.aclose()
+    assert await redis.xlen(unique) == 1
 
 
 async def test_a_full_server_takes_the_results_once_there_is_room(unique: str) -> None:
@@ -148,3 +153,75 @@ def test_stream_and_markers_are_in_one_hash_slot(stream: str) -> None:
 
     marker = marker_key(stream, "ex_1/in.w1/{other}/0")
     assert key_slot(marker.encode()) == key_slot(stream.encode())
+
+
+async def test_a_redriven_result_finds_its_place_among_those_that_are_there(
+    redis_server: RedisServer, redis: Redis, unique: str
+) -> None:
+    sink = redis_sink(redis_server.url, unique)
+    window = current(window_results([0, 1, 3, 4], ordinals=[0, 1, 3, 4]))
+    redriven = replace(current(window_results([2], ordinals=[2])), is_again=True)
+    for results in (window, redriven, redriven, window):
+        await sink.write(results)
+    await sink.aclose()
+    found: Any = await redis.xrange(unique)
+    assert [entry[b"data"] for _, entry in found] == [b"0", b"1", b"3", b"4", b"2"]
+
+
+async def test_a_window_that_is_run_again_appends_under_the_same_ids_once_for_each_run(
+    redis_server: RedisServer, redis: Redis, unique: str
+) -> None:
+    sink = redis_sink(redis_server.url, unique)
+    window = current(window_results(["old"]))
+    runs = [
+        replace(current(window_results(["new"])), is_again=True, run=run) for run in ("r1", "r2")
+    ]
+    for results in (window, runs[0], runs[0], runs[1], window):
+        await sink.write(results)
+    await sink.aclose()
+    found: Any = await redis.xrange(unique)
+    assert [(entry[b"id"], entry[b"data"]) for _, entry in found] == [
+        (b"example~inc/ex_1/in.w1/all/0/0/0@s", data) for data in (b'"old"', b'"new"', b'"new"')
+    ]
+
+
+async def test_a_run_of_a_revision_that_was_overtaken_appends_nothing(
+    redis_server: RedisServer, redis: Redis, unique: str
+) -> None:
+    sink = redis_sink(redis_server.url, unique)
+    await sink.write(current(window_results([1], revision=1)))
+    await sink.write(replace(current(window_results([0])), is_again=True, run="r1"))
+    await sink.aclose()
+    assert await redis.xlen(unique) == 1
+
+
+async def test_sinks_products_and_incarnations_share_a_stream(
+    redis_server: RedisServer, redis: Redis, unique: str
+) -> None:
+    sink = redis_sink(redis_server.url, unique)
+    window = window_results(20)
+    for results in (
+        current(window),
+        current(window, sink="other"),
+        current(window, incarnation="inc.1"),
+        current(replace(window, product="another")),
+    ):
+        await sink.write(results)
+        await sink.write(results)
+    await sink.aclose()
+    assert await redis.xlen(unique) == 80
+
+
+async def test_what_an_earlier_version_wrote_of_a_window_is_not_appended_again(
+    redis_server: RedisServer, redis: Redis, unique: str
+) -> None:
+    await redis.set(marker_key(unique, "ex_1/in.w1/all/0"), "0:2")
+    sink = redis_sink(redis_server.url, unique)
+    await sink.write(window_results([0, 1, 2, 3, 4]))
+    await sink.write(window_results([0, 1, 2, 3, 4]))
+    found: Any = await redis.xrange(unique)
+    assert [entry[b"data"] for _, entry in found] == [b"3", b"4"]
+    await sink.write(replace(window_results([1], ordinals=[1]), is_again=True))
+    await sink.aclose()
+    found = await redis.xrange(unique)
+    assert [entry[b"data"] for _, entry in found] == [b"3", b"4", b"1"]

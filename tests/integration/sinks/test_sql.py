@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.sinks import SqlSink
 from sinfer.sinks.sql import OWN_COLUMNS
 from sinfer.sinks.sql_table import base_columns
-from tests.window_results import message_results, window_results
+from tests.window_results import current, message_results, window_results
 
 
 def sql_sink(url: str, table: str, **settings: Any) -> SqlSink:
@@ -45,6 +46,13 @@ def run(url: str, *statements: str) -> None:
     with connected(url) as connection:
         for statement in statements:
             connection.execute(text(statement))
+
+
+BINARY = " COLLATE utf8mb4_bin"
+
+
+def quoted(url: str, name: str) -> str:
+    return f"`{name}`" if "mysql" in url or "mariadb" in url else f'"{name}"'
 
 
 def utc(value: Any) -> datetime:
@@ -410,3 +418,74 @@ async def test_a_table_may_be_called_like_a_word_of_sql(database_url: str) -> No
     quote = "`" if "mysql" in database_url or "mariadb" in database_url else '"'
     assert len(rows(database_url, f"SELECT * FROM {quote}order{quote}")) == 2
     run(database_url, f"DROP TABLE {quote}order{quote}")
+
+
+async def test_products_and_incarnations_share_a_table(database_url: str, unique: str) -> None:
+    sink = sql_sink(database_url, unique)
+    window = window_results(20)
+    for results in (
+        window,
+        current(window),
+        current(window, incarnation="inc.1"),
+        current(replace(window, product="another")),
+    ):
+        await sink.write(results)
+    await sink.aclose()
+    assert len(rows(database_url, f"SELECT 1 FROM {unique}")) == 80
+
+
+async def test_long_names_of_windows_keep_their_rows_apart_where_the_column_is_short(
+    database_url: str, unique: str
+) -> None:
+    sink = sql_sink(database_url, unique)
+    await sink.write(window_results(1))
+    await sink.aclose()
+    run(database_url, f"DROP TABLE {unique}")
+    columns = ", ".join(
+        f'{quoted(database_url, name)} {kind} NOT NULL'
+        for name, kind in (
+            ("window", f"VARCHAR(100){BINARY if '`' in quoted(database_url, '') else ''}"),
+            ("ordinal", "BIGINT"), ("revision", "INTEGER"), ("attempt", "INTEGER"),
+            ("window_id", "TEXT"), ("task", "TEXT"), ("partition", "TEXT"), ("key", "TEXT"),
+            ("close_reason", "TEXT"), ("result", "TEXT"),
+        )
+    )  # fmt: skip
+    moments = ", ".join(
+        f"{name} {'TIMESTAMPTZ' if 'postgresql' in database_url else 'DATETIME'}"
+        for name in ("window_start", "window_end", "written_at")
+    )
+    key = f"PRIMARY KEY ({quoted(database_url, 'window')}, ordinal)"
+    run(database_url, f"CREATE TABLE {unique} ({columns}, {moments}, {key})")
+    sink = sql_sink(database_url, unique)
+    for key in ("a", "b"):
+        for attempt in (1, 2):
+            await sink.write(window_results(2, base_id=f"{'k' * 200}{key}", attempt=attempt))
+    await sink.aclose()
+    found = rows(database_url, f"SELECT {quoted(database_url, 'window')} AS w FROM {unique}")
+    assert len(found) == 4
+    assert {len(row["w"]) for row in found} == {100}
+
+
+async def test_a_table_that_ignores_case_is_refused(database_url: str, unique: str) -> None:
+    if "postgresql" in database_url:
+        pytest.skip("PostgreSQL ignores case only where an extension is loaded")
+    sink = sql_sink(database_url, unique)
+    await sink.write(window_results(1))
+    await sink.aclose()
+    if "sqlite" in database_url:
+        [made] = rows(database_url, f"SELECT sql FROM sqlite_master WHERE name = '{unique}'")
+        statement = (
+            made["sql"]
+            .replace("window TEXT", "window TEXT COLLATE NOCASE")
+            .replace('"window" TEXT', '"window" TEXT COLLATE NOCASE')
+        )
+        run(database_url, f"DROP TABLE {unique}", statement)
+    else:
+        run(
+            database_url,
+            f"ALTER TABLE {unique} MODIFY `window` VARCHAR(512) COLLATE utf8mb4_general_ci",
+        )
+    sink = sql_sink(database_url, unique)
+    with pytest.raises(SinkUnavailableError, match="'window' takes upper and lower case"):
+        await sink.write(window_results(1))
+    await sink.aclose()

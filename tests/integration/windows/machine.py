@@ -285,7 +285,9 @@ class Histories(RuleBasedStateMachine):
         )
         assert [claim.window.id for claim in claims] == [name for _, name in ready[:limit]]
         assert left == len(ready) - len(claims)
-        for claim, messages in zip(claims, self.do(self.claims.read(claims)), strict=True):
+        whole = self.do(self.claims.whole(claims))
+        assert [claim for claim, _ in whole] == claims
+        for claim, messages in whole:
             window_id = claim.window.id
             assert fired(claim.window, messages) == self.fired[window_id]
             assert claim.token > self.granted  # tokens grow, whatever else happens

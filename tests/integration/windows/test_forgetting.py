@@ -10,7 +10,7 @@ from sinfer.products.revisions import Revision
 from sinfer.windows.claims import Completion, PartitionClaims
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
-from sinfer.windows.plan import Plan
+from sinfer.windows.plan import Append, Plan
 from sinfer.windows.records import ClosedWindow, WindowRecord
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
@@ -26,7 +26,9 @@ def one_closed_window(scope: Scope, config: str = "") -> Plan:
     window_id = f"{scope.window_prefix}all/1"
     record = WindowRecord("all", None, None, 1, 1, count=1, chunks=1, config=config)
     message = Message(b"x", "s", None, 1, 1)
-    return Plan(appends=[(window_id, [message])], closed=[ClosedWindow(window_id, record, "count")])
+    return Plan(
+        appends=[Append(window_id, [message])], closed=[ClosedWindow(window_id, record, "count")]
+    )
 
 
 async def written(store: Store, scope: Scope, owner: str = "a") -> PartitionWriter:

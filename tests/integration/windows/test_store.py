@@ -66,7 +66,7 @@ async def test_a_window_goes_from_commit_through_claim_to_nothing(
     assert counts == [b"4", b"3"]
     left_keys = [key async for key in store.redis.scan_iter(match=f"*{scope.task}*")]
     kept = [key for key in left_keys if b":ask:" not in key]
-    assert len(kept) == 3  # meta, open, and the segment of the open window
+    assert len(kept) == 4  # meta, open, and the segment of the open window with its members
 
 
 async def test_a_commit_that_is_repeated_changes_nothing(store: Store, scope: Scope) -> None:

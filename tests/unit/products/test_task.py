@@ -182,3 +182,44 @@ class TestProduct:
             Product("p", tasks=[task()], pipeline=OwnPipeline)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="subclass of InferPipeline"):
             Product("p", tasks=self.manager, pipeline=Product)  # type: ignore[arg-type]
+
+
+def sql(url: str, table: str = "results", **more: Any) -> dict[str, Any]:
+    return {"type": "sql", "url": url, "table": table, **more}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (sql("sqlite:////tmp/a.db"), sql("sqlite:////tmp/./a.db?timeout=5")),
+        (sql("sqlite:////tmp/a.db"), sql("sqlite:////tmp/a.db", columns={"y": "y"})),
+        (sql("postgresql://me:x@db/d"), sql("postgresql+psycopg://you@DB:5432/d?sslmode=require")),
+        (sql("mysql://db/d"), sql("mariadb+pymysql://db:3306/d", "Results")),
+        (sql("postgresql://db/d", schema="s"), sql("postgresql://db/d", schema="s")),
+    ],
+    ids=["path", "columns", "url", "dialect and case", "schema"],
+)
+async def test_two_sinks_that_would_overwrite_each_others_rows_are_refused(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    for refused in (task(sinks=[one, other]), task(sinks=[one], fallback=other)):
+        [problem] = (await listed(refused)).problems.values()
+        assert "sql-0 and " in problem
+        assert "write to one table, where each would replace the rows of the other" in problem
+        assert "another table" in problem
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        sql("postgresql://db/d", "more"),
+        sql("postgresql://db/e"),
+        sql("postgresql://db2/d"),
+        sql("postgresql://db:5433/d"),
+        sql("postgresql://db/d", schema="s"),
+        sql("postgresql:///d?host=/run/a"),
+    ],
+)
+async def test_two_sinks_of_different_tables_are_not(other: dict[str, Any]) -> None:
+    found = await listed(task(sinks=[sql("postgresql://db/d"), other]))
+    assert found.problems == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
+from sinfer.errors import SinkError, SinkUnavailableError
 from sinfer.sinks.jetstream_acks import AckedGroup
 
 COMMANDS = [b"a", b"b", b"c"]
@@ -60,8 +60,7 @@ async def test_a_stream_named_error_is_no_error() -> None:
     ("answer", "status", "kind", "text"),
     [
         (b"", "503", SinkUnavailableError, "no stream covers subject 'out'"),
-        (refusal(400, 10054), None, SinkRejectedError, "error 10054"),
-        (refusal(404), None, SinkRejectedError, "code 404"),
+        (refusal(400, 10002), None, SinkUnavailableError, "error 10002"),
         (refusal(409), None, SinkUnavailableError, "code 409"),
         (refusal(429), None, SinkUnavailableError, "code 429"),
         (refusal(500), None, SinkUnavailableError, "code 500"),
@@ -73,7 +72,7 @@ async def test_a_stream_named_error_is_no_error() -> None:
         (b"", None, SinkUnavailableError, "somebody other than JetStream"),
     ],
 )
-async def test_a_refusal_ends_the_group_with_its_reason(
+async def test_what_may_pass_ends_the_group_with_its_reason(
     answer: bytes, status: str | None, kind: type[SinkError], text: str
 ) -> None:
     group = AckedGroup(COMMANDS, "out", "S")
@@ -82,3 +81,15 @@ async def test_a_refusal_ends_the_group_with_its_reason(
         await group.done
     group.take(0, b'{"stream":"S","seq":1}', None)
     assert group.unacked == []
+
+
+async def test_a_message_refused_for_good_is_told_when_all_others_are_stored() -> None:
+    group = AckedGroup(COMMANDS, "out", "S")
+    group.take(1, refusal(400, 10054), None)
+    group.take(0, b'{"stream":"S","seq":1}', None)
+    assert group.unacked == [b"c"]
+    group.take(2, refusal(404), None)
+    await group.done
+    assert group.refused.keys() == {1, 2}
+    assert "error 10054" in group.refused[1]
+    assert "code 404" in group.refused[2]

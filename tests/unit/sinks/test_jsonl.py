@@ -32,6 +32,7 @@ async def test_a_line_is_the_result_and_says_where_it_comes_from(
     assert lines(tmp_path / "made" / "ex_1.jsonl") == [
         {
             "idempotency_key": "ex_1/in.w1/all/0/0/0",
+            "product": "example",
             "task": "ex_1",
             "key": 'a"b',
             "window_id": "ex_1/in.w1/all/0/0",

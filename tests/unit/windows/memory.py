@@ -120,7 +120,7 @@ class MemoryPartition:
         gone = tuple(name for name in plan.required if name not in self._open)
         if gone:
             raise WindowConflictError("closed meanwhile", now, gone)
-        for segment, messages in plan.appends:
+        for segment, messages, _ in plan.appends:
             assert messages
             self.chunks[segment].append(list(messages))
         for name in plan.removed:

@@ -1,0 +1,266 @@
+"""The Open Inference Protocol over gRPC, tensors as bytes both ways."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import grpc
+import httpx
+
+from sinfer.config import ConfigModel
+from sinfer.errors import (
+    ConfigError,
+    InferenceMisconfiguredError,
+    InferenceRejectedError,
+    InferenceUnavailableError,
+    InvalidResponseError,
+)
+from sinfer.inference.base import InferenceClient
+from sinfer.inference.grpc_errors import error_of_status
+from sinfer.inference.v2 import V2Config
+from sinfer.inference.v2_grpc_messages import (
+    SERVICE,
+    ModelInferRequest,
+    ModelInferResponse,
+    ModelMetadataRequest,
+    ModelMetadataResponse,
+    ModelReadyRequest,
+    ModelReadyResponse,
+)
+from sinfer.inference.v2_messages import V2Response, inputs_of
+from sinfer.inference.v2_tensors import nest, pack_tensor, unpack_tensor
+from sinfer.units import format_duration
+
+_MOST_ANSWER_BYTES = 64 * 1024 * 1024
+_PORTS = {"http": 80, "https": 443}
+
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+"""Where values of a datatype are that come one by one; FP16 and BF16 come as bytes only."""
+
+
+class V2GrpcClient(InferenceClient):
+    """Calls ``ModelInfer`` of a server and returns a ``V2Response``; requests as for ``V2Client``.
+
+    Raises:
+        ConfigError: ``ca_file`` cannot be read, or TLS is not to be verified.
+    """
+
+    Config: ClassVar[type[ConfigModel]] = V2Config
+
+    def __init__(self, config: V2Config) -> None:
+        super().__init__(config)
+        url = httpx.URL(config.url)
+        self._target = f"{url.host}:{url.port or _PORTS[url.scheme]}"
+        self._which = {"name": config.model, "version": config.version}
+        self._timeout_s = config.timeout.total_seconds()
+        self._timeout_text = format_duration(config.timeout)
+        self._secrets = [value.get_secret_value() for value in config.headers.values()]
+        self._metadata = [
+            (name.lower(), value.get_secret_value()) for name, value in config.headers.items()
+        ]
+        self._places = asyncio.Semaphore(config.max_concurrency)
+        options = [
+            ("grpc.max_receive_message_length", _MOST_ANSWER_BYTES),
+            ("grpc.max_send_message_length", -1),  # the server says what is too large
+            ("grpc.enable_retries", 0),  # attempts are the worker's
+            ("grpc.primary_user_agent", "sinfer"),
+        ]
+        if url.scheme == "https":
+            self._channel = grpc.aio.secure_channel(self._target, _trust(config), options)
+        else:
+            self._channel = grpc.aio.insecure_channel(self._target, options)
+        self._infer = self._method("ModelInfer", ModelInferRequest, ModelInferResponse)
+        self._ready = self._method("ModelReady", ModelReadyRequest, ModelReadyResponse)
+        self._about = self._method("ModelMetadata", ModelMetadataRequest, ModelMetadataResponse)
+
+    @property
+    def endpoint(self) -> str:
+        return f"grpc://{self._target}".lower()
+
+    def _method(self, name: str, request: Any, response: Any) -> tuple[str, Any]:
+        call = self._channel.unary_unary(
+            f"/{SERVICE}/{name}",
+            request_serializer=request.SerializeToString,
+            response_deserializer=response.FromString,
+        )
+        return f"{name} at {self._target}", call
+
+    async def infer(self, request: Any, *, idempotency_key: str = "") -> V2Response:
+        message = encode_request(request, self.config.model, self.config.version)
+        further = [("idempotency-key", idempotency_key)] if idempotency_key else []
+        answer = await self._call(self._infer, message, further)
+        try:
+            return decode_response(answer)
+        except ValueError as error:
+            raise InvalidResponseError(f"{self._infer[0]}: {error}") from error
+
+    async def metadata(self) -> dict[str, Any]:
+        """The model's metadata: name, versions, platform, inputs, outputs."""
+        which = ModelMetadataRequest(**self._which)
+        answer = await self._call(self._about, which)
+        return {
+            "name": answer.name,
+            "versions": list(answer.versions),
+            "platform": answer.platform,
+            "inputs": [_described(tensor) for tensor in answer.inputs],
+            "outputs": [_described(tensor) for tensor in answer.outputs],
+        }
+
+    async def is_ready(self) -> bool:
+        """Whether the server can be reached and says that the model is ready."""
+        which = ModelReadyRequest(**self._which)
+        try:
+            return bool((await self._call(self._ready, which)).ready)
+        except (InferenceUnavailableError, InferenceMisconfiguredError):
+            return False
+
+    async def _call(
+        self, method: tuple[str, Any], message: Any, further: Iterable[tuple[str, str]] = ()
+    ) -> Any:
+        name, call = method
+        metadata = [*self._metadata, *further]
+        try:
+            async with asyncio.timeout(self._timeout_s), self._places:
+                return await call(message, metadata=metadata)
+        except TimeoutError:
+            raise InferenceUnavailableError(
+                f"{name}: no answer within {self._timeout_text}"
+            ) from None
+        except grpc.aio.AioRpcError as error:
+            raise error_of_status(error, name, self._secrets) from error
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._channel.close()
+
+
+def encode_request(request: Any, model: str, version: str) -> Any:
+    """A request as ``V2Client`` takes it, as a message.
+
+    Raises:
+        InferenceMisconfiguredError: it has not the form of a v2 request.
+        InferenceRejectedError: a value does not fit its datatype, or the data their shape.
+    """
+    message = (
+        ModelInferRequest(model_name=model, model_version=version, id=str(request.get("id") or ""))
+        if isinstance(request, Mapping)
+        else ModelInferRequest()
+    )
+    for tensor in inputs_of(request):
+        try:
+            message.raw_input_contents.append(
+                pack_tensor(tensor["data"], tensor["datatype"], tensor["shape"])
+            )
+            added = message.inputs.add(
+                name=tensor["name"], datatype=tensor["datatype"], shape=list(tensor["shape"])
+            )
+        except KeyError:
+            raise InferenceMisconfiguredError(
+                f"input {tensor['name']!r} of the v2 request has no data; see build_request"
+            ) from None
+        except (ValueError, TypeError) as error:
+            raise InferenceRejectedError(f"input {tensor['name']!r}: {error}") from error
+        _set_parameters(added.parameters, tensor.get("parameters"))
+    for output in request.get("outputs") or ():
+        _set_parameters(
+            message.outputs.add(name=output["name"]).parameters, output.get("parameters")
+        )
+    _set_parameters(message.parameters, request.get("parameters"))
+    return message
+
+
+def decode_response(answer: Any) -> V2Response:
+    """An answer, whether its tensors are bytes or come value by value.
+
+    Raises:
+        ValueError: it is not consistent.
+    """
+    response = V2Response(
+        outputs={},
+        shapes={},
+        datatypes={},
+        model_name=answer.model_name,
+        model_version=answer.model_version,
+        id=answer.id,
+        raw={
+            "model_name": answer.model_name,
+            "model_version": answer.model_version,
+            "id": answer.id,
+            "parameters": _parameters(answer.parameters),
+            "outputs": [
+                {**_described(output), "parameters": _parameters(output.parameters)}
+                for output in answer.outputs
+            ],
+        },
+    )
+    packed = answer.raw_output_contents
+    if packed and len(packed) != len(answer.outputs):
+        raise ValueError(f"{len(packed)} raw tensors for {len(answer.outputs)} outputs")
+    for place, output in enumerate(answer.outputs):
+        try:
+            values = (
+                unpack_tensor(packed[place], output.datatype) if packed else _one_by_one(output)
+            )
+            response.outputs[output.name] = nest(values, list(output.shape))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"output {output.name!r}: {error}") from error
+        response.shapes[output.name] = list(output.shape)
+        response.datatypes[output.name] = output.datatype
+    return response
+
+
+def _one_by_one(output: Any) -> list[Any]:
+    field = _CONTENTS.get(output.datatype)
+    if field is None:
+        raise ValueError(f"datatype {output.datatype!r} needs raw_output_contents")
+    return list(getattr(output.contents, field))
+
+
+def _described(tensor: Any) -> dict[str, Any]:
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+
+
+def _set_parameters(into: Any, given: Mapping[str, Any] | None) -> None:
+    for name, value in (given or {}).items():
+        kinds = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
+        field = kinds.get(type(value))
+        if field is None:
+            raise InferenceMisconfiguredError(
+                f"parameter {name!r} of the v2 request is {type(value).__name__};"
+                " gRPC takes booleans, numbers and texts"
+            )
+        setattr(into[name], field, value)
+
+
+def _parameters(given: Any) -> dict[str, Any]:
+    return {
+        name: getattr(value, field)
+        for name, value in given.items()
+        if (field := value.WhichOneof("parameter_choice")) is not None
+    }
+
+
+def _trust(config: V2Config) -> grpc.ChannelCredentials:
+    if not config.verify:
+        raise ConfigError("inference.verify: gRPC knows no TLS without it; give a ca_file instead")
+    if config.ca_file is None:
+        return grpc.ssl_channel_credentials()
+    try:
+        return grpc.ssl_channel_credentials(config.ca_file.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"inference.ca_file: {config.ca_file} cannot be used: {error}") from error

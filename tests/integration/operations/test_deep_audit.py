@@ -1,0 +1,128 @@
+"""The deep audit: what is nowhere, or twice, is named; what cannot be known is said."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+
+from sinfer.embedded.servers import RedisServer
+from sinfer.ingest.state import SourceState
+from sinfer.operations.deep_audit import DeepAudit, DeepAudited
+from sinfer.tasks.ending import Timings, ledger_entry
+from sinfer.windows.claims import Completion
+from sinfer.windows.ledger import pack_entry
+from sinfer.windows.store import Store
+from tests.integration.operations.test_set_aside import EXPECTED, WINDOWS, Site
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
+    store = Store(redis_server.url)
+    yield store
+    await store.aclose()
+
+
+async def process(site: Site, limit: int = 1000, ledger: int = 100) -> None:
+    """Process windows as workers do, with entries in the ledger."""
+    claims, _ = await site.claims.claim(limit, lease_ms=60_000)
+    for claim, messages in await site.claims.whole(claims):
+        entry = pack_entry(ledger_entry(claim, messages, "m", 0, Timings()))
+        counts = {"sunk": len(messages), "windows": 1}
+        await site.claims.complete([Completion(claim, counts, (), entry, ledger)])
+
+
+async def deep(site: Site, **options: Any) -> DeepAudited:
+    return await DeepAudit(site.store, site.client, site.scope, site.pipeline, **options).run()
+
+
+@pytest.mark.parametrize("kind", WINDOWS)
+async def test_a_task_that_is_right_has_no_findings(
+    store: Store, nats_client: Client, unique: str, kind: str
+) -> None:
+    site = Site(store, nats_client, unique, WINDOWS[kind])
+    await site.read(20)
+    found = await deep(site)
+    assert (found.findings, found.unknown) == ([], [])
+    assert found.filtered == 3
+    await process(site, 2)
+    assert (await deep(site)).findings == []
+    await process(site)
+    found = await deep(site)
+    assert (found.findings, found.unknown, found.messages) == ([], [], 21)
+
+
+async def test_messages_of_a_window_that_vanished_are_named(
+    store: Store, nats_client: Client, unique: str
+) -> None:
+    site = Site(store, nats_client, unique, WINDOWS["count"])
+    await site.read(20)
+    names = await site.redis.hkeys(site.keys.closed)
+    await process(site, len(names) - 1)
+    await site.redis.delete(site.keys.closed, site.keys.ready)
+    found = await deep(site)
+    missing = {finding.seq for finding in found.findings}
+    assert missing
+    assert missing < EXPECTED
+    assert {(f.kind, f.where) for f in found.findings} == {("missing", "messages")}
+
+
+async def test_lost_segments_are_named_before_any_worker_sees_them(
+    store: Store, nats_client: Client, unique: str
+) -> None:
+    site = Site(store, nats_client, unique, WINDOWS["sliding"])
+    await site.read(20)
+    await site.lose()
+    found = await deep(site)
+    assert {finding.seq for finding in found.findings} == EXPECTED
+    assert all(finding.window for finding in found.findings)
+
+
+async def test_a_message_of_two_windows_is_named_with_the_second(
+    store: Store, nats_client: Client, unique: str
+) -> None:
+    site = Site(store, nats_client, unique, WINDOWS["count"])
+    await site.read(20)
+    claims, _ = await site.claims.claim(1, lease_ms=60_000)
+    [(claim, messages)] = await site.claims.whole(claims)
+    other = ledger_entry(claim, messages[:2], "m", 0, Timings())
+    twice = type(other)(**{n: getattr(other, n) for n in other.__struct_fields__} | {"window": "w"})
+    completion = Completion(claim, {"sunk": 4, "windows": 1}, (), pack_entry(twice), 100)
+    await site.claims.complete([completion])
+    await site.redis.xadd(
+        site.keys.ledger, {"entry": pack_entry(ledger_entry(claim, messages, "m", 0, Timings()))}
+    )
+    found = await deep(site)
+    doubled = [finding for finding in found.findings if finding.kind == "doubled"]
+    assert {finding.seq for finding in doubled} == {m.stream_seq for m in messages[:2]}
+
+
+async def test_what_the_ledger_no_longer_knows_is_said_and_not_guessed(
+    store: Store, nats_client: Client, unique: str
+) -> None:
+    site = Site(store, nats_client, unique, WINDOWS["count"])
+    await site.read(20)
+    await process(site, ledger=1)
+    found = await deep(site)
+    assert found.findings == []
+    assert any("limits.ledger" in text for text in found.unknown)
+    assert any("older than what the ledger knows" in text for text in found.unknown)
+
+
+async def test_a_dead_letter_that_vanished_is_named(
+    store: Store, nats_client: Client, unique: str
+) -> None:
+    site = Site(store, nats_client, unique, WINDOWS["count"])
+    await site.read(20)
+    await nats_client.jetstream().publish(f"{unique}.in", b"no json")
+    state = SourceState.decode(await site.redis.hget(site.keys.meta, "source"))
+    state = SourceState(state.stream_created, 22)
+    await site.redis.hset(site.keys.meta, "source", state.encode())
+    found = await deep(site)
+    [finding] = found.findings
+    assert (finding.seq, finding.kind) == (22, "missing")
+    assert "its dead letter is gone" in finding.text
