@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from celery import Celery
 from kombu import Queue
@@ -73,3 +74,23 @@ def make_app(queues: list[str]) -> Celery:
         enable_utc=True,
     )
     return app
+
+
+def waiting_messages(channel: Any, queue: str) -> int:
+    """Messages in a queue that no worker has taken yet.
+
+    The queue is declared as Celery declares it. That tells its length whatever the broker is, and
+    does no harm whether it is there or not.
+
+    Args:
+        channel: of a connection to the broker.
+        queue: its name.
+    """
+    declared = Queue(queue)
+    answer = channel.queue_declare(
+        queue=queue,
+        durable=declared.durable,
+        exclusive=declared.exclusive,
+        auto_delete=declared.auto_delete,
+    )
+    return int(answer.message_count)

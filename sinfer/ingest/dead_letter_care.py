@@ -94,7 +94,7 @@ class DeadLetterCare:
         """
         if self._most is None and self._age_ms is None and self._most_bytes is None:
             return 0
-        now_ms = await self._store.now_ms()
+        now_ms = await self._store.now_ms(PartitionKeys(self._scope).meta)
         count = await self._letters.count(self._scope)
         if self._most is not None:
             self._warn(

@@ -249,7 +249,7 @@ class PartitionIngest:
     # --- the beginning ---
 
     async def _open(self) -> tuple[Windower, PartitionReader]:
-        self._clock.follow(await self._surroundings.store.now_ms())
+        self._clock.follow(await self._surroundings.store.now_ms(self.writer.keys.meta))
         state = await self.writer.load()
         self._caution = Caution(self.writer, self._careful, state, self._task.source.batch)
         await Schedule(self._surroundings.store).register(self.scope)

@@ -231,7 +231,7 @@ async def discard(store: Store, aside: SetAside, *, ledger: int) -> int:
     # Those that nobody can name have numbers of their own, so that each is counted once.
     messages += [Message(b"", subject, None, -number) for number in range(1, unknown + 1)]
     there = {message.stream_seq for message in found.messages}
-    now_ms = await store.now_ms()
+    now_ms = await store.now_ms(PartitionKeys(aside.scope).meta)
     letters = []
     for place, message in enumerate(messages):
         is_gone = message.stream_seq not in there

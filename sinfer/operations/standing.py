@@ -21,6 +21,7 @@ from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.outages import Outage, OutageBoard
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.store import Store
+from sinfer.windows.store_time import TIME_FIELDS, told
 
 
 @dataclass(slots=True)
@@ -119,7 +120,7 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
             task.ingestors = await ingestors_alive(store, scope.product, now_ms)
             if scope.product not in reports:
                 reports[scope.product] = await task_report(store, scope.product, now_ms)
-        tasks[name].partitions.append(await _partition(store, scope, now_ms))
+        tasks[name].partitions.append(await _partition(store, scope))
     for task in tasks.values():
         task.outage = reports[task.product].outage
         task.trouble = _trouble(task, reports[task.product])
@@ -155,7 +156,7 @@ async def ingestors_alive(store: Store, product: str, now_ms: int) -> int:
     return int(await store.ask(store.redis.zcount(key, now_ms - SILENT_AFTER_MS, "+inf")))
 
 
-async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStanding:
+async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     keys = PartitionKeys(scope)
     counts = ("fetched", "sunk", "dead", "filtered", "late")
     pipeline = store.redis.pipeline(transaction=True)
@@ -168,8 +169,11 @@ async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStandi
     pipeline.xlen(keys.dead)
     pipeline.hlen(keys.aside)
     pipeline.hlen(keys.closed)
+    pipeline.time()
+    pipeline.hmget(keys.meta, TIME_FIELDS)
     answers = await store.ask(pipeline.execute())
-    meta, opened, sealed, waiting, leased, letters, aside, closed = answers
+    meta, opened, sealed, waiting, leased, letters, aside, closed, clock, noted = answers
+    now_ms = told(int(clock[0]) * 1000 + int(clock[1]) // 1000, *noted)
     *numbers, owner, lease_until, source, standstill, deaths, hand = meta
     alive = owner is not None and int(lease_until or 0) > now_ms
     return PartitionStanding(

@@ -132,6 +132,10 @@ class Catalogue:
             await self._close_unused((product.name, scope.task))
             return held
 
+    def knows(self, scope: Scope) -> bool:
+        """Whether the task is open already."""
+        return (scope.product, scope.task) in self._entries
+
     async def kept(self, scope: Scope) -> str:
         """What is kept of the task; empty when nothing is."""
         found = await self._store.ask(

@@ -36,7 +36,7 @@ LAYERS = [
     {"windows"},
     {"inference", "sinks"},
     {"products"},
-    {"broker", "celery_app", "hints", "prefork", "consumer", "beat"},
+    {"broker", "celery_app", "hints", "prefork", "consumer", "beat", "worker_memory"},
     {"ingest", "tasks"},
     {"operations"},
     {"embedded", "testing", "local"},

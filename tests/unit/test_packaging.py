@@ -47,6 +47,11 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
 
 
 def test_pins_name_versions_and_no_host() -> None:
-    for name in ("constraints.txt", "constraints-oldest.txt", "constraints-mlserver.txt"):
+    for name in (
+        "constraints.txt",
+        "constraints-oldest.txt",
+        "constraints-mlserver.txt",
+        "constraints-docs.txt",
+    ):
         for line in (ROOT / name).read_text().splitlines():
             assert line.startswith("#") or re.fullmatch(r"[\w.-]+==[\w.!+-]+", line), line

@@ -11,8 +11,7 @@
 -- {0, owner, remaining_ms, now_ms} when someone else holds it.
 -- A lease of somebody else that ran out and was not given back shows that its process died, or was
 -- stopped for so long: such take-overs are counted, until the new writer finds that all is well.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_of(KEYS[1], true)
 local held = redis.call('HMGET', KEYS[1], 'owner', 'lease_until', 'token', 'commits', 'deaths')
 local until_ms = tonumber(held[2] or '0')
 if held[1] and held[1] ~= ARGV[1] and until_ms > now then

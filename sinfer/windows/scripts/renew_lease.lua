@@ -8,8 +8,7 @@
 --                    a power cut, and the lease is not the caller's any more
 -- Returns {1}; {0, owner} when it was given back or lost. One that ran out and that nobody took
 -- since is kept all the same.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_of(KEYS[1])
 local held = redis.call('HMGET', KEYS[1], 'owner', 'token', 'commits')
 if not held[1] or held[2] ~= ARGV[1] or tonumber(held[3] or '0') < tonumber(ARGV[3]) then
   return {0, held[1] or ''}
