@@ -51,9 +51,15 @@ class Revision(NamedTuple):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings in it; what is not stored is marked."""
-        settings: dict[str, Any] = msgspec.json.decode(self.text)
-        return settings
+        """The settings in it; what is not stored is marked.
+
+        Raises:
+            ConfigError: they cannot be read.
+        """
+        try:
+            return msgspec.json.decode(self.text, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise ConfigError(f"a task as it is kept with its windows: {error}") from None
 
 
 def revision_of(task: InferTaskConfig) -> Revision:
