@@ -114,6 +114,8 @@ class Limits(ConfigModel):
     """Dead-letter a window's messages after it was tried so often."""
     lease: Duration = Field(default="30s", validate_default=True)
     """How long a worker that went silent keeps its windows."""
+    hook_timeout: Duration = Field(default="60s", validate_default=True)
+    """Dead-letter a message for which the hooks of the ingestor do not return for so long."""
     max_message_bytes: Bytes = Field(default="8MiB", validate_default=True, ge=1)
     """Dead-letter messages with a larger payload."""
     max_key_length: int = Field(default=256, ge=1, le=4096)
@@ -132,6 +134,8 @@ class Limits(ConfigModel):
     def _lease(self) -> Self:
         if self.lease.total_seconds() < 1:
             raise ValueError("lease must be at least 1s")
+        if self.hook_timeout.total_seconds() < 1:
+            raise ValueError("hook_timeout must be at least 1s")
         if self.dead_letter_age is not None and self.dead_letter_age.total_seconds() < 1:
             raise ValueError("dead_letter_age must be at least 1s")
         return self
