@@ -18,7 +18,6 @@ from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
 from sinfer.tasks.sink_breaker import SinkBreaker
 from sinfer.units import to_ms
-from sinfer.windows.ids import Scope
 from sinfer.windows.store import Store
 
 _log = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ class ReadyTask:
         active: windows that are.
         is_doubted_until_s: until then, by the monotonic clock, everything may be refused, and one
             window at a time is enough to see.
-        turned_away: partitions that were to be looked at when there was no place for a window.
+        turn: held by the partition that gets the next free places.
     """
 
     def __init__(
@@ -96,7 +95,7 @@ class ReadyTask:
         self.limit = config.inference.max_concurrency
         self.active = 0
         self.is_doubted_until_s = 0.0
-        self.turned_away: set[Scope] = set()
+        self.turn = asyncio.Lock()
 
     @property
     def free(self) -> int:

@@ -39,7 +39,8 @@ for i = 1, #all, 2 do
   elseif before and alike == ARGV[5] and string.sub(all[i], 1, #prefix) == prefix then
     windows = windows + 1
     items = items + tonumber(count)
-    first = math.min(first, tonumber(since))
+    -- A clock that went back tells nothing: nobody waits for it.
+    first = tonumber(since) > now and 0 or math.min(first, tonumber(since))
   end
 end
 return {0, windows, items, math.max(0, now - first)}
