@@ -5,14 +5,13 @@
 -- KEYS  1 meta  2 open  3 deadlines  4 closed  5 ready  6 leases  7 sealed  8 attempts  9 deaths
 -- ARGV  1 limit     most windows to close in one call
 --       2 hint_ms   how long a Celery message counts as on its way
---       3 change of the tries of a window whose lease ran out: that is not held against it
+--       3 name      of this call
+--       4 change of the tries of a window whose lease ran out: that is not held against it
 -- Returns {closed, expired, hint, next_due_ms, now_ms, sealed}; next_due_ms is 0 when nothing is
 -- due later. The reason of a window that closes here is in its record.
 local POLL_SEALED_MS = 500
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_of(KEYS[1])
 local limit = tonumber(ARGV[1])
-local meta = redis.call('HMGET', KEYS[1], 'hinted', 'hint_until')
 
 local due = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, limit)
 for _, id in ipairs(due) do
@@ -32,24 +31,14 @@ for _, id in ipairs(expired) do
   if redis.call('HEXISTS', KEYS[4], id) == 1 then
     redis.call('HINCRBY', KEYS[9], id, 1)
     if redis.call('HEXISTS', KEYS[8], id) == 1 then
-      redis.call('HINCRBY', KEYS[8], id, ARGV[3])
+      redis.call('HINCRBY', KEYS[8], id, ARGV[4])
     end
   end
 end
 
 local ready = redis.call('ZCOUNT', KEYS[5], '-inf', now)
 local sealed = redis.call('ZCARD', KEYS[7])
-local hinted = tonumber(meta[1] or '0')
-local hint_until = tonumber(meta[2] or '0')
-if hint_until < now then
-  hinted = 0
-end
-local hint = 0
-if ready > hinted then
-  hint = ready - hinted
-  hint_until = now + ARGV[2]
-  redis.call('HSET', KEYS[1], 'hinted', ready, 'hint_until', string.format('%.0f', hint_until))
-end
+local hint, hint_until = promise(KEYS[1], ARGV[3], ready, now, ARGV[2])
 
 local next_due = 0
 local function sooner(ms)

@@ -9,8 +9,7 @@ local record = redis.call('HGET', KEYS[2], ARGV[2])
 if not record or redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then
   return 0
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_of(KEYS[1])
 redis.call('HDEL', KEYS[2], ARGV[2])
 redis.call('ZREM', KEYS[3], ARGV[2])
 if redis.call('EXISTS', KEYS[6]) == 1 then
