@@ -122,7 +122,7 @@ class World:
             found = await self.connections.redis.hmget(keys.meta, ["sunk", "dead"])
             return sum(int(number or 0) for number in found) >= messages
 
-        await wait_for(is_settled, f"{messages} messages of {task}", timeout_s=170)
+        await wait_for(is_settled, f"{messages} messages of {task}", timeout_s=100)
         store = Store(self.deployment.redis.url)
         try:
             [found] = await audit(store, [self.scope(task)])
