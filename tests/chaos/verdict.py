@@ -26,7 +26,7 @@ from tests.chaos.site import PRODUCT, TWIN, Site, TaskPlan
 _EXAMPLES = 8
 
 _TRANSIENT_KEYS = (
-    r"sinfer:(partitions|due|paused|clock:\{sinfer:due\})",
+    r"sinfer:(partitions|due|paused|starts|clock:\{sinfer:due\})",
     r"sinfer:ingestors:chaos(-twin)?",
     r"sinfer:endpoint:\{.*\}:(breaker|clock|slots|ask:.*)",
     r"sinfer:\{.*\}:(meta|dead|ledger)",
