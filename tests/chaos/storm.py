@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
+from sinfer.cancelling import end
 from sinfer.operations.auditing import audit
 from sinfer.operations.deep_audit import DeepAudit
 from tests.chaos.broker_faults import BROKER_FAULTS
-from tests.chaos.clock_faults import CLOCK_FAULTS
+from tests.chaos.clock_faults import CLOCK_FAULTS, REDIS_CLOCK_FAULTS
 from tests.chaos.faults import World
 from tests.chaos.footprint import Footprint, footprints, leaks
+from tests.chaos.hostile_faults import HOSTILE_FAULTS
 from tests.chaos.load import Load
 from tests.chaos.model_faults import MODEL_FAULTS, resume_all
 from tests.chaos.network_faults import NETWORK_FAULTS
@@ -38,9 +40,12 @@ ALL_FAULTS = (
     *BROKER_FAULTS,
     *CLOCK_FAULTS,
     *OPERATOR_FAULTS,
+    *REDIS_CLOCK_FAULTS,
+    *HOSTILE_FAULTS,
 )
 
 _LOOK_S = 0.1
+_RESUME_S = 0.5
 _FIRST_RESULTS_S = 60.0
 _FAULTS_BETWEEN_LOOKS = 10
 """After so many faults, memory and open files are looked at."""
@@ -126,7 +131,11 @@ class Storm:
 
     async def _recover(self, words: str) -> None:
         """Wait until the fault is behind all tasks, and note how long that took."""
-        recovery = await recover(self._progress, self._load.published, self._load.per_task)
+        resuming = asyncio.create_task(self._keep_resuming())
+        try:
+            recovery = await recover(self._progress, self._load.published, self._load.per_task)
+        finally:
+            await end(resuming)
         moved_s, caught_up_s = recovery.moved_s, recovery.caught_up_s
         self._report.recoveries.append((recovery, words))
         if recovery.missing:
@@ -134,6 +143,12 @@ class Storm:
         elif self._plan.is_timed and moved_s > LONGEST_RECOVERY_S:
             self._blame(f"{moved_s:.1f} s to move again after {words}")
         self._tell(f"{'':8} moved again in {moved_s:.1f} s, caught up in {caught_up_s:.1f} s")
+
+    async def _keep_resuming(self) -> None:
+        """A task that a fault of the model paused waits for someone who has put that right."""
+        while True:
+            await resume_all(self._world)
+            await asyncio.sleep(_RESUME_S)
 
     def _look_for_leaks(self, before: dict[tuple[str, int], Footprint]) -> None:
         report, now = self._report, footprints(self._site.services)
