@@ -46,6 +46,10 @@ ALL_FAULTS = (
 
 _LOOK_S = 0.1
 _RESUME_S = 0.5
+_RESTART_S = 1.0
+_MOST_DEATHS = 8
+"""So many processes may end for one message that kills: two ingestors of each of two products,
+twice."""
 _FIRST_RESULTS_S = 60.0
 _FAULTS_BETWEEN_LOOKS = 10
 """After so many faults, memory and open files are looked at."""
@@ -66,6 +70,7 @@ class Storm:
 
     async def run(self) -> Report:
         """Break things under load, let everything be finished, and look at what came out."""
+        supervising = asyncio.create_task(self._supervise())
         try:
             async with asyncio.TaskGroup() as group:
                 publishing = group.create_task(self._load.run())
@@ -78,13 +83,30 @@ class Storm:
             await self._settle(started + self._plan.settle_s)
             self._report.settled_s = time.monotonic() - started
             self._look_for_leaks(before)
-            for service in self._site.services:
-                if not service.process.is_running:
-                    self._blame(f"{service.name} ended with code {service.process.returncode}")
+            await end(supervising)
+            self._look_for_restarts()
             await self._conclude()
         finally:
+            await end(supervising)
             await self._progress.aclose()
         return self._report
+
+    async def _supervise(self) -> None:
+        """Start processes again that ended by themselves, as a supervisor does in production."""
+        while True:
+            self._site.keep_up()
+            await asyncio.sleep(_RESTART_S)
+
+    def _look_for_restarts(self) -> None:
+        """Only a hostile hook may end a process, and only until its message is known."""
+        kills = sum(
+            act in ("ends", "exits", "segfaults")
+            for poisons in self._site.poisons.values()
+            for act in poisons.values()
+        )
+        restarts = self._site.restarts
+        if restarts.total() > _MOST_DEATHS * kills:
+            self._blame(f"{kills} messages that kill ended processes so often: {dict(restarts)}")
 
     def _blame(self, problem: str) -> None:
         if problem not in self._report.problems:
