@@ -15,7 +15,6 @@ from tests.chaos.broker_faults import BROKER_FAULTS
 from tests.chaos.clock_faults import CLOCK_FAULTS, REDIS_CLOCK_FAULTS
 from tests.chaos.faults import World
 from tests.chaos.footprint import Footprint, footprints, leaks
-from tests.chaos.hostile_faults import HOSTILE_FAULTS
 from tests.chaos.load import Load
 from tests.chaos.model_faults import MODEL_FAULTS, resume_all
 from tests.chaos.network_faults import NETWORK_FAULTS
@@ -41,7 +40,6 @@ ALL_FAULTS = (
     *CLOCK_FAULTS,
     *OPERATOR_FAULTS,
     *REDIS_CLOCK_FAULTS,
-    *HOSTILE_FAULTS,
 )
 
 _LOOK_S = 0.1
