@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 
-from sinfer.errors import UnavailableError
+from sinfer.errors import SinferError, StoreFullError, UnavailableError
 from sinfer.settings import settings
 from sinfer.tasks.runtime import Runtime
 from sinfer.units import to_ms
 from sinfer.windows import keys
-from sinfer.windows.ids import Scope
+from sinfer.windows.dead_letters import one_line
+from sinfer.windows.faults import Fault, FaultBoard
 from sinfer.windows.index_repair import repair_index
-from sinfer.windows.schedule import Closing, DuePartition
-from sinfer.windows.store import Store
+from sinfer.windows.schedule import DuePartition
+from sinfer.windows.store import HINT_MS, Store
 
 _log = logging.getLogger(__name__)
 
@@ -26,53 +26,141 @@ _SWEEP_MS = 10_000
 _REPAIR_MS = 30_000
 """How often windows are looked for that no index names any more."""
 
+_HINT_COST_MS = 10
+"""So much longer a hint counts as on its way for each partition that is due: what is sent again and
+again must leave workers time for what it tells of."""
+
 
 async def tick(runtime: Runtime) -> dict[str, int]:
     """Look at the due partitions, and from time to time at all.
 
     Ticks that come in a bunch, as behind a stalled worker or from several beats, find that one of
-    them was just here and return.
+    them was just here and return. A partition that cannot be looked at is noted, tried again later
+    and later, and holds up no other.
 
     Returns:
-        Partitions looked at, windows closed, leases ended and windows hinted.
+        Partitions looked at, windows closed, leases ended, windows hinted and partitions that
+        failed.
+
+    Raises:
+        UnavailableError: Redis is away.
     """
-    store, schedule = runtime.store, runtime.schedule
-    totals = {"partitions": 0, "closed": 0, "expired": 0, "hinted": 0}
-    pause_ms = max(1, to_ms(settings().tick) // 2)
-    if not await store.ask(store.redis.set(keys.TICKED, 1, nx=True, px=pause_ms)):
-        return totals
-    due = await schedule.due(await store.now_ms(), _MOST_PARTITIONS)
-    if await store.ask(store.redis.set(keys.SWEPT, 1, nx=True, px=_SWEEP_MS)):
-        known = {partition.scope for partition in due}
-        due += [DuePartition(s, 0) for s in await schedule.partitions() if s not in known]
-        if await store.ask(store.redis.set(keys.REPAIRED, 1, nx=True, px=_REPAIR_MS)):
-            await _repair(store, [partition.scope for partition in due])
-    limit = asyncio.Semaphore(_AT_ONCE)
-
-    async def look(partition: DuePartition) -> tuple[Scope, Closing]:
-        async with limit:
-            closing = await schedule.close_due(partition.scope)
-            if partition.due_ms:
-                await schedule.reschedule(partition, closing.next_due_ms)
-            elif closing.next_due_ms:
-                await schedule.announce(partition.scope, closing.next_due_ms)
-            return partition.scope, closing
-
-    for scope, closing in await asyncio.gather(*(look(partition) for partition in due)):
-        runtime.hints.send(scope, closing.hint)
-        totals["partitions"] += 1
-        totals["closed"] += closing.closed
-        totals["expired"] += closing.expired
-        totals["hinted"] += closing.hint
-    return totals
+    looking = _Tick(runtime)
+    if await _is_time(runtime.store, keys.TICKED, max(1, to_ms(settings().tick) // 2)):
+        await looking.run()
+    return looking.totals
 
 
-async def _repair(store: Store, scopes: Sequence[Scope]) -> None:
-    """Put back what keys that were deleted or evicted took from the indexes."""
-    for scope in scopes:
+async def _is_time(store: Store, key: str, pause_ms: int) -> bool:
+    """Whether nobody came by for a while; then it counts as done now."""
+    if await store.ask(store.redis.set(key, 1, nx=True, px=pause_ms)):
+        return True
+    if await store.ask(store.redis.pttl(key)) != -1:
+        return False
+    # Someone else's value, that would stay: it must not stop beat for good.
+    _log.error("the key %s does not expire; it is set right", key)
+    await store.ask(store.redis.set(key, 1, px=pause_ms))
+    return True
+
+
+class _Tick:
+    """One look at partitions."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._store = runtime.store
+        self._schedule = runtime.schedule
+        self._board = FaultBoard(runtime.store)
+        self._limit = asyncio.Semaphore(_AT_ONCE)
+        self._faults: dict[str, Fault] = {}
+        self._now_ms = 0
+        self._hint_ms = HINT_MS
+        self._is_repairing = False
+        self.totals = {"partitions": 0, "closed": 0, "expired": 0, "hinted": 0, "failed": 0}
+
+    async def run(self) -> None:
+        self._now_ms = await self._store.now_ms()
+        self._faults = await self._board.read()
+        due = await self._due()
+        self._hint_ms = max(HINT_MS, _HINT_COST_MS * len(due))
+        looks = await asyncio.gather(*(self._look(p) for p in due), return_exceptions=True)
+        for problem in looks:
+            if isinstance(problem, BaseException):
+                raise problem
+
+    async def _due(self) -> list[DuePartition]:
+        """What is to be looked at now; faulty partitions only when their time has come."""
+        due = []
         try:
-            await repair_index(store, scope)
+            due = await self._schedule.due(self._now_ms, _MOST_PARTITIONS)
         except UnavailableError:
             raise
-        except Exception:
-            _log.exception("%s: its indexes cannot be gone through", scope)
+        except SinferError as error:  # only an index: all partitions are looked at at times
+            await self._note(keys.DUE, error)
+        else:
+            await self._clear(keys.DUE)
+        if await _is_time(self._store, keys.SWEPT, _SWEEP_MS):
+            self._is_repairing = await _is_time(self._store, keys.REPAIRED, _REPAIR_MS)
+            known = {partition.scope for partition in due}
+            stored = await self._schedule.partitions()
+            due += [DuePartition(scope, 0) for scope in stored if scope not in known]
+            # What was forgotten meanwhile has no fault any more.
+            names = {keys.DUE, *map(str, stored), *(str(scope) for scope in known)}
+            await self._board.clear(name for name in self._faults if name not in names)
+        return [p for p in due if not self._has_to_wait(str(p.scope))]
+
+    def _has_to_wait(self, name: str) -> bool:
+        fault = self._faults.get(name)
+        return fault is not None and fault.next_ms > self._now_ms
+
+    async def _look(self, partition: DuePartition) -> None:
+        """Look at one partition.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        async with self._limit:
+            try:
+                await self._close(partition)
+            except UnavailableError:
+                raise
+            except Exception as error:  # whatever is stored there
+                self.totals["failed"] += 1
+                await self._note(str(partition.scope), error, partition)
+            else:
+                await self._clear(str(partition.scope))
+
+    async def _close(self, partition: DuePartition) -> None:
+        scope = partition.scope
+        closing = await self._schedule.close_due(scope, hint_ms=self._hint_ms)
+        self._runtime.hints.send(scope, closing.hint)
+        self.totals["partitions"] += 1
+        self.totals["closed"] += closing.closed
+        self.totals["expired"] += closing.expired
+        self.totals["hinted"] += closing.hint
+        if partition.due_ms:
+            await self._schedule.reschedule(partition, closing.next_due_ms)
+        elif closing.next_due_ms:
+            await self._schedule.announce(scope, closing.next_due_ms)
+        if self._is_repairing:
+            await repair_index(self._store, scope)
+
+    async def _note(
+        self, name: str, error: Exception, partition: DuePartition | None = None
+    ) -> None:
+        """Say what is wrong, now and then, and have it tried again later."""
+        text = one_line(str(error) if isinstance(error, SinferError) else repr(error))
+        before = self._faults.get(name)
+        try:
+            fault = await self._board.note(name, text, before, self._now_ms)
+            if partition is not None and partition.due_ms:
+                await self._schedule.reschedule(partition, fault.next_ms)
+        except StoreFullError:
+            return
+        if before is None or before.error != text:
+            _log.error("%s: cannot be looked after; others go on: %s", name, text)
+
+    async def _clear(self, name: str) -> None:
+        if name in self._faults:
+            await self._board.clear([name])
+            _log.info("%s: is looked after again", name)

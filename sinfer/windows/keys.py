@@ -32,6 +32,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:endpoint:{<name>}:breaker`` | hash | failures in a row, open_until (ms) |
 | ``sinfer:endpoint:{<name>}:probe`` | string | a call is on trial (expires) |
 | ``sinfer:paused`` | hash | paused product or task → why, since when, by whom |
+| ``sinfer:faults``            | hash   | partition that beat cannot look after → what is wrong |
 | ``sinfer:ticked``            | string | a tick was just here (expires) |
 | ``sinfer:swept``             | string | all partitions were just looked at (expires) |
 | ``sinfer:repaired``          | string | all indexes were just gone through (expires) |
@@ -49,6 +50,7 @@ PARTITIONS = f"{PREFIX}partitions"
 STARTS = f"{PREFIX}starts"
 DUE = f"{PREFIX}due"
 TICKED = f"{PREFIX}ticked"
+FAULTS = f"{PREFIX}faults"
 SWEPT = f"{PREFIX}swept"
 REPAIRED = f"{PREFIX}repaired"
 MARK = f"{PREFIX}mark"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,8 @@ from sinfer.windows.alignment import unseal
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.store import HINT_MS, Store
+
+_log = logging.getLogger(__name__)
 
 _ASK_AT_ONCE = 500
 """Partitions that are asked for in one round trip."""
@@ -47,6 +50,14 @@ class Closing:
     next_due_ms: int
     now_ms: int
     unsealed: int = 0
+
+
+def _scope_of(name: bytes) -> Scope | None:
+    """The partition of that name; None when it is no name of a partition."""
+    try:
+        return Scope.parse(name.decode())
+    except ValueError:
+        return None
 
 
 class Schedule:
@@ -111,12 +122,29 @@ class Schedule:
                 names.DUE, "-inf", now_ms, byscore=True, offset=0, num=limit, withscores=True
             )
         )
-        return [DuePartition(Scope.parse(name.decode()), score) for name, score in found]
+        due = []
+        for name, score in found:
+            if (scope := _scope_of(name)) is not None:
+                due.append(DuePartition(scope, score))
+            else:  # it would be due for good, and in the way of others
+                _log.error("%s: %r is no partition, and is removed from it", names.DUE, name)
+                await self._store.ask(self._store.redis.zrem(names.DUE, name))
+        return due
 
     async def partitions(self) -> list[Scope]:
         """Every partition that has state."""
+        return (await self.known())[0]
+
+    async def known(self) -> tuple[list[Scope], list[str]]:
+        """Every partition that has state, and names that stand among them and are none."""
         found = await self._store.ask(self._store.redis.smembers(names.PARTITIONS))
-        return sorted(Scope.parse(name.decode()) for name in found)
+        scopes, others = [], []
+        for name in found:
+            if (scope := _scope_of(name)) is not None:
+                scopes.append(scope)
+            else:
+                others.append(name.decode(errors="backslashreplace"))
+        return sorted(scopes), sorted(others)
 
     async def ready(self, scopes: Sequence[Scope], limit: int) -> list[Scope]:
         """The first of the partitions that have windows to claim now."""
@@ -133,8 +161,14 @@ class Schedule:
                 break
         return found[:limit]
 
-    async def close_due(self, scope: Scope, *, limit: int = 500) -> Closing:
-        """Close a partition's windows by time and take back those whose lease ran out."""
+    async def close_due(self, scope: Scope, *, limit: int = 500, hint_ms: int = HINT_MS) -> Closing:
+        """Close a partition's windows by time and take back those whose lease ran out.
+
+        Args:
+            scope: the partition.
+            limit: most windows to close.
+            hint_ms: how long the hints that are sent now count as on their way.
+        """
         keys = PartitionKeys(scope)
         reply = await self._store.run(
             "close_due",
@@ -147,7 +181,7 @@ class Schedule:
                 keys.leases,
                 keys.sealed,
             ],
-            [limit, HINT_MS],
+            [limit, hint_ms],
         )
         *found, sealed = (int(value) for value in reply)
         closing = Closing(*found)
