@@ -222,8 +222,8 @@ def where(ctx: click.Context, product: str | None, task: str, seq: int, as_json:
 async def _where(session: Session, product: str | None, task: str, seq: int) -> list[Found]:
     from sinfer.errors import SourceError, UnavailableError
     from sinfer.ingest.stream_messages import StreamMessages
-    from sinfer.ingest.subjects import covers
     from sinfer.operations.finding import Finder, Found, untraceable
+    from sinfer.subjects import covers
     from sinfer.windows.ids import Scope
 
     found = []

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from nats.aio.client import Client
 
 from sinfer.errors import SinferError, SourceError, StoreError, UnavailableError
+from sinfer.ingest.hand import SUSPECTED
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.membership import SILENT_AFTER_MS
 from sinfer.ingest.state import SourceState
-from sinfer.ingest.subjects import EVERYTHING
 from sinfer.ingest.task_reports import TaskReport, task_report
+from sinfer.subjects import EVERYTHING
 from sinfer.windows import keys as names
 from sinfer.windows.dead_letters import one_line
 from sinfer.windows.faults import Fault, FaultBoard
@@ -23,6 +24,7 @@ from sinfer.windows.outages import Outage, OutageBoard
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
+from sinfer.windows.store_time import TIME_FIELDS, told
 
 
 @dataclass(slots=True)
@@ -45,6 +47,10 @@ class PartitionStanding:
         is_lost: whether there are windows, and nothing says any more how far it was read.
         fault: why beat cannot look after it, or why it cannot be read at all; empty when all is
             well.
+        deaths: how many writers in a row ended without giving it back, as far as that may be the
+            fault of a message.
+        hand: which messages the last of them had in hand, the least and the greatest stream
+            sequence; empty when that was not noted.
     """
 
     scope: Scope
@@ -67,6 +73,8 @@ class PartitionStanding:
     stranded: int = 0
     is_lost: bool = False
     fault: str = ""
+    deaths: int = 0
+    hand: str = ""
 
 
 @dataclass(slots=True)
@@ -119,7 +127,7 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
             if scope.product not in reports:
                 reports[scope.product] = await _report(store, scope.product, now_ms)
             task.ingestors = await ingestors_alive(store, scope.product, now_ms)
-        tasks[name].partitions.append(await _partition_or_fault(store, scope, now_ms, faults))
+        tasks[name].partitions.append(await _partition_or_fault(store, scope, faults))
     for task in tasks.values():
         task.outage = reports[task.product].outage
         task.trouble = _trouble(task, reports[task.product])
@@ -137,7 +145,7 @@ async def _report(store: Store, product: str, now_ms: int) -> TaskReport:
 
 
 async def _partition_or_fault(
-    store: Store, scope: Scope, now_ms: int, faults: Mapping[str, Fault]
+    store: Store, scope: Scope, faults: Mapping[str, Fault]
 ) -> PartitionStanding:
     """How a partition stands; what cannot be read there hides no other partition."""
     fault = faults.get(str(scope))
@@ -146,7 +154,7 @@ async def _partition_or_fault(
         since = datetime.fromtimestamp(fault.since_ms // 1000, UTC).isoformat()
         text = f"beat cannot look after it since {since}, and tries again: {fault.error}"
     try:
-        partition = await _partition(store, scope, now_ms)
+        partition = await _partition(store, scope)
     except UnavailableError:
         raise
     except Exception as error:  # whatever is stored there
@@ -157,18 +165,10 @@ async def _partition_or_fault(
 
 
 async def broken_index(store: Store) -> list[TaskStanding]:
-    """What stands among the partitions and is none, and what is wrong with beat's own keys."""
+    """What stands among the partitions in Redis and is none."""
+    text = f"is no name of a partition; remove it from the set {names.PARTITIONS} in Redis"
     _, others = await Schedule(store).known()
-    found = [
-        TaskStanding("?", name, trouble=[
-            f"is no name of a partition; remove it from the set {names.PARTITIONS} in Redis"
-        ])
-        for name in others
-    ]  # fmt: skip
-    if (fault := (await FaultBoard(store).read()).get(names.DUE)) is not None:
-        text = f"beat cannot read it, and closes windows up to 10 s late: {fault.error}; delete it"
-        found.append(TaskStanding("?", names.DUE, trouble=[text]))
-    return found
+    return [TaskStanding("?", name, trouble=[text]) for name in others]
 
 
 async def broken_tasks(
@@ -203,11 +203,12 @@ async def ingestors_alive(store: Store, product: str, now_ms: int) -> int:
         return 0
 
 
-async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStanding:
+async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     keys = PartitionKeys(scope)
     counts = ("fetched", "sunk", "dead", "filtered", "late")
     pipeline = store.redis.pipeline(transaction=True)
-    pipeline.hmget(keys.meta, [*counts, "owner", "lease_until", "source", names.STANDSTILL_FIELD])
+    fields = ("owner", "lease_until", "source", names.STANDSTILL_FIELD, "deaths", "hand")
+    pipeline.hmget(keys.meta, [*counts, *fields])
     pipeline.hlen(keys.open)
     pipeline.zcard(keys.sealed)
     pipeline.zcard(keys.ready)
@@ -215,9 +216,12 @@ async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStandi
     pipeline.xlen(keys.dead)
     pipeline.hlen(keys.aside)
     pipeline.hlen(keys.closed)
+    pipeline.time()
+    pipeline.hmget(keys.meta, TIME_FIELDS)
     answers = await store.ask(pipeline.execute())
-    meta, opened, sealed, waiting, leased, letters, aside, closed = answers
-    *numbers, owner, lease_until, source, standstill = meta
+    meta, opened, sealed, waiting, leased, letters, aside, closed, clock, noted = answers
+    now_ms = told(int(clock[0]) * 1000 + int(clock[1]) // 1000, *noted)
+    *numbers, owner, lease_until, source, standstill, deaths, hand = meta
     alive = owner is not None and int(lease_until or 0) > now_ms
     return PartitionStanding(
         scope,
@@ -235,6 +239,8 @@ async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStandi
         is_lost=source is None and bool(opened or closed),
         fault="",
         stranded=max(0, closed - sealed - waiting - leased - aside),
+        deaths=int(deaths or 0),
+        hand=(hand or b"").decode(),
     )
 
 
@@ -248,6 +254,20 @@ def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
     elif unread := [p.scope.partition for p in task.partitions if not (p.writer or p.fault)]:
         trouble.append(f"nobody reads {', '.join(unread)}")
     trouble += [f"{p.scope.partition} {p.standstill}" for p in task.partitions if p.standstill]
+    for partition in task.partitions:
+        name, where = str(partition.scope), partition.scope.partition
+        if reason := report.stopped.get(name):
+            trouble.append(f"{where} does not move: {reason}")
+        if partition.deaths >= SUSPECTED and partition.hand:
+            first, _, last = partition.hand.partition(" ")
+            trouble.append(
+                f"{where}: {partition.deaths} ingestors in a row ended, and may have been killed by"
+                f" one of the messages {first} to {last}, which are looked at in a process of their"
+                " own now; what ends that as well becomes a dead letter"
+            )
+    for name, text in report.blocked.items():
+        whose = f"{name}: " if name else ""
+        trouble.append(f"an ingestor is held up: {whose}{text}")
     if problem := report.problems.get(task.task):
         trouble.append(f"stays as it was, since it is broken now: {problem}")
     for outage in _outages(task):

@@ -9,12 +9,11 @@ from sinfer.errors import SinferError, StoreFullError, UnavailableError
 from sinfer.settings import settings
 from sinfer.tasks.runtime import Runtime
 from sinfer.units import to_ms
-from sinfer.windows import keys
 from sinfer.windows.dead_letters import one_line
 from sinfer.windows.faults import Fault, FaultBoard
 from sinfer.windows.index_repair import repair_index
-from sinfer.windows.schedule import DuePartition
-from sinfer.windows.store import HINT_MS, Store
+from sinfer.windows.schedule import DuePartition, Turn
+from sinfer.windows.store import HINT_MS
 
 _log = logging.getLogger(__name__)
 
@@ -45,22 +44,16 @@ async def tick(runtime: Runtime) -> dict[str, int]:
     Raises:
         UnavailableError: Redis is away.
     """
+    turn = await runtime.schedule.tick(
+        pause_ms=max(1, to_ms(settings().tick) // 2),
+        limit=_MOST_PARTITIONS,
+        sweep=_SWEEP_MS,
+        repair=_REPAIR_MS,
+    )
     looking = _Tick(runtime)
-    if await _is_time(runtime.store, keys.TICKED, max(1, to_ms(settings().tick) // 2)):
-        await looking.run()
+    if turn is not None:
+        await looking.run(turn)
     return looking.totals
-
-
-async def _is_time(store: Store, key: str, pause_ms: int) -> bool:
-    """Whether nobody came by for a while; then it counts as done now."""
-    if await store.ask(store.redis.set(key, 1, nx=True, px=pause_ms)):
-        return True
-    if await store.ask(store.redis.pttl(key)) != -1:
-        return False
-    # Someone else's value, that would stay: it must not stop beat for good.
-    _log.error("the key %s does not expire; it is set right", key)
-    await store.ask(store.redis.set(key, 1, px=pause_ms))
-    return True
 
 
 class _Tick:
@@ -78,36 +71,25 @@ class _Tick:
         self._is_repairing = False
         self.totals = {"partitions": 0, "closed": 0, "expired": 0, "hinted": 0, "failed": 0}
 
-    async def run(self) -> None:
+    async def run(self, turn: Turn) -> None:
+        """Do what a tick has to do now."""
         self._now_ms = await self._store.now_ms()
         self._faults = await self._board.read()
-        due = await self._due()
+        due = list(turn.due)
+        if turn.also:
+            known = {partition.scope for partition in due}
+            stored = await self._schedule.partitions()
+            due += [DuePartition(scope, 0) for scope in stored if scope not in known]
+            # What was forgotten meanwhile has no fault any more.
+            names = {str(scope) for scope in (*stored, *known)}
+            await self._board.clear(name for name in self._faults if name not in names)
+        self._is_repairing = "repair" in turn.also
+        due = [partition for partition in due if not self._has_to_wait(str(partition.scope))]
         self._hint_ms = max(HINT_MS, _HINT_COST_MS * len(due))
         looks = await asyncio.gather(*(self._look(p) for p in due), return_exceptions=True)
         for problem in looks:
             if isinstance(problem, BaseException):
                 raise problem
-
-    async def _due(self) -> list[DuePartition]:
-        """What is to be looked at now; faulty partitions only when their time has come."""
-        due = []
-        try:
-            due = await self._schedule.due(self._now_ms, _MOST_PARTITIONS)
-        except UnavailableError:
-            raise
-        except SinferError as error:  # only an index: all partitions are looked at at times
-            await self._note(keys.DUE, error)
-        else:
-            await self._clear(keys.DUE)
-        if await _is_time(self._store, keys.SWEPT, _SWEEP_MS):
-            self._is_repairing = await _is_time(self._store, keys.REPAIRED, _REPAIR_MS)
-            known = {partition.scope for partition in due}
-            stored = await self._schedule.partitions()
-            due += [DuePartition(scope, 0) for scope in stored if scope not in known]
-            # What was forgotten meanwhile has no fault any more.
-            names = {keys.DUE, *map(str, stored), *(str(scope) for scope in known)}
-            await self._board.clear(name for name in self._faults if name not in names)
-        return [p for p in due if not self._has_to_wait(str(p.scope))]
 
     def _has_to_wait(self, name: str) -> bool:
         fault = self._faults.get(name)
@@ -139,22 +121,20 @@ class _Tick:
         self.totals["expired"] += closing.expired
         self.totals["hinted"] += closing.hint
         if partition.due_ms:
-            await self._schedule.reschedule(partition, closing.next_due_ms)
+            await self._schedule.reschedule(partition, closing.wait_ms)
         elif closing.next_due_ms:
-            await self._schedule.announce(scope, closing.next_due_ms)
+            await self._schedule.announce(scope, closing.wait_ms)
         if self._is_repairing:
             await repair_index(self._store, scope)
 
-    async def _note(
-        self, name: str, error: Exception, partition: DuePartition | None = None
-    ) -> None:
+    async def _note(self, name: str, error: Exception, partition: DuePartition) -> None:
         """Say what is wrong, now and then, and have it tried again later."""
         text = one_line(str(error) if isinstance(error, SinferError) else repr(error))
         before = self._faults.get(name)
         try:
             fault = await self._board.note(name, text, before, self._now_ms)
-            if partition is not None and partition.due_ms:
-                await self._schedule.reschedule(partition, fault.next_ms)
+            if partition.due_ms:
+                await self._schedule.reschedule(partition, fault.next_ms - self._now_ms)
         except StoreFullError:
             return
         if before is None or before.error != text:

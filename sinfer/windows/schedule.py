@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sinfer.errors import StoreError
 from sinfer.windows import keys as names
 from sinfer.windows.alignment import unseal
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.store import HINT_MS, Store
+from sinfer.windows.store import HINT_MS, Argument, Store
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ class DuePartition:
 
     Attributes:
         scope: the partition.
-        due_ms: since when it is due, as the schedule says.
+        due_ms: since when it is due, as the schedule says; 0 when it is looked at all the same.
     """
 
     scope: Scope
@@ -50,6 +52,24 @@ class Closing:
     next_due_ms: int
     now_ms: int
     unsealed: int = 0
+
+    @property
+    def wait_ms(self) -> int:
+        """After how long to look again; -1 for never."""
+        return max(0, self.next_due_ms - self.now_ms) if self.next_due_ms else -1
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a tick has to do.
+
+    Attributes:
+        also: what is done from time to time and is to be done now, by name.
+        due: the partitions that are due, the longest waiting first.
+    """
+
+    also: frozenset[str]
+    due: list[DuePartition]
 
 
 def _scope_of(name: bytes) -> Scope | None:
@@ -98,9 +118,13 @@ class Schedule:
                 await self.unregister(scope)
         return having
 
-    async def announce(self, scope: Scope, due_ms: int) -> None:
-        """Have beat look at a partition at that time, or earlier if it would anyway."""
-        await self._store.ask(self._store.redis.zadd(names.DUE, {str(scope): due_ms}, lt=True))
+    async def announce(self, scope: Scope, wait_ms: int = 0) -> None:
+        """Have beat look at a partition after so many milliseconds, or earlier if it would anyway.
+
+        The index has a time of its own, so that it is told how long and not when.
+        """
+        keys = [names.CLOCK, names.DUE]
+        await self._store.run("announce", keys, [str(scope), max(0, wait_ms)])
 
     async def hint_again(self, scope: Scope, wait_ms: int = 0) -> None:
         """Have beat send hints for a partition anew: workers left its windows alone.
@@ -111,25 +135,45 @@ class Schedule:
                 anyway.
         """
         keys = PartitionKeys(scope)
-        due_ms = int(await self._store.run("hint_again", [keys.meta], [min(wait_ms, HINT_MS)]))
-        if due_ms:
-            await self.announce(scope, due_ms)
+        wait_ms = min(wait_ms, HINT_MS)
+        if await self._store.run("hint_again", [keys.meta], [wait_ms]):
+            await self.announce(scope, wait_ms)
 
-    async def due(self, now_ms: int, limit: int) -> list[DuePartition]:
-        """Partitions that are due, the longest waiting first."""
-        found = await self._store.ask(
-            self._store.redis.zrange(
-                names.DUE, "-inf", now_ms, byscore=True, offset=0, num=limit, withscores=True
-            )
-        )
+    async def tick(self, *, pause_ms: int, limit: int, **every_ms: int) -> Turn | None:
+        """Take the turn of a tick, unless another did a moment ago.
+
+        Args:
+            pause_ms: how long this one keeps others off.
+            limit: most partitions that are due.
+            every_ms: how often a thing is done, by its name.
+        """
+        things: list[Argument] = [word for pair in every_ms.items() for word in pair]
+        keys, args = [names.CLOCK, names.DUE], [uuid.uuid4().hex, pause_ms, limit, *things]
+        try:
+            reply = await self._store.run("tick", keys, args)
+        except StoreError as error:
+            await self._start_over(error)
+            reply = await self._store.run("tick", keys, args)
+        if not reply:
+            return None
+        told, found = reply[: len(every_ms)], reply[len(every_ms) :]
         due = []
-        for name, score in found:
+        for name, score in zip(found[::2], found[1::2], strict=True):
             if (scope := _scope_of(name)) is not None:
-                due.append(DuePartition(scope, score))
+                due.append(DuePartition(scope, float(score)))
             else:  # it would be due for good, and in the way of others
                 _log.error("%s: %r is no partition, and is removed from it", names.DUE, name)
                 await self._store.ask(self._store.redis.zrem(names.DUE, name))
-        return due
+        now = {name for name, is_now in zip(every_ms, told, strict=True) if is_now}
+        return Turn(frozenset(now), due)
+
+    async def _start_over(self, error: StoreError) -> None:
+        """Let go of what the schedule is made of, since it cannot be read: beat makes it again."""
+        _log.error("%s and %s are made again: %s", names.DUE, names.CLOCK, error)
+        redis = self._store.redis
+        if await self._store.ask(redis.type(names.DUE)) not in (b"zset", b"none"):
+            await self._store.ask(redis.delete(names.DUE))
+        await self._store.ask(redis.delete(names.CLOCK))
 
     async def partitions(self) -> list[Scope]:
         """Every partition that has state."""
@@ -181,7 +225,7 @@ class Schedule:
                 keys.leases,
                 keys.sealed,
             ],
-            [limit, hint_ms],
+            [limit, hint_ms, uuid.uuid4().hex],
         )
         *found, sealed = (int(value) for value in reply)
         closing = Closing(*found)
@@ -192,10 +236,10 @@ class Schedule:
         ready = await unseal(self._store, scope, task)
         return replace(closing, hint=closing.hint + ready.hint, unsealed=ready.windows)
 
-    async def reschedule(self, partition: DuePartition, next_due_ms: int) -> None:
-        """Note when to look again, unless someone has announced a time meanwhile."""
+    async def reschedule(self, partition: DuePartition, wait_ms: int) -> None:
+        """Note after how long to look again (-1: not any more), unless someone has meanwhile."""
         await self._store.run(
             "reschedule",
-            [names.DUE],
-            [str(partition.scope), repr(partition.due_ms), next_due_ms],
+            [names.CLOCK, names.DUE],
+            [str(partition.scope), repr(partition.due_ms), wait_ms],
         )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from celery import Celery
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from sinfer.embedded.servers import RedisServer
 from sinfer.hints import HintSender
@@ -77,10 +79,12 @@ class World:
         plan = planner.plan([Entry(Message(b"1", "s", None, 1, now_ms), "k", now_ms)], now_ms)
         committed = await writer.commit(Commit(plan, b"", counts={"fetched": 1}))
         await self.schedule.register(scope)
-        await self.schedule.announce(scope, committed.next_due_ms or 1)
+        assert committed.next_due_ms
+        await self.schedule.announce(scope)
 
     async def tick(self) -> dict[str, int]:
-        await self.store.redis.delete(keys.TICKED)
+        with suppress(ResponseError):
+            await self.store.redis.hdel(keys.CLOCK, "tick_until")
         return await tick(self.runtime)
 
     async def tick_until(self, holds: Callable[[], bool]) -> None:
@@ -169,22 +173,29 @@ def test_names_that_are_no_partitions_are_told_and_harm_nobody(world: World) -> 
     world.runtime.call(run())
 
 
-@pytest.mark.parametrize("key", [keys.DUE, keys.FAULTS, keys.TICKED, keys.SWEPT])
+@pytest.mark.parametrize("key", [keys.DUE, keys.FAULTS, keys.CLOCK])
 def test_a_key_of_beat_that_holds_something_else_stops_nothing(world: World, key: str) -> None:
     async def run() -> None:
         for scope in HEALTHY:
             await world.fill(scope)
-        redis = world.store.redis
-        await redis.delete(key, keys.SWEPT)
-        await redis.set(key, "never expires, of another type")
+        await world.store.redis.delete(key)
+        await world.store.redis.set(key, "of another type, and never expires")
+        await world.tick_until(lambda: set(HEALTHY) <= world.sent.keys())
+
+    world.runtime.call(run())
+
+
+@pytest.mark.parametrize("value", ["9999999999999", "soon"])
+def test_a_time_that_no_tick_has_set_keeps_no_tick_off(world: World, value: str) -> None:
+    async def run() -> None:
+        for scope in HEALTHY:
+            await world.fill(scope)
+        fields = ("tick_until", "sweep_until", "repair_until")
+        await world.store.redis.hset(keys.CLOCK, mapping=dict.fromkeys(fields, value))
         async with asyncio.timeout(20):
             while not set(HEALTHY) <= world.sent.keys():
                 await tick(world.runtime)
                 await asyncio.sleep(0.02)
-        if key == keys.DUE:
-            [found] = await broken_index(world.store)
-            assert found.task == keys.DUE
-            assert "delete it" in found.trouble[0]
 
     world.runtime.call(run())
 
