@@ -76,6 +76,9 @@ class PauseBoard:
             schedule = Schedule(self._store)
             for scope in await schedule.partitions():
                 if scope.product == product and task in (None, scope.task):
+                    # What was refused before was refused by what has been put right.
+                    refusals = keys.refusals(product, scope.task)
+                    await self._store.ask(self._store.redis.delete(refusals))
                     with suppress(StoreError):  # beat tells of it; the others go on
                         await schedule.hint_again(scope)
         return bool(ended)
