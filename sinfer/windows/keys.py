@@ -33,6 +33,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:endpoint:{<name>}:breaker`` | hash | failures in a row, open_until (ms), its trial |
 | ``sinfer:endpoint:{<name>}:ask:<name>`` | string | as above (expires) |
 | ``sinfer:paused`` | hash | paused product or task → why, since when, by whom |
+| ``sinfer:faults``            | hash   | partition that beat cannot look after → what is wrong |
 | ``sinfer:refusals:<product/task>`` | hash | windows refused whole since one was taken (expires) |
 | ``sinfer:clock:{sinfer:due}`` | hash  | time, and when the last tick was, the last sweep, ... |
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
@@ -48,6 +49,7 @@ PREFIX = "sinfer:"
 PARTITIONS = f"{PREFIX}partitions"
 STARTS = f"{PREFIX}starts"
 DUE = f"{PREFIX}due"
+FAULTS = f"{PREFIX}faults"
 CLOCK = f"{PREFIX}clock:{{{DUE}}}"
 """Where the time of all that belongs to no partition is noted. It is in the slot of ``DUE``."""
 
