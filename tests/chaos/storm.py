@@ -15,6 +15,7 @@ from tests.chaos.broker_faults import BROKER_FAULTS
 from tests.chaos.clock_faults import CLOCK_FAULTS, REDIS_CLOCK_FAULTS
 from tests.chaos.faults import World
 from tests.chaos.footprint import Footprint, footprints, leaks
+from tests.chaos.hostile_faults import HOSTILE_FAULTS
 from tests.chaos.load import Load
 from tests.chaos.model_faults import MODEL_FAULTS, resume_all
 from tests.chaos.network_faults import NETWORK_FAULTS
@@ -40,6 +41,7 @@ ALL_FAULTS = (
     *CLOCK_FAULTS,
     *OPERATOR_FAULTS,
     *REDIS_CLOCK_FAULTS,
+    *HOSTILE_FAULTS,
 )
 
 _LOOK_S = 0.1
@@ -142,8 +144,9 @@ class Storm:
             since = f"{time.monotonic() - self._began:6.1f} s"
             total = self._report.injected.total()
             self._tell(f"{since} {total:4}  {' and '.join(words)}")
-            if chance.random() < 0.5:
-                is_timed = all(fault.is_timed for fault in chosen)
+            is_timed = all(fault.is_timed for fault in chosen)
+            # What is not timed may take its time, which a short storm has not got.
+            if chance.random() < 0.5 and (is_timed or self._plan.is_timed):
                 await self._recover(" and ".join(words), is_timed=is_timed)
             else:
                 await asyncio.sleep(chance.uniform(0.0, 0.5))

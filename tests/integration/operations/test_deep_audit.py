@@ -113,6 +113,20 @@ async def test_what_the_ledger_no_longer_knows_is_said_and_not_guessed(
     assert any("older than what the ledger knows" in text for text in found.unknown)
 
 
+async def test_what_the_stream_lost_is_said(store: Store, nats_client: Client, unique: str) -> None:
+    site = Site(store, nats_client, unique, WINDOWS["count"])
+    await site.read(20)
+    await process(site)
+    await nats_client.jetstream().delete_msg(unique, 5)
+    found = await deep(site)
+    assert found.findings == []
+    assert any("1 messages behind its first were deleted" in text for text in found.unknown)
+    await nats_client.jetstream().purge_stream(unique, keep=3)
+    found = await deep(site)
+    assert found.findings == []
+    assert any("no messages before sequence 19" in text for text in found.unknown)
+
+
 async def test_a_dead_letter_that_vanished_is_named(
     store: Store, nats_client: Client, unique: str
 ) -> None:
