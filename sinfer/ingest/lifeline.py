@@ -35,6 +35,9 @@ _PERIOD_S = 0.5
 _TELL_S = 2.0
 """A loop that is held up for longer is told of."""
 
+_STOPPED_S = 15.0
+"""Nothing that this thread does takes so long: the whole process was stopped, or its machine."""
+
 _SIGN_S = 1.0
 LONGEST_S = 60.0
 """A loop that is held up for longer by something without a limit of its own ends the process."""
@@ -111,13 +114,15 @@ class Lifeline:
         self._beating: asyncio.Task[None] | None = None
         self._main = 0
         self._seen: tuple[int, int, float] = (0, 0, 0.0)
+        self._stepped_s = 0.0
+        self._resumed_s = 0.0
 
     def start(self) -> None:
         """Begin; the event loop that runs here is the one to watch."""
         loop = asyncio.get_running_loop()
         self._leases.tell = loop.call_soon_threadsafe
         self._main = threading.get_ident()
-        self._beat_s = time.monotonic()
+        self._beat_s = self._stepped_s = time.monotonic()
         self._beating = asyncio.create_task(self._beat())
         self._thread = threading.Thread(target=self._run, name="lifeline", daemon=True)
         self._thread.start()
@@ -150,6 +155,7 @@ class Lifeline:
                 except Exception:
                     _log.exception("lifeline: goes on after an error of its own")
                 await asyncio.sleep(_PERIOD_S)
+                self._notice_stop()
         finally:
             if self._is_process:
                 faulthandler.cancel_dump_traceback_later()
@@ -157,8 +163,18 @@ class Lifeline:
                 await self._reporter.tell(TaskReport())
             await self._store.aclose()
 
+    def _notice_stop(self) -> None:
+        """Blame nobody for the time in which nobody could do anything."""
+        now_s = time.monotonic()
+        if now_s - self._stepped_s > _STOPPED_S:
+            self._resumed_s = now_s
+            self._beat_s = max(self._beat_s, now_s)
+            self._seen = (0, 0, 0.0)
+        self._stepped_s = now_s
+
     async def _step(self) -> None:
         await self._leases.renew()
+        self._notice_stop()
         now_s = time.monotonic()
         held_s = now_s - self._beat_s
         held = self._held(now_s) if held_s > _TELL_S else None
@@ -187,7 +203,7 @@ class Lifeline:
         for call in hooks.running():
             if call.blocks == self._main:
                 text = f"{call.hook} of {call.task or 'the product'} does not return"
-                return _Held(text, call.blocks_since_s)
+                return _Held(text, max(call.blocks_since_s, self._resumed_s))
         if now_s - since_s <= _TELL_S:
             return None
         frame = sys._current_frames().get(self._main)
@@ -209,7 +225,7 @@ class Lifeline:
                 first_seen_s = max(since_s, time.monotonic() - _PERIOD_S)
                 self._seen = (id(message), message.stream_seq, first_seen_s)
             since_s = first_seen_s
-        return _Held(text, since_s, limit_s, holder, seqs)
+        return _Held(text, max(since_s, self._resumed_s), limit_s, holder, seqs)
 
     async def _end(self, held: _Held, now_s: float) -> None:
         """The loop will not come back: let others go on, and begin anew."""

@@ -30,6 +30,7 @@ from sinfer.hooks import describe
 from sinfer.ingest.connections import Connections
 from sinfer.ingest.leases import LeaseKeeper
 from sinfer.ingest.lifeline import Lifeline
+from sinfer.ingest.making import PipelineMaker
 from sinfer.ingest.membership import SIGN_OF_LIFE_S, Member, Membership
 from sinfer.ingest.partition import PartitionIngest
 from sinfer.ingest.pressure import MemoryPressure
@@ -139,6 +140,7 @@ class Supervisor:
             leases=leases,
         )
         self._connections = Connections(f"sinfer-ingest-{product.name}", self._wake_all)
+        self._maker = PipelineMaker(store, product)
         self._running: dict[Scope, _Running] = {}
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
@@ -354,7 +356,7 @@ class Supervisor:
         task = running.config
         assert task is not None
         connection = await self._connections.to(task.source.servers or settings().nats_servers)
-        pipeline = self._product.make_pipeline(task)
+        pipeline = await self._maker.make(task)
         running.work = work = PartitionIngest(self._surroundings, connection, scope, pipeline)
         try:
             await work.run()
