@@ -22,7 +22,6 @@ from sinfer.errors import (
     SinferError,
     StaleTokenError,
     StoreError,
-    StoreFullError,
     UnavailableError,
 )
 from sinfer.hints import HintSender
@@ -225,7 +224,7 @@ class Supervisor:
             wanted: dict[Scope, InferTaskConfig | None] = {**self._shares.of(self._tasks, members)}
             for scope in await self._orphans():
                 wanted[scope] = None
-        except (UnavailableError, StoreFullError) as error:
+        except (UnavailableError, StoreError) as error:
             if isinstance(error, AccessError) and not self._was_up:
                 raise
             if self._complaints.is_due(str(error)):

@@ -23,7 +23,7 @@ from pydantic import SecretStr, ValidationError
 from sinfer.config import explain
 from sinfer.errors import ConfigError
 from sinfer.products.task import InferTaskConfig
-from sinfer.units import NOT_STORED, STORING, storable
+from sinfer.units import KEPT, NOT_STORED, STORING, storable
 
 _OPERATIONAL = ("source", "inference", "sinks", "fallback", "dead_letter_subject", "limits")
 
@@ -152,7 +152,7 @@ def _validated(
             " windows, and this process does not know the task; write it as ${NAME}"
         )
     try:
-        return task_type.model_validate(filled)
+        return task_type.model_validate(filled, context=KEPT)
     except ValidationError as error:
         raise explain(error, f"{where}, as it is kept with its windows", filled) from None
 

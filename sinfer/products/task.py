@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from sinfer.config import ConfigModel
 from sinfer.inference.base import InferenceClient, InferenceConfig
 from sinfer.sinks.base import Sink, SinkConfig
-from sinfer.units import Bytes, Duration, NatsUrls
+from sinfer.subjects import overlap
+from sinfer.units import KEPT, Bytes, Duration, NatsUrls
 from sinfer.windows.specs import WindowSpec
 
 TaskId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
@@ -66,18 +67,40 @@ class JetStreamSource(ConfigModel):
         return value
 
     @model_validator(mode="after")
-    def _partitions(self) -> Self:
+    def _partitions(self, info: ValidationInfo) -> Self:
         if self.partitions is not None:
             if self.subject is not None:
                 raise ValueError("give either subject or partitions, not both")
-            if len(set(self.partitions)) != len(self.partitions):
-                raise ValueError("partitions repeat a subject")
+            if info.context != KEPT:
+                _check_apart(self.partitions)
         return self
 
     @property
     def partition_subjects(self) -> list[str]:
         """The subject filter of each partition; ``>`` stands for the whole stream."""
         return self.partitions if self.partitions is not None else [self.subject or ">"]
+
+
+def _check_apart(partitions: Sequence[str]) -> None:
+    """Refuse partitions of which two would read the same messages.
+
+    Raises:
+        ValueError: two overlap; the text names both.
+    """
+    known: set[str] = set()
+    for subject in partitions:
+        if subject in known:
+            raise ValueError(f"partitions name {subject!r} twice; leave one of them out")
+        known.add(subject)
+    for pattern in partitions:
+        if "*" not in pattern and ">" not in pattern:
+            continue  # plain subjects overlap only where they are equal
+        for other in partitions:
+            if other != pattern and overlap(pattern, other):
+                raise ValueError(
+                    f"partitions {pattern!r} and {other!r} overlap: what both match would be"
+                    " processed twice; leave one of them out, or narrow it"
+                )
 
 
 class Limits(ConfigModel):

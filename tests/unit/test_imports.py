@@ -26,6 +26,7 @@ LAYERS = [
         "plugins",
         "results",
         "retry_after",
+        "subjects",
         "complaints",
         "escaping",
         "masking",
