@@ -253,6 +253,9 @@ class CarefulPreparer:
                 f"{self._name}: the product cannot be loaded in a process of its own:"
                 f" {answer.error or reason}"
             )
+        if self._is_closed:
+            self._end(patience_s=0.0)
+            raise CarefulError(f"{self._name}: told to stop")
         mine.settimeout(self._timeout_s)
         return mine
 

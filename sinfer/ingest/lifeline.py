@@ -19,7 +19,7 @@ import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast
 
 from sinfer import exit_codes, hooks
 from sinfer.errors import StoreError, UnavailableError
@@ -46,8 +46,7 @@ _BACKSTOP_S = 30.0
 """How much later the process ends even if nothing in Python gets to run any more."""
 
 
-@runtime_checkable
-class Calling(Protocol):
+class Calling(Leaseholder, Protocol):
     """A leaseholder that calls a product's code.
 
     Attributes:
@@ -179,7 +178,7 @@ class Lifeline:
         held_s = now_s - self._beat_s
         held = self._held(now_s) if held_s > _TELL_S else None
         if self._is_process:
-            limits = [h.hook_timeout_s for h in self._leases.holders if isinstance(h, Calling)]
+            limits = [one.hook_timeout_s for one in self._calling()]
             faulthandler.dump_traceback_later(max([LONGEST_S, *limits]) + _BACKSTOP_S, exit=True)
         if held is None:
             await self._reporter.tell(TaskReport())
@@ -194,10 +193,14 @@ class Lifeline:
             text = f"{held.text}, for {now_s - held.since_s:.0f} s now"
             await self._reporter.tell(TaskReport(blocked={scope: text}))
 
+    def _calling(self) -> list[Calling]:
+        holders = self._leases.holders
+        return [cast("Calling", one) for one in holders if hasattr(one, "hook_timeout_s")]
+
     def _held(self, now_s: float) -> _Held | None:
         """What holds the loop up; None when it goes on by now."""
-        for holder in self._leases.holders:
-            if isinstance(holder, Calling) and holder.hand.since_s:
+        for holder in self._calling():
+            if holder.hand.since_s:
                 return self._of_hand(holder, holder.hand, holder.hand_seqs, holder.hook_timeout_s)
         since_s = self._beat_s
         for call in hooks.running():
