@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -27,11 +27,13 @@ async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
     await store.aclose()
 
 
-async def process(site: Site, limit: int = 1000, ledger: int = 100) -> None:
+async def process(
+    site: Site, limit: int = 1000, ledger: int = 100, sinks: Sequence[str] = ("log-0",)
+) -> None:
     """Process windows as workers do, with entries in the ledger."""
     claims, _ = await site.claims.claim(limit, lease_ms=60_000)
     for claim, messages in await site.claims.whole(claims):
-        entry = pack_entry(ledger_entry(claim, messages, "m", 0, Timings()))
+        entry = pack_entry(ledger_entry(claim, messages, "m", 0, Timings(), sinks))
         counts = {"sunk": len(messages), "windows": 1}
         await site.claims.complete([Completion(claim, counts, (), entry, ledger)])
 
