@@ -97,6 +97,7 @@ def audit(
             ],
             "orphans": audited.orphans,
             "lost_letters": audited.lost_letters,
+            "error": audited.error,
             **({"deep": _deep_row(looked[audited.scope])} if deep else {}),
         }
         for audited in found
@@ -328,7 +329,7 @@ def status(product: str | None, task: str | None, watch: bool, as_json: bool) ->
 async def _standing(session: Session, product: str | None, task: str | None) -> list[TaskStanding]:
     from sinfer.errors import ConfigError, UnavailableError
     from sinfer.operations.products import known_scopes
-    from sinfer.operations.standing import broken_tasks, measure_lag, standing
+    from sinfer.operations.standing import broken_index, broken_tasks, measure_lag, standing
     from sinfer.products.registry import load_products
     from sinfer.settings import settings
 
@@ -356,6 +357,8 @@ async def _standing(session: Session, product: str | None, task: str | None) -> 
     products = {found.product for found in tasks}
     products |= {product} if product is not None else load_products(settings().products)[0].keys()
     broken = await broken_tasks(session.store, products, tasks)
+    if product is None and task is None:
+        broken += await broken_index(session.store)
     return tasks + [found for found in broken if task in (None, found.task)]
 
 
