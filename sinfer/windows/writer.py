@@ -336,7 +336,7 @@ class PartitionWriter:
                     windows[name.decode()] = record
             if cursor == 0:
                 break
-        if commits is None:
+        if source is None:
             await self._refuse_lost_position(len(windows))
         return PartitionState(
             source or None,  # empty: nothing was read yet
