@@ -36,7 +36,8 @@ async def test_wrong_event_times_are_told_by_what_they_do(
     scope = Scope(unique, "t", "in.>")
     watermark = await store.now_ms() + ahead_ms
     fields = {"fetched": 370, "late": late, "watermark": watermark, "source": ""}
-    await store.redis.hset(PartitionKeys(scope).meta, mapping=fields)  # type: ignore[misc]
+    words = [word for pair in fields.items() for word in map(str, pair)]
+    await store.redis.execute_command("HSET", PartitionKeys(scope).meta, *words)  # type: ignore[no-untyped-call]
     [task] = await standing(store, [scope])
     found = [text for text in task.trouble if "late" in text]
     assert len(found) == len(told)
