@@ -228,8 +228,10 @@ class Finder:
             return False
         for part in parts:
             fields = members_fields(part.segment, part.chunks)
-            values = await self._store.ask(self._store.redis.hmget(self._keys.members, fields))
-            members = read_members(values)
+            pipeline = self._store.redis.pipeline(transaction=False)
+            pipeline.hmget(self._keys.members, fields)
+            [values] = await self._store.ask_each(pipeline)
+            members = read_members(values or [])
             if any(
                 seq in unpack_members(packed)
                 for place, packed in members.items()
@@ -241,10 +243,10 @@ class Finder:
     async def _is_there(self, parts: list[Part], seq: int) -> bool:
         for part in parts:
             name = self._keys.segment(part.segment)
-            chunks = await self._store.ask(
-                self._store.redis.lrange(name, 0, max(0, part.chunks - 1))
-            )
-            for chunk in chunks:
+            pipeline = self._store.redis.pipeline(transaction=False)
+            pipeline.lrange(name, 0, max(0, part.chunks - 1))
+            [chunks] = await self._store.ask_each(pipeline)
+            for chunk in chunks or []:
                 try:
                     if any(m.stream_seq == seq for m in unpack_chunk(chunk)):
                         return True
