@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -25,6 +25,12 @@ from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
 from sinfer.windows.store_time import TIME_FIELDS, told
+
+_AHEAD_MS = 1_000
+"""A watermark may be so far ahead of the clock: clocks differ a little."""
+
+_MANY_LATE, _LATE_SHARE = 10, 0.05
+"""So many late messages, and such a share of all, are told."""
 
 
 @dataclass(slots=True)
@@ -51,6 +57,7 @@ class PartitionStanding:
             fault of a message.
         hand: which messages the last of them had in hand, the least and the greatest stream
             sequence; empty when that was not noted.
+        ahead_ms: how far the watermark is ahead of the clock.
     """
 
     scope: Scope
@@ -75,6 +82,7 @@ class PartitionStanding:
     fault: str = ""
     deaths: int = 0
     hand: str = ""
+    ahead_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -215,7 +223,15 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     keys = PartitionKeys(scope)
     counts = ("fetched", "sunk", "dead", "filtered", "late")
     pipeline = store.redis.pipeline(transaction=True)
-    fields = ("owner", "lease_until", "source", names.STANDSTILL_FIELD, "deaths", "hand")
+    fields = (
+        "owner",
+        "lease_until",
+        "source",
+        names.STANDSTILL_FIELD,
+        "deaths",
+        "hand",
+        "watermark",
+    )
     pipeline.hmget(keys.meta, [*counts, *fields])
     pipeline.hlen(keys.open)
     pipeline.zcard(keys.sealed)
@@ -229,7 +245,7 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     answers = await store.ask(pipeline.execute())
     meta, opened, sealed, waiting, leased, letters, aside, closed, clock, noted = answers
     now_ms = told(int(clock[0]) * 1000 + int(clock[1]) // 1000, *noted)
-    *numbers, owner, lease_until, source, standstill, deaths, hand = meta
+    *numbers, owner, lease_until, source, standstill, deaths, hand, watermark = meta
     alive = owner is not None and int(lease_until or 0) > now_ms
     return PartitionStanding(
         scope,
@@ -249,6 +265,7 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
         stranded=max(0, closed - sealed - waiting - leased - aside),
         deaths=int(deaths or 0),
         hand=(hand or b"").decode(),
+        ahead_ms=max(0, int(watermark or 0) - now_ms),
     )
 
 
@@ -298,9 +315,27 @@ def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
             f"{stranded} closed windows are in no index, as after a key was deleted or evicted;"
             " beat puts them back within a minute"
         )
+    trouble += _lateness(task)
     if letters := task.total("letters"):
         trouble.append(f"{letters} dead letters")
     return trouble
+
+
+def _lateness(task: TaskStanding) -> Iterator[str]:
+    """Event times that cannot be right, by what they do to the others."""
+    for partition in task.partitions:
+        if partition.ahead_ms > _AHEAD_MS:
+            yield (
+                f"{partition.scope.partition}: the watermark is {partition.ahead_ms / 1000:.0f} s"
+                " ahead of the clock, by an item with a wrong time; what comes before it is late."
+                " window.max_future bounds that"
+            )
+    late, fetched = task.total("late"), task.total("fetched")
+    if late >= _MANY_LATE and late > _LATE_SHARE * fetched:
+        yield (
+            f"{late} of {fetched} messages came too late for their windows: raise"
+            " window.max_out_of_orderness, or correct the clocks that give event times"
+        )
 
 
 def _outages(task: TaskStanding) -> list[Outage]:
