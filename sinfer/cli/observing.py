@@ -79,7 +79,10 @@ def audit(
         return audited, looked
 
     found, looked = with_session(run)
-    names = ("fetched", "buffered", "in_flight", "sunk", "dead", "filtered", "late", "missing")
+    names = (
+        "fetched", "buffered", "in_flight", "sunk", "dead", "filtered", "late", "missing",
+        "results", "fruitless",
+    )  # fmt: skip
     rows = [
         {
             **audited.scope._asdict(),
@@ -107,10 +110,24 @@ def audit(
     elif not rows:
         click.echo("Nothing was ingested yet.")
     else:
+        shown = names[:-1]
         print_table(
-            ["TASK", "PARTITION", *(name.replace("_", " ").upper() for name in names), "STRANDED"],
-            ([r["task"], r["partition"], *(r[n] for n in names), len(r["stranded"])] for r in rows),
-        )
+            [
+                "PRODUCT", "TASK", "PARTITION",
+                *(name.replace("_", " ").upper() for name in shown), "STRANDED",
+            ],
+            (
+                [r["product"], r["task"], r["partition"], *(r[n] for n in shown),
+                 len(r["stranded"])]
+                for r in rows
+            ),
+        )  # fmt: skip
+        for row in rows:
+            if row["fruitless"]:
+                click.echo(
+                    f"{row['product']}/{row['task']} {row['partition']}: build_results made no"
+                    f" result of {row['fruitless']} messages, which count as sunk"
+                )
     wrong = [audited for audited in found if not audited.is_right]
     for audited in wrong:
         for problem in audited.problems:

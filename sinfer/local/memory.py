@@ -60,6 +60,7 @@ class MemoryPartition:
         self._segments: defaultdict[str, list[list[Message]]] = defaultdict(list)
         self._refs: Counter[str] = Counter()
         self._given_up: defaultdict[str, set[int]] = defaultdict(set)
+        self._filtered: defaultdict[str, set[int]] = defaultdict(set)
         self._waiting: dict[str, _Waiting] = {}
 
     # --- the writing side ---
@@ -117,8 +118,11 @@ class MemoryPartition:
         if self._refs[segment] <= 0:
             del self._refs[segment]
             messages = sum(len(chunk) for chunk in self._segments.pop(segment, []))
-            given_up = len(self._given_up.pop(segment, ()))
-            self.counts.update(sunk=messages - given_up, dead=given_up)
+            dead = self._given_up.pop(segment, set())
+            filtered = len(self._filtered.pop(segment, set()) - dead)
+            self.counts.update(
+                sunk=messages - len(dead) - filtered, dead=len(dead), filtered=filtered
+            )
 
     # --- the working side ---
 
@@ -192,6 +196,7 @@ class MemoryPartition:
                 if seq in stored - given_up:
                     given_up.add(seq)
                     self.dead.append(letter)
+            self._filtered[part.segment].update(stored.intersection(completion.filtered))
             self._refs[part.segment] -= 1
             self._free_unheld(part.segment)
 

@@ -24,7 +24,8 @@ def window_of(
 ) -> tuple[Window[Any], list[int]]:
     """A window of the messages at some places, and the places that its items have.
 
-    Items that ``preprocess`` raises for are added to the outcome's failures.
+    Items that ``preprocess`` raises for are added to the outcome's failures, those that it filters
+    out to the filtered.
     """
     pipeline, dedupe = ready.pipeline, ready.config.window.dedupe
     preprocess = Hook("preprocess", "preprocess", pipeline.preprocess, task=ready.name)
@@ -41,6 +42,8 @@ def window_of(
         if item is not None:
             items.append(item)
             kept.append(place)
+        elif place not in outcome.filtered:
+            outcome.filtered.append(place)
     if dedupe is not None:
         unique = kept_places(ids, dedupe)
         items, kept = [items[n] for n in unique], [kept[n] for n in unique]

@@ -56,6 +56,7 @@ class Outcome(msgspec.Struct, array_like=True):
         retries: items that ``build_results`` wants to be tried again.
         model: name or version of the model, where its answers tell.
         refused: results that sinks refused, which have taken the others, and that no fallback has.
+        filtered: places of messages that ``preprocess`` filters out here, and did not at ingest.
     """
 
     rows: list[ResultRow] = []
@@ -63,6 +64,7 @@ class Outcome(msgspec.Struct, array_like=True):
     retries: list[Failure] = []
     model: str = ""
     refused: list[Refused] = []
+    filtered: list[int] = []
 
 
 _encoder = msgspec.msgpack.Encoder()

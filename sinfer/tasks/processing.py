@@ -212,7 +212,9 @@ class WindowProcessor:
         search = search_of(stored.search, "inference")
         if search is None:
             search = KillerSearch.begin("inference", places, claim.deaths)
-            search.outcome = Outcome(outcome.rows, outcome.failures, [], outcome.model)
+            search.outcome = Outcome(
+                outcome.rows, outcome.failures, [], outcome.model, filtered=outcome.filtered
+            )
         if not self._is_per_item:
             return await self._infer_unsplit(attempt, search, places)
         found = search.outcome or Outcome()
@@ -485,7 +487,18 @@ class WindowProcessor:
             for f in outcome.failures
             for place in range(f.first, f.last + 1)
         ]
-        counts = {"sunk": len(messages) - len(dead), "dead": len(dead), "windows": 1}
+        gone = {p for f in outcome.failures for p in range(f.first, f.last + 1)}
+        filtered = [messages[place] for place in outcome.filtered if place not in gone]
+        if filtered:
+            _log.warning(
+                "window %s: preprocess filters out %d of its %d messages, and did not when they"
+                " were ingested: its code has changed, or is not pure",
+                window.id, len(filtered), len(messages),
+            )  # fmt: skip
+        sunk = len(messages) - len(dead) - len(filtered)
+        counts = {"sunk": sunk, "dead": len(dead), "filtered": len(filtered), "windows": 1}
+        counts["results"] = len(outcome.rows) - len(outcome.refused)
+        counts["fruitless"] = 0 if outcome.rows or outcome.refused else sunk
         counts[TAKEN_FIELD] = int(len(dead) < len(messages))
         entry = None
         if self._task.limits.ledger:
@@ -499,7 +512,8 @@ class WindowProcessor:
                     list(self._ready.sinks) if outcome.rows else (),
                 )
             )
-        completion = Completion(claim, counts, dead, entry, self._task.limits.ledger)
+        sequences = [message.stream_seq for message in filtered]
+        completion = Completion(claim, counts, dead, entry, self._task.limits.ledger, sequences)
         if not await self._complete(completion):
             _log.warning("window %s: lost to another worker before its end", window.id)
 

@@ -18,7 +18,7 @@ from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.records import ClosedWindow, WindowRecord, unpack_closed, unpack_record
 from sinfer.windows.store import Store
 
-COUNTS = ("fetched", "filtered", "late", "dead", "sunk")
+COUNTS = ("fetched", "filtered", "late", "dead", "sunk", "results", "fruitless")
 """The counts that commits and completions add up."""
 
 
@@ -34,6 +34,10 @@ class Account:
         sunk: done.
         buffered: in open windows.
         in_flight: in windows that are closed and not done.
+        results: results that sinks have. These are counted apart from messages: there may be any
+            number for each. A window that is processed again adds its results once more.
+        fruitless: messages among the ``sunk`` of whose windows there was no result at all; of
+            windows that share messages, once for each window.
     """
 
     fetched: int
@@ -43,6 +47,8 @@ class Account:
     sunk: int
     buffered: int
     in_flight: int
+    results: int = 0
+    fruitless: int = 0
 
     @property
     def missing(self) -> int:
@@ -87,8 +93,8 @@ def add_up(
         window = unpack_closed(window_id, value)
         if not window.shares_segments:
             in_flight += window.record.count
-    fetched, filtered, late, dead, sunk = (int(count or 0) for count in counts)
-    return Account(fetched, filtered, late, dead, sunk, buffered, in_flight)
+    fetched, filtered, late, dead, sunk, *more = (int(count or 0) for count in counts)
+    return Account(fetched, filtered, late, dead, sunk, buffered, in_flight, *more)
 
 
 async def with_unreadable(

@@ -56,12 +56,13 @@ class Completion:
 
     Attributes:
         claim: the window.
-        counts: what happened to its messages, added to the account. ``sunk`` and ``dead`` are
-            left out for windows that share messages: each message is counted once, when the last
-            of its windows is done.
+        counts: what happened to its messages, added to the account. ``sunk``, ``dead`` and
+            ``filtered`` are left out for windows that share messages: each message is counted once,
+            when the last of its windows is done.
         dead: those that were given up.
         entry: what the ledger notes of it, as ``pack_entry`` writes it; None for nothing.
         ledger: how many entries the ledger keeps.
+        filtered: stream sequences of those that were filtered out.
     """
 
     claim: Claim
@@ -69,6 +70,7 @@ class Completion:
     dead: Sequence[DeadLetter] = ()
     entry: bytes | None = None
     ledger: int = 0
+    filtered: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,11 @@ class PartitionClaims:
 
     async def read(self, claims: Sequence[Claim]) -> list[list[Message]]:
         """The messages of claimed windows that the store has, each in the order of the stream."""
-        return [found.messages for found in await self.contents([c.window for c in claims])]
+        contents = await self.contents([claim.window for claim in claims])
+        return [
+            await self._all_of(claim.window) if claim.window.problem else found.messages
+            for claim, found in zip(claims, contents, strict=True)
+        ]
 
     async def whole(self, claims: Sequence[Claim]) -> list[tuple[Claim, list[Message]]]:
         """The claimed windows whose messages are all there, with these.
@@ -300,7 +306,7 @@ class PartitionClaims:
             names.append(keys.output(window.id))
             for segment in segments:
                 names += [keys.segment(segment), keys.given_up(segment)]
-            counted_later = ("sunk", "dead") if window.shares_segments else ()
+            counted_later = ("sunk", "dead", "filtered") if window.shares_segments else ()
             counts = {k: n for k, n in completion.counts.items() if n and k not in counted_later}
             places = await self._places(completion)
             args += [window.id, claim.token, int(window.shares_segments)]
@@ -308,10 +314,13 @@ class PartitionClaims:
             args.append(len(counts))
             for name, change in counts.items():
                 args += [name, change]
-            args.append(len(completion.dead))
+            filtered = completion.filtered if window.shares_segments else ()
+            args.append(len(completion.dead) + len(filtered))
             for letter in completion.dead:
                 seq = letter.message.stream_seq
                 args += [places.get(seq, 0), seq, pack_dead_letter(letter)]
+            for seq in filtered:
+                args += [places.get(seq, 0), f"f{seq}", b""]
             keep = 0 if completion.entry is None else completion.ledger
             args += [keep, completion.entry or b""]
         asked = keys.asked(uuid.uuid4().hex)
@@ -319,7 +328,8 @@ class PartitionClaims:
 
     async def _places(self, completion: Completion) -> dict[int, int]:
         """In which of a window's shared segments its messages are, from 1, by stream sequence."""
-        if not (completion.dead and completion.claim.window.shares_segments):
+        is_needed = completion.dead or completion.filtered
+        if not (is_needed and completion.claim.window.shares_segments):
             return {}
         [found] = await self.contents([completion.claim.window])
         places = {seq: part + 1 for seq, part in found.segments.items()}

@@ -24,7 +24,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:ledger``    | stream | one entry for each finished window; capped |
 | ``sinfer:{scope}:away``      | hash   | sink that takes nothing now → since when, why |
 | ``sinfer:{scope}:seg:<name>`` | list   | packed chunks of messages |
-| ``sinfer:{scope}:bad:<name>`` | set    | messages of a shared segment that were given up |
+| ``sinfer:{scope}:bad:<name>`` | set    | given up messages of a shared segment; f: filtered |
 | ``sinfer:{scope}:ask:<name>`` | string | an answer, in case it is asked for again (expires) |
 | ``sinfer:{scope}:out:<id>``  | hash   | model output of a window, and the sinks that have it |
 | ``sinfer:partitions``        | set    | every scope that has state |

@@ -86,3 +86,17 @@ local function promise(key, name, ready, now, hint_ms)
     'hint_name', name, 'hint', ready - hinted)
   return ready - hinted, until_ms
 end
+
+-- How many messages of a shared segment were given up, and how many others were filtered out, by
+-- the set that has both: a message's sequence, or f and its sequence.
+local function without_result(key)
+  local given_up, filtered = 0, 0
+  for _, member in ipairs(redis.call('SMEMBERS', key)) do
+    if string.sub(member, 1, 1) ~= 'f' then
+      given_up = given_up + 1
+    elseif redis.call('SISMEMBER', key, string.sub(member, 2)) == 0 then
+      filtered = filtered + 1
+    end
+  end
+  return given_up, filtered
+end

@@ -213,12 +213,13 @@ for i = refs_first, refs_last, 3 do
     if holders and holders <= 0 then
       -- As in complete.lua: what was not given up has been through every one of its windows.
       local messages = tonumber(redis.call('HGET', KEYS[8], segment) or '0')
-      local given_up = redis.call('SCARD', KEYS[key + 1])
+      local given_up, filtered = without_result(KEYS[key + 1])
       redis.call('HDEL', KEYS[7], segment)
       redis.call('HDEL', KEYS[8], segment)
       forget_members(segment)
       redis.call('UNLINK', KEYS[key], KEYS[key + 1])
-      redis.call('HINCRBY', KEYS[1], 'sunk', messages - given_up)
+      redis.call('HINCRBY', KEYS[1], 'sunk', messages - given_up - filtered)
+      redis.call('HINCRBY', KEYS[1], 'filtered', filtered)
       redis.call('HINCRBY', KEYS[1], 'dead', given_up)
     end
     key = key + 2

@@ -12,7 +12,8 @@
 -- ARGV  for each window: id, token, shared (0 or 1), number of segments, their names,
 --       number of counts, field, change, ..., number of dead letters, then for each of these
 --       the place of its segment among the window's (from 1; 0 where not shared), its message's
---       stream sequence, the dead letter; how many entries the ledger keeps (0: note nothing), entry
+--       stream sequence, the dead letter (or f and the sequence, and nothing, for a message that was
+--       filtered out of a window that shares it); how many entries the ledger keeps (0: note nothing), entry
 -- Returns for each window 1, or 0 when the worker does not hold it any more.
 local function forget_members(segment)
   local number = 0
@@ -24,13 +25,14 @@ end
 
 local function free(segment, key)
   local messages = tonumber(redis.call('HGET', KEYS[7], segment) or '0')
-  local given_up = redis.call('SCARD', KEYS[key + 1])
+  local given_up, filtered = without_result(KEYS[key + 1])
   redis.call('HDEL', KEYS[6], segment)
   redis.call('HDEL', KEYS[7], segment)
   redis.call('UNLINK', KEYS[key], KEYS[key + 1])
   forget_members(segment)
-  redis.call('HINCRBY', KEYS[1], 'sunk', messages - given_up)
+  redis.call('HINCRBY', KEYS[1], 'sunk', messages - given_up - filtered)
   redis.call('HINCRBY', KEYS[1], 'dead', given_up)
+  redis.call('HINCRBY', KEYS[1], 'filtered', filtered)
 end
 
 local now = now_of(KEYS[1])
@@ -55,7 +57,9 @@ while at <= #ARGV do
     for i = letters + 1, after - 1, 3 do
       local place = tonumber(ARGV[i])
       if place == 0 or redis.call('SADD', KEYS[key + 2 * place], ARGV[i + 1]) == 1 then
-        add_entry(KEYS[8], now, {}, 'letter', ARGV[i + 2])
+        if ARGV[i + 2] ~= '' then
+          add_entry(KEYS[8], now, {}, 'letter', ARGV[i + 2])
+        end
       end
     end
     for i = 1, segments do

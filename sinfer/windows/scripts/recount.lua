@@ -23,11 +23,12 @@ for i = 5, #ARGV, 2 do
     changed = changed + 1
   elseif known < 0 and holders == 0 then
     local messages = tonumber(redis.call('HGET', KEYS[5], segment) or '0')
-    local given_up = redis.call('SCARD', KEYS[key + 1])
+    local given_up, filtered = without_result(KEYS[key + 1])
     redis.call('HDEL', KEYS[4], segment)
     redis.call('HDEL', KEYS[5], segment)
     redis.call('UNLINK', KEYS[key], KEYS[key + 1])
-    redis.call('HINCRBY', KEYS[1], 'sunk', messages - given_up)
+    redis.call('HINCRBY', KEYS[1], 'sunk', messages - given_up - filtered)
+    redis.call('HINCRBY', KEYS[1], 'filtered', filtered)
     redis.call('HINCRBY', KEYS[1], 'dead', given_up)
     local number = 0
     redis.call('HDEL', KEYS[6], segment)

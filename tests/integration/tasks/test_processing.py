@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+import msgspec
 import pytest
 
 from sinfer import (
@@ -38,13 +39,16 @@ from sinfer.operations.redriving import Redrive
 from sinfer.operations.standing import standing
 from sinfer.sinks import HttpSink
 from sinfer.sinks.base import SinkConfig
+from sinfer.tasks import processing
 from sinfer.tasks.processing import WindowProcessor
 from sinfer.tasks.ready_task import ReadyTask
+from sinfer.windows.account import read_account
 from sinfer.windows.claims import Claim, PartitionClaims
 from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter
-from sinfer.windows.dead_letters import DeadLetter
+from sinfer.windows.dead_letters import DeadLetter, is_readable
 from sinfer.windows.ids import Scope, escape
 from sinfer.windows.keys import PartitionKeys
+from sinfer.windows.ledger import read_ledger
 from sinfer.windows.plan import Entry
 from sinfer.windows.planners import make_planner
 from sinfer.windows.schedule import Schedule
@@ -832,6 +836,112 @@ async def test_a_model_that_is_away_in_the_search_blames_nobody(bench: Bench) ->
     await bench.die_and_go_on(processor, model.dies)
     assert [x.message.data for x in await bench.dead()] == [b"3"]
     assert {int(data) for _, data in sink.written} == {2, 4, 8}
+
+
+# --- what is counted ---
+
+
+async def test_what_the_worker_filters_that_the_ingestor_counted_is_filtered(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = Record()
+    await bench.feed([1, 99, 3, -5], [99, 99])
+    await bench.settle(bench.processor(sink=sink))
+    account = await read_account(bench.store, bench.scope)
+    assert (account.fetched, account.filtered, account.sunk, account.dead) == (6, 3, 2, 1)
+    assert (account.missing, account.results, account.fruitless) == (0, 2, 0)
+    assert "preprocess filters out 1 of its 4 messages" in caplog.text
+    assert sum(sink.written.values()) == 2
+
+
+async def test_messages_without_any_result_are_told_apart_from_results(bench: Bench) -> None:
+    class Silent(Freely):
+        def build_results(self, window: Window[int], response: Any) -> list[Result]:
+            return [] if 1 in window else [Result(n) for n in (*window, *window)]
+
+    sink = Record()
+    await bench.feed([1, 2], [3])
+    await bench.settle(bench.processor(Silent, sink=sink))
+    account = await read_account(bench.store, bench.scope)
+    assert (account.fetched, account.sunk, account.missing) == (3, 3, 0)
+    assert (account.results, account.fruitless) == (2, 2)
+
+
+# --- what cannot be read ---
+
+
+@pytest.mark.parametrize("damage", ["truncated", "another version", "no value at all"])
+async def test_a_window_whose_record_cannot_be_read_harms_no_other_and_is_given_up(
+    bench: Bench, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processing, "_UNREADABLE_MS", 1)
+    await bench.feed([1, 2], [3, 4], [5, 6])
+    keys, redis = PartitionKeys(bench.scope), bench.store.redis
+    values: dict[bytes, bytes] = await redis.hgetall(keys.closed)  # type: ignore[assignment]
+    bad = sorted(values)[1]
+    value = values[bad]
+    if damage == "truncated":
+        value = value[:-9]
+    elif damage == "another version":
+        reason, closed_ms, blob = value.split(b" ", 2)
+        fields = msgspec.msgpack.decode(blob)
+        fields[0] = {"key": fields[0]}
+        value = b" ".join([reason, closed_ms, msgspec.msgpack.encode(fields)])
+    else:
+        value = b""
+    await redis.hset(keys.closed, bad, value)
+    sink = Record()
+    processor = bench.processor(sink=sink, attempts=2)
+    assert await bench.try_once(processor) == 1
+    assert len(sink.windows) == 2
+    [found] = await audit(bench.store, [bench.scope])
+    assert found.account.missing == 0
+    assert f"window {bad.decode()}: " in " ".join(found.problems)
+    assert any(f"window {bad.decode()} waits" in text for text in await bench.trouble())
+    await bench.settle(processor)
+    letters = await bench.dead()
+    assert len(letters) == 2
+    assert letters[0].stage == "window"
+    assert letters[0].error.startswith("given up after 2 attempts (max_attempts): ")
+    got = {int(data) for _, data in sink.written} | {2 * int(x.message.data) for x in letters}
+    assert got == {2, 4, 6, 8, 10, 12}
+    assert not any("waits" in text for text in await bench.trouble())
+
+
+async def test_an_open_window_that_cannot_be_read_does_not_stop_its_partition(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processing, "_UNREADABLE_MS", 1)
+    writer = PartitionWriter(bench.store, bench.scope, owner="w", lease_ms=60_000)
+    await writer.acquire()
+    await writer.load()
+    planner = make_planner(window_spec(type="count", count=3), bench.scope.window_prefix)
+    plan = planner.plan([Entry(Message(b"1", "in.a", None, 1, 1), "k", 0)], 0)
+    await writer.commit(Commit(plan, b"", counts={"fetched": 1}))
+    await Schedule(bench.store).register(bench.scope)
+    keys, redis = PartitionKeys(bench.scope), bench.store.redis
+    [name] = await redis.hkeys(keys.open)
+    await redis.hset(keys.open, name, b"\xc1 of another version")
+    [found] = await audit(bench.store, [bench.scope])
+    assert found.account.missing == 0
+    assert (await writer.load()).windows == {}
+    await bench.settle(bench.processor(sink=Record(), attempts=1))
+    [letter] = await bench.dead()
+    assert letter.message.data == b"1"
+    assert "its record cannot be read" in letter.error
+
+
+async def test_letters_and_ledger_entries_that_cannot_be_read_harm_no_reader(bench: Bench) -> None:
+    await bench.feed([-1], [2])
+    await bench.settle(bench.processor(sink=Record()))
+    keys, redis = PartitionKeys(bench.scope), bench.store.redis
+    await redis.xadd(keys.dead, {"letter": b"\xc1"})
+    await redis.xadd(keys.ledger, {"entry": b"\xc1"})
+    assert len([f async for f in read_ledger(bench.store, bench.scope)]) == 2
+    letters = await bench.dead()
+    assert [is_readable(letter) for letter in letters] == [True, False]
+    assert "this dead letter cannot be read" in letters[1].error
+    assert letters[1].message.data == b"\xc1"
 
 
 # --- what results are called ---
