@@ -363,7 +363,7 @@ async def test_only_items_marked_for_retry_are_asked_again_and_each_result_is_wr
     [letter] = await bench.dead()
     assert (letter.message.data, letter.ordinal, letter.stage) == (b"-4", 3, "results")
     assert letter.error == "negative"
-    assert await bench.counts() == {"fetched": 6, "sunk": 5, "dead": 1}
+    assert await bench.counts() == {"fetched": 6, "sunk": 4, "dead": 1}
 
 
 async def test_a_question_about_other_items_never_has_the_key_of_an_earlier_one(
