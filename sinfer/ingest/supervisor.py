@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sinfer.cancelling import end
@@ -37,7 +37,9 @@ from sinfer.ingest.retirement import Retirement
 from sinfer.ingest.shares import Shares
 from sinfer.ingest.surroundings import Surroundings
 from sinfer.ingest.task_reports import TaskReport, TaskReporter
+from sinfer.own_thread import OwnThread
 from sinfer.products.following import TaskFollower
+from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.settings import settings
@@ -69,6 +71,7 @@ class _Running:
         runner: keeps it running.
         work: the partition at work; None before it is made and between two tries.
         stopping: whether it is to be given back.
+        making: makes its pipeline, which may take its time.
         problem: why it does not move; empty when it does, or nothing says that it does not.
     """
 
@@ -77,6 +80,9 @@ class _Running:
     work: PartitionIngest | Retirement | None = None
     stopping: bool = False
     problem: str = ""
+    making: OwnThread[InferPipeline[Any, Any]] = field(
+        default_factory=lambda: OwnThread("pipeline")
+    )
 
     def stop(self) -> None:
         """Have it store what is in hand and give the partition back."""
@@ -353,7 +359,7 @@ class Supervisor:
         task = running.config
         assert task is not None
         connection = await self._connections.to(task.source.servers or settings().nats_servers)
-        pipeline = self._product.make_pipeline(task)
+        pipeline = await running.making.call(lambda: self._product.make_pipeline(task))
         running.work = work = PartitionIngest(self._surroundings, connection, scope, pipeline)
         try:
             await work.run()
