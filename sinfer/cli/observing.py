@@ -272,7 +272,7 @@ async def _where(session: Session, product: str | None, task: str, seq: int) -> 
             trouble = f"; {error}"
         for subject in config.source.partition_subjects:
             finder = Finder(session.store, Scope(owner.name, task, subject))
-            places = await finder.find(seq, config.sink_names())
+            places = await finder.find(seq)
             read_from = await finder.stream_created()
             if places:
                 found += places

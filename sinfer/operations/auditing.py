@@ -172,15 +172,17 @@ async def _torn(
         for _, part in some:
             pipeline.llen(keys.segment(part.segment))
             pipeline.lpos(keys.segment(part.segment), "", count=0)
-        answers = iter(await store.ask(pipeline.execute()))
+        answers = iter(await store.ask_each(pipeline))
         for name, part in some:
-            length, empty = next(answers), next(answers)
+            length, empty = next(answers) or 0, next(answers) or []
             gone = {place + 1 for place in empty if place < part.chunks}
             gone |= set(range(length + 1, part.chunks + 1))
             if gone:
                 fields = members_fields(part.segment, part.chunks)
-                values = await store.ask(store.redis.hmget(keys.members, fields))
-                found[name] = _add(seen, name, found.get(name), gone, read_members(values))
+                asking = store.redis.pipeline(transaction=False)
+                asking.hmget(keys.members, fields)
+                [values] = await store.ask_each(asking)
+                found[name] = _add(seen, name, found.get(name), gone, read_members(values or []))
     return found
 
 

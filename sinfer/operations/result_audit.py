@@ -107,7 +107,7 @@ class ResultAudit:
         if self._unknown:
             self._result.unknown.append(
                 f"{self._unknown} results are in no sink that should have them, and their messages"
-                " may have been filtered out or given up: nothing tells any more"
+                " may have been filtered out or given up, or the fallback has them: nothing tells"
             )
 
     async def _given_up(self) -> tuple[dict[Any, set[int]], dict[Any, set[int]]]:
@@ -131,7 +131,15 @@ class ResultAudit:
         for label, sink in self._sinks.items():
             if label in self._silent or not windows:
                 continue
-            asked = [name.for_sink(label) for name in names]
+            # A sink that the task got later has none of the older results.
+            pairs = [
+                (window, name.for_sink(label))
+                for window, name in zip(windows, names, strict=True)
+                if window.entry.sinks is None or label in window.entry.sinks
+            ]
+            if not pairs:
+                continue
+            asked = [name for _, name in pairs]
             try:
                 stored = await sink.stored(asked)
             except SinferError as error:
@@ -143,7 +151,7 @@ class ResultAudit:
             if stored is None:
                 self._silent[label] = "not asked: it cannot tell what it has"
                 continue
-            for window, name, found in zip(windows, asked, stored, strict=True):
+            for (window, name), found in zip(pairs, stored, strict=True):
                 self._asked[label] += len(name)
                 self._progress(len(name))
                 await self._compare(label, window, name, found)
@@ -157,7 +165,7 @@ class ResultAudit:
         sequences = list(entry.sequences)
         if missing:
             missing = await self._that_have_items(missing, places, sequences)
-        if len(missing) <= window.uncertain:
+        if self._pipeline.task.fallback is not None or len(missing) <= window.uncertain:
             self._unknown += len(missing)
             missing = []
         for ordinal in missing:

@@ -176,7 +176,7 @@ async def broken_index(store: Store) -> list[TaskStanding]:
 async def broken_tasks(
     store: Store, products: Iterable[str], known: Iterable[TaskStanding]
 ) -> list[TaskStanding]:
-    """Tasks that never ran because they are broken, as the ingestors see them.
+    """Tasks that never ran because they are broken or cannot begin, as the ingestors see them.
 
     Args:
         store: the window store.
@@ -193,6 +193,14 @@ async def broken_tasks(
             if (product, name) not in names:
                 trouble = [f"is skipped: {problem}"]
                 found.append(TaskStanding(product, name, [], "", ingestors, report.outage, trouble))
+        stopped: dict[str, list[str]] = {}
+        for partition, reason in report.stopped.items():
+            scope = Scope.parse(partition)
+            if (product, scope.task) not in names and scope.task not in report.problems:
+                text = f"{scope.partition} does not move: {reason}"
+                stopped.setdefault(scope.task, []).append(text)
+        for name, trouble in stopped.items():
+            found.append(TaskStanding(product, name, [], "", ingestors, report.outage, trouble))
     return found
 
 

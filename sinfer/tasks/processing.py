@@ -328,7 +328,14 @@ class WindowProcessor:
         entry = None
         if self._task.limits.ledger:
             entry = pack_entry(
-                ledger_entry(claim, messages, outcome.model, len(dead), attempt.timings)
+                ledger_entry(
+                    claim,
+                    messages,
+                    outcome.model,
+                    len(dead),
+                    attempt.timings,
+                    list(self._ready.sinks) if outcome.rows else (),
+                )
             )
         completion = Completion(claim, counts, dead, entry, self._task.limits.ledger)
         if not await self._complete(completion):

@@ -199,10 +199,10 @@ class PartitionClaims:
             for part in window.parts:
                 pipeline.lrange(keys.segment(part.segment), 0, max(0, part.chunks - 1))
                 pipeline.hmget(keys.members, members_fields(part.segment, part.chunks))
-        answers = iter(await self._store.ask(pipeline.execute()))
+        answers = iter(await self._store.ask_each(pipeline))
         found = []
         for window in windows:
-            pairs = [(next(answers), read_members(next(answers))) for _ in window.parts]
+            pairs = [(next(answers) or [], read_members(next(answers) or [])) for _ in window.parts]
             found.append(Contents(window, [c for c, _ in pairs], [e for _, e in pairs]))
         return found
 

@@ -39,6 +39,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:clock:{sinfer:due}`` | hash  | time, and when the last tick was, the last sweep, ... |
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
+| ``sinfer:making:<product>`` | hash   | task → how often making its pipeline began |
 | ``sinfer:tasks:<product>`` | hash   | ingestor → what is wrong with its tasks (expires) |
 """
 
@@ -96,6 +97,11 @@ class EndpointKeys:
 def ingestors(product: str) -> str:
     """Who ingests a product."""
     return f"{PREFIX}ingestors:{escape(product)}"
+
+
+def making(product: str) -> str:
+    """Which pipelines of a product are being made."""
+    return f"{PREFIX}making:{escape(product)}"
 
 
 def task_reports(product: str) -> str:

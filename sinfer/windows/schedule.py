@@ -89,9 +89,9 @@ class Schedule:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def register(self, scope: Scope) -> None:
-        """Make a partition known to beat."""
-        await self._store.ask(self._store.redis.sadd(names.PARTITIONS, str(scope)))
+    async def register(self, *scopes: Scope) -> None:
+        """Make partitions known to beat."""
+        await self._store.ask(self._store.redis.sadd(names.PARTITIONS, *map(str, scopes)))
 
     async def unregister(self, scope: Scope) -> None:
         """Have beat forget a partition that has no state any more."""
