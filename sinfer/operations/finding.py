@@ -171,10 +171,11 @@ class Finder:
         pipeline.hgetall(keys.open)
         pipeline.hgetall(keys.closed)
         pipeline.hgetall(keys.attempts)
+        pipeline.hgetall(keys.deaths)
         pipeline.hgetall(keys.aside)
         for places in (keys.ready, keys.leases, keys.sealed):
             pipeline.zrange(places, 0, -1, withscores=True)
-        opened, closed, attempts, aside, *held = await self._store.ask(pipeline.execute())
+        opened, closed, attempts, deaths, aside, *held = await self._store.ask(pipeline.execute())
         ready, leases, sealed = (dict(pairs) for pairs in held)
         found = []
         for name, blob in opened.items():
@@ -213,7 +214,7 @@ class Finder:
                     state,
                     self._scope.partition,
                     window.public_id,
-                    Tries.unpack(attempts.get(name, 0)).attempts,
+                    Tries.unpack(attempts.get(name, 0)).attempts + int(deaths.get(name, 0)),
                     due_ms=int(due_ms),
                     sinks=await self._written(window),
                     text=text,
