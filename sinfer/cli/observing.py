@@ -158,6 +158,7 @@ async def _ask_sinks(
 ) -> None:
     """Ask the task's sinks what they have; one that cannot be made is told and left out."""
     from sinfer.errors import SinferError
+    from sinfer.hooks import Hook
     from sinfer.ingest.stream_messages import StreamMessages
     from sinfer.operations.result_audit import ResultAudit
     from sinfer.sinks.base import Sink
@@ -173,7 +174,7 @@ async def _ask_sinks(
         await ResultAudit(session.store, messages, scope, pipeline, sinks, audited, progress).run()
     finally:
         for sink in sinks.values():
-            await sink.aclose()
+            await Hook("sink", "aclose", sink.aclose).wait()
 
 
 def _deep_row(answer: DeepAudited | str) -> dict[str, Any]:
@@ -272,7 +273,7 @@ async def _where(session: Session, product: str | None, task: str, seq: int) -> 
             trouble = f"; {error}"
         for subject in config.source.partition_subjects:
             finder = Finder(session.store, Scope(owner.name, task, subject))
-            places = await finder.find(seq, config.sink_names())
+            places = await finder.find(seq)
             read_from = await finder.stream_created()
             if places:
                 found += places

@@ -51,12 +51,12 @@ async def _publish(jetstream: object, subject: str, number: int, data: bytes) ->
 
 
 WORKER_HOOK_FAULTS = tuple(
-    Fault(f"hook: {hook} {act}", meets(hook, act), 0.5)
+    Fault(f"hook: {hook} {act}", meets(hook, act), 0.3, is_timed=False)
     for hook in ("build_request", "build_results")
     for act in WORKER_ACTS
 )
 INGEST_HOOK_FAULTS = tuple(
-    Fault(f"hook: preprocess {act}", meets("preprocess", act), 0.5)
+    Fault(f"hook: preprocess {act}", meets("preprocess", act), 0.3, is_timed=False)
     for act in ("raises", "ends", "exits", "segfaults", "blocks")
 )
 HOSTILE_FAULTS = (*WORKER_HOOK_FAULTS, *INGEST_HOOK_FAULTS)

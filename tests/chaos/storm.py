@@ -15,6 +15,7 @@ from tests.chaos.broker_faults import BROKER_FAULTS
 from tests.chaos.clock_faults import CLOCK_FAULTS, REDIS_CLOCK_FAULTS
 from tests.chaos.faults import World
 from tests.chaos.footprint import Footprint, footprints, leaks
+from tests.chaos.hostile_faults import HOSTILE_FAULTS
 from tests.chaos.load import Load
 from tests.chaos.model_faults import MODEL_FAULTS, resume_all
 from tests.chaos.network_faults import NETWORK_FAULTS
@@ -40,6 +41,7 @@ ALL_FAULTS = (
     *CLOCK_FAULTS,
     *OPERATOR_FAULTS,
     *REDIS_CLOCK_FAULTS,
+    *HOSTILE_FAULTS,
 )
 
 _LOOK_S = 0.1
@@ -142,25 +144,33 @@ class Storm:
             since = f"{time.monotonic() - self._began:6.1f} s"
             total = self._report.injected.total()
             self._tell(f"{since} {total:4}  {' and '.join(words)}")
-            if chance.random() < 0.5:
-                await self._recover(" and ".join(words))
+            is_timed = all(fault.is_timed for fault in chosen)
+            # What is not timed may take its time, which a short storm has not got.
+            if chance.random() < 0.5 and (is_timed or self._plan.is_timed):
+                await self._recover(" and ".join(words), is_timed=is_timed)
             else:
                 await asyncio.sleep(chance.uniform(0.0, 0.5))
             if number % _FAULTS_BETWEEN_LOOKS == 0:
                 self._look_for_leaks(before)
 
-    async def _recover(self, words: str) -> None:
-        """Wait until the fault is behind all tasks, and note how long that took."""
+    async def _recover(self, words: str, *, is_timed: bool) -> None:
+        """Wait until the fault is behind all tasks, and note how long that took.
+
+        Args:
+            words: what it was.
+            is_timed: whether the promise of how soon all moves again is about it.
+        """
         resuming = asyncio.create_task(self._keep_resuming())
         try:
             recovery = await recover(self._progress, self._load.published, self._load.per_task)
         finally:
             await end(resuming)
         moved_s, caught_up_s = recovery.moved_s, recovery.caught_up_s
-        self._report.recoveries.append((recovery, words))
+        if is_timed:
+            self._report.recoveries.append((recovery, words))
         if recovery.missing:
             self._blame(f"no recovery in {caught_up_s:.0f} s after {words}: {recovery.missing}")
-        elif self._plan.is_timed and moved_s > LONGEST_RECOVERY_S:
+        elif is_timed and self._plan.is_timed and moved_s > LONGEST_RECOVERY_S:
             self._blame(f"{moved_s:.1f} s to move again after {words}")
         self._tell(f"{'':8} moved again in {moved_s:.1f} s, caught up in {caught_up_s:.1f} s")
 

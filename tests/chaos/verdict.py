@@ -28,6 +28,7 @@ _EXAMPLES = 8
 _TRANSIENT_KEYS = (
     r"sinfer:(partitions|due|paused|starts|clock:\{sinfer:due\})",
     r"sinfer:ingestors:chaos(-twin)?",
+    r"sinfer:tasks:chaos(-twin)?",  # expires within seconds
     r"sinfer:refusals:chaos(-twin)?/.*",  # what the next answer of the model clears
     r"sinfer:endpoint:\{.*\}:(breaker|clock|slots|ask:.*)",
     r"sinfer:\{.*\}:(meta|dead|ledger)",

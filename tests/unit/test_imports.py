@@ -32,6 +32,7 @@ LAYERS = [
         "escaping",
         "masking",
         "hooks",
+        "own_thread",
         "secret_files",
         "tls",
     },
