@@ -12,7 +12,7 @@ from nats.js.errors import APIError, NotFoundError
 from sinfer.errors import StoreFullError, UnavailableError
 from sinfer.ingest.subjects import overlap
 from sinfer.products.task import InferTaskConfig
-from sinfer.sinks.header_value import header_value
+from sinfer.sinks.header_value import header_name, header_value
 from sinfer.units import to_ms
 from sinfer.windows.dead_letter_store import DeadLetterStore, StoredLetter
 from sinfer.windows.dead_letters import COPIED_FIELD
@@ -236,9 +236,9 @@ def _headers(stored: StoredLetter, name: str) -> dict[str, str]:
     """The message's own headers, less those that NATS acts on, and what became of it."""
     letter = stored.letter
     own = {
-        name: header_value(value)
+        header_name(name): header_value(value)
         for name, value in (letter.message.headers or {}).items()
-        if not name.lower().startswith("nats-")
+        if name and not name.lower().startswith("nats-")
     }
     told = {
         "Product": stored.scope.product,
