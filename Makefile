@@ -5,7 +5,7 @@
 #   make test          linters, types and all tests
 #   make test-long     the proofs that take minutes: clean installs, many rounds of each fault
 #   make model-servers install MLServer, which some of the long tests ask
-#   make check         linters and types alone
+#   make check         linters, types and declared dependencies alone
 #   make test-oldest   the tests against the oldest versions that pyproject.toml admits
 #   make chaos         a product under load while everything breaks; SEED=n repeats a run
 #   make fuzz          20,000 hostile messages among as many good ones; SEED=n repeats a run
@@ -58,6 +58,8 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/deptry .
+	$(BIN)/deptry . --exclude '\.venv' --ignore DEP002,DEP004
 
 docs: $(DOCS)/.ready
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs --quiet build

@@ -9,14 +9,13 @@ from celery import Celery
 from kombu import Queue
 
 from sinfer import broker
+from sinfer.broker_messages import PROCESS_TASK as PROCESS_TASK
+from sinfer.broker_messages import TICK_TASK as TICK_TASK
 from sinfer.environment import without_strangers
 from sinfer.settings import settings
 
-TICK_QUEUE = "sinfer.tick"
+TICK_QUEUE = f"{broker.QUEUE_PREFIX}tick"
 """Ticks have a queue of their own, so that a worker can serve nothing else."""
-
-PROCESS_TASK = "sinfer.process"
-TICK_TASK = "sinfer.tick"
 
 _BROKER_TIMEOUT_S = 2.0
 _VISIBILITY_TIMEOUT_S = 12 * 3600
@@ -25,7 +24,7 @@ _VISIBILITY_TIMEOUT_S = 12 * 3600
 
 def product_queue(product: str) -> str:
     """The queue that carries the windows of a product."""
-    return f"sinfer.{product}"
+    return f"{broker.QUEUE_PREFIX}{product}"
 
 
 def make_app(queues: list[str]) -> Celery:

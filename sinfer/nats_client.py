@@ -15,6 +15,7 @@ from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
+from nats.errors import UnexpectedEOF
 from nats.protocol import parser
 
 from sinfer.nats_headers import decode_subject, parse_headers
@@ -62,6 +63,12 @@ class CarefulClient(Client):
             buffer_size=DEFAULT_BUFFER_SIZE,
             connect_timeout=self.options["connect_timeout"],
         )
+
+    async def _read_loop(self) -> None:
+        """nats-py stops reading at whatever it did not expect, and says that all is well."""
+        await super()._read_loop()
+        if self.is_connected:
+            await self._process_op_err(UnexpectedEOF())
 
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         """nats-py stops reading for good where a first line is odd: one message ends it all."""

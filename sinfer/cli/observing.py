@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,14 @@ from sinfer import exit_codes
 from sinfer.cli.options import Moment, json_option, product_option, task_option
 
 if TYPE_CHECKING:
+    from nats.aio.client import Client
+
     from sinfer.cli.connections import Session
     from sinfer.operations.auditing import Audited
     from sinfer.operations.deep_audit import DeepAudited
     from sinfer.operations.finding import Found
     from sinfer.operations.standing import TaskStanding
+    from sinfer.products.pipeline import InferPipeline
     from sinfer.windows.ids import Scope
 
 _WATCH_S = 1.0
@@ -134,11 +138,41 @@ async def _look_deep(
         pipeline = await session.tasks.pipeline(scope.product, scope.task)
         async with session.nats(pipeline.task) as client:
             with bar(f"auditing {scope}", None, quiet=quiet) as advance:
-                return await DeepAudit(
+                audited = await DeepAudit(
                     session.store, client, scope, pipeline, since_ms=since_ms, progress=advance
                 ).run()
+                await _ask_sinks(session, client, scope, pipeline, audited, advance)
+                return audited
     except SinferError as error:
         return str(error)
+
+
+async def _ask_sinks(
+    session: Session,
+    client: Client,
+    scope: Scope,
+    pipeline: InferPipeline[Any, Any],
+    audited: DeepAudited,
+    progress: Callable[[int], None],
+) -> None:
+    """Ask the task's sinks what they have; one that cannot be made is told and left out."""
+    from sinfer.errors import SinferError
+    from sinfer.ingest.stream_messages import StreamMessages
+    from sinfer.operations.result_audit import ResultAudit
+    from sinfer.sinks.base import Sink
+
+    task, sinks = pipeline.task, {}
+    try:
+        for name, config in zip(task.sink_names(), task.sinks, strict=True):
+            try:
+                sinks[name] = Sink.make(config, f"{scope}: its sink {name}")
+            except SinferError as error:
+                audited.sinks[name] = f"could not be asked: {error}"
+        messages = StreamMessages(client, task.source.stream)
+        await ResultAudit(session.store, messages, scope, pipeline, sinks, audited, progress).run()
+    finally:
+        for sink in sinks.values():
+            await sink.aclose()
 
 
 def _deep_row(answer: DeepAudited | str) -> dict[str, Any]:
@@ -221,8 +255,8 @@ def where(ctx: click.Context, product: str | None, task: str, seq: int, as_json:
 async def _where(session: Session, product: str | None, task: str, seq: int) -> list[Found]:
     from sinfer.errors import SourceError, UnavailableError
     from sinfer.ingest.stream_messages import StreamMessages
-    from sinfer.ingest.subjects import covers
     from sinfer.operations.finding import Finder, Found, untraceable
+    from sinfer.subjects import covers
     from sinfer.windows.ids import Scope
 
     found = []

@@ -10,9 +10,9 @@ from nats.errors import Error as NatsError
 from nats.js.errors import APIError, NotFoundError
 
 from sinfer.errors import StoreFullError, UnavailableError
-from sinfer.ingest.subjects import overlap
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.header_value import header_name, header_value
+from sinfer.subjects import overlap
 from sinfer.units import to_ms
 from sinfer.windows.dead_letter_store import DeadLetterStore, StoredLetter
 from sinfer.windows.dead_letters import COPIED_FIELD

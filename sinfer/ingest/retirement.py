@@ -90,7 +90,7 @@ class Retirement:
                     break
                 poll_s = min(2 * poll_s, _LONGEST_POLL_S)
         finally:
-            await leases.remove(self)
+            leases.remove(self)
             await self._give_back()
         if self._lost is not None:
             raise self._lost

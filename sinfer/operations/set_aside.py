@@ -10,10 +10,10 @@ from nats.aio.client import Client
 from sinfer.errors import SourceError
 from sinfer.ingest.entries import Preparer
 from sinfer.ingest.stream_messages import StreamMessages
-from sinfer.ingest.subjects import EVERYTHING, covers
 from sinfer.messages import Message, pack_chunk
 from sinfer.operations.rerunning import check_stream
 from sinfer.products.pipeline import InferPipeline
+from sinfer.subjects import EVERYTHING, covers
 from sinfer.tasks.ending import Timings, dead_letter, ledger_entry
 from sinfer.tasks.outcomes import Failure
 from sinfer.windows.claims import Completion, PartitionClaims

@@ -9,18 +9,19 @@ from datetime import UTC, datetime
 from nats.aio.client import Client
 
 from sinfer.errors import SourceError, UnavailableError
+from sinfer.ingest.hand import SUSPECTED
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.membership import SILENT_AFTER_MS
 from sinfer.ingest.state import SourceState
-from sinfer.ingest.subjects import EVERYTHING
 from sinfer.ingest.task_reports import TaskReport, task_report
+from sinfer.subjects import EVERYTHING
 from sinfer.windows import keys as names
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.outages import Outage, OutageBoard
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.store import Store
-from sinfer.windows.store_time import TIME_FIELDS, told
+from sinfer.windows.store_time import TIME_FIELDS, milliseconds, told
 
 
 @dataclass(slots=True)
@@ -41,6 +42,10 @@ class PartitionStanding:
         aside: windows that are set aside, since their messages are not all there.
         stranded: closed windows that are in no index; beat puts them back.
         is_lost: whether there are windows, and nothing says any more how far it was read.
+        deaths: how many writers in a row ended without giving it back, as far as that may be the
+            fault of a message.
+        hand: which messages the last of them had in hand, the least and the greatest stream
+            sequence; empty when that was not noted.
     """
 
     scope: Scope
@@ -62,6 +67,8 @@ class PartitionStanding:
     aside: int = 0
     stranded: int = 0
     is_lost: bool = False
+    deaths: int = 0
+    hand: str = ""
 
 
 @dataclass(slots=True)
@@ -153,7 +160,8 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     keys = PartitionKeys(scope)
     counts = ("fetched", "sunk", "dead", "filtered", "late")
     pipeline = store.redis.pipeline(transaction=True)
-    pipeline.hmget(keys.meta, [*counts, "owner", "lease_until", "source", names.STANDSTILL_FIELD])
+    fields = ("owner", "lease_until", "source", names.STANDSTILL_FIELD, "deaths", "hand")
+    pipeline.hmget(keys.meta, [*counts, *fields])
     pipeline.hlen(keys.open)
     pipeline.zcard(keys.sealed)
     pipeline.zcard(keys.ready)
@@ -165,8 +173,8 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     pipeline.hmget(keys.meta, TIME_FIELDS)
     answers = await store.ask(pipeline.execute())
     meta, opened, sealed, waiting, leased, letters, aside, closed, clock, noted = answers
-    now_ms = told(int(clock[0]) * 1000 + int(clock[1]) // 1000, *noted)
-    *numbers, owner, lease_until, source, standstill = meta
+    now_ms = told(milliseconds(clock), *noted)
+    *numbers, owner, lease_until, source, standstill, deaths, hand = meta
     alive = owner is not None and int(lease_until or 0) > now_ms
     return PartitionStanding(
         scope,
@@ -183,6 +191,8 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
         aside=aside,
         is_lost=source is None and bool(opened or closed),
         stranded=max(0, closed - sealed - waiting - leased - aside),
+        deaths=int(deaths or 0),
+        hand=(hand or b"").decode(),
     )
 
 
@@ -195,6 +205,20 @@ def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
     elif unread := [p.scope.partition for p in task.partitions if not p.writer]:
         trouble.append(f"nobody reads {', '.join(unread)}")
     trouble += [f"{p.scope.partition} {p.standstill}" for p in task.partitions if p.standstill]
+    for partition in task.partitions:
+        name, where = str(partition.scope), partition.scope.partition
+        if reason := report.stopped.get(name):
+            trouble.append(f"{where} does not move: {reason}")
+        if partition.deaths >= SUSPECTED and partition.hand:
+            first, _, last = partition.hand.partition(" ")
+            trouble.append(
+                f"{where}: {partition.deaths} ingestors in a row ended, and may have been killed by"
+                f" one of the messages {first} to {last}, which are looked at in a process of their"
+                " own now; what ends that as well becomes a dead letter"
+            )
+    for name, text in report.blocked.items():
+        whose = f"{name}: " if name else ""
+        trouble.append(f"an ingestor is held up: {whose}{text}")
     if problem := report.problems.get(task.task):
         trouble.append(f"stays as it was, since it is broken now: {problem}")
     for outage in _outages(task):

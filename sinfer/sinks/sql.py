@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from sinfer.config import ConfigModel
-from sinfer.errors import ConfigError
+from sinfer.extras import extras_named
 from sinfer.results import WindowResults
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.shared import SharedByLoop
@@ -113,12 +113,8 @@ class SqlSink(Sink):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        try:
+        with extras_named("sinks: sql: "):
             import sqlalchemy  # noqa: F401
-        except ImportError:
-            raise ConfigError(
-                "sinks: sql: SQLAlchemy is not installed; pip install 'sinfer[sql]'"
-            ) from None
         self._target = _target(config)
         # A URL or driver that cannot be used should show here, not at the first window.
         from sinfer.sinks.sql_database import make_engine
@@ -130,6 +126,11 @@ class SqlSink(Sink):
         if self._writer is None:
             self._writer = _writers.acquire(self._target)
         await self._writer.write(results)
+
+    async def stored(self, windows: Sequence[WindowResults]) -> list[dict[int, int]] | None:
+        if self._writer is None:
+            self._writer = _writers.acquire(self._target)
+        return await self._writer.stored(windows)
 
     async def aclose(self) -> None:
         if self._writer is not None:

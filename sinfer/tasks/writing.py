@@ -14,6 +14,7 @@ from sinfer.retry_after import asked_s
 from sinfer.sinks.base import Sink
 from sinfer.tasks.outcomes import Refused
 from sinfer.tasks.ready_task import FALLBACK, ReadyTask, sink_label
+from sinfer.tasks.refusal_judge import SinkJudge
 from sinfer.windows.dead_letters import one_line
 
 _log = logging.getLogger(__name__)
@@ -28,7 +29,6 @@ class Written:
     Attributes:
         done: names of sinks that need not be written again.
         refused: results that will never be taken and that no fallback took, by ordinal.
-        all_refused: the sinks, by label, that took none of the results, and why.
         away: what is to be asked again, and what was wrong with it.
         answered: what took results or refused them; named like ``away``.
         wait_ms: how long nobody asks those that are away.
@@ -36,7 +36,6 @@ class Written:
 
     done: frozenset[str]
     refused: dict[int, Refused] = field(default_factory=dict)
-    all_refused: dict[str, str] = field(default_factory=dict)
     away: dict[str, str] = field(default_factory=dict)
     answered: frozenset[str] = frozenset()
     wait_ms: int = 0
@@ -49,7 +48,11 @@ class SinkWriter:
         self._ready = ready
 
     async def write(
-        self, results: WindowResults, finished: frozenset[str], refused: Mapping[int, Refused]
+        self,
+        results: WindowResults,
+        finished: frozenset[str],
+        refused: Mapping[int, Refused],
+        holds: SinkJudge | None = None,
     ) -> Written:
         """Write the sinks that are not finished; what one refuses for good goes to the fallback.
 
@@ -57,6 +60,8 @@ class SinkWriter:
             results: of the window.
             finished: names of sinks that have them, all but those that they refused.
             refused: what those refused and no fallback took; see ``Written``.
+            holds: says whether a refusal of all results has to wait, as the sink may refuse
+                everything. It is not asked where a fallback takes what is refused.
         """
         names = [name for name in self._ready.sinks if name not in finished]
         problems = await asyncio.gather(
@@ -66,16 +71,21 @@ class SinkWriter:
             )
         )
         done, away, refused = set(finished), {}, dict(refused)
-        all_refused: dict[str, str] = {}
+        held_ms = 0
+        has_fallback = self._ready.fallback is not None
         for name, problem in zip(names, problems, strict=True):
             label = sink_label(name)
             if problem is None:
                 done.add(name)
             elif isinstance(problem, SinkRejectedError):
-                done.add(name)
                 ordinals = refused_rows(results, problem)
-                if len(ordinals) == len(results):
-                    all_refused[label] = one_line(str(problem))
+                if holds is not None and len(ordinals) == len(results) and not has_fallback:
+                    held = await holds(label, str(problem), len(ordinals))
+                    if held is not None:
+                        away[label] = one_line(held.why)
+                        held_ms = max(held_ms, held.wait_ms)
+                        continue
+                done.add(name)
                 for ordinal in ordinals:
                     known = refused.get(ordinal, Refused(ordinal, ""))
                     refused[ordinal] = known.also(f"{label}: {problem}")
@@ -93,7 +103,6 @@ class SinkWriter:
             problem = await self._write_one(FALLBACK, self._ready.fallback, part)
             if problem is None or isinstance(problem, SinkRejectedError):
                 answered.add(FALLBACK)
-                all_refused.clear()
                 nowhere = refused_rows(part, problem) if problem is not None else []
                 for row in homeless:
                     known = refused.pop(row.ordinal)
@@ -103,7 +112,8 @@ class SinkWriter:
             else:
                 away[FALLBACK] = one_line(str(problem))
         wait_ms = max((self._ready.breaker(what).wait_ms for what in away), default=0)
-        return Written(frozenset(done), refused, all_refused, away, frozenset(answered), wait_ms)
+        wait_ms = max(wait_ms, held_ms)
+        return Written(frozenset(done), refused, away, frozenset(answered), wait_ms)
 
     async def _write_one(self, label: str, sink: Sink, results: WindowResults) -> SinkError | None:
         breaker = self._ready.breaker(label)

@@ -33,6 +33,8 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:endpoint:{<name>}:breaker`` | hash | failures in a row, open_until (ms), its trial |
 | ``sinfer:endpoint:{<name>}:ask:<name>`` | string | as above (expires) |
 | ``sinfer:paused`` | hash | paused product or task → why, since when, by whom |
+| ``sinfer:ask:{<key>}:<name>`` | string | an answer about that key, as above (expires) |
+| ``sinfer:refusals:<product/task>`` | hash | windows refused whole since one was taken (expires) |
 | ``sinfer:clock:{sinfer:due}`` | hash  | time, and when the last tick was, the last sweep, ... |
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
@@ -62,6 +64,20 @@ INCARNATION_FIELD = "incarnation"
 
 STANDSTILL_FIELD = "standstill"
 """Field of ``meta``: why the source gives no more messages, as long as that is so."""
+
+
+TAKEN_FIELD = "taken"
+"""Field of ``meta``: windows of which at least one item came through."""
+
+
+def asked_beside(key: str, name: str) -> str:
+    """An answer that is kept for a while, in the slot of a key without a hash tag."""
+    return f"{PREFIX}ask:{{{key}}}:{name}"
+
+
+def refusals(product: str, task: str) -> str:
+    """Windows of a task that were refused whole."""
+    return f"{PREFIX}refusals:{escape(product)}/{escape(task)}"
 
 
 class EndpointKeys:

@@ -97,6 +97,7 @@ class Store:
 
     def __init__(self, url: str, tls: TlsFiles = NO_FILES) -> None:
         self.shown_url = shown_url(url)
+        self._url, self._tls = url, tls
         self._hint = ""
         if urlsplit(url).scheme == "rediss":
             self._hint = " with TLS?" if tls.cert else " with TLS, without SINFER_REDIS_TLS_CERT?"
@@ -119,6 +120,10 @@ class Store:
         self._scripts: dict[str, AsyncScript] = {}
         self._kept: dict[str, AsyncScript] = {}
         self.add_scripts(files(__package__) / "scripts")
+
+    def another(self) -> Store:
+        """The same store with connections of its own, for another event loop."""
+        return Store(self._url, self._tls)
 
     @classmethod
     def from_settings(cls) -> Store:

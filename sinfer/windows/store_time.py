@@ -49,16 +49,22 @@ def told(redis_ms: int, highest: bytes | None, going_on: bytes | None) -> int:
     return max(now_ms, int(highest or 0))
 
 
-async def store_time(store: Store, clock: str = CLOCK) -> StoreTime:
+def milliseconds(clock: tuple[int, int]) -> int:
+    """What ``TIME`` answers, as milliseconds since the epoch."""
+    seconds, microseconds = clock
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+async def store_time(store: Store, key: str = CLOCK) -> StoreTime:
     """What time it is for a group of keys.
 
     Args:
         store: the window store.
-        clock: as for ``Store.now_ms``.
+        key: as for ``Store.now_ms``.
     """
     pipeline = store.redis.pipeline(transaction=True)
     pipeline.time()
-    pipeline.hmget(clock, TIME_FIELDS)
-    (seconds, microseconds), fields = await store.ask(pipeline.execute())
-    redis_ms = int(seconds) * 1000 + int(microseconds) // 1000
+    pipeline.hmget(key, TIME_FIELDS)
+    clock, fields = await store.ask(pipeline.execute())
+    redis_ms = milliseconds(clock)
     return StoreTime(told(redis_ms, *fields), redis_ms)

@@ -12,7 +12,7 @@ import httpx
 from sinfer.errors import UnavailableError
 from sinfer.windows.pauses import PauseBoard
 from tests.chaos.faults import Fault, World
-from tests.chaos.site import PRODUCT
+from tests.chaos.site import PRODUCT, TWIN
 
 _LATER = (408, 429, 502, 503, 504)
 _BISECTS = (400, 413, 422, 500)
@@ -80,6 +80,8 @@ async def resume_all(world: World) -> None:
     for task in world.site.tasks:
         with suppress(UnavailableError):
             await board.resume(PRODUCT, task.id)
+            if task.is_twofold:
+                await board.resume(TWIN, task.id)
 
 
 MODEL_FAULTS = (

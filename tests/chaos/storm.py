@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from sinfer.operations.auditing import audit
+from sinfer.operations.deep_audit import DeepAudit
 from tests.chaos.broker_faults import BROKER_FAULTS
 from tests.chaos.clock_faults import CLOCK_FAULTS
 from tests.chaos.faults import World
@@ -16,7 +17,9 @@ from tests.chaos.footprint import Footprint, footprints, leaks
 from tests.chaos.load import Load
 from tests.chaos.model_faults import MODEL_FAULTS, resume_all
 from tests.chaos.network_faults import NETWORK_FAULTS
+from tests.chaos.operator_faults import OPERATOR_FAULTS
 from tests.chaos.process_faults import PROCESS_FAULTS
+from tests.chaos.product import ChaosPipeline
 from tests.chaos.progress import Progress
 from tests.chaos.recovery import LONGEST_RECOVERY_S, recover
 from tests.chaos.report import Plan, Report
@@ -34,6 +37,7 @@ ALL_FAULTS = (
     *SINK_FAULTS,
     *BROKER_FAULTS,
     *CLOCK_FAULTS,
+    *OPERATOR_FAULTS,
 )
 
 _LOOK_S = 0.1
@@ -145,28 +149,44 @@ class Storm:
         while time.monotonic() < deadline:
             # A task that was paused by the last faults waits for someone to resume it.
             await resume_all(self._world)
-            accounts = await self._progress.accounts()
-            if accounts and all(
-                account.fetched >= self._load.per_task
-                and not account.buffered
-                and not account.in_flight
-                for account in accounts.values()
-            ):
+            per_task = {
+                task.id: self._load.per_task + len(self._site.poisons[task.id])
+                for task in self._site.tasks
+            }
+            if await self._progress.all_ended(per_task):
                 break
             await asyncio.sleep(_LOOK_S)
 
     async def _conclude(self) -> None:
         """Look at what came out."""
         for name, account in (await self._progress.accounts()).items():
-            if account.fetched != self._load.per_task:
-                self._blame(f"{name} fetched {account.fetched} of {self._load.per_task} messages")
+            expected = self._load.per_task + len(self._site.poisons[name])
+            is_right = account.fetched == expected
+            if self._site.rerun[name]:  # what is read again counts as fetched again
+                is_right = account.fetched >= expected
+            if not is_right:
+                self._blame(f"{name} fetched {account.fetched} of {expected} messages")
+        await self._look_deep()
         await self._look_for_remains()
         self._report.verdict = await judge(self._site, self._progress.store, self._load.published)
+
+    async def _look_deep(self) -> None:
+        """The system's own judgement, message by message."""
+        site = self._site
+        client = await site.connect()
+        try:
+            for task in site.tasks:
+                pipeline = ChaosPipeline(site.config(task))
+                audited = await DeepAudit(self._progress.store, client, task.scope, pipeline).run()
+                for finding in audited.findings[:10]:
+                    self._blame(f"audit --deep of {task.id}: {finding}")
+        finally:
+            await client.close()
 
     async def _look_for_remains(self) -> None:
         """Stop all processes; no message may be under way, and nothing be left that need not be."""
         site, store = self._site, self._progress.store
-        for found in await audit(store, [task.scope for task in site.tasks]):
+        for found in await audit(store, site.scopes):
             account = found.account
             if not found.is_right or account.buffered or account.in_flight:
                 self._blame(f"{found.scope} does not balance: {account} {found.stranded}")

@@ -15,10 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 RUNTIME = [
     *PROJECT["dependencies"],
-    *EXTRAS["sql"],
-    *EXTRAS["embedded"],
-    *EXTRAS["soe"],
-    *EXTRAS["grpc"],
+    *(line for extra in ("sql", "embedded", "soe", "grpc", "testing") for line in EXTRAS[extra]),
 ]
 
 

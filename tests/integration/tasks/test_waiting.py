@@ -130,7 +130,7 @@ def world(
 ) -> Iterator[World]:
     monkeypatch.setattr(Store, "from_settings", lambda: Store(redis_server.url))
     product = product_of([], unique)
-    monkeypatch.setattr(catalogue, "find_product", lambda name, modules: product)
+    monkeypatch.setattr(catalogue, "load_products", lambda _: ({product.name: product}, {}))
     inference = {
         "type": "python", "call": "tests.task_settings:upper", "breaker_failures": 1,
         "retry_base": "100ms", "retry_max": "100ms", "timeout": "10m",
