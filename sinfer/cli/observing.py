@@ -97,6 +97,7 @@ def audit(
             ],
             "orphans": audited.orphans,
             "lost_letters": audited.lost_letters,
+            "error": audited.error,
             **({"deep": _deep_row(looked[audited.scope])} if deep else {}),
         }
         for audited in found
@@ -157,6 +158,7 @@ async def _ask_sinks(
 ) -> None:
     """Ask the task's sinks what they have; one that cannot be made is told and left out."""
     from sinfer.errors import SinferError
+    from sinfer.hooks import Hook
     from sinfer.ingest.stream_messages import StreamMessages
     from sinfer.operations.result_audit import ResultAudit
     from sinfer.sinks.base import Sink
@@ -172,7 +174,7 @@ async def _ask_sinks(
         await ResultAudit(session.store, messages, scope, pipeline, sinks, audited, progress).run()
     finally:
         for sink in sinks.values():
-            await sink.aclose()
+            await Hook("sink", "aclose", sink.aclose).wait()
 
 
 def _deep_row(answer: DeepAudited | str) -> dict[str, Any]:
@@ -271,7 +273,7 @@ async def _where(session: Session, product: str | None, task: str, seq: int) -> 
             trouble = f"; {error}"
         for subject in config.source.partition_subjects:
             finder = Finder(session.store, Scope(owner.name, task, subject))
-            places = await finder.find(seq, config.sink_names())
+            places = await finder.find(seq)
             read_from = await finder.stream_created()
             if places:
                 found += places
@@ -328,7 +330,7 @@ def status(product: str | None, task: str | None, watch: bool, as_json: bool) ->
 async def _standing(session: Session, product: str | None, task: str | None) -> list[TaskStanding]:
     from sinfer.errors import ConfigError, UnavailableError
     from sinfer.operations.products import known_scopes
-    from sinfer.operations.standing import broken_tasks, measure_lag, standing
+    from sinfer.operations.standing import broken_index, broken_tasks, measure_lag, standing
     from sinfer.products.registry import load_products
     from sinfer.settings import settings
 
@@ -356,6 +358,8 @@ async def _standing(session: Session, product: str | None, task: str | None) -> 
     products = {found.product for found in tasks}
     products |= {product} if product is not None else load_products(settings().products)[0].keys()
     broken = await broken_tasks(session.store, products, tasks)
+    if product is None and task is None:
+        broken += await broken_index(session.store)
     return tasks + [found for found in broken if task in (None, found.task)]
 
 
@@ -368,6 +372,7 @@ def _as_dict(found: TaskStanding) -> dict[str, Any]:
         "lag": found.lag,
         "outage": found.outage,
         "trouble": found.trouble,
+        "clocks": found.clocks,
         "partitions": [
             {
                 **{k: v for k, v in asdict(partition).items() if k != "scope"},
@@ -392,6 +397,8 @@ def _print(tasks: list[TaskStanding]) -> None:
             for t in tasks
         ),
     )
+    for problem in dict.fromkeys(problem for task in tasks for problem in task.clocks):
+        click.secho(f"! clocks: {problem}", fg="red", bold=True)
     outages = {task.product: task.outage for task in tasks if task.outage}
     for product, outage in outages.items():
         text = f"its tasks cannot be listed, so the last known stay in force: {outage}"

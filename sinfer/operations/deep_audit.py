@@ -263,6 +263,14 @@ class DeepAudit:
         first = info.state.first_seq
         if first > 1:
             self.result.unknown.append(f"the stream has no messages before sequence {first}")
+        if deleted := info.state.num_deleted:
+            self.result.unknown.append(
+                f"{deleted} messages behind its first were deleted from the stream: of these, what"
+                " windows, ledger and dead letters do not have cannot be told"
+            )
+        if info.state.last_seq < state.position:
+            text = f"the stream ends at {info.state.last_seq}, and was read up to {state.position}"
+            self.result.add(Finding("missing", "stream", f"{text}: it went back"))
         if self._pipeline.task.source.deliver != "all":
             lowest = self._known.first
             first = max(first, lowest[0] if lowest else state.position + 1)

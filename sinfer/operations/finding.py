@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from sinfer.products.pipeline import InferPipeline
 from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.ledger import Finished, read_ledger, unpack_members
+from sinfer.windows.ledger import Finished, LedgerEntry, read_ledger, unpack_members
 from sinfer.windows.members import members_fields, read_members
 from sinfer.windows.records import (
     ClosedWindow,
@@ -93,15 +92,13 @@ class Finder:
         blob = await self._store.ask(self._store.redis.hget(self._keys.meta, "source"))
         return SourceState.decode(blob).stream_created if blob else ""
 
-    async def find(self, seq: int, sink_names: Iterable[str] = ()) -> list[Found]:
+    async def find(self, seq: int) -> list[Found]:
         """All places where a message is known to be, or to have ended.
 
         Args:
             seq: its stream sequence.
-            sink_names: the task's sinks, which have the results of every window that is done.
         """
         found = await self._in_windows(seq)
-        names = list(sink_names)
         dead_windows = set()
         wanted = LetterFilter(first_seq=seq, last_seq=seq)
         async for stored in DeadLetterStore(self._store).of_partition(self._scope, wanted):
@@ -138,8 +135,8 @@ class Finder:
                     entry.window,
                     entry.attempts,
                     done_ms=finished.done_ms,
-                    sinks=names if state == "done" else [],
-                    text=text,
+                    sinks=list(entry.sinks or ()) if state == "done" else [],
+                    text="; ".join(filter(None, (text, _about_sinks(entry, state)))),
                 )
             )
         return [replace(place, product=self._scope.product) for place in found]
@@ -174,10 +171,11 @@ class Finder:
         pipeline.hgetall(keys.open)
         pipeline.hgetall(keys.closed)
         pipeline.hgetall(keys.attempts)
+        pipeline.hgetall(keys.deaths)
         pipeline.hgetall(keys.aside)
         for places in (keys.ready, keys.leases, keys.sealed):
             pipeline.zrange(places, 0, -1, withscores=True)
-        opened, closed, attempts, aside, *held = await self._store.ask(pipeline.execute())
+        opened, closed, attempts, deaths, aside, *held = await self._store.ask(pipeline.execute())
         ready, leases, sealed = (dict(pairs) for pairs in held)
         found = []
         for name, blob in opened.items():
@@ -216,7 +214,7 @@ class Finder:
                     state,
                     self._scope.partition,
                     window.public_id,
-                    Tries.unpack(attempts.get(name, 0)).attempts,
+                    Tries.unpack(attempts.get(name, 0)).attempts + int(deaths.get(name, 0)),
                     due_ms=int(due_ms),
                     sinks=await self._written(window),
                     text=text,
@@ -230,8 +228,10 @@ class Finder:
             return False
         for part in parts:
             fields = members_fields(part.segment, part.chunks)
-            values = await self._store.ask(self._store.redis.hmget(self._keys.members, fields))
-            members = read_members(values)
+            pipeline = self._store.redis.pipeline(transaction=False)
+            pipeline.hmget(self._keys.members, fields)
+            [values] = await self._store.ask_each(pipeline)
+            members = read_members(values or [])
             if any(
                 seq in unpack_members(packed)
                 for place, packed in members.items()
@@ -243,10 +243,10 @@ class Finder:
     async def _is_there(self, parts: list[Part], seq: int) -> bool:
         for part in parts:
             name = self._keys.segment(part.segment)
-            chunks = await self._store.ask(
-                self._store.redis.lrange(name, 0, max(0, part.chunks - 1))
-            )
-            for chunk in chunks:
+            pipeline = self._store.redis.pipeline(transaction=False)
+            pipeline.lrange(name, 0, max(0, part.chunks - 1))
+            [chunks] = await self._store.ask_each(pipeline)
+            for chunk in chunks or []:
                 try:
                     if any(m.stream_seq == seq for m in unpack_chunk(chunk)):
                         return True
@@ -261,6 +261,14 @@ class Finder:
 
 
 _GONE = "it should be in this window, and is gone from the store; see `sinfer audit`"
+
+
+def _about_sinks(entry: LedgerEntry, state: State) -> str:
+    if state != "done" or entry.sinks:
+        return ""
+    if entry.sinks is None:
+        return "which sinks have its results was not noted"
+    return "the window has no results"
 
 
 def _again(window: ClosedWindow) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from nats.aio.client import Client
 
-from sinfer.errors import SourceError, UnavailableError
+from sinfer.errors import SinferError, SourceError, StoreError, UnavailableError
 from sinfer.ingest.hand import SUSPECTED
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.membership import SILENT_AFTER_MS
@@ -16,12 +16,23 @@ from sinfer.ingest.state import SourceState
 from sinfer.ingest.task_reports import TaskReport, task_report
 from sinfer.subjects import EVERYTHING
 from sinfer.windows import keys as names
+from sinfer.windows.claims import unreadable_windows
+from sinfer.windows.dead_letters import one_line
+from sinfer.windows.faults import Fault, FaultBoard
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.outages import Outage, OutageBoard
 from sinfer.windows.pauses import PauseBoard
+from sinfer.windows.schedule import Schedule
+from sinfer.windows.slow_hooks import SlowHook, SlowHookBoard
 from sinfer.windows.store import Store
-from sinfer.windows.store_time import TIME_FIELDS, milliseconds, told
+from sinfer.windows.store_time import TIME_FIELDS, milliseconds, store_time, told
+
+_AHEAD_MS = 1_000
+"""A watermark may be so far ahead of the clock: clocks differ a little."""
+
+_MANY_LATE, _LATE_SHARE = 10, 0.05
+"""So many late messages, and such a share of all, are told."""
 
 
 @dataclass(slots=True)
@@ -39,13 +50,17 @@ class PartitionStanding:
         lag: messages of the stream behind the position, at most; None when that is not known.
         away: what its windows wait for.
         standstill: why the source gives its writer no more messages; empty when it does.
+        unreadable: closed windows whose records cannot be read, and why.
         aside: windows that are set aside, since their messages are not all there.
         stranded: closed windows that are in no index; beat puts them back.
         is_lost: whether there are windows, and nothing says any more how far it was read.
+        fault: why beat cannot look after it, or why it cannot be read at all; empty when all is
+            well.
         deaths: how many writers in a row ended without giving it back, as far as that may be the
             fault of a message.
         hand: which messages the last of them had in hand, the least and the greatest stream
             sequence; empty when that was not noted.
+        ahead_ms: how far the watermark is ahead of the clock.
     """
 
     scope: Scope
@@ -64,11 +79,14 @@ class PartitionStanding:
     lag: int | None = None
     away: list[Outage] = field(default_factory=list)
     standstill: str = ""
+    unreadable: dict[str, str] = field(default_factory=dict)
     aside: int = 0
     stranded: int = 0
     is_lost: bool = False
+    fault: str = ""
     deaths: int = 0
     hand: str = ""
+    ahead_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -82,6 +100,7 @@ class TaskStanding:
         ingestors: how many ingestors of the product are alive.
         outage: why the product's tasks cannot be listed now; empty when they can.
         trouble: what a person should know at once.
+        clocks: what is wrong with the clocks of Redis and of this machine.
     """
 
     product: str
@@ -91,6 +110,7 @@ class TaskStanding:
     ingestors: int = 0
     outage: str = ""
     trouble: list[str] = field(default_factory=list)
+    clocks: list[str] = field(default_factory=list)
 
     def total(self, name: str) -> int:
         """A number added up over the partitions."""
@@ -109,6 +129,7 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
     board = PauseBoard(store)
     await board.refresh()
     now_ms = await store.now_ms()
+    faults = await FaultBoard(store).read()
     tasks: dict[tuple[str, str], TaskStanding] = {}
     reports: dict[str, TaskReport] = {}
     for scope in scopes:
@@ -117,20 +138,60 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
             tasks[name] = task = TaskStanding(*name)
             if (pause := board.of(*name)) is not None:
                 task.paused = f"{pause.what}: {pause.reason}"
-            task.ingestors = await ingestors_alive(store, scope.product, now_ms)
             if scope.product not in reports:
-                reports[scope.product] = await task_report(store, scope.product, now_ms)
-        tasks[name].partitions.append(await _partition(store, scope))
+                reports[scope.product] = await _report(store, scope.product, now_ms)
+            task.ingestors = await ingestors_alive(store, scope.product, now_ms)
+        tasks[name].partitions.append(await _partition_or_fault(store, scope, faults))
+    slow = await SlowHookBoard(store).read(now_ms)
+    clocks = (await store_time(store)).problems
     for task in tasks.values():
+        task.clocks = clocks
         task.outage = reports[task.product].outage
-        task.trouble = _trouble(task, reports[task.product])
+        task.trouble = _trouble(task, reports[task.product], slow)
     return list(tasks.values())
+
+
+async def _report(store: Store, product: str, now_ms: int) -> TaskReport:
+    """What ingestors say of a product; that it cannot be read is told in its place."""
+    try:
+        return await task_report(store, product, now_ms)
+    except UnavailableError:
+        raise
+    except Exception as error:  # whatever is stored there
+        return TaskReport(f"what its ingestors say cannot be read: {one_line(repr(error))}")
+
+
+async def _partition_or_fault(
+    store: Store, scope: Scope, faults: Mapping[str, Fault]
+) -> PartitionStanding:
+    """How a partition stands; what cannot be read there hides no other partition."""
+    fault = faults.get(str(scope))
+    text = ""
+    if fault is not None:
+        since = datetime.fromtimestamp(fault.since_ms // 1000, UTC).isoformat()
+        text = f"beat cannot look after it since {since}, and tries again: {fault.error}"
+    try:
+        partition = await _partition(store, scope)
+    except UnavailableError:
+        raise
+    except Exception as error:  # whatever is stored there
+        told = str(error) if isinstance(error, SinferError) else repr(error)
+        return PartitionStanding(scope, fault=text or f"it cannot be read: {one_line(told)}")
+    partition.fault = text
+    return partition
+
+
+async def broken_index(store: Store) -> list[TaskStanding]:
+    """What stands among the partitions in Redis and is none."""
+    text = f"is no name of a partition; remove it from the set {names.PARTITIONS} in Redis"
+    _, others = await Schedule(store).known()
+    return [TaskStanding("?", name, trouble=[text]) for name in others]
 
 
 async def broken_tasks(
     store: Store, products: Iterable[str], known: Iterable[TaskStanding]
 ) -> list[TaskStanding]:
-    """Tasks that never ran because they are broken, as the ingestors see them.
+    """Tasks that never ran because they are broken or cannot begin, as the ingestors see them.
 
     Args:
         store: the window store.
@@ -141,26 +202,45 @@ async def broken_tasks(
     now_ms = await store.now_ms()
     found = []
     for product in sorted(products):
-        report = await task_report(store, product, now_ms)
+        report = await _report(store, product, now_ms)
         ingestors = await ingestors_alive(store, product, now_ms)
         for name, problem in report.problems.items():
             if (product, name) not in names:
                 trouble = [f"is skipped: {problem}"]
                 found.append(TaskStanding(product, name, [], "", ingestors, report.outage, trouble))
+        stopped: dict[str, list[str]] = {}
+        for partition, reason in report.stopped.items():
+            scope = Scope.parse(partition)
+            if (product, scope.task) not in names and scope.task not in report.problems:
+                text = f"{scope.partition} does not move: {reason}"
+                stopped.setdefault(scope.task, []).append(text)
+        for name, trouble in stopped.items():
+            found.append(TaskStanding(product, name, [], "", ingestors, report.outage, trouble))
     return found
 
 
 async def ingestors_alive(store: Store, product: str, now_ms: int) -> int:
     """How many ingestors of a product gave a sign of life lately."""
     key = names.ingestors(product)
-    return int(await store.ask(store.redis.zcount(key, now_ms - SILENT_AFTER_MS, "+inf")))
+    try:
+        return int(await store.ask(store.redis.zcount(key, now_ms - SILENT_AFTER_MS, "+inf")))
+    except StoreError:  # of another type: nobody can have given a sign of life
+        return 0
 
 
 async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     keys = PartitionKeys(scope)
     counts = ("fetched", "sunk", "dead", "filtered", "late")
     pipeline = store.redis.pipeline(transaction=True)
-    fields = ("owner", "lease_until", "source", names.STANDSTILL_FIELD, "deaths", "hand")
+    fields = (
+        "owner",
+        "lease_until",
+        "source",
+        names.STANDSTILL_FIELD,
+        "deaths",
+        "hand",
+        "watermark",
+    )
     pipeline.hmget(keys.meta, [*counts, *fields])
     pipeline.hlen(keys.open)
     pipeline.zcard(keys.sealed)
@@ -174,7 +254,7 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     answers = await store.ask(pipeline.execute())
     meta, opened, sealed, waiting, leased, letters, aside, closed, clock, noted = answers
     now_ms = told(milliseconds(clock), *noted)
-    *numbers, owner, lease_until, source, standstill, deaths, hand = meta
+    *numbers, owner, lease_until, source, standstill, deaths, hand, watermark = meta
     alive = owner is not None and int(lease_until or 0) > now_ms
     return PartitionStanding(
         scope,
@@ -185,26 +265,46 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
         **{name: int(number or 0) for name, number in zip(counts, numbers, strict=True)},
         letters=letters,
         writer=owner.decode() if alive else "",
-        position=SourceState.decode(source).position if source else 0,
+        position=_position(source),
         away=await OutageBoard(store, scope).read(),
         standstill=standstill.decode() if alive and standstill else "",
+        unreadable=await unreadable_windows(store, scope),
         aside=aside,
         is_lost=source is None and bool(opened or closed),
+        fault="",
         stranded=max(0, closed - sealed - waiting - leased - aside),
         deaths=int(deaths or 0),
         hand=(hand or b"").decode(),
+        ahead_ms=max(0, int(watermark or 0) - now_ms),
     )
 
 
-def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
+def _position(source: bytes | None) -> int:
+    """Up to where the partition is read; 0 where another version wrote that."""
+    try:
+        return SourceState.decode(source).position if source else 0
+    except (ValueError, TypeError):
+        return 0
+
+
+def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -> list[str]:
     trouble = []
     if task.paused:
         trouble.append(f"PAUSED ({task.paused})")
+    trouble += [f"{p.scope.partition}: {p.fault}" for p in task.partitions if p.fault]
     if not task.ingestors:
         trouble.append("no ingestor is alive")
-    elif unread := [p.scope.partition for p in task.partitions if not p.writer]:
+    elif unread := [p.scope.partition for p in task.partitions if not (p.writer or p.fault)]:
         trouble.append(f"nobody reads {', '.join(unread)}")
     trouble += [f"{p.scope.partition} {p.standstill}" for p in task.partitions if p.standstill]
+    trouble += [
+        f"window {window} waits: {why}; it is given up after its attempts, unless a worker of the"
+        " version that wrote it comes first"
+        for partition in task.partitions
+        for window, why in partition.unreadable.items()
+    ]
+    own = (f"{task.product}/{task.task}", task.product)
+    trouble += [found.text for found in slow if found.task in own]
     for partition in task.partitions:
         name, where = str(partition.scope), partition.scope.partition
         if reason := report.stopped.get(name):
@@ -241,9 +341,27 @@ def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
             f"{stranded} closed windows are in no index, as after a key was deleted or evicted;"
             " beat puts them back within a minute"
         )
+    trouble += _lateness(task)
     if letters := task.total("letters"):
         trouble.append(f"{letters} dead letters")
     return trouble
+
+
+def _lateness(task: TaskStanding) -> Iterator[str]:
+    """Event times that cannot be right, by what they do to the others."""
+    for partition in task.partitions:
+        if partition.ahead_ms > _AHEAD_MS:
+            yield (
+                f"{partition.scope.partition}: the watermark is {partition.ahead_ms / 1000:.0f} s"
+                " ahead of the clock, by an item with a wrong time; what comes before it is late."
+                " window.max_future bounds that"
+            )
+    late, fetched = task.total("late"), task.total("fetched")
+    if late >= _MANY_LATE and late > _LATE_SHARE * fetched:
+        yield (
+            f"{late} of {fetched} messages came too late for their windows: raise"
+            " window.max_out_of_orderness, or correct the clocks that give event times"
+        )
 
 
 def _outages(task: TaskStanding) -> list[Outage]:

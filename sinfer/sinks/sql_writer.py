@@ -15,7 +15,7 @@ from sinfer.results import ResultRow, WindowResults
 from sinfer.sinks.group_commit import GroupCommit
 from sinfer.sinks.sql_database import limit_waits, make_engine
 from sinfer.sinks.sql_errors import blame, error_text
-from sinfer.sinks.sql_refusals import Row, RowKey, RowSearch, Suspects, probe_row
+from sinfer.sinks.sql_refusals import MOST_S, Row, RowKey, RowSearch, Suspects, probe_row
 from sinfer.sinks.sql_rows import RowMaker
 from sinfer.sinks.sql_table import MOST_NARROW, NARROW, open_table, window_name
 from sinfer.sinks.sql_upsert import drop_older, upsert
@@ -221,6 +221,7 @@ class SqlWriter:
             upsert(table, self._dialect),
             self._suspects,
             lambda: probe_row(make_row(batch.keys[0]), mapped),
+            most_s=MOST_S,
         )
         refused = search.write(batch.keys, make_row) if batch.rows else {}
         batch.drop_older(connection, table)

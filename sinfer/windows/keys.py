@@ -14,6 +14,8 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:leases``    | zset   | leased window id by the end of its lease (ms) |
 | ``sinfer:{scope}:tokens``    | hash   | window id → fencing token of its last claim |
 | ``sinfer:{scope}:attempts``  | hash   | window id → its tries, as ``Tries`` packs them |
+| ``sinfer:{scope}:deaths``    | hash   | window id → how often its lease ran out |
+| ``sinfer:{scope}:unreadable`` | hash  | closed window id → why its record cannot be read |
 | ``sinfer:{scope}:refs``      | hash   | shared segment → number of holders |
 | ``sinfer:{scope}:held``      | hash   | shared segment → messages in it |
 | ``sinfer:{scope}:members``   | hash   | segment → stream sequences of each of its chunks |
@@ -34,10 +36,13 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:endpoint:{<name>}:ask:<name>`` | string | as above (expires) |
 | ``sinfer:paused`` | hash | paused product or task → why, since when, by whom |
 | ``sinfer:ask:{<key>}:<name>`` | string | an answer about that key, as above (expires) |
+| ``sinfer:faults``            | hash   | partition that beat cannot look after → what is wrong |
 | ``sinfer:refusals:<product/task>`` | hash | windows refused whole since one was taken (expires) |
 | ``sinfer:clock:{sinfer:due}`` | hash  | time, and when the last tick was, the last sweep, ... |
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
+| ``sinfer:slow``              | hash   | worker process → hooks that take long there (expires) |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
+| ``sinfer:making:<product>`` | hash   | task → how often making its pipeline began |
 | ``sinfer:tasks:<product>`` | hash   | ingestor → what is wrong with its tasks (expires) |
 """
 
@@ -49,12 +54,14 @@ PREFIX = "sinfer:"
 PARTITIONS = f"{PREFIX}partitions"
 STARTS = f"{PREFIX}starts"
 DUE = f"{PREFIX}due"
+FAULTS = f"{PREFIX}faults"
 CLOCK = f"{PREFIX}clock:{{{DUE}}}"
 """Where the time of all that belongs to no partition is noted. It is in the slot of ``DUE``."""
 
 MARK = f"{PREFIX}mark"
 
 PAUSED = f"{PREFIX}paused"
+SLOW_HOOKS = f"{PREFIX}slow"
 
 CONFIG_FIELD = "config"
 """Field of ``meta`` with the task's configuration; ``config:<name>`` holds earlier ones."""
@@ -101,6 +108,11 @@ def ingestors(product: str) -> str:
     return f"{PREFIX}ingestors:{escape(product)}"
 
 
+def making(product: str) -> str:
+    """Which pipelines of a product are being made."""
+    return f"{PREFIX}making:{escape(product)}"
+
+
 def task_reports(product: str) -> str:
     """What is wrong with the tasks of a product."""
     return f"{PREFIX}tasks:{escape(product)}"
@@ -110,8 +122,9 @@ class PartitionKeys:
     """The keys of one partition."""
 
     __slots__ = (
-        "_base", "aside", "attempts", "away", "closed", "dead", "deadlines", "held", "leases",
-        "ledger", "members", "meta", "open", "ready", "refs", "scope", "sealed", "tokens",
+        "_base", "aside", "attempts", "away", "closed", "dead", "deadlines", "deaths", "held",
+        "leases", "ledger", "members", "meta", "open", "ready", "refs", "scope", "sealed", "tokens",
+        "unreadable",
     )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
@@ -126,7 +139,9 @@ class PartitionKeys:
         self.leases = f"{self._base}leases"
         self.tokens = f"{self._base}tokens"
         self.attempts = f"{self._base}attempts"
+        self.deaths = f"{self._base}deaths"
         self.away = f"{self._base}away"
+        self.unreadable = f"{self._base}unreadable"
         self.refs = f"{self._base}refs"
         self.held = f"{self._base}held"
         self.members = f"{self._base}members"

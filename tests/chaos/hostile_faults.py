@@ -14,6 +14,7 @@ from tests.chaos.faults import Fault, World
 from tests.chaos.messages import FIRST_POISON, poison
 
 _PATIENCE_S = 30.0
+WORKER_ACTS = ("raises", "ends")
 
 
 def meets(hook: str, act: str) -> Callable[[World], AbstractAsyncContextManager[str]]:
@@ -50,12 +51,12 @@ async def _publish(jetstream: object, subject: str, number: int, data: bytes) ->
 
 
 WORKER_HOOK_FAULTS = tuple(
-    Fault(f"hook: {hook} {act}", meets(hook, act), 0.5)
+    Fault(f"hook: {hook} {act}", meets(hook, act), 0.3, is_timed=False)
     for hook in ("build_request", "build_results")
-    for act in ("raises", "ends", "exits", "segfaults", "blocks")
+    for act in WORKER_ACTS
 )
 INGEST_HOOK_FAULTS = tuple(
-    Fault(f"hook: preprocess {act}", meets("preprocess", act), 0.5)
+    Fault(f"hook: preprocess {act}", meets("preprocess", act), 0.3, is_timed=False)
     for act in ("raises", "ends", "exits", "segfaults", "blocks")
 )
 HOSTILE_FAULTS = (*WORKER_HOOK_FAULTS, *INGEST_HOOK_FAULTS)

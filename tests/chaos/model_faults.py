@@ -35,6 +35,7 @@ def misbehaves(**fault: Any) -> Callable[[World], AbstractAsyncContextManager[st
             yield fault["mode"]
         finally:
             await asyncio.to_thread(_order, world)
+            await resume_all(world)  # answers that nobody can read pause a task in the end
 
     return breaks
 
@@ -59,7 +60,10 @@ async def refuses_a_few(world: World) -> AsyncIterator[str]:
     status = world.random.choice(_BISECTS)
     count = world.random.randint(1, 3)
     await asyncio.to_thread(_order, world, {"status": status, "count": count})
-    yield str(status)
+    try:
+        yield str(status)
+    finally:
+        await resume_all(world)
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -133,6 +134,8 @@ class Site:
         services: sinfer's own processes.
         clocks: theirs, by the name of the process.
         poisons: hostile messages of each task, by number, with what they do.
+        held_down: processes that a fault keeps from running.
+        restarts: of each process, how often it ended by itself and was started again.
         rerun: of each task the stream sequences of windows that were run again.
     """
 
@@ -157,6 +160,8 @@ class Site:
         self.services: list[Service] = []
         self.clocks: dict[str, Clock] = {}
         self.poisons: dict[str, dict[int, str]] = {task.id: {} for task in self.tasks}
+        self.held_down: set[str] = set()
+        self.restarts: Counter[str] = Counter()
         self.rerun: dict[str, set[int]] = {task.id: set() for task in self.tasks}
         self._counts = {"ingest": ingestors, "worker": workers, "beat": beats}
         if any(task.is_twofold for task in self.tasks):
@@ -230,6 +235,19 @@ class Site:
             "SINFER_REDIS_URL": f"redis://127.0.0.1:{proxies['redis'].port}/0",
             "SINFER_BROKER_URL": f"redis://127.0.0.1:{proxies['broker'].port}/1",
         }
+
+    def let_up(self, service: Service) -> None:
+        """Start a process again that a fault held down."""
+        self.held_down.discard(service.name)
+        if not service.process.is_running:
+            service.start()
+
+    def keep_up(self) -> None:
+        """Start what ended by itself, as a supervisor does."""
+        for service in self.services:
+            if service.name not in self.held_down and not service.process.is_running:
+                self.restarts[service.name] += 1
+                service.start()
 
     def stop(self) -> None:
         """SIGTERM to all of sinfer's processes; they have time to hand back what they hold."""

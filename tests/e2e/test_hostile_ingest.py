@@ -30,7 +30,7 @@ from tests.e2e.harness import (
 pytestmark = pytest.mark.e2e
 
 PRODUCT = """
-import ctypes, os, re, signal, sys, time
+import ctypes, os, signal, sys, time
 from counting import FileTasks, Pipeline as Usual
 from sinfer import Product
 
@@ -46,7 +46,7 @@ def act(do, hook):
     match what.split():
         case ["sleep", seconds]: time.sleep(float(seconds))
         case ["hang"]: time.sleep(1e9)
-        case ["grab"]: re.match("(a+)+$", "a" * 64 + "b")  # never lets go of the interpreter
+        case ["hold", seconds]: ctypes.PyDLL(None).sleep(int(seconds))  # and the interpreter
         case ["segv"]: ctypes.string_at(0)
         case ["leave", code]: os._exit(int(code))
         case ["kill"]: os.kill(os.getpid(), signal.SIGKILL)
@@ -55,6 +55,11 @@ def act(do, hook):
 
 
 class Hostile(Usual):
+    def __init__(self, task):
+        super().__init__(task)
+        if task.id.startswith("fatal"):
+            ctypes.string_at(0)
+
     def preprocess(self, message):
         item = super().preprocess(message)
         act(item.get("do", ""), "preprocess")
@@ -266,6 +271,25 @@ async def test_one_message_that_takes_twenty_seconds_costs_nobody_a_lease(
 
 
 @pytest.mark.long
+async def test_a_hook_that_keeps_the_interpreter_to_itself_for_a_while_stops_nothing_for_good(
+    deployment: Deployment, connections: Connections
+) -> None:
+    """No thread renews the leases meanwhile: they are lost, and the message is looked at apart."""
+    slow = await ordered(deployment, connections, "holding", **COUNT)
+    messages = numbers(0, 60)
+    messages[20]["do"] = "hold 12"
+    await connections.publish(slow, messages)
+    one, other = deployment.ingest(), deployment.ingest()
+    deployment.start(one, other)
+    await all_fetched(connections, slow, 60, 90)
+    assert await connections.dead_letters(slow) == []
+    for service in (one, other):
+        assert service.process.is_running
+        service.stop()
+    deployment.withdraw(slow)
+
+
+@pytest.mark.long
 async def test_a_hook_that_never_returns_is_ended_and_its_message_dies(
     deployment: Deployment, connections: Connections, ingestor: Restarted
 ) -> None:
@@ -285,4 +309,21 @@ async def test_a_hook_that_never_returns_is_ended_and_its_message_dies(
     assert len(ingestor.services) == 2
     assert "preprocess does not return for the message of stream sequence 41" in ingestor.log
     deployment.withdraw(hanging)
+    deployment.withdraw(beside)
+
+
+@pytest.mark.long
+async def test_a_pipeline_that_ends_the_process_when_it_is_made_stops_its_own_task(
+    deployment: Deployment, connections: Connections, ingestor: Restarted
+) -> None:
+    fatal = await ordered(deployment, connections, "fatal", **COUNT)
+    beside = await ordered(deployment, connections, "unharmed", **COUNT)
+    await connections.publish(beside, numbers(0, 100))
+    await connections.publish(fatal, numbers(0, 10))
+    await all_fetched(connections, beside, 100, 60)
+    await wait_for(lambda: "SIGSEGV" in ingestor.log, "the log to tell", 60)
+    await connections.publish(beside, numbers(100, 200))
+    await all_fetched(connections, beside, 200, 30)
+    assert len(ingestor.services) == 3
+    deployment.withdraw(fatal)
     deployment.withdraw(beside)

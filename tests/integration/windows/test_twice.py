@@ -176,6 +176,9 @@ async def windows_that_lost_something(store: TwiceStore, unique: str) -> None:
     )
     await shared.take([Item(n, "a", n * 1000) for n in range(1, 9)], store.time_ms)
     await redis.delete(shared.writer.keys.refs)
+    await redis.hset(count.writer.keys.open, "unreadable", b"no record")
+    await count.writer.load()
+    assert await redis.hlen(count.writer.keys.open) == 0
     assert await repair_index(store, shared.scope)
 
 
@@ -186,7 +189,7 @@ async def beat_and_endpoints(store: TwiceStore, unique: str) -> None:
     assert turn is not None
     assert turn.also == {"sweep"}
     [due] = [partition for partition in turn.due if partition.scope == scope]
-    await schedule.reschedule(due, await schedule.close_due(scope))
+    await schedule.reschedule(due, (await schedule.close_due(scope)).wait_ms)
     keys = EndpointKeys(unique)
     breaker = [keys.clock, keys.breaker]
     for count in (1, 2):
