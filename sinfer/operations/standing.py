@@ -54,6 +54,7 @@ class PartitionStanding:
         aside: windows that are set aside, since their messages are not all there.
         stranded: closed windows that are in no index; beat puts them back.
         is_lost: whether there are windows, and nothing says any more how far it was read.
+        unusable: why a worker cannot begin its windows; empty when it can.
         fault: why beat cannot look after it, or why it cannot be read at all; empty when all is
             well.
         deaths: how many writers in a row ended without giving it back, as far as that may be the
@@ -83,6 +84,7 @@ class PartitionStanding:
     aside: int = 0
     stranded: int = 0
     is_lost: bool = False
+    unusable: str = ""
     fault: str = ""
     deaths: int = 0
     hand: str = ""
@@ -251,8 +253,9 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     pipeline.hlen(keys.closed)
     pipeline.time()
     pipeline.hmget(keys.meta, TIME_FIELDS)
+    pipeline.get(keys.unusable)
     answers = await store.ask(pipeline.execute())
-    meta, opened, sealed, waiting, leased, letters, aside, closed, clock, noted = answers
+    meta, opened, sealed, waiting, leased, letters, aside, closed, clock, noted, unusable = answers
     now_ms = told(milliseconds(clock), *noted)
     *numbers, owner, lease_until, source, standstill, deaths, hand, watermark = meta
     alive = owner is not None and int(lease_until or 0) > now_ms
@@ -271,6 +274,7 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
         unreadable=await unreadable_windows(store, scope),
         aside=aside,
         is_lost=source is None and bool(opened or closed),
+        unusable=(unusable or b"").decode(errors="replace"),
         fault="",
         stranded=max(0, closed - sealed - waiting - leased - aside),
         deaths=int(deaths or 0),
@@ -291,6 +295,11 @@ def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -
     trouble = []
     if task.paused:
         trouble.append(f"PAUSED ({task.paused})")
+    trouble += [
+        f"{p.scope.partition}: its windows wait: {p.unusable}"
+        for p in task.partitions
+        if p.unusable
+    ]
     trouble += [f"{p.scope.partition}: {p.fault}" for p in task.partitions if p.fault]
     if not task.ingestors:
         trouble.append("no ingestor is alive")

@@ -23,6 +23,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:dead``      | stream | dead letters |
 | ``sinfer:{scope}:ledger``    | stream | one entry for each finished window; capped |
 | ``sinfer:{scope}:away``      | hash   | sink that takes nothing now → since when, why |
+| ``sinfer:{scope}:unusable``  | string | why a worker cannot begin its windows (expires) |
 | ``sinfer:{scope}:seg:<name>`` | list   | packed chunks of messages |
 | ``sinfer:{scope}:bad:<name>`` | set    | messages of a shared segment that were given up |
 | ``sinfer:{scope}:ask:<name>`` | string | an answer, in case it is asked for again (expires) |
@@ -148,6 +149,11 @@ class PartitionKeys:
         self.aside = f"{self._base}aside"
         self.dead = f"{self._base}dead"
         self.ledger = f"{self._base}ledger"
+
+    @property
+    def unusable(self) -> str:
+        """Why a worker cannot begin its windows."""
+        return f"{self._base}unusable"
 
     def segment(self, name: str) -> str:
         """The chunks of a segment."""
