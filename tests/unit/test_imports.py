@@ -35,7 +35,7 @@ LAYERS = [
         "secret_files",
         "tls",
     },
-    {"settings", "logs", "nats_access", "nats_client", "nats_connection"},
+    {"settings", "logs", "nats_access", "nats_client", "nats_connection", "nats_headers"},
     {"windows"},
     {"inference", "sinks"},
     {"products"},
