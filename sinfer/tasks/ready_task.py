@@ -17,6 +17,7 @@ from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
 from sinfer.tasks.sink_breaker import SinkBreaker
+from sinfer.tasks.unmade_sink import make_sink
 from sinfer.units import to_ms
 from sinfer.windows.store import Store
 
@@ -85,13 +86,15 @@ class ReadyTask:
         has_own_sinks = sinks is None
         if sinks is None:
             sinks = {
-                name: Sink.make(sink, f"{self.name}: its sink {name}")
+                name: make_sink(sink, f"{self.name}: its sink {name}", may_wait=store is not None)
                 for name, sink in zip(config.sink_names(), config.sinks, strict=True)
             }
         self.sinks: dict[str, Sink] = dict(sinks)
         self.fallback: Sink | None = None
         if config.fallback is not None and has_own_sinks:
-            self.fallback = Sink.make(config.fallback, f"{self.name}: its fallback")
+            self.fallback = make_sink(
+                config.fallback, f"{self.name}: its fallback", may_wait=store is not None
+            )
         self.is_alone = store is None
         self._breakers: dict[str, SinkBreaker] = {}
         self.limit = config.inference.max_concurrency

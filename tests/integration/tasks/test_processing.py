@@ -26,6 +26,7 @@ from sinfer import (
 )
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import (
+    ConfigError,
     InferenceUnavailableError,
     InvalidResponseError,
     SinkRejectedError,
@@ -661,6 +662,36 @@ async def test_a_redriven_result_is_refused_by_the_name_of_its_old_place(bench: 
     choosy.places = frozenset({3})
     await bench.settle(processor)
     assert [(x.message.data, x.ordinal) for x in await bench.dead()] == [(b"8", 3)]
+
+
+async def test_a_sink_that_cannot_be_made_is_told_in_status_and_made_once_it_can(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Record] = []
+    problem = "sinks: sql: url: its options cannot be used"
+
+    def make(config: SinkConfig, what: str) -> Sink:
+        if problem:
+            raise ConfigError(f"{what}: {problem}")
+        made.append(Record())
+        return made[-1]
+
+    monkeypatch.setattr(Sink, "make", make)
+    await bench.feed([1, 2])
+    config = bench.config(attempts=2)
+    product = Product("p", tasks=StaticTaskManager([config]), pipeline=Judging)
+    ready = ReadyTask(bench.store, product, config, client=bench.model)
+    bench._ready.append(ready)
+    processor = WindowProcessor(ready, bench.claims, bench._pause)
+    for _ in range(5):
+        await bench.try_once(processor)
+        await asyncio.sleep(0.01)
+    [told] = [line for line in await bench.trouble() if "away" in line]
+    assert problem in told
+    problem = ""
+    await bench.settle(processor)
+    assert sum(made[0].written.values()) == 2
+    assert await bench.dead() == []
 
 
 @pytest.mark.parametrize("error", [ConnectionRefusedError("no"), OSError("disk full")])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sinfer.tasks import places as module
 from sinfer.tasks.places import Places
 from sinfer.tasks.ready_task import ReadyTask
 from tests.task_settings import Threshold, product_of, settings_of
@@ -99,3 +100,34 @@ async def test_who_gives_up_waiting_keeps_nobody_from_a_place(cancelled: int) ->
     await asyncio.sleep(0)
     places.give_back(one)
     assert await waiting[1 - cancelled] == 1
+
+
+async def test_what_hangs_lets_a_window_be_alone_never_and_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_FIRST_ALONE_S", 0.2)
+    monkeypatch.setattr(module, "_LONGEST_TURN_S", 0.1)
+    places = Places(limit=8)
+    hanging, other, suspect = task("hanging"), task("other"), task("suspect")
+    await places.take(hanging, 8)
+    async with places.alone(suspect, 60.0) as is_alone:
+        assert not is_alone
+    assert await asyncio.wait_for(places.take(other, 1), 1.0) == 1
+    async with asyncio.timeout(0.1), places.alone(suspect, 60.0) as is_alone:
+        assert not is_alone, "others have their turn first"
+    assert places.room(other)
+
+
+async def test_a_window_is_alone_when_others_have_ended() -> None:
+    places = Places(limit=8)
+    other, suspect = task("other"), task("suspect")
+    await places.take(other, 1)
+    waiting = asyncio.create_task(places.take(other, 0))
+    asyncio.get_running_loop().call_later(0.05, places.give_back, other)
+    async with places.alone(suspect, 60.0) as is_alone:
+        assert is_alone
+        assert places.taken == 1
+        assert not places.room(other)
+        places.give_back(suspect)
+    assert places.room(other)
+    waiting.cancel()
