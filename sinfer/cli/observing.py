@@ -108,8 +108,23 @@ def audit(
         click.echo("Nothing was ingested yet.")
     else:
         print_table(
-            ["TASK", "PARTITION", *(name.replace("_", " ").upper() for name in names), "STRANDED"],
-            ([r["task"], r["partition"], *(r[n] for n in names), len(r["stranded"])] for r in rows),
+            [
+                "PRODUCT",
+                "TASK",
+                "PARTITION",
+                *(name.replace("_", " ").upper() for name in names),
+                "STRANDED",
+            ],
+            (
+                [
+                    r["product"],
+                    r["task"],
+                    r["partition"],
+                    *(r[n] for n in names),
+                    len(r["stranded"]),
+                ]
+                for r in rows
+            ),
         )
     wrong = [audited for audited in found if not audited.is_right]
     for audited in wrong:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = [
     {
+        "bounded_http",
         "cancelling",
         "errors",
         "extras",
