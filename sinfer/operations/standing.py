@@ -15,7 +15,7 @@ from sinfer.ingest.state import SourceState
 from sinfer.ingest.subjects import EVERYTHING
 from sinfer.ingest.task_reports import TaskReport, task_report
 from sinfer.windows import keys as names
-from sinfer.windows.ids import Scope
+from sinfer.windows.ids import Scope, reset_command
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.outages import Outage, OutageBoard
 from sinfer.windows.pauses import PauseBoard
@@ -198,7 +198,7 @@ def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
         trouble.append(f"{outage.what} is away since {since}; windows wait: {outage.error}")
     trouble += [
         f"{p.scope.partition} has windows, and its position is gone from Redis: it is not read."
-        " Restore it from a backup, or have its windows processed and start the task over"
+        f" Restore it from a backup, or start over with `{reset_command(p.scope)}`"
         for p in task.partitions
         if p.is_lost
     ]
