@@ -5,11 +5,12 @@
 #   make test          linters, types and all tests
 #   make test-long     the proofs that take minutes: clean installs, many rounds of each fault
 #   make model-servers install MLServer, which some of the long tests ask
-#   make check         linters and types alone
+#   make check         linters, types and declared dependencies alone
 #   make test-oldest   the tests against the oldest versions that pyproject.toml admits
 #   make chaos         a product under load while everything breaks; SEED=n repeats a run
 #   make fuzz          20,000 hostile messages among as many good ones; SEED=n repeats a run
 #   make bench         how fast it is here, beside other ways to do the same
+#   make docs          the documentation as a site in build/docs; a broken link is an error
 #   make servers       install PostgreSQL and MariaDB, which tests of the sql sink use (Debian, root)
 #   make audit         known vulnerabilities in constraints.txt, where a data source answers
 #   make lock          write constraints.txt anew, with the newest versions
@@ -23,10 +24,11 @@ OLDEST := .venv-oldest
 LOCK := .venv-lock
 AUDIT := .venv-audit
 MLSERVER := .venv-mlserver
+DOCS := .venv-docs
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
 .PHONY: setup demo test test-long check test-oldest chaos fuzz bench
-.PHONY: servers model-servers audit lock clean
+.PHONY: servers model-servers docs audit lock clean
 
 setup: $(VENV)/.ready
 
@@ -56,6 +58,17 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/deptry .
+	$(BIN)/deptry . --exclude '\.venv' --ignore DEP002,DEP004
+
+docs: $(DOCS)/.ready
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs --quiet build
+
+$(DOCS)/.ready: pyproject.toml constraints.txt constraints-docs.txt
+	@$(call new-venv,$(DOCS))
+	$(DOCS)/bin/python $(PIP_INSTALL) --constraint constraints.txt --constraint constraints-docs.txt \
+	  mkdocs-material 'mkdocstrings[python]' ruff --editable .
+	@touch $@
 
 # What make test does by itself in CI.
 servers:
@@ -98,7 +111,7 @@ lock:
 	rm -rf $(LOCK)
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(LOCK) $(AUDIT) $(MLSERVER) build dist *.egg-info
+	rm -rf $(VENV) $(OLDEST) $(LOCK) $(AUDIT) $(MLSERVER) $(DOCS) build dist *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # $(call new-venv,DIRECTORY): an empty virtual environment, or a word on why there is none.

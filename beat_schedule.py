@@ -6,14 +6,11 @@ from sinfer.celery_app import TICK_QUEUE, TICK_TASK
 from sinfer.settings import settings
 from sinfer.tasks import app
 
-TICK_EXPIRES_S = 60.0
-"""Far above the tick: clocks of beat and workers may differ. A late tick finds nothing to do."""
-
 app.conf.beat_schedule = {
     "tick": {
         "task": TICK_TASK,
         "schedule": settings().tick.total_seconds(),
-        "options": {"queue": TICK_QUEUE, "expires": TICK_EXPIRES_S},
+        "options": {"queue": TICK_QUEUE},
     }
 }
 app.conf.beat_max_loop_interval = settings().tick.total_seconds()

@@ -87,8 +87,8 @@ async def _measure(here: Runtime) -> Costs:
     keys = PartitionKeys(many.scope)
 
     async def look() -> None:
-        await store.redis.delete(names.TICKED)
-        await here.schedule.announce(many.scope, 1)
+        await store.redis.hdel(names.CLOCK, "tick_until")
+        await here.schedule.announce(many.scope)
         await tick(here)
 
     async def close() -> None:

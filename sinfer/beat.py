@@ -1,4 +1,5 @@
-"""Beat's scheduler: an outage of the broker is one line in its log, not a traceback a tick."""
+"""Beat's scheduler: an outage of the broker is one line in its log, not a traceback a tick, and one
+tick waits at most where no worker takes any."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ import time
 from typing import Any
 
 from celery.beat import PersistentScheduler
+
+from sinfer.celery_app import TICK_QUEUE, TICK_TASK, waiting_messages
 
 _log = logging.getLogger(__name__)
 
@@ -23,7 +26,8 @@ class Scheduler(PersistentScheduler):
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
         """Send an entry's message; never raises."""
         try:
-            self.apply_async(entry, producer=producer, advance=False)
+            if entry.task != TICK_TASK or self._has_room(producer or self.producer):
+                self.apply_async(entry, producer=producer, advance=False)
         except Exception as error:  # whatever the transport raises
             now = time.monotonic()
             if not self._failing_s:
@@ -38,3 +42,7 @@ class Scheduler(PersistentScheduler):
             if self._failing_s:
                 _log.info("the Celery broker takes messages again")
             self._failing_s = self._told_s = 0.0
+
+    def _has_room(self, producer: Any) -> bool:
+        """Whether no tick waits: one is as good as many."""
+        return waiting_messages(producer.channel, TICK_QUEUE) == 0

@@ -3,6 +3,7 @@
 When Redis goes away, kombu wants to put the messages in hand back into their queues; with nobody
 there to take them it raises what Celery does not expect (an ``AttributeError``, as in kombu issue
 582), and the worker ends. Here such messages are let go: they are hints, and beat sends them again.
+So are those that are none of sinfer's own; see ``broker_messages``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,19 @@ from typing import Any
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis.exceptions import RedisError
 
+from sinfer.broker_messages import as_ours
+from sinfer.complaints import Complaints
+from sinfer.errors import InvalidItemError
+
+QUEUE_PREFIX = "sinfer."
+
+_UNREADABLE = (
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError
+)  # fmt: skip
+"""What kombu raises where something is no message."""
+
 _log = logging.getLogger(__name__)
+_complaints = Complaints()
 
 
 class _QoS(redis.QoS):
@@ -34,21 +47,51 @@ class _QoS(redis.QoS):
             delivered.clear()
 
 
-class _Channel(redis.Channel):
+class _Reading:
+    """Of a channel: lets go what is not even JSON."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        except _UNREADABLE as error:
+            _tell(f"a message in the broker cannot be read and is dropped: {error}")
+            return None
+
+
+class _Delivering:
+    """Of a transport: lets through what is sinfer's own, in the form that sinfer gives it."""
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        if queue and queue.startswith(QUEUE_PREFIX):
+            try:
+                message = as_ours(message, queue)
+            except InvalidItemError as error:
+                _tell(f"a message in queue {queue} is none of sinfer's and is dropped: {error}")
+                return
+        super()._deliver(message, queue)  # type: ignore[misc]
+
+
+def _tell(text: str) -> None:
+    text = ascii(text)[1:-1]
+    if _complaints.is_due(text):
+        _log.warning("%s", text)
+
+
+class _Channel(_Reading, redis.Channel):
     QoS = _QoS
 
 
-class Transport(redis.Transport):
+class Transport(_Delivering, redis.Transport):  # type: ignore[misc]
     """For ``redis://`` and ``rediss://``."""
 
     Channel = _Channel
 
 
-class _SentinelChannel(redis.SentinelChannel):
+class _SentinelChannel(_Reading, redis.SentinelChannel):
     QoS = _QoS
 
 
-class SentinelTransport(redis.SentinelTransport):
+class SentinelTransport(_Delivering, redis.SentinelTransport):  # type: ignore[misc]
     """For ``sentinel://``."""
 
     Channel = _SentinelChannel

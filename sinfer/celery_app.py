@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from celery import Celery
 from kombu import Queue
 
 from sinfer import broker
+from sinfer.broker_messages import PROCESS_TASK as PROCESS_TASK
+from sinfer.broker_messages import TICK_TASK as TICK_TASK
 from sinfer.environment import without_strangers
 from sinfer.settings import settings
 
-TICK_QUEUE = "sinfer.tick"
+TICK_QUEUE = f"{broker.QUEUE_PREFIX}tick"
 """Ticks have a queue of their own, so that a worker can serve nothing else."""
-
-PROCESS_TASK = "sinfer.process"
-TICK_TASK = "sinfer.tick"
 
 _BROKER_TIMEOUT_S = 2.0
 _VISIBILITY_TIMEOUT_S = 12 * 3600
@@ -24,7 +24,7 @@ _VISIBILITY_TIMEOUT_S = 12 * 3600
 
 def product_queue(product: str) -> str:
     """The queue that carries the windows of a product."""
-    return f"sinfer.{product}"
+    return f"{broker.QUEUE_PREFIX}{product}"
 
 
 def make_app(queues: list[str]) -> Celery:
@@ -73,3 +73,23 @@ def make_app(queues: list[str]) -> Celery:
         enable_utc=True,
     )
     return app
+
+
+def waiting_messages(channel: Any, queue: str) -> int:
+    """Messages in a queue that no worker has taken yet.
+
+    The queue is declared as Celery declares it. That tells its length whatever the broker is, and
+    does no harm whether it is there or not.
+
+    Args:
+        channel: of a connection to the broker.
+        queue: its name.
+    """
+    declared = Queue(queue)
+    answer = channel.queue_declare(
+        queue=queue,
+        durable=declared.durable,
+        exclusive=declared.exclusive,
+        auto_delete=declared.auto_delete,
+    )
+    return int(answer.message_count)

@@ -15,17 +15,19 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock, corrected by an offset learned from a server's."""
+    """Begins with the machine's clock, or with a server's, and goes on evenly from there: when
+    someone sets the machine's clock meanwhile, it does not notice."""
 
     def __init__(self) -> None:
         self._offset_ms = 0
+        self.follow(time.time_ns() // 1_000_000)
 
     def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000 + self._offset_ms
+        return time.monotonic_ns() // 1_000_000 + self._offset_ms
 
     def follow(self, server_ms: int) -> None:
         """Take over the time of a server that was read just now (milliseconds)."""
-        self._offset_ms = server_ms - time.time_ns() // 1_000_000
+        self._offset_ms = server_ms - time.monotonic_ns() // 1_000_000
 
 
 class ManualClock:

@@ -138,6 +138,9 @@ class ReferringSecret(SecretStr):
 NOT_STORED = {"sinfer": "a secret in clear is not stored; write it as ${NAME}"}
 """Takes the place of a secret that is written in clear, in what is stored of a configuration."""
 
+KEPT = {"sinfer": "kept"}
+"""Context of ``model_validate`` for what an earlier version may have accepted and stored."""
+
 STORING = {"sinfer": "storing"}
 """The context in which a configuration is dumped to be stored: with references, without secrets."""
 

@@ -23,6 +23,7 @@ from sinfer.cli.schema import schema
 from sinfer.cli.up import up
 from sinfer.cli.windows import windows
 from sinfer.errors import SinferError
+from sinfer.extras import missing_extra
 from sinfer.masking import mask
 
 
@@ -47,6 +48,12 @@ class SinferGroup(click.Group):
         except SinferError as error:
             click.echo(f"Error: {mask(str(error))}", err=True)
             return exit_codes.exit_code_for(error)
+        except ModuleNotFoundError as error:
+            told = missing_extra(error)
+            if told is None:
+                raise
+            click.echo(f"Error: {told}", err=True)
+            return exit_codes.exit_code_for(told)
         except BrokenPipeError:  # as in `sinfer ... | head`
             sys.stderr.close()
             return exit_codes.FAILED

@@ -182,7 +182,7 @@ def _tell_deep(scope: Scope, answer: DeepAudited | str, *, quiet: bool) -> bool:
 def where(ctx: click.Context, product: str | None, task: str, seq: int, as_json: bool) -> None:
     """Find a message by its stream sequence: which window, which state, or what became of it.
 
-    Ends with 1 when nothing is known of it.
+    Ends with 1 when nothing is known of it, or it is gone from where it should be.
 
     \b
     Example:
@@ -214,38 +214,46 @@ def where(ctx: click.Context, product: str | None, task: str, seq: int, as_json:
             if place.text:
                 parts.append(place.text)
             click.echo("; ".join(parts))
-    ctx.exit(exit_codes.FAILED if found[0].state == "unknown" else exit_codes.OK)
+    is_known = any(place.state not in ("unknown", "missing") for place in found)
+    ctx.exit(exit_codes.OK if is_known else exit_codes.FAILED)
 
 
 async def _where(session: Session, product: str | None, task: str, seq: int) -> list[Found]:
     from sinfer.errors import SourceError, UnavailableError
     from sinfer.ingest.stream_messages import StreamMessages
-    from sinfer.ingest.subjects import covers
     from sinfer.operations.finding import Finder, Found, untraceable
+    from sinfer.subjects import covers
     from sinfer.windows.ids import Scope
 
     found = []
     for owner, config in await session.tasks.find(product, task):
-        message, trouble = None, ""
+        message, trouble, created = None, "", ""
         try:
             async with session.nats(config) as client:
-                message = await StreamMessages(client, config.source.stream).get(seq)
+                messages = StreamMessages(client, config.source.stream)
+                message = await messages.get(seq)
+                created = (await messages.api.stream_info()).created
         except (SourceError, UnavailableError) as error:
             trouble = f"; {error}"
         for subject in config.source.partition_subjects:
             finder = Finder(session.store, Scope(owner.name, task, subject))
             places = await finder.find(seq, config.sink_names())
+            read_from = await finder.stream_created()
             if places:
                 found += places
+            elif created and read_from and created != read_from:
+                text = f"the stream was made again at {created}; what was read was another one"
+                found.append(Found("unknown", subject, text=text, product=owner.name))
             elif message is not None and not covers(subject, message.subject):
                 continue
             elif not await finder.is_fetched(seq):
                 text = "" if message is not None else "and not in the stream"
-                found.append(Found("not fetched", subject, text=text + trouble))
+                found.append(Found("not fetched", subject, text=text + trouble, product=owner.name))
             else:
                 pipeline = await session.tasks.pipeline(owner.name, task)
-                state, text = untraceable(pipeline, message)
-                found.append(Found(state, subject, text=text + trouble))
+                scope = Scope(owner.name, task, subject)
+                state, text = await untraceable(session.store, scope, pipeline, message)
+                found.append(Found(state, subject, text=text + trouble, product=owner.name))
     if found:
         return found
     subject = message.subject if message is not None else "?"

@@ -21,10 +21,9 @@ _POLL_S = 0.25
 
 async def _check_names(session: Session, product: str, task: str | None) -> None:
     """A name that is misspelt would pause nothing."""
+    await session.tasks.product(product, given=True)
     if task is not None:
         await session.tasks.task(product, task)
-    else:
-        await session.tasks.product(product)
 
 
 async def _pause(

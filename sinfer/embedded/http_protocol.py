@@ -11,7 +11,10 @@ from collections.abc import Callable
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-import httptools
+from sinfer.extras import extras_named
+
+with extras_named():
+    import httptools
 
 JSON = "application/json"
 

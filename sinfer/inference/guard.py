@@ -20,7 +20,7 @@ from typing import Protocol
 from sinfer.errors import UnavailableError
 from sinfer.inference.base import InferenceConfig
 from sinfer.units import to_ms
-from sinfer.windows.keys import endpoint_keys
+from sinfer.windows.keys import EndpointKeys
 from sinfer.windows.store import Store
 
 _log = logging.getLogger(__name__)
@@ -85,7 +85,8 @@ class EndpointGuard:
         self._store = store
         self._endpoint = endpoint
         self._config = config
-        self._slots, self._breaker, self._probe = endpoint_keys(endpoint)
+        self._keys = EndpointKeys(endpoint)
+        self._trial = ""
         self._call_ms = to_ms(config.timeout) + GRACE_MS
         self._failed = False
         self._asked = float("-inf")
@@ -101,12 +102,14 @@ class EndpointGuard:
         now = time.monotonic()
         if now - self._asked < _FRESH_S and not self._wait_ms:
             return 0
+        caller = uuid.uuid4().hex
         state, wait_ms = await self._store.run(
-            "may_call", [self._breaker, self._probe], [self._call_ms]
+            "may_call", [self._keys.clock, self._keys.breaker], [caller, self._call_ms]
         )
         self._asked = now
         self._wait_ms = int(wait_ms)
         self.on_trial = state == b"half"
+        self._trial = caller if self.on_trial else self._trial
         self._failed = self._failed or self.on_trial
         return self._wait_ms
 
@@ -114,7 +117,7 @@ class EndpointGuard:
         """A call was answered: the breaker closes."""
         if self._failed:
             self._failed = False
-            await self._store.ask(self._store.redis.delete(self._breaker, self._probe))
+            await self._store.ask(self._store.redis.delete(self._keys.breaker))
             if self.on_trial:
                 self.on_trial = False
                 _log.info("endpoint %s answers again", self._endpoint)
@@ -130,10 +133,10 @@ class EndpointGuard:
         config = self._config
         wait_ms, opened = await self._store.run(
             "note_failure",
-            [self._breaker],
+            [self._keys.clock, self._keys.breaker],
             [config.breaker_failures, to_ms(config.retry_base), to_ms(config.retry_max)],
+            asked=self._keys.asked(uuid.uuid4().hex),
         )
-        await self._store.ask(self._store.redis.delete(self._probe))
         self._wait_ms = int(wait_ms)
         self._asked = time.monotonic()
         if opened:
@@ -148,7 +151,7 @@ class EndpointGuard:
         if self.on_trial:
             self.on_trial = False
             self._asked = float("-inf")
-            await self._store.ask(self._store.redis.delete(self._probe))
+            await self._store.run("end_trial", [self._keys.breaker], [self._trial])
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -158,11 +161,12 @@ class EndpointGuard:
             yield
             return
         holder = uuid.uuid4().hex
+        keys = [self._keys.clock, self._keys.slots]
         take: list[str | int | bytes] = [holder, cap, self._call_ms]
-        while not await self._store.run("take_slot", [self._slots], take):  # noqa: ASYNC110
+        while not await self._store.run("take_slot", keys, take):  # noqa: ASYNC110
             await asyncio.sleep(_SLOT_POLL_S * random.uniform(0.5, 1.5))
         try:
             yield
         finally:
             with suppress(UnavailableError):  # the place is free by itself in a while
-                await self._store.ask(self._store.redis.zrem(self._slots, holder))
+                await self._store.ask(self._store.redis.zrem(self._keys.slots, holder))

@@ -24,7 +24,8 @@ from sinfer.inference.base import InferenceClient, InferenceConfig
 from sinfer.units import format_duration
 
 
-def _name_of(call: str | Callable[..., Any]) -> str:
+def name_of(call: str | Callable[..., Any]) -> str:
+    """How a callable is named in a configuration."""
     if isinstance(call, str):
         return call
     return f"{call.__module__}:{getattr(call, '__qualname__', type(call).__qualname__)}"
@@ -36,7 +37,7 @@ class PythonConfig(InferenceConfig):
     type: Literal["python"] = "python"
     call: Annotated[
         str | Callable[..., Any],
-        PlainSerializer(_name_of, return_type=str, when_used="json"),
+        PlainSerializer(name_of, return_type=str, when_used="json"),
     ]
     """``"package.module:function"``, or the callable itself where the task is made in code."""
 
@@ -79,7 +80,7 @@ class PythonClient(InferenceClient):
         """
         super().__init__(config)
         self._in_place = in_place
-        self._name = _name_of(config.call)
+        self._name = name_of(config.call)
         self._call = _imported(config.call) if isinstance(config.call, str) else config.call
         self._is_async = inspect.iscoroutinefunction(self._call) or inspect.iscoroutinefunction(
             getattr(self._call, "__call__", None)  # noqa: B004 (an object with async __call__)

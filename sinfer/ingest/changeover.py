@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter, ValidationError
 
 from sinfer.errors import ConfigError
+from sinfer.ingest.careful import asking_with_care
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.revisions import Revision, keeps, revision_of
 from sinfer.products.task import InferTaskConfig
@@ -120,7 +121,9 @@ def change_over(
         scope.prefix_of(layout),
         windows=windows,
         watermark_ms=watermark_ms,
-        close_when=pipeline.close_when if pipeline.overrides("close_when") else None,
+        close_when=(
+            asking_with_care(pipeline.close_when) if pipeline.overrides("close_when") else None
+        ),
         incarnation=incarnation,
         repeats_to=repeats_to,
     )

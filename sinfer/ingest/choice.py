@@ -29,8 +29,8 @@ from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamIn
 from sinfer.ingest.mode import ReadingMode
 from sinfer.ingest.position import PositionMode
 from sinfer.ingest.state import SourceState
-from sinfer.ingest.subjects import consumer_name, overlap
 from sinfer.products.task import JetStreamSource
+from sinfer.subjects import consumer_name, overlap
 
 _log = logging.getLogger(__name__)
 

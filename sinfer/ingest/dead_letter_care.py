@@ -10,9 +10,9 @@ from nats.errors import Error as NatsError
 from nats.js.errors import APIError, NotFoundError
 
 from sinfer.errors import StoreFullError, UnavailableError
-from sinfer.ingest.subjects import overlap
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.header_value import header_value
+from sinfer.subjects import overlap
 from sinfer.units import to_ms
 from sinfer.windows.dead_letter_store import DeadLetterStore, StoredLetter
 from sinfer.windows.dead_letters import COPIED_FIELD
@@ -94,7 +94,7 @@ class DeadLetterCare:
         """
         if self._most is None and self._age_ms is None and self._most_bytes is None:
             return 0
-        now_ms = await self._store.now_ms()
+        now_ms = await self._store.now_ms(PartitionKeys(self._scope).meta)
         count = await self._letters.count(self._scope)
         if self._most is not None:
             self._warn(

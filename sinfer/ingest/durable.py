@@ -33,9 +33,9 @@ from sinfer.ingest.missed import Missed
 from sinfer.ingest.mode import ReadingMode, after, check_identity, start_of
 from sinfer.ingest.progress import Progress
 from sinfer.ingest.state import SourceState
-from sinfer.ingest.subjects import EVERYTHING
 from sinfer.messages import Message
 from sinfer.products.task import JetStreamSource, StartSequence
+from sinfer.subjects import EVERYTHING
 
 _log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from types import CoroutineType
 from typing import Any
@@ -18,6 +18,9 @@ from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.event_time import checked_event_time_ms
 from sinfer.windows.item_key import checked_key
 from sinfer.windows.plan import Entry
+
+Preparing = Callable[[Sequence[Message], int], Awaitable["Prepared"]]
+"""Prepares the first of some messages at a time in milliseconds, in a way of its own."""
 
 SLICE_S = 0.05
 """Hooks are called for about so long before the process does something else."""

@@ -6,8 +6,8 @@ from typing import Literal
 
 from sinfer.errors import ConfigError, SourceError
 from sinfer.ingest.jetstream_types import ConsumerInfo
-from sinfer.ingest.subjects import EVERYTHING, covers
 from sinfer.products.task import InferTaskConfig
+from sinfer.subjects import EVERYTHING, covers
 
 _SHORTEST_ACK_WAIT_NS = 5 * 10**9
 

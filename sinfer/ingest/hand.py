@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from sinfer.messages import Message
 
+SUSPECTED = 2
+"""Deaths of writers in a row after which what was in hand is looked at with care."""
+
 
 class Hand:
     """Written by the thread that calls the hooks, without a lock: each attribute for itself.
@@ -21,3 +24,17 @@ class Hand:
         self.hook = ""
         self.message: Message | None = None
         self.since_s = 0.0
+
+
+def pack_hand(first_seq: int, last_seq: int) -> bytes:
+    """Stream sequences, the least and the greatest, as a writer notes them in the store."""
+    return b"%d %d" % (first_seq, last_seq)
+
+
+def unpack_hand(noted: bytes) -> tuple[int, int] | None:
+    """The inverse; None when nothing, or nothing that can be read, was noted."""
+    try:
+        first, last = (int(word) for word in noted.split())
+    except ValueError:
+        return None
+    return first, last

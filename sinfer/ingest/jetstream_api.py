@@ -16,7 +16,7 @@ from nats.errors import Error as NatsError
 
 from sinfer.errors import SourceError, UnavailableError
 from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
-from sinfer.ingest.subjects import EVERYTHING
+from sinfer.subjects import EVERYTHING
 
 _PREFIX = "$JS.API"
 _STREAM_MISSING = 10059

@@ -1,13 +1,15 @@
 """Keeping the writer leases of all partitions of a process, in one round trip for all that are due.
 
-A partition that commits renews its lease by that; only quiet ones are due here.
+A partition that commits renews its lease by that; only quiet ones, and those whose process is busy
+with something else, are due here.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from sinfer.errors import StaleTokenError, UnavailableError
@@ -39,58 +41,62 @@ class Leaseholder(Protocol):
 
 
 class LeaseKeeper:
-    """Renews the leases of a process.
+    """Renews the leases of a process. It only keeps them: one that was lost or given back is never
+    taken again, so holders may come and go on one thread while another renews.
 
     Args:
-        store: the window store.
+        store: the window store, for the thread that renews alone.
+
+    Attributes:
+        tell: calls a function where the holders live.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._holders: set[Leaseholder] = set()
-        self._renewing = asyncio.Lock()
         self._has_outage = False
+        self.tell: Callable[[Callable[[], object]], object] = lambda call: call()
+
+    @property
+    def holders(self) -> list[Leaseholder]:
+        """Who holds a lease at the moment."""
+        return list(self._holders)
 
     def add(self, holder: Leaseholder) -> None:
         """Keep a lease that was just taken."""
         self._holders.add(holder)
 
-    async def remove(self, holder: Leaseholder) -> None:
-        """Keep it no more. Returns when nothing is under way that could take it again."""
-        async with self._renewing:
-            self._holders.discard(holder)
+    def remove(self, holder: Leaseholder) -> None:
+        """Keep it no more."""
+        self._holders.discard(holder)
 
     async def renew(self) -> None:
         """Renew what is due. While Redis is away, leases run out, which commits then notice."""
-        async with self._renewing:
-            due_s = time.monotonic() - _RENEW_S
-            due = [holder for holder in self._holders if holder.renewed_s <= due_s]
-            try:
-                for first in range(0, len(due), _AT_ONCE):
-                    await self._renew(due[first : first + _AT_ONCE])
-            except UnavailableError as error:
-                if not self._has_outage:
-                    _log.warning("leases are not renewed: %s", error)
-                self._has_outage = True
-            else:
-                self._has_outage = False
+        due_s = time.monotonic() - _RENEW_S
+        due = [holder for holder in self.holders if holder.renewed_s <= due_s]
+        try:
+            for first in range(0, len(due), _AT_ONCE):
+                await self._renew(due[first : first + _AT_ONCE])
+        except UnavailableError as error:
+            if not self._has_outage:
+                _log.warning("leases are not renewed: %s", error)
+            self._has_outage = True
+        else:
+            self._has_outage = False
 
     async def _renew(self, holders: list[Leaseholder]) -> None:
         asked_s = time.monotonic()
         replies = await self._store.run_many(
-            "acquire", [holder.writer.lease_call for holder in holders]
+            "renew_lease", [holder.writer.renewal for holder in holders]
         )
         for holder, reply in zip(holders, replies, strict=True):
             scope = holder.writer.scope
             if isinstance(reply, Exception):
                 _log.warning("%s: lease not renewed: %s", scope, reply)
-                continue
-            try:
-                if holder.writer.answered(reply):
-                    raise StaleTokenError(f"{scope} is written by another ingestor by now")
-            except StaleTokenError as error:
-                # Were it kept, one that is slow to end would hold the next lease as well.
+            elif reply[0]:
+                holder.renewed_s = max(holder.renewed_s, asked_s)
+            elif holder in self._holders:
                 self._holders.discard(holder)
-                holder.lease_lost(error)
-            else:
-                holder.renewed_s = asked_s
+                owner = reply[1].decode()
+                whose = f"is written by {owner} by now" if owner else "has no such lease any more"
+                self.tell(partial(holder.lease_lost, StaleTokenError(f"{scope} {whose}")))

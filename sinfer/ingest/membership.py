@@ -65,6 +65,11 @@ class Membership:
         *_, names = await self._store.ask(pipeline.execute())
         return [Member.parse(name.decode()) for name in names]
 
+    async def sign(self) -> None:
+        """Give a sign of life, no more."""
+        now_ms = await self._store.now_ms()
+        await self._store.ask(self._store.redis.zadd(self._key, {str(self.me): now_ms}))
+
     async def leave(self) -> None:
         """Take this ingestor off the list."""
         await self._store.ask(self._store.redis.zrem(self._key, str(self.me)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -22,10 +23,13 @@ from sinfer.errors import (
 from sinfer.ingest.ack_gate import AckGate
 from sinfer.ingest.batch import BatchInHand
 from sinfer.ingest.beginning import begin
+from sinfer.ingest.careful import CarefulError, CarefulPreparer
+from sinfer.ingest.caution import Caution
 from sinfer.ingest.changeover import change_over
 from sinfer.ingest.copy_gate import CopyGate
 from sinfer.ingest.dead_letter_care import DeadLetterCare
 from sinfer.ingest.existing import check_budget
+from sinfer.ingest.hand import Hand
 from sinfer.ingest.leases import LEASE_MS
 from sinfer.ingest.pressure import PartitionPressure
 from sinfer.ingest.reader import PartitionReader
@@ -34,6 +38,7 @@ from sinfer.ingest.state import SourceState
 from sinfer.ingest.storing import Storing
 from sinfer.ingest.surroundings import Surroundings
 from sinfer.ingest.windowing import Windower
+from sinfer.messages import Message
 from sinfer.products.pipeline import InferPipeline
 from sinfer.units import to_ms
 from sinfer.windows.ids import Scope, reset_command
@@ -55,6 +60,9 @@ _LONGEST_WAIT_S = 60.0
 _NOT_IDLE_S = 0.5
 """How long after a source turned out not to be idle that is asked again."""
 
+_WELL_S = 5.0
+"""A partition that was opened so long ago and has not failed since has nothing to complain of."""
+
 _FIRST_RELIEF_S, _LONGEST_RELIEF_S = 0.2, 2.0
 """How often a partition under pressure looks whether it is over."""
 
@@ -73,6 +81,7 @@ class PartitionIngest:
 
     Attributes:
         writer: writes the partition.
+        hook_timeout_s: how long a hook may take for one message, seconds.
     """
 
     def __init__(
@@ -96,6 +105,13 @@ class PartitionIngest:
             lease_ms=LEASE_MS,
             partitions=self._aligned(),
         )
+        self.hook_timeout_s = self._task.limits.hook_timeout.total_seconds()
+        self._careful = CarefulPreparer(pipeline, self.hook_timeout_s, str(scope))
+        self._caution = Caution(self.writer, self._careful, PartitionState(None, None, {}), 1)
+        self._windower: Windower | None = None
+        self._nothing_in_hand = Hand()
+        self._has_stored = False
+        self._opened_s = 0.0
         self._gate = AckGate(surroundings.disk, self.writer, self.lease_lost)
         self._copies = CopyGate()
         self._standstill = Standstill(surroundings.store, scope)
@@ -123,6 +139,25 @@ class PartitionIngest:
         self._drained_ms = 0
 
     @property
+    def is_well(self) -> bool:
+        """Whether it stores messages, or has found nothing wrong for a while."""
+        return self._has_stored or (
+            self._opened_s > 0 and time.monotonic() - self._opened_s > _WELL_S
+        )
+
+    @property
+    def hand(self) -> Hand:
+        """What the product's code works on at the moment."""
+        return self._nothing_in_hand if self._windower is None else self._windower.hand
+
+    @property
+    def hand_seqs(self) -> tuple[int, int]:
+        """Least and greatest stream sequence of what it may work on."""
+        rest = [] if self._in_hand is None else self._in_hand.rest
+        seqs = [message.stream_seq for message in rest]
+        return min(seqs, default=0), max(seqs, default=0)
+
+    @property
     def renewed_s(self) -> float:
         """When the writer's lease was last renewed, by the monotonic clock."""
         return self._storing.renewed_s
@@ -141,6 +176,7 @@ class PartitionIngest:
     def stop(self) -> None:
         """Store what is in hand, give the partition back and return from ``run``."""
         self._stopping.set()
+        self._careful.close()
         self.wake()
 
     def wake(self) -> None:
@@ -177,7 +213,8 @@ class PartitionIngest:
         try:
             async with self._surroundings.opening:
                 windower, reader = await self._open()
-            self._reader = reader
+            self._reader, self._windower = reader, windower
+            self._opened_s = time.monotonic()
             care = asyncio.create_task(self._care.run()) if self._care.is_needed else None
             if care is not None:
                 care.add_done_callback(self._care_ended)
@@ -190,7 +227,8 @@ class PartitionIngest:
                 await self._gate.aclose()
                 await reader.aclose()
         finally:
-            await leases.remove(self)
+            self._careful.close()
+            leases.remove(self)
             await self._give_back()
 
     def _care_ended(self, care: asyncio.Task[None]) -> None:
@@ -221,8 +259,9 @@ class PartitionIngest:
     # --- the beginning ---
 
     async def _open(self) -> tuple[Windower, PartitionReader]:
-        self._clock.follow(await self._surroundings.store.now_ms())
+        self._clock.follow(await self._surroundings.store.now_ms(self.writer.keys.meta))
         state = await self.writer.load()
+        self._caution = Caution(self.writer, self._careful, state, self._task.source.batch)
         await Schedule(self._surroundings.store).register(self.scope)
         starts = Starts(self._surroundings.store)
         reader = await PartitionReader.open(
@@ -310,7 +349,12 @@ class PartitionIngest:
                 self._in_hand = None if batch is None else BatchInHand(batch)
             came = self._in_hand is not None
             if self._in_hand is not None:
-                await self._take(windower, reader, self._in_hand)
+                try:
+                    await self._take(windower, reader, self._in_hand)
+                except CarefulError:
+                    if self._stopping.is_set():
+                        return
+                    raise
                 self._not_idle()
             else:
                 await self._quiet(windower, reader)
@@ -323,8 +367,15 @@ class PartitionIngest:
         self, windower: Windower, reader: PartitionReader, in_hand: BatchInHand
     ) -> None:
         """Store the next part of a batch; acknowledge the batch when all of it is stored."""
-        count = await windower.take_some(in_hand.rest, in_hand.source_after)
+        rest: Sequence[Message] = in_hand.rest
+        prepare = None
+        if self._caution.is_needed:
+            rest, prepare = await self._caution.choose(rest)
+        count = await windower.take_some(rest, in_hand.source_after, prepare)
         messages = in_hand.stored(count)
+        self._has_stored = True
+        if self._caution.is_needed:
+            await self._caution.stored(messages, self._stored_state(reader).position)
         if messages:
             seqs = [message.stream_seq for message in messages]
             self._stored_seq = max(self._stored_seq, *seqs)
@@ -372,6 +423,8 @@ class PartitionIngest:
 
     async def _quiet(self, windower: Windower, reader: PartitionReader) -> None:
         """Nothing came: close what an idle source or the clock alone closes."""
+        if self._caution.is_needed:
+            await self._caution.quiet()
         spec = self._task.window
         if spec.type == "sliding" and spec.time == "processing":
             await windower.advance()

@@ -22,9 +22,9 @@ from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
 from sinfer.ingest.mode import ReadingMode, after, check_identity, start_of
 from sinfer.ingest.state import SourceState
-from sinfer.ingest.subjects import EVERYTHING, consumer_name
 from sinfer.messages import Message
 from sinfer.products.task import JetStreamSource
+from sinfer.subjects import EVERYTHING, consumer_name
 
 _log = logging.getLogger(__name__)
 

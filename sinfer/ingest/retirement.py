@@ -90,7 +90,7 @@ class Retirement:
                     break
                 poll_s = min(2 * poll_s, _LONGEST_POLL_S)
         finally:
-            await leases.remove(self)
+            leases.remove(self)
             await self._give_back()
         if self._lost is not None:
             raise self._lost
@@ -138,7 +138,8 @@ class Retirement:
                 continue
             self._surroundings.hints.send(self.scope, committed.hint)
             if committed.next_due_ms:
-                await self._schedule.announce(self.scope, committed.next_due_ms)
+                wait_ms = committed.next_due_ms - committed.now_ms
+                await self._schedule.announce(self.scope, wait_ms)
             return
 
     async def _give_back(self) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import logging
 import signal
 
 from sinfer.celery_app import make_app
+from sinfer.errors import SinferError
 from sinfer.hints import HintSender
+from sinfer.hooks import describe
 from sinfer.ingest.supervisor import Supervisor
 from sinfer.products.registry import find_product
 from sinfer.settings import settings
@@ -33,7 +36,7 @@ def run(product_name: str, task_id: str | None = None) -> None:
 
     async def ingest() -> None:
         store = Store.from_settings()
-        supervisor = Supervisor(store, product, hints, task_id)
+        supervisor = Supervisor(store, product, hints, task_id, is_process=True)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.stop)
@@ -42,7 +45,13 @@ def run(product_name: str, task_id: str | None = None) -> None:
         finally:
             await store.aclose()
 
+    faulthandler.enable()  # a hook that crashes leaves a trace in the log
     try:
         asyncio.run(ingest())
+    except SinferError:
+        raise
+    except BaseException as error:
+        _log.critical("the ingestor ends: %s", describe(error), exc_info=error)
+        raise
     finally:
         hints.close()

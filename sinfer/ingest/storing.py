@@ -138,7 +138,8 @@ class Storing:
         due_ms = committed.next_due_ms
         if due_ms and (due_ms < self._announced_ms or self._announced_ms <= committed.now_ms):
             try:
-                await self._schedule.announce(self._writer.scope, due_ms)
+                wait_ms = due_ms - committed.now_ms
+                await self._schedule.announce(self._writer.scope, wait_ms)
             except (UnavailableError, StoreError) as error:
                 _log.warning("%s: beat will find out by itself: %s", self._writer.scope, error)
             else:

@@ -26,8 +26,10 @@ from sinfer.errors import (
     UnavailableError,
 )
 from sinfer.hints import HintSender
+from sinfer.hooks import describe
 from sinfer.ingest.connections import Connections
 from sinfer.ingest.leases import LeaseKeeper
+from sinfer.ingest.lifeline import Lifeline
 from sinfer.ingest.membership import SIGN_OF_LIFE_S, Member, Membership
 from sinfer.ingest.partition import PartitionIngest
 from sinfer.ingest.pressure import MemoryPressure
@@ -68,12 +70,14 @@ class _Running:
         runner: keeps it running.
         work: the partition at work; None before it is made and between two tries.
         stopping: whether it is to be given back.
+        problem: why it does not move; empty when it does, or nothing says that it does not.
     """
 
     config: InferTaskConfig | None
     runner: asyncio.Task[None] | None = None
     work: PartitionIngest | Retirement | None = None
     stopping: bool = False
+    problem: str = ""
 
     def stop(self) -> None:
         """Have it store what is in hand and give the partition back."""
@@ -96,10 +100,17 @@ class Supervisor:
         product: the product.
         hints: who tells the workers.
         only_task: id of the one task to ingest; all by default.
+        is_process: whether it has the process for itself, and may end it.
     """
 
     def __init__(
-        self, store: Store, product: Product, hints: HintSender, only_task: str | None = None
+        self,
+        store: Store,
+        product: Product,
+        hints: HintSender,
+        only_task: str | None = None,
+        *,
+        is_process: bool = False,
     ) -> None:
         self._store = store
         self._product = product
@@ -110,13 +121,22 @@ class Supervisor:
         self._reporter = TaskReporter(store, product.name, me)
         self._shares = Shares(product.name, me)
         self._schedule = Schedule(store)
+        apart = store.another()
+        leases = LeaseKeeper(apart)
+        self._lifeline = Lifeline(
+            apart,
+            leases,
+            Membership(apart, product.name, me),
+            TaskReporter(apart, product.name, me, is_lifeline=True),
+            is_process=is_process,
+        )
         self._surroundings = Surroundings(
             store=store,
             hints=hints,
             pauses=PauseBoard(store),
             memory=MemoryPressure(store),
             owner=self.name,
-            leases=LeaseKeeper(store),
+            leases=leases,
         )
         self._connections = Connections(f"sinfer-ingest-{product.name}", self._wake_all)
         self._running: dict[Scope, _Running] = {}
@@ -143,7 +163,7 @@ class Supervisor:
         """
         _log.info("ingestor %s of product %s", self.name, self._product.name)
         following = asyncio.create_task(self._follow())
-        leases = asyncio.create_task(self._keep_leases())
+        self._lifeline.start()
         try:
             while not self._stopping.is_set():
                 self._changed.clear()
@@ -156,7 +176,7 @@ class Supervisor:
         finally:
             await end(following)
             await self._leave()
-            await end(leases)
+            await self._lifeline.aclose()
 
     # --- what there is to do ---
 
@@ -194,7 +214,10 @@ class Supervisor:
         try:
             members = await self._membership.beat()
             follower = self._follower
-            await self._reporter.tell(TaskReport.of(follower.outage, follower.problems))
+            self._note_progress()
+            stopped = {str(s): r.problem for s, r in self._running.items() if r.problem}
+            report = TaskReport.of(follower.outage, follower.problems, stopped)
+            await self._reporter.tell(report)
             await shared.pauses.refresh()
             await shared.memory.refresh()
             wanted: dict[Scope, InferTaskConfig | None] = {**self._shares.of(self._tasks, members)}
@@ -264,11 +287,6 @@ class Supervisor:
 
     # --- signals for all partitions ---
 
-    async def _keep_leases(self) -> None:
-        while True:
-            await self._surroundings.leases.renew()
-            await asyncio.sleep(SIGN_OF_LIFE_S)
-
     def _pass_on_signals(self) -> None:
         """Wake the partitions when something is paused or resumed, or Redis' memory fills."""
         signals = (self._surroundings.pauses.all(), self._surroundings.memory.changes)
@@ -292,37 +310,51 @@ class Supervisor:
         """Run one partition; when it fails, run it again with backoff. Others never notice."""
         backoff = _FIRST_BACKOFF_S
         complaints = Complaints()
+        me = asyncio.current_task()
         while not running.stopping:
             started = time.monotonic()
             longest = _LONGEST_BACKOFF_S
+            level = logging.ERROR
+            trace: BaseException | None = None
             try:
                 await once(scope, running)
+                running.problem = ""
                 if running.config is None:
                     return
                 continue
-            except StaleTokenError as error:
-                _log.warning("%s", error)
-                continue
             except UnavailableError as error:
-                text, trace = str(error), None
+                text = str(error)
                 longest = _LONGEST_OUTAGE_BACKOFF_S
             except SinferError as error:
-                text, trace = str(error), None
-            except Exception as error:  # a product's own code
-                text, trace = f"{type(error).__name__}: {error}", error
+                text = str(error)
+                level = logging.WARNING if isinstance(error, StaleTokenError) else level
+            except BaseException as error:  # whatever it is, the other partitions must not notice
+                if isinstance(error, asyncio.CancelledError) and me is not None and me.cancelling():
+                    raise
+                text, trace = describe(error), error
+            if running.stopping:
+                return
             if complaints.is_due(text):
-                _log.error("%s: %s; trying again", scope, text, exc_info=trace)
+                _log.log(level, "%s: %s; trying again", scope, text, exc_info=trace)
             if time.monotonic() - started > _LONGEST_BACKOFF_S:
                 backoff = _FIRST_BACKOFF_S
+            running.problem = text
             backoff = min(backoff, longest)
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
             backoff *= 2
+
+    def _note_progress(self) -> None:
+        """Partitions that store messages again, or have been there for a while, are all right."""
+        for running in self._running.values():
+            work = running.work
+            if running.problem and isinstance(work, PartitionIngest) and work.is_well:
+                running.problem = ""
 
     async def _ingest_once(self, scope: Scope, running: _Running) -> None:
         task = running.config
         assert task is not None
         connection = await self._connections.to(task.source.servers or settings().nats_servers)
-        pipeline = self._product.pipeline(task)
+        pipeline = self._product.make_pipeline(task)
         running.work = work = PartitionIngest(self._surroundings, connection, scope, pipeline)
         try:
             await work.run()
@@ -351,5 +383,5 @@ class Supervisor:
             await self._reporter.tell(TaskReport())
             await self._membership.leave()
         await self._connections.aclose()
-        await self._product.tasks.aclose()
+        await self._product.close_tasks()
         _log.info("ingestor %s left", self.name)

@@ -22,21 +22,29 @@ class TaskReport(msgspec.Struct, frozen=True):
         outage: why the tasks cannot be listed; empty when they can.
         problems: what is wrong with single tasks, by id or place; the first of them.
         broken: how many have a problem.
+        stopped: why partitions do not move, by the partition's full name; the first of them.
+        blocked: what holds the whole ingestor up, by the full name of the partition whose product
+            code it is, or by an empty one.
     """
 
     outage: str = ""
     problems: dict[str, str] = {}
     broken: int = 0
+    stopped: dict[str, str] = {}
+    blocked: dict[str, str] = {}
 
     @classmethod
-    def of(cls, outage: str, problems: Mapping[str, str]) -> TaskReport:
+    def of(cls, outage: str, problems: Mapping[str, str], stopped: Mapping[str, str]) -> TaskReport:
         """A report, cut to what fits, without secrets."""
-        first = list(problems.items())[:_MOST_PROBLEMS]
-        shown = {name: mask(problem) for name, problem in first}
-        return cls(mask(outage), shown, len(problems))
+        return cls(mask(outage), _first(problems), len(problems), _first(stopped))
+
+
+def _first(texts: Mapping[str, str]) -> dict[str, str]:
+    return {name: mask(text) for name, text in list(texts.items())[:_MOST_PROBLEMS]}
 
 
 _FINE = TaskReport()
+_BLOCKED = "!blocked"
 
 
 class TaskReporter:
@@ -46,12 +54,15 @@ class TaskReporter:
         store: the window store.
         product: name of the product.
         me: the ingestor.
+        is_lifeline: whether it tells what holds the ingestor up, beside all else.
     """
 
-    def __init__(self, store: Store, product: str, me: Member) -> None:
+    def __init__(
+        self, store: Store, product: str, me: Member, *, is_lifeline: bool = False
+    ) -> None:
         self._store = store
         self._key = keys.task_reports(product)
-        self._me = str(me)
+        self._me = f"{me}{_BLOCKED}" if is_lifeline else str(me)
         self._told = _FINE
 
     async def tell(self, report: TaskReport) -> None:
@@ -86,14 +97,18 @@ async def task_report(store: Store, product: str, now_ms: int) -> TaskReport:
     )
     if not alive:
         return _FINE
-    found = await store.ask(store.redis.hmget(keys.task_reports(product), alive))
+    names = [*alive, *(name + _BLOCKED.encode() for name in alive)]
+    found = await store.ask(store.redis.hmget(keys.task_reports(product), names))
     return _together(msgspec.json.decode(text, type=TaskReport) for text in found if text)
 
 
 def _together(reports: Iterable[TaskReport]) -> TaskReport:
     outage, problems, broken = "", dict[str, str](), 0
+    stopped, blocked = dict[str, str](), dict[str, str]()
     for report in reports:
         outage = outage or report.outage
         problems |= report.problems
         broken = max(broken, report.broken, len(problems))
-    return TaskReport(outage, problems, broken)
+        stopped |= report.stopped
+        blocked |= report.blocked
+    return TaskReport(outage, problems, broken, stopped, blocked)

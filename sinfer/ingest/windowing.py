@@ -14,7 +14,7 @@ from msgspec import structs
 from sinfer.clock import Clock
 from sinfer.errors import CommitRefusedError, InvalidItemError, SinferError, WindowConflictError
 from sinfer.hooks import describe
-from sinfer.ingest.entries import SLICE_BYTES, SLICE_S, Prepared, Preparer
+from sinfer.ingest.entries import SLICE_BYTES, SLICE_S, Prepared, Preparer, Preparing
 from sinfer.ingest.hand import Hand
 from sinfer.masking import one_line
 from sinfer.messages import Message
@@ -112,12 +112,18 @@ class Windower:
             rest = messages[done:]
             done += await self.take_some(rest, _behind(done, source_after))
 
-    async def take_some(self, messages: Sequence[Message], source_after: SourceAfter) -> int:
+    async def take_some(
+        self,
+        messages: Sequence[Message],
+        source_after: SourceAfter,
+        prepare: Preparing | None = None,
+    ) -> int:
         """Put the first messages of a batch into windows: as many as are prepared in a moment.
 
         Args:
             messages: new ones only, in the order of the stream. May be empty.
             source_after: the reader's state with the first so many of them.
+            prepare: how to prepare them; in this process by default.
 
         Returns:
             How many of the messages are stored.
@@ -127,7 +133,10 @@ class Windower:
                 after the other.
             StoreError, UnavailableError: what the store raises.
         """
-        prepared = await self._prepare(messages[: self._most])
+        if prepare is not None:
+            prepared = await prepare(messages[: self._most], self._clock.now_ms())
+        else:
+            prepared = await self._prepare(messages[: self._most])
         await self._put(messages[: prepared.count], prepared, source_after)
         return prepared.count
 

@@ -64,7 +64,9 @@ async def _make(product: Product, tasks: Mapping[str, InferTaskConfig], client: 
 
 def main() -> None:
     """The command line."""
-    name, *options = sys.argv[1:]
+    name, *options = sys.argv[1:] or ["--help"]
+    if name.startswith("-"):
+        sys.exit("usage: python -m sinfer.local.make_streams PRODUCT [--follow]")
     try:
         product = find_product(name, settings().products)
         if "--follow" in options:

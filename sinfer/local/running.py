@@ -14,12 +14,12 @@ from sinfer.errors import HookError, SourceError
 from sinfer.hooks import Hook
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.reader import PartitionReader
-from sinfer.ingest.subjects import EVERYTHING
 from sinfer.local.task import LocalTask
 from sinfer.messages import Message
 from sinfer.nats_connection import connect
 from sinfer.products.task import JetStreamSource
 from sinfer.settings import settings
+from sinfer.subjects import EVERYTHING
 
 _LOOK_S = 0.2
 """How often the clock is looked at while nothing comes."""

@@ -15,7 +15,6 @@ from sinfer.errors import ConfigError
 from sinfer.hooks import describe
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.python import PythonClient, PythonConfig
-from sinfer.ingest.subjects import covers
 from sinfer.ingest.windowing import Windower
 from sinfer.local.memory import MemoryPartition
 from sinfer.local.trace import ProcessedWindow, Trace
@@ -23,6 +22,7 @@ from sinfer.messages import Message
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
+from sinfer.subjects import covers
 from sinfer.tasks.processing import WindowProcessor
 from sinfer.tasks.ready_task import ReadyTask
 from sinfer.units import to_ms

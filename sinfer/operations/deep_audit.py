@@ -18,9 +18,9 @@ from sinfer.ingest.entries import Preparer
 from sinfer.ingest.ranges import RangeSet
 from sinfer.ingest.state import SourceState
 from sinfer.ingest.stream_messages import StreamMessages
-from sinfer.ingest.subjects import EVERYTHING
 from sinfer.messages import Message
 from sinfer.products.pipeline import InferPipeline
+from sinfer.subjects import EVERYTHING
 from sinfer.windows.claims import PartitionClaims
 from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.windows.ids import Scope

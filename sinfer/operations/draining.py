@@ -12,6 +12,7 @@ from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.planners import make_planner
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
+from sinfer.windows.store_time import store_time
 from sinfer.windows.writer import Commit, PartitionWriter
 
 
@@ -50,7 +51,7 @@ async def is_drained(store: Store, scope: Scope, since_ms: int) -> bool:
     owner, lease_until, drained = await store.ask(store.redis.hmget(meta, fields))
     if int(drained or 0) == since_ms or owner is None:
         return True
-    return int(lease_until or 0) <= await store.now_ms()
+    return int(lease_until or 0) <= (await store_time(store, meta)).now_ms
 
 
 async def close_unattended(store: Store, scope: Scope, owner: str) -> bool:
@@ -87,11 +88,11 @@ async def close_unattended(store: Store, scope: Scope, owner: str) -> bool:
         plan = planner.close_all("drain")
         for window in plan.closed:
             window.record.config = window.record.config or revision.meaning
-        committed = await writer.commit(
+        await writer.commit(
             Commit(plan, state.source or b""),
             settings={"partitions": str(scope), "idle": "1"},
         )
     finally:
         await writer.release()
-    await Schedule(store).announce(scope, committed.now_ms)
+    await Schedule(store).announce(scope)
     return True

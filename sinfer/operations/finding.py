@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+import msgspec
 
 from sinfer.ingest.entries import Preparer
 from sinfer.ingest.ranges import RangeSet
@@ -14,7 +16,8 @@ from sinfer.products.pipeline import InferPipeline
 from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.ledger import read_ledger
+from sinfer.windows.ledger import Finished, read_ledger, unpack_members
+from sinfer.windows.members import members_fields, read_members
 from sinfer.windows.records import (
     ClosedWindow,
     Part,
@@ -23,12 +26,16 @@ from sinfer.windows.records import (
     unpack_closed,
     unpack_record,
 )
+from sinfer.windows.set_aside import unpack_aside
+from sinfer.windows.snapshot import Snapshot, snapshot
 from sinfer.windows.store import Store
 from sinfer.windows.tries import Tries
 
 State = Literal[
-    "open", "sealed", "closed", "leased", "done", "dead", "filtered", "not fetched", "unknown"
-]
+    "open", "sealed", "closed", "leased", "set aside", "missing", "done", "dead", "filtered",
+    "not fetched", "unknown",
+]  # fmt: skip
+"""``missing``: it should be in a window, and is gone from the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,7 @@ class Found:
         sinks: which sinks have the results already.
         letter: id of the dead letter.
         text: what else there is to say.
+        product: whose task it is.
     """
 
     state: State
@@ -56,6 +64,7 @@ class Found:
     sinks: list[str] = field(default_factory=list)
     letter: str = ""
     text: str = ""
+    product: str = ""
 
 
 class Finder:
@@ -78,6 +87,11 @@ class Finder:
             return False
         state = SourceState.decode(blob)
         return seq <= state.position or seq in RangeSet(state.ahead)
+
+    async def stream_created(self) -> str:
+        """When the stream was made that was read, as its server writes it; empty for none."""
+        blob = await self._store.ask(self._store.redis.hget(self._keys.meta, "source"))
+        return SourceState.decode(blob).stream_created if blob else ""
 
     async def find(self, seq: int, sink_names: Iterable[str] = ()) -> list[Found]:
         """All places where a message is known to be, or to have ended.
@@ -104,26 +118,55 @@ class Finder:
                     text=f"{letter.stage}: {letter.error}",
                 )
             )
-        async for finished in read_ledger(self._store, self._scope):
+        ended = [
+            finished
+            async for finished in read_ledger(self._store, self._scope)
+            if finished.entry.first_seq <= seq <= finished.entry.last_seq
+            and seq in finished.entry.sequences
+        ]
+        told = dead_windows
+        for finished in ended:
             entry = finished.entry
-            if not entry.first_seq <= seq <= entry.last_seq or seq not in entry.sequences:
+            if entry.window in told:
                 continue
-            if entry.window in dead_windows:
-                continue
-            doubt = f"{entry.dead} of its {entry.count} messages were given up"
+            told.add(entry.window)  # earlier times of the same window say nothing new
+            state, text = await self._end_of(finished)
             found.append(
                 Found(
-                    "done",
+                    state,
                     self._scope.partition,
                     entry.window,
                     entry.attempts,
                     done_ms=finished.done_ms,
-                    sinks=names,
-                    text=doubt if entry.dead else "",
+                    sinks=names if state == "done" else [],
+                    text=text,
                 )
             )
-            dead_windows.add(entry.window)  # earlier times of the same window say nothing new
-        return found
+        return [replace(place, product=self._scope.product) for place in found]
+
+    async def _end_of(self, finished: Finished) -> tuple[State, str]:
+        """How a message ended that has no dead letter, in a window that the ledger has."""
+        entry = finished.entry
+        if not entry.dead:
+            return "done", ""
+        if entry.dead == entry.count:
+            return "dead", "its dead letter was removed; all of its window were given up"
+        letters = DeadLetterStore(self._store).of_partition(
+            self._scope, LetterFilter(window=entry.window)
+        )
+        explained = 0
+        async for _ in letters:
+            explained += 1
+        async for other in read_ledger(self._store, self._scope):
+            if other.entry.window == entry.window and other.entry.kind == "redrive":
+                explained += other.entry.count
+        doubt = f"{entry.dead} of its {entry.count} messages were given up"
+        if explained >= entry.dead:
+            return "done", f"{doubt}, and this is none of them"
+        return "unknown", (
+            f"{doubt}, and not all of their dead letters are there any more: whether this is one"
+            " of them is not known"
+        )
 
     async def _in_windows(self, seq: int) -> list[Found]:
         pipeline = self._store.redis.pipeline(transaction=True)
@@ -131,9 +174,10 @@ class Finder:
         pipeline.hgetall(keys.open)
         pipeline.hgetall(keys.closed)
         pipeline.hgetall(keys.attempts)
+        pipeline.hgetall(keys.aside)
         for places in (keys.ready, keys.leases, keys.sealed):
             pipeline.zrange(places, 0, -1, withscores=True)
-        opened, closed, attempts, *held = await self._store.ask(pipeline.execute())
+        opened, closed, attempts, aside, *held = await self._store.ask(pipeline.execute())
         ready, leases, sealed = (dict(pairs) for pairs in held)
         found = []
         for name, blob in opened.items():
@@ -141,12 +185,14 @@ class Finder:
             window_id = name.decode()
             own = record.parts or [Part(window_id, record.chunks)]
             if await self._holds(record, own, seq):
+                there = await self._is_there(own, seq)
                 found.append(
                     Found(
-                        WindowState.OPEN.value,
+                        WindowState.OPEN.value if there else "missing",
                         self._scope.partition,
                         window_id,
                         due_ms=record.deadline_ms,
+                        text="" if there else _GONE,
                     )
                 )
         for name, value in closed.items():
@@ -154,11 +200,17 @@ class Finder:
             if not await self._holds(window.record, window.parts, seq):
                 continue
             state: State = "closed"
+            text = _again(window)
             due_ms = ready.get(name, 0.0)
             if name in leases:
                 state, due_ms = "leased", leases[name]
             elif name in sealed:
                 state = "sealed"
+            elif name in aside:
+                state = "set aside"
+                text = f"{unpack_aside(aside[name])[1].reason}; see `sinfer windows rebuild`"
+            if not await self._is_there(window.parts, seq):
+                state, text = "missing", _GONE
             found.append(
                 Found(
                     state,
@@ -167,19 +219,39 @@ class Finder:
                     Tries.unpack(attempts.get(name, 0)).attempts,
                     due_ms=int(due_ms),
                     sinks=await self._written(window),
-                    text=_again(window),
+                    text=text,
                 )
             )
         return found
 
     async def _holds(self, record: WindowRecord, parts: list[Part], seq: int) -> bool:
+        """Whether a message is in a window, or should be."""
         if not record.first_seq <= seq <= record.last_seq:
             return False
         for part in parts:
-            name = self._keys.segment(part.segment)
-            chunks = await self._store.ask(self._store.redis.lrange(name, 0, part.chunks - 1))
-            if any(m.stream_seq == seq for chunk in chunks for m in unpack_chunk(chunk)):
+            fields = members_fields(part.segment, part.chunks)
+            values = await self._store.ask(self._store.redis.hmget(self._keys.members, fields))
+            members = read_members(values)
+            if any(
+                seq in unpack_members(packed)
+                for place, packed in members.items()
+                if place <= part.chunks
+            ):
                 return True
+        return await self._is_there(parts, seq)
+
+    async def _is_there(self, parts: list[Part], seq: int) -> bool:
+        for part in parts:
+            name = self._keys.segment(part.segment)
+            chunks = await self._store.ask(
+                self._store.redis.lrange(name, 0, max(0, part.chunks - 1))
+            )
+            for chunk in chunks:
+                try:
+                    if any(m.stream_seq == seq for m in unpack_chunk(chunk)):
+                        return True
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    continue  # a chunk that is gone, or cannot be read
         return False
 
     async def _written(self, window: ClosedWindow) -> list[str]:
@@ -188,23 +260,61 @@ class Finder:
         return sorted(n.removeprefix(prefix).decode() for n in names if n.startswith(prefix))
 
 
+_GONE = "it should be in this window, and is gone from the store; see `sinfer audit`"
+
+
 def _again(window: ClosedWindow) -> str:
     again = window.record.again
     return "" if again is None else f"processed again ({again.kind})"
 
 
-def untraceable(pipeline: InferPipeline[Any, Any], message: Message | None) -> tuple[State, str]:
-    """What may have become of a message that was fetched and that nothing is stored of.
+async def untraceable(
+    store: Store, scope: Scope, pipeline: InferPipeline[Any, Any], message: Message | None
+) -> tuple[State, str]:
+    """What may have become of a message up to which was read, and that nothing is stored of.
+
+    Only what can be known is told: the product's code may have been another one then.
 
     Args:
+        store: the window store.
+        scope: the partition.
         pipeline: the product's code, made for the task.
         message: the message; None when the stream has it no more.
     """
     if message is None:
-        return "unknown", "fetched; the stream has it no more, and the ledger does not know it"
+        return "unknown", (
+            "the stream does not have it: it was read, or removed before that, or it was none of"
+            " this partition; the ledger does not know it"
+        )
+    seen = await snapshot(store, scope)
+    account = seen.account
+    removed = int(seen.meta.get("purged", 0)) + int(seen.meta.get("trimmed", 0))
     prepared = Preparer(pipeline).prepare([message], message.timestamp_ns // 1_000_000)
-    if prepared.filtered:
-        return "filtered", "preprocess filters it out"
+    if prepared.filtered and account.filtered:
+        return "filtered", "preprocess filters it out, as the product's code is now"
     if prepared.dead:
-        return "dead", f"its dead letter was removed: {prepared.dead[0].error}"
-    return "unknown", "dropped as late, or done before the oldest window that the ledger still has"
+        error = prepared.dead[0].error
+        if removed:
+            return "dead", f"as the code is now, and its dead letter was removed: {error}"
+        return (
+            "unknown",
+            f"preprocess refuses it, as the code is now, but it has no letter: {error}",
+        )
+    may_be = []
+    if account.late:
+        may_be.append("dropped as late")
+    if removed:
+        may_be.append("given up, and its dead letter was removed")
+    if await _ended_unnoted(store, seen):
+        may_be.append("done before the oldest window that the ledger still has")
+    if pipeline.task.source.deliver != "all":
+        may_be.append("from before the task began to read")
+    if may_be:
+        return "unknown", ", or ".join(may_be)
+    return "missing", "it was read, and is nowhere; see `sinfer audit --deep`"
+
+
+async def _ended_unnoted(store: Store, seen: Snapshot) -> bool:
+    """Whether more windows ended than the ledger has."""
+    kept = await store.ask(store.redis.xlen(PartitionKeys(seen.scope).ledger))
+    return int(kept) < int(seen.meta.get("windows", 0)) or "windows" not in seen.meta

@@ -8,7 +8,7 @@ from typing import Any
 from sinfer.errors import ConfigError, SinferError
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
-from sinfer.products.registry import find_product, load_products
+from sinfer.products.registry import find_product, load_products, loaded_product
 from sinfer.products.task import InferTaskConfig
 from sinfer.windows.ids import Scope
 from sinfer.windows.schedule import Schedule
@@ -29,8 +29,12 @@ class Tasks:
         self._broken: dict[str, dict[str, str]] = {}
         self._unlisted: dict[str, ConfigError] = {}
 
-    async def product(self, name: str) -> Product:
+    async def product(self, name: str, *, given: bool = False) -> Product:
         """A product, its tasks listed.
+
+        Args:
+            name: its name.
+            given: whether an operator gave the name; only then it may be that of a module.
 
         Raises:
             ConfigError: it cannot be found, or its tasks cannot be listed.
@@ -38,7 +42,8 @@ class Tasks:
         if name in self._unlisted:
             raise self._unlisted[name]
         if name not in self._products:
-            product = find_product(name, self._modules)
+            find = find_product if given else loaded_product
+            product = find(name, self._modules)
             try:
                 listed = await product.list_tasks()
             except SinferError as error:
@@ -101,7 +106,7 @@ class Tasks:
             names = sorted(products)
         for name in names:
             try:
-                product = await self.product(name)
+                product = await self.product(name, given=product_name is not None)
             except ConfigError as error:
                 if product_name is not None:
                     raise
@@ -127,7 +132,7 @@ class Tasks:
         found = []
         for name in names:
             try:
-                product = await self.product(name)
+                product = await self.product(name, given=product_name is not None)
             except ConfigError:
                 if product_name is not None:
                     raise

@@ -10,10 +10,10 @@ from nats.aio.client import Client
 from sinfer.errors import SourceError
 from sinfer.ingest.entries import Preparer
 from sinfer.ingest.stream_messages import StreamMessages
-from sinfer.ingest.subjects import EVERYTHING, covers
 from sinfer.messages import Message, pack_chunk
 from sinfer.operations.rerunning import check_stream
 from sinfer.products.pipeline import InferPipeline
+from sinfer.subjects import EVERYTHING, covers
 from sinfer.tasks.ending import Timings, dead_letter, ledger_entry
 from sinfer.tasks.outcomes import Failure
 from sinfer.windows.claims import Completion, PartitionClaims
@@ -231,7 +231,7 @@ async def discard(store: Store, aside: SetAside, *, ledger: int) -> int:
     # Those that nobody can name have numbers of their own, so that each is counted once.
     messages += [Message(b"", subject, None, -number) for number in range(1, unknown + 1)]
     there = {message.stream_seq for message in found.messages}
-    now_ms = await store.now_ms()
+    now_ms = await store.now_ms(PartitionKeys(aside.scope).meta)
     letters = []
     for place, message in enumerate(messages):
         is_gone = message.stream_seq not in there

@@ -9,17 +9,19 @@ from datetime import UTC, datetime
 from nats.aio.client import Client
 
 from sinfer.errors import SourceError, UnavailableError
+from sinfer.ingest.hand import SUSPECTED
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.membership import SILENT_AFTER_MS
 from sinfer.ingest.state import SourceState
-from sinfer.ingest.subjects import EVERYTHING
 from sinfer.ingest.task_reports import TaskReport, task_report
+from sinfer.subjects import EVERYTHING
 from sinfer.windows import keys as names
 from sinfer.windows.ids import Scope, reset_command
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.outages import Outage, OutageBoard
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.store import Store
+from sinfer.windows.store_time import TIME_FIELDS, told
 
 
 @dataclass(slots=True)
@@ -40,6 +42,10 @@ class PartitionStanding:
         aside: windows that are set aside, since their messages are not all there.
         stranded: closed windows that are in no index; beat puts them back.
         is_lost: whether there are windows, and nothing says any more how far it was read.
+        deaths: how many writers in a row ended without giving it back, as far as that may be the
+            fault of a message.
+        hand: which messages the last of them had in hand, the least and the greatest stream
+            sequence; empty when that was not noted.
     """
 
     scope: Scope
@@ -61,6 +67,8 @@ class PartitionStanding:
     aside: int = 0
     stranded: int = 0
     is_lost: bool = False
+    deaths: int = 0
+    hand: str = ""
 
 
 @dataclass(slots=True)
@@ -112,7 +120,7 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
             task.ingestors = await ingestors_alive(store, scope.product, now_ms)
             if scope.product not in reports:
                 reports[scope.product] = await task_report(store, scope.product, now_ms)
-        tasks[name].partitions.append(await _partition(store, scope, now_ms))
+        tasks[name].partitions.append(await _partition(store, scope))
     for task in tasks.values():
         task.outage = reports[task.product].outage
         task.trouble = _trouble(task, reports[task.product])
@@ -148,11 +156,12 @@ async def ingestors_alive(store: Store, product: str, now_ms: int) -> int:
     return int(await store.ask(store.redis.zcount(key, now_ms - SILENT_AFTER_MS, "+inf")))
 
 
-async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStanding:
+async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     keys = PartitionKeys(scope)
     counts = ("fetched", "sunk", "dead", "filtered", "late")
     pipeline = store.redis.pipeline(transaction=True)
-    pipeline.hmget(keys.meta, [*counts, "owner", "lease_until", "source", names.STANDSTILL_FIELD])
+    fields = ("owner", "lease_until", "source", names.STANDSTILL_FIELD, "deaths", "hand")
+    pipeline.hmget(keys.meta, [*counts, *fields])
     pipeline.hlen(keys.open)
     pipeline.zcard(keys.sealed)
     pipeline.zcard(keys.ready)
@@ -160,9 +169,12 @@ async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStandi
     pipeline.xlen(keys.dead)
     pipeline.hlen(keys.aside)
     pipeline.hlen(keys.closed)
+    pipeline.time()
+    pipeline.hmget(keys.meta, TIME_FIELDS)
     answers = await store.ask(pipeline.execute())
-    meta, opened, sealed, waiting, leased, letters, aside, closed = answers
-    *numbers, owner, lease_until, source, standstill = meta
+    meta, opened, sealed, waiting, leased, letters, aside, closed, clock, noted = answers
+    now_ms = told(int(clock[0]) * 1000 + int(clock[1]) // 1000, *noted)
+    *numbers, owner, lease_until, source, standstill, deaths, hand = meta
     alive = owner is not None and int(lease_until or 0) > now_ms
     return PartitionStanding(
         scope,
@@ -179,6 +191,8 @@ async def _partition(store: Store, scope: Scope, now_ms: int) -> PartitionStandi
         aside=aside,
         is_lost=source is None and bool(opened or closed),
         stranded=max(0, closed - sealed - waiting - leased - aside),
+        deaths=int(deaths or 0),
+        hand=(hand or b"").decode(),
     )
 
 
@@ -191,6 +205,20 @@ def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
     elif unread := [p.scope.partition for p in task.partitions if not p.writer]:
         trouble.append(f"nobody reads {', '.join(unread)}")
     trouble += [f"{p.scope.partition} {p.standstill}" for p in task.partitions if p.standstill]
+    for partition in task.partitions:
+        name, where = str(partition.scope), partition.scope.partition
+        if reason := report.stopped.get(name):
+            trouble.append(f"{where} does not move: {reason}")
+        if partition.deaths >= SUSPECTED and partition.hand:
+            first, _, last = partition.hand.partition(" ")
+            trouble.append(
+                f"{where}: {partition.deaths} ingestors in a row ended, and may have been killed by"
+                f" one of the messages {first} to {last}, which are looked at in a process of their"
+                " own now; what ends that as well becomes a dead letter"
+            )
+    for name, text in report.blocked.items():
+        whose = f"{name}: " if name else ""
+        trouble.append(f"an ingestor is held up: {whose}{text}")
     if problem := report.problems.get(task.task):
         trouble.append(f"stays as it was, since it is broken now: {problem}")
     for outage in _outages(task):

@@ -7,17 +7,21 @@ import importlib.util
 import logging
 import pkgutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from operator import attrgetter
 from pathlib import Path
 
 import sinfer.products
 from sinfer.errors import ConfigError, HookError, ProductNotFoundError
+from sinfer.extras import missing_extra
 from sinfer.hooks import Hook
 from sinfer.products.product import Product
 
 ENTRY_POINT_GROUP = "sinfer.products"
+
+_LONGEST_SHOWN = 200
+"""Characters of a name that is not known."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +43,8 @@ def product_in(reference: str) -> Product:
         module = Hook("setup", module_name, importlib.import_module)(module_name)
     except HookError as error:
         raise ConfigError(
-            f"product module {module_name!r} cannot be imported: {error.text}"
+            f"product module {module_name!r} cannot be imported:"
+            f" {missing_extra(error) or error.text}"
         ) from error
     try:
         named = attrgetter(attribute or "product")(module)
@@ -94,7 +99,23 @@ def load_products(modules: Iterable[str] = ()) -> tuple[dict[str, Product], dict
 
 
 def find_product(name: str, modules: Iterable[str] = ()) -> Product:
-    """The product of that name, or the one in the module of that name.
+    """The product of that name, or the one in the module of that name: for names that an operator
+    gives. Names that come over the network are for ``loaded_product``.
+
+    Raises:
+        ProductNotFoundError: there is none; the message lists the known ones.
+        ConfigError: it is there but broken.
+    """
+    try:
+        return loaded_product(name, modules)
+    except ConfigError:
+        if _is_module(name.partition(":")[0]):
+            return product_in(name)
+        raise
+
+
+def loaded_product(name: str, modules: Iterable[str] = ()) -> Product:
+    """The product of that name among those that this process loads whatever is asked of it.
 
     Raises:
         ProductNotFoundError: there is none; the message lists the known ones.
@@ -103,13 +124,17 @@ def find_product(name: str, modules: Iterable[str] = ()) -> Product:
     products, problems = load_products(modules)
     if name in products:
         return products[name]
-    if _is_module(name.partition(":")[0]):
-        return product_in(name)
+    raise not_loaded(name, products, problems)
+
+
+def not_loaded(name: str, products: Iterable[str], problems: Mapping[str, str]) -> ConfigError:
+    """The error for a product that is not among those that ``load_products`` found."""
     broken = [text for module, text in problems.items() if module.rpartition(".")[2] == name]
     if broken:
-        raise ConfigError(broken[0])
-    raise ProductNotFoundError(
-        f"product {name!r} is not known (known: {', '.join(sorted(products)) or 'none'});"
+        return ConfigError(broken[0])
+    return ProductNotFoundError(
+        f"product {name[:_LONGEST_SHOWN]!r} is not known"
+        f" (known: {', '.join(sorted(products)) or 'none'});"
         " name a module as in --product package.module, or set SINFER_PRODUCTS"
     )
 

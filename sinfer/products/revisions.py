@@ -23,7 +23,7 @@ from pydantic import SecretStr, ValidationError
 from sinfer.config import explain
 from sinfer.errors import ConfigError
 from sinfer.products.task import InferTaskConfig
-from sinfer.units import NOT_STORED, STORING, storable
+from sinfer.units import KEPT, NOT_STORED, STORING, storable
 
 _OPERATIONAL = ("source", "inference", "sinks", "fallback", "dead_letter_subject", "limits")
 
@@ -51,9 +51,15 @@ class Revision(NamedTuple):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings in it; what is not stored is marked."""
-        settings: dict[str, Any] = msgspec.json.decode(self.text)
-        return settings
+        """The settings in it; what is not stored is marked.
+
+        Raises:
+            ConfigError: they cannot be read.
+        """
+        try:
+            return msgspec.json.decode(self.text, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise ConfigError(f"a task as it is kept with its windows: {error}") from None
 
 
 def revision_of(task: InferTaskConfig) -> Revision:
@@ -146,7 +152,7 @@ def _validated(
             " windows, and this process does not know the task; write it as ${NAME}"
         )
     try:
-        return task_type.model_validate(filled)
+        return task_type.model_validate(filled, context=KEPT)
     except ValidationError as error:
         raise explain(error, f"{where}, as it is kept with its windows", filled) from None
 

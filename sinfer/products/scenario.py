@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from nats.aio.client import Client
 
 from sinfer.errors import ConfigError
+from sinfer.extras import missing_extra
 from sinfer.messages import Message
 from sinfer.products.product import Product
 
@@ -161,6 +162,8 @@ def demonstration_of(product: Product) -> Demonstration:
             raise ImportError(f"{product.pipeline.__module__} is a module, not a package")
         scenario = importlib.import_module(f"{package}.demo").scenario
     except (ImportError, AttributeError) as error:
+        if told := missing_extra(error):
+            raise told from error
         raise ConfigError(
             f"product {product.name!r} has nothing to demonstrate: its package needs a module"
             " 'demo' with a Scenario named 'scenario', as sinfer.products.example has"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import SecretStr
 
 from sinfer.errors import ConfigError, SinferError, UnavailableError
+from sinfer.extras import extras_named
 from sinfer.products.managers import DEFAULT_REFRESH_S, BrokenTask, Listed, TaskManager
 from sinfer.products.task import InferTaskConfig
 from sinfer.units import resolve_references
@@ -176,16 +177,12 @@ class SqlTaskManager(TaskManager[C]):
 
 
 def _make_engine(url: str, timeout_s: float) -> Engine:
-    try:
+    with extras_named("SqlTaskManager: "):
         from sqlalchemy import NullPool, create_engine
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
         from sinfer.sinks.sql_database import connect_args, with_driver
-    except ImportError:
-        raise ConfigError(
-            "SqlTaskManager: SQLAlchemy is not installed; pip install 'sinfer[sql]'"
-        ) from None
     try:
         parsed = with_driver(make_url(url))
         return create_engine(

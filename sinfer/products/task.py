@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from sinfer.config import ConfigModel
 from sinfer.inference.base import InferenceClient, InferenceConfig
 from sinfer.sinks.base import Sink, SinkConfig
-from sinfer.units import Bytes, Duration, NatsUrls
+from sinfer.subjects import overlap
+from sinfer.units import KEPT, Bytes, Duration, NatsUrls
 from sinfer.windows.specs import WindowSpec
 
 TaskId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
@@ -66,18 +67,40 @@ class JetStreamSource(ConfigModel):
         return value
 
     @model_validator(mode="after")
-    def _partitions(self) -> Self:
+    def _partitions(self, info: ValidationInfo) -> Self:
         if self.partitions is not None:
             if self.subject is not None:
                 raise ValueError("give either subject or partitions, not both")
-            if len(set(self.partitions)) != len(self.partitions):
-                raise ValueError("partitions repeat a subject")
+            if info.context != KEPT:
+                _check_apart(self.partitions)
         return self
 
     @property
     def partition_subjects(self) -> list[str]:
         """The subject filter of each partition; ``>`` stands for the whole stream."""
         return self.partitions if self.partitions is not None else [self.subject or ">"]
+
+
+def _check_apart(partitions: Sequence[str]) -> None:
+    """Refuse partitions of which two would read the same messages.
+
+    Raises:
+        ValueError: two overlap; the text names both.
+    """
+    known: set[str] = set()
+    for subject in partitions:
+        if subject in known:
+            raise ValueError(f"partitions name {subject!r} twice; leave one of them out")
+        known.add(subject)
+    for pattern in partitions:
+        if "*" not in pattern and ">" not in pattern:
+            continue  # plain subjects overlap only where they are equal
+        for other in partitions:
+            if other != pattern and overlap(pattern, other):
+                raise ValueError(
+                    f"partitions {pattern!r} and {other!r} overlap: what both match would be"
+                    " processed twice; leave one of them out, or narrow it"
+                )
 
 
 class Limits(ConfigModel):
@@ -91,6 +114,8 @@ class Limits(ConfigModel):
     """Dead-letter a window's messages after it was tried so often."""
     lease: Duration = Field(default="30s", validate_default=True)
     """How long a worker that went silent keeps its windows."""
+    hook_timeout: Duration = Field(default="60s", validate_default=True)
+    """Dead-letter a message for which the hooks of the ingestor do not return for so long."""
     max_message_bytes: Bytes = Field(default="8MiB", validate_default=True, ge=1)
     """Dead-letter messages with a larger payload."""
     max_key_length: int = Field(default=256, ge=1, le=4096)
@@ -109,6 +134,8 @@ class Limits(ConfigModel):
     def _lease(self) -> Self:
         if self.lease.total_seconds() < 1:
             raise ValueError("lease must be at least 1s")
+        if self.hook_timeout.total_seconds() < 1:
+            raise ValueError("hook_timeout must be at least 1s")
         if self.dead_letter_age is not None and self.dead_letter_age.total_seconds() < 1:
             raise ValueError("dead_letter_age must be at least 1s")
         return self

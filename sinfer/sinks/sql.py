@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from sinfer.config import ConfigModel
-from sinfer.errors import ConfigError
+from sinfer.extras import extras_named
 from sinfer.results import WindowResults
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.shared import SharedByLoop
@@ -113,12 +113,8 @@ class SqlSink(Sink):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        try:
+        with extras_named("sinks: sql: "):
             import sqlalchemy  # noqa: F401
-        except ImportError:
-            raise ConfigError(
-                "sinks: sql: SQLAlchemy is not installed; pip install 'sinfer[sql]'"
-            ) from None
         self._target = _target(config)
         # A URL or driver that cannot be used should show here, not at the first window.
         from sinfer.sinks.sql_database import make_engine

@@ -8,18 +8,20 @@ import sys
 from typing import Any
 
 from celery import Celery, signals
+from celery.concurrency import prefork
 
 from sinfer import exit_codes
 from sinfer.celery_app import PROCESS_TASK, TICK_QUEUE, TICK_TASK, make_app, product_queue
-from sinfer.errors import ConfigError
+from sinfer.errors import ConfigError, InvalidItemError
 from sinfer.logs import LeaveOut, set_up_logging
 from sinfer.masking import mask
 from sinfer.products.registry import load_products
 from sinfer.settings import settings
-from sinfer.tasks.draining import drain
+from sinfer.tasks.hint_message import read_hint
+from sinfer.tasks.lookout import follow_hint, look_around
 from sinfer.tasks.runtime import close_runtime, runtime
 from sinfer.tasks.ticking import tick
-from sinfer.windows.ids import Scope
+from sinfer.worker_memory import tell_to_end
 
 _log = logging.getLogger(__name__)
 
@@ -45,17 +47,38 @@ app: Celery = _make_app()
 
 
 @app.task(name=PROCESS_TASK)
-def process(product: str, task: str, partition: str, windows: int) -> None:
-    """Process closed windows of a partition; ``windows`` says how many were waiting."""
+def process(*_: Any, **fields: Any) -> None:
+    """Begin to process closed windows of a partition; see ``read_hint`` for the fields."""
+    try:
+        scope, windows = read_hint(fields)
+    except InvalidItemError as error:
+        _log.warning("%s; it is dropped", error)
+        return
     here = runtime(app)
-    here.run(drain(here, Scope(product, task, partition), windows))
+    here.run(follow_hint(here, scope, windows))
 
 
 @app.task(name=TICK_TASK)
-def run_tick() -> None:
+def run_tick(*_: Any, **__: Any) -> None:
     """Close what is due by time and have it processed."""
     here = runtime(app)
     here.run(tick(here))
+
+
+def _begin_to_work(**_: object) -> None:
+    """What is ready already is begun with, whether hints tell of it or not."""
+    here = runtime(app)
+    here.call_soon(look_around, here)
+
+
+@signals.worker_ready.connect
+def _begin_in_one_process(sender: Any = None, **_: object) -> None:
+    if not isinstance(getattr(sender, "pool", None), prefork.TaskPool):
+        _begin_to_work()
+
+
+signals.worker_process_init.connect(_begin_to_work)
+signals.worker_shutting_down.connect(tell_to_end)
 
 
 _no_ticks = LeaveOut(TICK_TASK)

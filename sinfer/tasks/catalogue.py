@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from sinfer.errors import ConfigError
 from sinfer.products.following import TaskFollower
 from sinfer.products.product import Product
-from sinfer.products.registry import find_product
+from sinfer.products.registry import load_products, not_loaded
 from sinfer.products.revisions import Revision, task_of
 from sinfer.products.task import InferTaskConfig
 from sinfer.settings import settings
 from sinfer.tasks.ready_task import ReadyTask
+from sinfer.tasks.stored_calls import called_by, check_call, is_brought_by
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import CONFIG_FIELD, PartitionKeys
 from sinfer.windows.store import Store
@@ -26,6 +27,8 @@ _REPLACED_S = 5.0
 _UNUSED_S = 600.0
 """A task of which no window came for so long is closed."""
 _SWEEP_S = 30.0
+_LOAD_AGAIN_S = 10.0
+"""How often products are looked for again when one that is not loaded is asked for."""
 
 
 @dataclass(slots=True)
@@ -108,6 +111,9 @@ class Catalogue:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._products: dict[str, Product] = {}
+        self._problems: dict[str, str] = {}
+        self._loaded_s = float("-inf")
+        self._known_calls: set[tuple[str, str | None]] = set()
         self._followers: dict[str, TaskFollower] = {}
         self._entries: dict[tuple[str, str], list[_Entry]] = {}
         self._lock = asyncio.Lock()
@@ -132,12 +138,16 @@ class Catalogue:
             await self._close_unused((product.name, scope.task))
             return held
 
+    def knows(self, scope: Scope) -> bool:
+        """Whether the task is open already."""
+        return (scope.product, scope.task) in self._entries
+
     async def kept(self, scope: Scope) -> str:
         """What is kept of the task; empty when nothing is."""
         found = await self._store.ask(
             self._store.redis.hget(PartitionKeys(scope).meta, CONFIG_FIELD)
         )
-        return (found or b"").decode()
+        return (found or b"").decode(errors="replace")  # what is garbled is refused as JSON
 
     async def hold_earlier(self, scope: Scope, config: str, packed: str) -> _Entry | None:
         """The task as windows were opened under; None when that is not kept."""
@@ -146,7 +156,7 @@ class Catalogue:
         )
         if not kept:
             return None
-        text = kept.decode()
+        text = kept.decode(errors="replace")
         newest = Revision.unpack(packed) if packed else None
         async with self._lock:
             product = self._product(scope.product)
@@ -183,7 +193,23 @@ class Catalogue:
             if own is None:
                 raise
             config = task_of(product.task_type, revision, newest, own)
+        await self._check_stored(product, task_id, config)
         return self._open(product, config, source, own)
+
+    async def _check_stored(self, product: Product, task_id: str, config: InferTaskConfig) -> None:
+        """What stands in the store is data: make sure that it is about this task, and loads
+        nothing."""
+        if config.id != task_id:
+            raise ConfigError(
+                f"task {task_id!r}: what is kept with its windows is of task {config.id!r}"
+            )
+        call = called_by(config)
+        known = (product.name, call)
+        if call is None or known in self._known_calls or is_brought_by(product, call):
+            return
+        await self._own(product, task_id)
+        check_call(call, product, self._followers[product.name].tasks.values(), task_id)
+        self._known_calls.add(known)
 
     async def _own_entry(self, product: Product, task_id: str) -> _Entry:
         own = await self._own(product, task_id)
@@ -206,10 +232,14 @@ class Catalogue:
         return entry
 
     def _product(self, name: str) -> Product:
-        product = self._products.get(name)
-        if product is None:
-            product = self._products[name] = find_product(name, settings().products)
-        return product
+        """A product that this process loads anyway: names come over the network."""
+        if name not in self._products:
+            if time.monotonic() - self._loaded_s >= _LOAD_AGAIN_S:
+                self._products, self._problems = load_products(settings().products)
+                self._loaded_s = time.monotonic()
+            if name not in self._products:
+                raise not_loaded(name, self._products, self._problems)
+        return self._products[name]
 
     async def _own(self, product: Product, task_id: str) -> InferTaskConfig | None:
         """A task as this process' own task manager has it."""
@@ -244,5 +274,5 @@ class Catalogue:
             for entry in entries:
                 await entry.ready.aclose()
         self._entries.clear()
-        for product in self._products.values():
-            await product.close_tasks()
+        for name in self._followers:
+            await self._products[name].close_tasks()

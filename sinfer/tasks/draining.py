@@ -1,4 +1,8 @@
-"""Working through a partition: claim, process many windows at once, claim again, for a while."""
+"""Working through a partition: claim, process many windows at once, claim again until none is left.
+
+A Celery message only begins this work; it goes on in the process's event loop, once for each
+partition, and messages that come meanwhile are added to it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from sinfer.cancelling import end
 from sinfer.errors import ConfigError, UnavailableError
@@ -21,146 +26,162 @@ from sinfer.windows.pauses import Pause
 
 _log = logging.getLogger(__name__)
 
-SLICE_S = 1.0
-"""After so long a Celery message claims no more, so that other tasks and ticks get their turn."""
+BEGIN_S = 1.0
+"""So long a Celery message waits at most for its work to begin. Then it ends all the same: however
+long a model or a task manager takes, it holds up no other task and no tick."""
 
-PATIENCE_S = 1.0
-"""So much longer a Celery message waits for its last windows. Then it ends and leaves them to the
-process's event loop: however long a model takes, it holds up no other task and no tick."""
+_ROUND_S = 1.0
+"""After so long the task is looked up again: it may have changed."""
+
+_HAND_BACK_S = 0.5
+"""After so long without a free place another process is told of the partition."""
+
+_RECRUIT_S = 1.0
+"""How often other processes are told of windows that this one leaves to them."""
 
 _MOST_AT_ONCE = 16
 
 _GATHER_S = 0.02
 """How long free places wait for each other, so that one claim fills several."""
 
+_RENEW_POLL_S = 0.25
+"""How often it is looked whether leases have to be renewed; the shortest is a second."""
+
 _UNUSABLE_MS = 30_000
 """How long a window waits whose configuration cannot be used."""
 
 
-async def drain(runtime: Runtime, scope: Scope, hinted: int) -> None:
-    """Process closed windows of a partition until none is left or the time slice is over.
+async def drain(runtime: Runtime, scope: Scope, hinted: int) -> bool:
+    """Begin to process the closed windows of a partition, until none is left.
 
     Args:
         runtime: of this process.
         scope: the partition.
         hinted: windows that the Celery message in hand was sent for.
 
+    Returns:
+        Whether the work has begun, or there was none; False when that takes its time.
+
     Raises:
         UnavailableError: Redis is away.
     """
-    try:
-        held = await runtime.catalogue.hold(scope)
-    except ConfigError as error:
-        if await PartitionClaims(runtime.store, scope).waiting():
-            _log.error("%s; its windows wait", error)
-        return
-    running = None
-    try:
-        await runtime.pauses.refresh()
-        if runtime.pauses.stops_processing(scope.product, scope.task):
-            # Who resumed it has had hints sent, and left alone they would be missed.
-            await runtime.pauses.refresh(at_once=True)
-            if runtime.pauses.stops_processing(scope.product, scope.task):
-                return
-        if not held.current.free:
-            held.current.turned_away.add(scope)
-            return
-        work = _Drain(runtime, scope, held)
-        running = runtime.begin(work.run(hinted))
-        running.add_done_callback(lambda _: held.release())
-    finally:
-        if running is None:
-            held.release()
-    try:
-        done, _ = await asyncio.wait({running}, timeout=SLICE_S + PATIENCE_S)
-    except asyncio.CancelledError:
-        running.cancel()
-        raise
-    if done:
-        running.result()
-    else:
-        work.leave()
-        running.add_done_callback(_tell)
+    work = work_on(runtime, scope, hinted)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(BEGIN_S):
+            await work.begun.wait()
+    if work.outage is not None:
+        raise work.outage
+    return work.begun.is_set()
 
 
-def _tell(running: asyncio.Task[None]) -> None:
-    """Nobody waits for it any more: say what went wrong."""
-    error = None if running.cancelled() else running.exception()
-    if error is not None:
-        _log.error("work was broken off", exc_info=error)
+def work_on(runtime: Runtime, scope: Scope, hinted: int = 0) -> PartitionWork:
+    """Have the process work on a partition; see ``drain``."""
+    work = runtime.partitions.get(scope)
+    if work is not None:
+        work.more(hinted)
+        return work
+    work = runtime.partitions[scope] = PartitionWork(runtime, scope)
+    work.more(hinted)
+    runtime.begin(work.run(), str(scope))
+    return work
 
 
-class _Drain:
-    """The work that one Celery message causes on one partition."""
+class _Round:
+    """Windows that were claimed under the task as it was at one time, which is held until they end.
 
-    def __init__(self, runtime: Runtime, scope: Scope, held: HeldTask) -> None:
+    Attributes:
+        held: the task.
+        ready: the task as it was then.
+    """
+
+    def __init__(self, held: HeldTask) -> None:
+        self.held = held
+        self.ready = held.current
+        self._users = 1
+
+    def use(self) -> None:
+        """One more window, until ``done``."""
+        self._users += 1
+
+    def done(self) -> None:
+        """A window has ended, or no more are claimed."""
+        self._users -= 1
+        if not self._users:
+            self.held.release()
+
+
+class PartitionWork:
+    """The work of this process on one partition.
+
+    Attributes:
+        begun: set when the work needs no Celery message any more that waits for it.
+        outage: why it ended; None when it did not end for want of Redis.
+    """
+
+    def __init__(self, runtime: Runtime, scope: Scope) -> None:
         self._runtime = runtime
         self._scope = scope
-        self._held = held
-        self._ready = held.current
-        self._lease_ms = to_ms(self._ready.config.limits.lease)
         self._claims = PartitionClaims(runtime.store, scope)
+        self._places = runtime.places
         self._processors: dict[ReadyTask, WindowProcessor] = {}
-        self._active: dict[asyncio.Task[None], Claim] = {}
-        self._left = 0
-        self._claimed_s = 0.0
-        self._is_paused = False
-        self._is_over = False
+        self._active: dict[asyncio.Task[None], tuple[Claim, _Round]] = {}
+        self._hinted = 0
+        self._is_wanted = False
+        self._has_claimed = False
+        self._claimed_s = float("-inf")
+        self._recruited_s = float("-inf")
+        self._changed = asyncio.Event()
+        self.begun = asyncio.Event()
+        self.outage: UnavailableError | None = None
 
-    async def run(self, hinted: int) -> None:
-        """Claim for a time slice, and end when the last window has."""
-        until = time.monotonic() + SLICE_S
+    def more(self, hinted: int) -> None:
+        """A message came: there may be windows to claim."""
+        self._hinted += hinted
+        self._is_wanted = True
+        self._changed.set()
+
+    def wake(self) -> None:
+        """Have it look whether the process is about to end."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Claim until nothing is left, and end when the last window has.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
         renewing = asyncio.create_task(self._renew())
         try:
-            while True:
-                if time.monotonic() > until or self._runtime.closing:
-                    self._call_back()
-                elif self._is_paused:
-                    self._left = 0
-                elif self._is_worth_a_claim():
-                    try:
-                        if wait_ms := await self._ready.guard.wait_ms():
-                            self._left = 0  # beat comes back when the endpoint may be called
-                            await self._runtime.schedule.hint_again(self._scope, wait_ms)
-                        elif self._ready.free:
-                            await self._claim(hinted)
-                    except UnavailableError as error:
-                        if not self._active:
-                            raise
-                        _log.warning("%s: no more windows claimed: %s", self._scope, error)
-                        until = 0.0
-                    hinted = 0
-                if not self._active:
-                    break
-                await self._wait()
-        except BaseException:
+            while self._goes_on or self._active:
+                if self._goes_on:
+                    await self._claim_for_a_while()
+                else:
+                    await self._wait()
+        except BaseException as error:
+            self.outage = error if isinstance(error, UnavailableError) else None
+            self._end()
             await self._hand_back()
             raise
         finally:
-            self._is_over = True
+            self._end()
             renewing.cancel()
-        self._call_back()
-        if time.monotonic() >= until or self._runtime.closing:
-            self._runtime.hints.send(self._scope, self._left)  # else others are at work on them
-        if not self._ready.active:
-            await self._ready.guard.not_tried()
+        if self._is_wanted:  # the process is about to end: others go on
+            self._runtime.hints.send(self._scope, max(1, self._hinted))
+        self._runtime.note_claims(self._has_claimed)
 
-    def leave(self) -> None:
-        """The Celery message ends before the work does: others may have what is left meanwhile."""
-        self._runtime.hints.send(self._scope, self._left)
-        self._left = 0
+    @property
+    def _goes_on(self) -> bool:
+        return self._is_wanted and not self._runtime.closing
 
-    def _call_back(self) -> None:
-        """There are places again: have another look at who found none."""
-        while self._ready.free and self._ready.turned_away:
-            self._runtime.hints.send(self._ready.turned_away.pop(), 1)
+    def _end(self) -> None:
+        if self._runtime.partitions.get(self._scope) is self:
+            del self._runtime.partitions[self._scope]
+        self.begun.set()
 
     async def _hand_back(self) -> None:
         """Let go of the windows, so that another worker has them at once; no attempt is counted."""
-        claims = list(self._active.values())
+        claims = [claim for claim, _ in self._active.values()]
         await end(*self._active)
-        self._ready.active -= len(self._active)
-        self._active.clear()
         try:
             for claim in claims:
                 await self._claims.release(claim, counts=False)
@@ -169,96 +190,215 @@ class _Drain:
         else:
             self._runtime.hints.send(self._scope, len(claims))
 
-    def _is_worth_a_claim(self) -> bool:
-        """Whether half of the places are free, or any for a while: short windows go in batches."""
-        free = self._ready.free
-        waited_s = time.monotonic() - self._claimed_s
-        return bool(free) and (
-            not self._active or 2 * free >= self._ready.limit or waited_s >= _GATHER_S
-        )
+    # --- claiming ---
 
-    async def _claim(self, hinted: int) -> None:
-        """Take as many windows as may be started, and start them."""
-        self._claimed_s = time.monotonic()
-        places = min(self._ready.free, _MOST_AT_ONCE)
-        self._ready.active += places
+    async def _claim_for_a_while(self) -> None:
+        """Claim windows with the task as it is now."""
+        held = await self._hold()
+        if held is None:
+            self._is_wanted = False
+            return
+        until = time.monotonic() + _ROUND_S
+        claiming = _Round(held)
         try:
-            while True:
-                claims, self._left = await self._claims.claim(
-                    places, lease_ms=self._lease_ms, hinted=hinted
-                )
-                whole = await self._claims.whole(claims) if claims else []
-                if whole or not self._left:
-                    break
-                hinted = 0  # those were set aside: the next ones must not wait for that
-        except BaseException:
-            self._ready.active -= places
-            raise
-        self._ready.active -= places - len(whole)
-        for claim, messages in whole:
-            task = asyncio.create_task(self._process(claim, messages), name=claim.window.id)
-            self._active[task] = claim
+            while self._goes_on and time.monotonic() < until:
+                if self._is_worth_a_claim(claiming.ready):
+                    await self._claim_or_leave(claiming)
+                else:
+                    await self._wait(_GATHER_S)
+        finally:
+            claiming.done()
+            if not claiming.ready.active:
+                await claiming.ready.guard.not_tried()
 
-    async def _process(self, claim: Claim, messages: Sequence[Message]) -> None:
+    async def _hold(self) -> HeldTask | None:
+        """The task as it is now; None when its windows have to wait, or there are none."""
+        catalogue = self._runtime.catalogue
+        if not catalogue.knows(self._scope) and not await self._are_ready():
+            return None
+        if await self._is_paused():
+            return None
+        try:
+            return await catalogue.hold(self._scope)
+        except ConfigError as error:
+            if await self._claims.waiting():
+                _log.error("%s; its windows wait", error)
+            return None
+
+    async def _are_ready(self) -> bool:
+        """Whether there is anything to claim: no task is opened for a hint that is old."""
+        store = self._runtime.store
+        if await store.ask(store.redis.exists(self._claims.keys.ready)):
+            return True
+        hinted, self._hinted = self._hinted, 0
+        _, left = await self._claims.claim(0, lease_ms=0, hinted=hinted)
+        return left > 0
+
+    async def _is_paused(self) -> bool:
+        pauses, (product, task, _) = self._runtime.pauses, self._scope
+        await pauses.refresh()
+        if not pauses.stops_processing(product, task):
+            return False
+        # Who resumed it has had hints sent, and left alone they would be missed.
+        await pauses.refresh(at_once=True)
+        return pauses.stops_processing(product, task)
+
+    def _is_worth_a_claim(self, ready: ReadyTask) -> bool:
+        """Whether half of the places are free, or any for a while: short windows go in batches."""
+        waited_s = time.monotonic() - self._claimed_s
+        return not self._active or 2 * ready.free >= ready.limit or waited_s >= _GATHER_S
+
+    async def _claim_or_leave(self, claiming: _Round) -> None:
+        """Take as many windows as may be started, and start them."""
+        ready = claiming.ready
+        places = await self._take_places(ready)
+        unused = places
+        try:
+            if not places or not await self._may_claim(claiming):
+                return
+            if ready.guard.on_trial:  # for a single call, whoever makes it
+                spare = min(places, ready.active - 1)
+                self._places.give_back(ready, spare)
+                unused = places = places - spare
+            if places:
+                unused -= await self._claim(claiming, places)
+        except UnavailableError as error:
+            if not self._active:
+                raise
+            _log.warning("%s: no more windows claimed: %s", self._scope, error)
+            self._is_wanted = False
+        finally:
+            self._places.give_back(ready, unused)
+
+    async def _take_places(self, ready: ReadyTask) -> int:
+        if self._places.room(ready):
+            return await self._places.take(ready, _MOST_AT_ONCE)
+        self.begun.set()
+        telling = asyncio.create_task(self._tell_others())
+        try:
+            return await self._places.take(ready, _MOST_AT_ONCE)
+        finally:
+            telling.cancel()
+
+    async def _tell_others(self) -> None:
+        """While there is no place here another process may have one."""
+        wait_s = _HAND_BACK_S
+        while True:
+            await asyncio.sleep(wait_s)
+            if self._runtime.may_hand_back():
+                self._runtime.hints.send(self._scope, self._hinted, always=True)
+                self._hinted = 0
+                wait_s *= 2
+
+    async def _may_claim(self, claiming: _Round) -> bool:
+        """Whether windows may be started now, after what may have been a long wait for places."""
+        if await self._is_paused():
+            self._is_wanted = False
+            return False
+        if wait_ms := await claiming.ready.guard.wait_ms():
+            self._is_wanted = False  # beat comes back when the endpoint may be called
+            await self._runtime.schedule.hint_again(self._scope, wait_ms)
+            return False
+        return True
+
+    async def _claim(self, claiming: _Round, places: int) -> int:
+        """Claim and start up to so many windows; returns how many."""
+        lease_ms = to_ms(claiming.ready.config.limits.lease)
+        hinted, self._hinted = self._hinted, 0
+        self._is_wanted = False
+        self._claimed_s = time.monotonic()
+        claims, left = await self._claims.claim(places, lease_ms=lease_ms, hinted=hinted)
+        whole = await self._claims.whole(claims) if claims else []
+        for claim, messages in whole:
+            claiming.use()
+            task = asyncio.create_task(
+                self._process(claiming.held, claim, messages), name=claim.window.id
+            )
+            self._active[task] = (claim, claiming)
+            task.add_done_callback(self._note_end)
+        self._has_claimed = self._has_claimed or bool(whole)
+        self.begun.set()
+        if left:
+            self._is_wanted = True
+            self._recruit()
+        return len(whole)
+
+    def _recruit(self) -> None:
+        """There is more than one claim takes: other processes may help."""
+        if time.monotonic() - self._recruited_s >= _RECRUIT_S:
+            self._recruited_s = time.monotonic()
+            self._runtime.hints.send(self._scope, 0, always=True)
+
+    # --- windows under way ---
+
+    async def _process(self, held: HeldTask, claim: Claim, messages: Sequence[Message]) -> None:
         """Process a window with the task as it was opened under."""
         try:
-            ready = await self._held.of(claim.window.record.config)
+            ready = await held.of(claim.window.record.config)
         except ConfigError as error:
             _log.error("window %s waits: %s", claim.window.id, error)
             await self._claims.release(claim, wait_ms=_UNUSABLE_MS, counts=False)
             return
         processor = self._processors.get(ready)
         if processor is None:
-            processor = WindowProcessor(ready, self._claims, self._pause)
+
+            async def pause(reason: str) -> None:
+                await self._pause(held, reason)
+
+            processor = WindowProcessor(ready, self._claims, pause)
             self._processors[ready] = processor
         await processor.process(claim, messages)
 
-    async def _pause(self, reason: str) -> None:
+    async def _pause(self, held: HeldTask, reason: str) -> None:
         """No call of the task can succeed: its windows wait until someone resumes it.
 
         When the task has changed meanwhile nothing is paused.
         """
-        if not await self._held.is_current():
+        if not await held.is_current():
             return
         product, task = self._scope.product, self._scope.task
         if not self._runtime.pauses.stops_processing(product, task):
             _log.error("task %s/%s is paused: %s", product, task, reason)
             pause = Pause(reason, await self._claims.now_ms(), "processing")
             await self._runtime.pauses.pause(product, task, pause)
-        self._is_paused = True
 
-    async def _wait(self) -> None:
-        """Wait until a window is through, and note what went wrong with it."""
-        gathering = bool(self._ready.free) and time.monotonic() - self._claimed_s < _GATHER_S
-        done, _ = await asyncio.wait(
-            self._active,
-            timeout=_GATHER_S if gathering else None,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        for task in done:
-            claim = self._active.pop(task)
-            self._ready.active -= 1
-            error = task.exception() if not task.cancelled() else None
-            if isinstance(error, UnavailableError):
-                _log.warning("window %s waits for its lease to end: %s", claim.window.id, error)
-            elif error is not None:
-                _log.error("window %s waits for its lease to end", claim.window.id, exc_info=error)
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        """A window is through: note what went wrong, and let the next one have its place."""
+        claim, claimed = self._active.pop(task)
+        self._places.give_back(claimed.ready)
+        claimed.done()
+        self._changed.set()
+        error = task.exception() if not task.cancelled() else None
+        if isinstance(error, UnavailableError):
+            _log.warning("window %s waits for its lease to end: %s", claim.window.id, error)
+        elif error is not None:
+            _log.error("window %s waits for its lease to end", claim.window.id, exc_info=error)
+
+    async def _wait(self, timeout_s: float | None = None) -> None:
+        """Wait until a window is through, a message comes or the process is about to end."""
+        self._changed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
 
     async def _renew(self) -> None:
         """Keep the leases; stop work on windows that someone else has by now."""
-        while not self._is_over:
-            await asyncio.sleep(self._lease_ms / 3000)
-            if not self._active:
-                continue
+        renewed_s = time.monotonic()
+        while True:
+            await asyncio.sleep(_RENEW_POLL_S)
             held = list(self._active.items())
+            leases = [to_ms(claimed.ready.config.limits.lease) for _, (_, claimed) in held]
+            if not held or time.monotonic() - renewed_s < min(leases) / 3000 - _RENEW_POLL_S:
+                continue
+            renewed_s = time.monotonic()
             try:
                 renewed = await self._claims.renew(
-                    [claim for _, claim in held], lease_ms=self._lease_ms
+                    [claim for _, (claim, _) in held], lease_ms=max(leases)
                 )
             except UnavailableError as error:
                 _log.warning("%s: leases not renewed: %s", self._scope, error)
                 continue
-            for (task, claim), still in zip(held, renewed, strict=True):
+            for (task, (claim, _)), still in zip(held, renewed, strict=True):
                 if not still and not task.done():
                     _log.warning("window %s: lost to another worker", claim.window.id)
                     task.cancel()

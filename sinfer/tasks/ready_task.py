@@ -17,7 +17,6 @@ from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
 from sinfer.tasks.sink_breaker import SinkBreaker
 from sinfer.units import to_ms
-from sinfer.windows.ids import Scope
 from sinfer.windows.store import Store
 
 _log = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ class ReadyTask:
             so that attempts count even where a sink is away.
         limit: windows that may be under way at once in this process.
         active: windows that are.
-        turned_away: partitions that were to be looked at when there was no place for a window.
+        turn: held by the partition that gets the next free places.
     """
 
     def __init__(
@@ -92,7 +91,7 @@ class ReadyTask:
         self._breakers: dict[str, SinkBreaker] = {}
         self.limit = config.inference.max_concurrency
         self.active = 0
-        self.turned_away: set[Scope] = set()
+        self.turn = asyncio.Lock()
 
     @property
     def free(self) -> int:

@@ -12,19 +12,27 @@ import gc
 import logging
 import os
 import threading
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from billiard.pool import EX_RECYCLE
 from celery import Celery
 
 from sinfer.cancelling import end
 from sinfer.complaints import Complaints
-from sinfer.errors import AccessError, UnavailableError
+from sinfer.errors import AccessError, SinferError, UnavailableError
 from sinfer.hints import HintSender
 from sinfer.tasks.catalogue import Catalogue
+from sinfer.tasks.places import Places
+from sinfer.windows.ids import Scope
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
+from sinfer.worker_memory import is_told_to_end, note_load
+
+if TYPE_CHECKING:
+    from sinfer.tasks.draining import PartitionWork
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +40,14 @@ T = TypeVar("T")
 
 GRACE_S = 5.0
 """How long a process that is told to end waits for its windows; then it hands them back."""
+
+_REPLACED_GRACE_S = 25.0
+"""How long a process waits that Celery replaces (``--max-tasks-per-child`` and the like), while the
+worker goes on: windows that take longer than ``GRACE_S`` come to an end there, too."""
+
+_LOOK_S = 0.1
+
+_HAND_BACK_S = 0.1
 
 
 class Runtime:
@@ -43,12 +59,23 @@ class Runtime:
         catalogue: the products' tasks, ready to run.
         pauses: what is paused.
         hints: sends further Celery messages.
+        places: how many windows are under way, and whose turn it is.
+        partitions: those that are at work, by scope.
         closing: set when the process is about to end.
+        app: the Celery application.
+        old_hints: messages in a row that led to no window.
+        looked_s: when the store was last asked what is ready, by the monotonic clock.
     """
 
     def __init__(self, app: Celery) -> None:
         self.hints = HintSender(app)
+        self.places = Places(changed=note_load)
+        self.partitions: dict[Scope, PartitionWork] = {}
         self.closing = False
+        self.app = app
+        self.old_hints = 0
+        self.looked_s = float("-inf")
+        self._handed_back_s = float("-inf")
         self._complaints = Complaints()
         self._works: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -75,38 +102,82 @@ class Runtime:
             future.cancel()
             raise
 
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Run what a Celery message asks for. While Redis is away that is told from time to time:
-        whatever is missed now, the next message finds."""
+    def call_soon(self, function: Callable[..., object], *args: object) -> None:
+        """Call a function on the loop, without waiting for it."""
+        self._loop.call_soon_threadsafe(function, *args)
+
+    def run(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Run what a Celery message asks for; it returns False when Redis has not answered yet.
+
+        While Redis is away that is told from time to time: whatever is missed now, the next message
+        finds.
+        """
         try:
-            self.call(coroutine)
+            has_answered = self.call(coroutine) is not False
         except UnavailableError as error:
-            if self._complaints.is_due(str(error)):
-                level = logging.ERROR if isinstance(error, AccessError) else logging.WARNING
-                _log.log(level, "%s", error)
+            self._tell(error)
         else:
-            if self._complaints.clear():
+            if has_answered and self._complaints.clear():
                 _log.info("Redis answers again")
 
-    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start work on the loop that may outlast the Celery message it came from."""
-        task = asyncio.create_task(work)
-        self._works.add(task)
-        task.add_done_callback(self._works.discard)
-        return task
+    def _tell(self, error: UnavailableError) -> None:
+        if self._complaints.is_due(str(error)):
+            level = logging.ERROR if isinstance(error, AccessError) else logging.WARNING
+            _log.log(level, "%s", error)
 
-    async def _close(self) -> None:
-        if self._works:
-            _, late = await asyncio.wait(self._works, timeout=GRACE_S)
-            await end(*late)
+    def begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Start work on the loop that may outlast the Celery message it came from."""
+        task = asyncio.create_task(work, name=name)
+        self._works.add(task)
+        task.add_done_callback(self._note_end)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        self._works.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, UnavailableError):
+            self._tell(error)
+        elif isinstance(error, SinferError):
+            _log.error("%s: work was broken off: %s", task.get_name(), error)
+        elif error is not None:
+            _log.error("%s: work was broken off", task.get_name(), exc_info=error)
+
+    def may_hand_back(self) -> bool:
+        """Whether a partition that waits for a place may be offered to other processes now."""
+        now_s = time.monotonic()
+        if now_s - self._handed_back_s < _HAND_BACK_S:
+            return False
+        self._handed_back_s = now_s
+        return True
+
+    def note_claims(self, found_windows: bool) -> None:
+        """Note whether work on a partition found windows; ``old_hints`` counts those in a row that
+        did not."""
+        self.old_hints = 0 if found_windows else self.old_hints + 1
+
+    # --- the end ---
+
+    async def _close(self, grace_s: float) -> None:
+        self.places.close()
+        for work in self.partitions.values():
+            work.wake()
+        until_s = time.monotonic() + grace_s
+        while self._works and (rest_s := until_s - time.monotonic()) > 0:
+            if is_told_to_end() and rest_s > GRACE_S:
+                until_s = time.monotonic() + GRACE_S
+            await asyncio.wait(self._works, timeout=min(rest_s, _LOOK_S))
+        await end(*self._works)
         await self.catalogue.aclose()
         await self.store.aclose()
 
-    def close(self) -> None:
-        """End or hand back what is under way, close all connections and end the loop."""
+    def close(self, grace_s: float = GRACE_S) -> None:
+        """End or hand back what is under way, close all connections and end the loop.
+
+        Args:
+            grace_s: how long windows may take to end, seconds.
+        """
         self.closing = True
         try:
-            self.call(self._close())
+            self.call(self._close(grace_s))
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
@@ -131,11 +202,15 @@ def runtime(app: Celery) -> Runtime:
     return found
 
 
-def close_runtime(**_: object) -> None:
-    """Close the runtime of this process, if it has one."""
+def close_runtime(exitcode: int | None = None, **_: object) -> None:
+    """Close the runtime of this process, if it has one.
+
+    Args:
+        exitcode: what the process is about to end with, as Celery's pool says.
+    """
     found = _runtimes.pop(os.getpid(), None)
     if found is not None:
-        found.close()
+        found.close(_REPLACED_GRACE_S if exitcode == EX_RECYCLE else GRACE_S)
 
 
 atexit.register(close_runtime)

@@ -10,7 +10,6 @@ from sinfer.errors import UnavailableError
 from sinfer.settings import settings
 from sinfer.tasks.runtime import Runtime
 from sinfer.units import to_ms
-from sinfer.windows import keys
 from sinfer.windows.ids import Scope
 from sinfer.windows.index_repair import repair_index
 from sinfer.windows.schedule import Closing, DuePartition
@@ -36,26 +35,29 @@ async def tick(runtime: Runtime) -> dict[str, int]:
     Returns:
         Partitions looked at, windows closed, leases ended and windows hinted.
     """
-    store, schedule = runtime.store, runtime.schedule
+    schedule = runtime.schedule
     totals = {"partitions": 0, "closed": 0, "expired": 0, "hinted": 0}
     pause_ms = max(1, to_ms(settings().tick) // 2)
-    if not await store.ask(store.redis.set(keys.TICKED, 1, nx=True, px=pause_ms)):
+    turn = await schedule.tick(
+        pause_ms=pause_ms, limit=_MOST_PARTITIONS, sweep=_SWEEP_MS, repair=_REPAIR_MS
+    )
+    if turn is None:
         return totals
-    due = await schedule.due(await store.now_ms(), _MOST_PARTITIONS)
-    if await store.ask(store.redis.set(keys.SWEPT, 1, nx=True, px=_SWEEP_MS)):
+    due = turn.due
+    if "sweep" in turn.also:
         known = {partition.scope for partition in due}
         due += [DuePartition(s, 0) for s in await schedule.partitions() if s not in known]
-        if await store.ask(store.redis.set(keys.REPAIRED, 1, nx=True, px=_REPAIR_MS)):
-            await _repair(store, [partition.scope for partition in due])
+    if "repair" in turn.also:
+        await _repair(runtime.store, await schedule.partitions())
     limit = asyncio.Semaphore(_AT_ONCE)
 
     async def look(partition: DuePartition) -> tuple[Scope, Closing]:
         async with limit:
             closing = await schedule.close_due(partition.scope)
             if partition.due_ms:
-                await schedule.reschedule(partition, closing.next_due_ms)
+                await schedule.reschedule(partition, closing)
             elif closing.next_due_ms:
-                await schedule.announce(partition.scope, closing.next_due_ms)
+                await schedule.announce(partition.scope, closing.wait_ms)
             return partition.scope, closing
 
     for scope, closing in await asyncio.gather(*(look(partition) for partition in due)):

@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, TypeAlias
 
-from sinfer.errors import ConfigError
+from sinfer.extras import extras_named
 from sinfer.testing.model import FakeModel
 from sinfer.testing.tester import TaskTester
 
-try:
+with extras_named("sinfer.testing: "):
     import pytest
-except ImportError:
-    raise ConfigError("sinfer.testing needs pytest; pip install pytest") from None
 
 MakeTester: TypeAlias = Callable[..., TaskTester]
 """What the fixture ``task_tester`` gives: call it as ``TaskTester``."""

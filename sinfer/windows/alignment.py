@@ -8,12 +8,13 @@ closed are sealed first, and become ready when the whole task's watermark has pa
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.store import HINT_MS, Store
+from sinfer.windows.store import HINT_MS, Argument, Store
 
 _MOST_AT_ONCE = 1000
 
@@ -61,7 +62,8 @@ async def unseal(store: Store, scope: Scope, partitions: Sequence[Scope]) -> Uns
     names = [keys.meta, keys.sealed, keys.ready]
     windows = hint = 0
     while True:
-        reply = await store.run("unseal", names, [repr(mark), _MOST_AT_ONCE, HINT_MS])
+        args: list[Argument] = [repr(mark), _MOST_AT_ONCE, HINT_MS, uuid.uuid4().hex]
+        reply = await store.run("unseal", names, args)
         windows, hint = windows + int(reply[0]), hint + int(reply[1])
         if int(reply[0]) < _MOST_AT_ONCE:
             return Unsealed(windows, hint, int(reply[2]))

@@ -17,11 +17,8 @@ from sinfer.windows.members import members_fields, read_members
 from sinfer.windows.outages import OutageBoard
 from sinfer.windows.records import ClosedWindow, unpack_closed
 from sinfer.windows.schedule import Schedule
-from sinfer.windows.store import Argument, Store
+from sinfer.windows.store import KEPT_MS, Argument, Store
 from sinfer.windows.tries import WAIT, Tries
-
-_ASKED_MS = 10_000
-"""How long a claim can be repeated: longer than all tries of the client take."""
 
 _log = logging.getLogger(__name__)
 
@@ -147,7 +144,7 @@ class PartitionClaims:
                 asked,
                 keys.aside,
             ],
-            [limit, lease_ms, hinted, _ASKED_MS],
+            [limit, lease_ms, hinted, KEPT_MS],
         )
         claims = []
         for at in range(2, len(reply), 4):
@@ -162,8 +159,8 @@ class PartitionClaims:
         return int(await self._store.ask(self._store.redis.hlen(self.keys.closed)))
 
     async def now_ms(self) -> int:
-        """The store's clock, milliseconds since the epoch."""
-        return await self._store.now_ms()
+        """The partition's time, milliseconds since the epoch."""
+        return await self._store.now_ms(self.keys.meta)
 
     async def read(self, claims: Sequence[Claim]) -> list[list[Message]]:
         """The messages of claimed windows that the store has, each in the order of the stream."""
@@ -186,9 +183,9 @@ class PartitionClaims:
 
     async def _set_aside(self, claim: Claim, damage: Damage) -> None:
         keys, window_id = self.keys, claim.window.id
-        names = [keys.closed, keys.leases, keys.tokens, keys.attempts, keys.aside]
+        names = [keys.meta, keys.closed, keys.leases, keys.tokens, keys.attempts, keys.aside]
         args: list[Argument] = [window_id, claim.token, pack_damage(damage), WAIT]
-        if await self._store.run("set_aside", names, args):
+        if await self._store.run("set_aside", names, args, asked=keys.asked(uuid.uuid4().hex)):
             _log.error(
                 "%s: window %s is set aside: %s; see sinfer windows rebuild",
                 self.scope, window_id, damage.reason,
@@ -240,7 +237,7 @@ class PartitionClaims:
     async def renew(self, claims: Sequence[Claim], *, lease_ms: int) -> list[bool]:
         """Renew leases; False for each window that is not held any more."""
         pairs = [word for claim in claims for word in (claim.window.id, claim.token)]
-        keys = [self.keys.leases, self.keys.tokens]
+        keys = [self.keys.meta, self.keys.leases, self.keys.tokens]
         return [bool(held) for held in await self._store.run("renew", keys, [lease_ms, *pairs])]
 
     async def complete(self, completions: Sequence[Completion]) -> list[bool]:
@@ -272,7 +269,8 @@ class PartitionClaims:
                 args += [places.get(seq, 0), seq, pack_dead_letter(letter)]
             keep = 0 if completion.entry is None else completion.ledger
             args += [keep, completion.entry or b""]
-        return [bool(done) for done in await self._store.run("complete", names, args)]
+        asked = keys.asked(uuid.uuid4().hex)
+        return [bool(done) for done in await self._store.run("complete", names, args, asked=asked)]
 
     async def _places(self, completion: Completion) -> dict[int, int]:
         """In which of a window's shared segments its messages are, from 1, by stream sequence."""
@@ -312,12 +310,13 @@ class PartitionClaims:
         due_ms = int(
             await self._store.run(
                 "release",
-                [keys.ready, keys.leases, keys.tokens, keys.attempts, keys.away],
+                [keys.meta, keys.ready, keys.leases, keys.tokens, keys.attempts, keys.away],
                 [claim.window.id, claim.token, wait_ms, change, len(notes), *notes, *back],
+                asked=keys.asked(uuid.uuid4().hex),
             )
         )
         if due_ms and wait_ms:
-            await self._schedule.announce(self.scope, due_ms)
+            await self._schedule.announce(self.scope, wait_ms)
         return due_ms
 
     async def note_answers(self, back: Collection[str], known: Collection[str]) -> None:

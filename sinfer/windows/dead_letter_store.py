@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -194,7 +195,10 @@ class DeadLetterStore:
         pairs = [word for pair in counts.items() for word in pair]
         return int(
             await self._store.run(
-                "discard_dead", [keys.meta, keys.dead], [len(counts), *pairs, *entries]
+                "discard_dead",
+                [keys.meta, keys.dead],
+                [len(counts), *pairs, *entries],
+                asked=keys.asked(uuid.uuid4().hex),
             )
         )
 
@@ -204,11 +208,13 @@ class DeadLetterStore:
 
     async def replace(self, stored: StoredLetter, letter: DeadLetter) -> bool:
         """Put another letter in the place of one; False when that is not there any more."""
+        keys = PartitionKeys(stored.scope)
         return bool(
             await self._store.run(
                 "replace_dead",
-                [PartitionKeys(stored.scope).dead],
+                [keys.meta, keys.dead],
                 [stored.entry, pack_dead_letter(letter)],
+                asked=keys.asked(uuid.uuid4().hex),
             )
         )
 

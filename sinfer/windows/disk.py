@@ -7,9 +7,10 @@ import logging
 import time
 from typing import Any
 
-from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import ResponseError
 
 from sinfer.windows.keys import MARK
+from sinfer.windows.redis_errors import outage_of
 from sinfer.windows.store import Store
 
 _log = logging.getLogger(__name__)
@@ -111,9 +112,9 @@ class Disk:
                     if not complained and waited_s >= _TRIAL_S:
                         complained = True
                         _log.warning("Redis' disk is slow: nothing is acknowledged meanwhile")
-            except ReadOnlyError:
-                raise
             except ResponseError as error:
+                if outage_of(error) is not None:
+                    raise
                 return str(error)
             except BaseException:
                 await connection.disconnect(nowait=True)

@@ -7,6 +7,7 @@ it. What cannot be repaired is for the audit to say.
 from __future__ import annotations
 
 import logging
+import uuid
 
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
@@ -30,7 +31,7 @@ async def repair_index(store: Store, scope: Scope) -> int:
     counted = await _recount(store, seen)
     if restored:
         _log.error("%s: %d windows were in no index and are put back", scope, restored)
-        await Schedule(store).announce(scope, await store.now_ms())
+        await Schedule(store).announce(scope)
     if counted:
         _log.error("%s: the holders of %d shared segments were counted again", scope, counted)
     return restored + counted
@@ -39,7 +40,8 @@ async def repair_index(store: Store, scope: Scope) -> int:
 async def _put_back(store: Store, seen: Snapshot) -> int:
     keys = PartitionKeys(seen.scope)
     names = [
-        keys.open, keys.deadlines, keys.closed, keys.ready, keys.leases, keys.sealed, keys.aside,
+        keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready, keys.leases, keys.sealed,
+        keys.aside,
     ]  # fmt: skip
     rows: list[tuple[Argument, ...]] = [(name, "deadlines", ms) for name, ms in seen.unclosable]
     waits_for_others = "partitions" in seen.meta
@@ -53,7 +55,8 @@ async def _put_back(store: Store, seen: Snapshot) -> int:
     restored = 0
     for first in range(0, len(rows), _AT_ONCE):
         words = [word for row in rows[first : first + _AT_ONCE] for word in row]
-        restored += int(await store.run("reindex", names, words))
+        asked = keys.asked(uuid.uuid4().hex)
+        restored += int(await store.run("reindex", names, words, asked=asked))
     return restored
 
 
@@ -73,4 +76,4 @@ async def _recount(store: Store, seen: Snapshot) -> int:
     for name in unknown:
         names += [keys.segment(name), keys.given_up(name)]
         args += [name, holders[name]]
-    return int(await store.run("recount", names, args))
+    return int(await store.run("recount", names, args, asked=keys.asked(uuid.uuid4().hex)))

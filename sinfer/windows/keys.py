@@ -5,7 +5,7 @@ they live in one slot and a script may touch all of them.
 
 | key                          | type   | holds |
 | ---------------------------- | ------ | ----- |
-| ``sinfer:{scope}:meta``      | hash   | writer lease, token, position, watermark, counts, config |
+| ``sinfer:{scope}:meta``      | hash   | writer lease, token, time, position, counts, config |
 | ``sinfer:{scope}:open``      | hash   | open window id → record |
 | ``sinfer:{scope}:deadlines`` | zset   | open window id by the time beat closes it (ms) |
 | ``sinfer:{scope}:closed``    | hash   | closed or leased window id → reason, closed_ms, record |
@@ -23,18 +23,17 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:away``      | hash   | sink that takes nothing now → since when, why |
 | ``sinfer:{scope}:seg:<name>`` | list   | packed chunks of messages |
 | ``sinfer:{scope}:bad:<name>`` | set    | messages of a shared segment that were given up |
-| ``sinfer:{scope}:ask:<name>`` | string | what a claim gave, in case it is asked again (expires) |
+| ``sinfer:{scope}:ask:<name>`` | string | an answer, in case it is asked for again (expires) |
 | ``sinfer:{scope}:out:<id>``  | hash   | model output of a window, and the sinks that have it |
 | ``sinfer:partitions``        | set    | every scope that has state |
 | ``sinfer:starts``            | hash   | scope → the number of its last start, from 0 |
 | ``sinfer:due``               | zset   | scope by the time beat has to look at it (ms) |
+| ``sinfer:endpoint:{<name>}:clock`` | hash | time (expires) |
 | ``sinfer:endpoint:{<name>}:slots`` | zset | calls under way by the end of their lease (ms) |
-| ``sinfer:endpoint:{<name>}:breaker`` | hash | failures in a row, open_until (ms) |
-| ``sinfer:endpoint:{<name>}:probe`` | string | a call is on trial (expires) |
+| ``sinfer:endpoint:{<name>}:breaker`` | hash | failures in a row, open_until (ms), its trial |
+| ``sinfer:endpoint:{<name>}:ask:<name>`` | string | as above (expires) |
 | ``sinfer:paused`` | hash | paused product or task → why, since when, by whom |
-| ``sinfer:ticked``            | string | a tick was just here (expires) |
-| ``sinfer:swept``             | string | all partitions were just looked at (expires) |
-| ``sinfer:repaired``          | string | all indexes were just gone through (expires) |
+| ``sinfer:clock:{sinfer:due}`` | hash  | time, and when the last tick was, the last sweep, ... |
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
 | ``sinfer:tasks:<product>`` | hash   | ingestor → what is wrong with its tasks (expires) |
@@ -48,9 +47,9 @@ PREFIX = "sinfer:"
 PARTITIONS = f"{PREFIX}partitions"
 STARTS = f"{PREFIX}starts"
 DUE = f"{PREFIX}due"
-TICKED = f"{PREFIX}ticked"
-SWEPT = f"{PREFIX}swept"
-REPAIRED = f"{PREFIX}repaired"
+CLOCK = f"{PREFIX}clock:{{{DUE}}}"
+"""Where the time of all that belongs to no partition is noted. It is in the slot of ``DUE``."""
+
 MARK = f"{PREFIX}mark"
 
 PAUSED = f"{PREFIX}paused"
@@ -65,10 +64,20 @@ STANDSTILL_FIELD = "standstill"
 """Field of ``meta``: why the source gives no more messages, as long as that is so."""
 
 
-def endpoint_keys(endpoint: str) -> tuple[str, str, str]:
-    """Slots, breaker and probe of an endpoint."""
-    base = f"{PREFIX}endpoint:{{{escape(endpoint)}}}:"
-    return f"{base}slots", f"{base}breaker", f"{base}probe"
+class EndpointKeys:
+    """The keys of one endpoint."""
+
+    __slots__ = ("_base", "breaker", "clock", "slots")
+
+    def __init__(self, endpoint: str) -> None:
+        self._base = f"{PREFIX}endpoint:{{{escape(endpoint)}}}:"
+        self.clock = f"{self._base}clock"
+        self.slots = f"{self._base}slots"
+        self.breaker = f"{self._base}breaker"
+
+    def asked(self, name: str) -> str:
+        """An answer that is kept for a while."""
+        return f"{self._base}ask:{name}"
 
 
 def ingestors(product: str) -> str:
@@ -118,7 +127,7 @@ class PartitionKeys:
         return f"{self._base}bad:{segment}"
 
     def asked(self, name: str) -> str:
-        """What a claim gave."""
+        """An answer that is kept for a while."""
         return f"{self._base}ask:{name}"
 
     def output(self, window_id: str) -> str:

@@ -71,8 +71,9 @@ async def reopen(
             members_entry(1, messages),
             *letters,
         ],
+        asked=keys.asked(uuid.uuid4().hex),
     )
     if not stored:
         return ""
-    await Schedule(store).announce(scope, await store.now_ms())
+    await Schedule(store).announce(scope)
     return window_id

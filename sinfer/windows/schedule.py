@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,10 @@ from sinfer.windows import keys as names
 from sinfer.windows.alignment import unseal
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.store import HINT_MS, Store
+from sinfer.windows.store import HINT_MS, Argument, Store
+
+_ASK_AT_ONCE = 500
+"""Partitions that are asked for in one round trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,7 @@ class DuePartition:
 
     Attributes:
         scope: the partition.
-        due_ms: since when it is due, as the schedule says.
+        due_ms: since when it is due, as the schedule says; 0 when it is looked at all the same.
     """
 
     scope: Scope
@@ -44,6 +48,24 @@ class Closing:
     next_due_ms: int
     now_ms: int
     unsealed: int = 0
+
+    @property
+    def wait_ms(self) -> int:
+        """After how long to look again; -1 for never."""
+        return max(0, self.next_due_ms - self.now_ms) if self.next_due_ms else -1
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a tick has to do.
+
+    Attributes:
+        also: what is done from time to time and is to be done now, by name.
+        due: the partitions that are due, the longest waiting first.
+    """
+
+    also: frozenset[str]
+    due: list[DuePartition]
 
 
 class Schedule:
@@ -84,9 +106,13 @@ class Schedule:
                 await self.unregister(scope)
         return having
 
-    async def announce(self, scope: Scope, due_ms: int) -> None:
-        """Have beat look at a partition at that time, or earlier if it would anyway."""
-        await self._store.ask(self._store.redis.zadd(names.DUE, {str(scope): due_ms}, lt=True))
+    async def announce(self, scope: Scope, wait_ms: int = 0) -> None:
+        """Have beat look at a partition after so many milliseconds, or earlier if it would anyway.
+
+        The index has a time of its own, so that it is told how long and not when.
+        """
+        keys = [names.CLOCK, names.DUE]
+        await self._store.run("announce", keys, [str(scope), max(0, wait_ms)])
 
     async def hint_again(self, scope: Scope, wait_ms: int = 0) -> None:
         """Have beat send hints for a partition anew: workers left its windows alone.
@@ -97,23 +123,53 @@ class Schedule:
                 anyway.
         """
         keys = PartitionKeys(scope)
-        due_ms = int(await self._store.run("hint_again", [keys.meta], [min(wait_ms, HINT_MS)]))
-        if due_ms:
-            await self.announce(scope, due_ms)
+        wait_ms = min(wait_ms, HINT_MS)
+        if await self._store.run("hint_again", [keys.meta], [wait_ms]):
+            await self.announce(scope, wait_ms)
 
-    async def due(self, now_ms: int, limit: int) -> list[DuePartition]:
-        """Partitions that are due, the longest waiting first."""
-        found = await self._store.ask(
-            self._store.redis.zrange(
-                names.DUE, "-inf", now_ms, byscore=True, offset=0, num=limit, withscores=True
-            )
+    async def tick(self, *, pause_ms: int, limit: int, **every_ms: int) -> Turn | None:
+        """Take the turn of a tick, unless another did a moment ago.
+
+        Args:
+            pause_ms: how long this one keeps others off.
+            limit: most partitions that are due.
+            every_ms: how often a thing is done, by its name.
+        """
+        things: list[Argument] = [word for pair in every_ms.items() for word in pair]
+        reply = await self._store.run(
+            "tick",
+            [names.CLOCK, names.DUE],
+            [uuid.uuid4().hex, pause_ms, limit, *things],
         )
-        return [DuePartition(Scope.parse(name.decode()), score) for name, score in found]
+        if not reply:
+            return None
+        told, found = reply[: len(every_ms)], reply[len(every_ms) :]
+        due = [
+            DuePartition(Scope.parse(name.decode()), float(score))
+            for name, score in zip(found[::2], found[1::2], strict=True)
+        ]
+        now = {name for name, is_now in zip(every_ms, told, strict=True) if is_now}
+        return Turn(frozenset(now), due)
 
     async def partitions(self) -> list[Scope]:
         """Every partition that has state."""
         found = await self._store.ask(self._store.redis.smembers(names.PARTITIONS))
         return sorted(Scope.parse(name.decode()) for name in found)
+
+    async def ready(self, scopes: Sequence[Scope], limit: int) -> list[Scope]:
+        """The first of the partitions that have windows to claim now."""
+        now_ms = await self._store.now_ms()
+        found: list[Scope] = []
+        for at in range(0, len(scopes), _ASK_AT_ONCE):
+            part = scopes[at : at + _ASK_AT_ONCE]
+            pipeline = self._store.redis.pipeline(transaction=False)
+            for scope in part:
+                pipeline.zcount(PartitionKeys(scope).ready, "-inf", now_ms)
+            counts = await self._store.ask(pipeline.execute(raise_on_error=False))
+            found += [s for s, n in zip(part, counts, strict=True) if isinstance(n, int) and n]
+            if len(found) >= limit:
+                break
+        return found[:limit]
 
     async def close_due(self, scope: Scope, *, limit: int = 500) -> Closing:
         """Close a partition's windows by time and take back those whose lease ran out."""
@@ -129,7 +185,7 @@ class Schedule:
                 keys.leases,
                 keys.sealed,
             ],
-            [limit, HINT_MS],
+            [limit, HINT_MS, uuid.uuid4().hex],
         )
         *found, sealed = (int(value) for value in reply)
         closing = Closing(*found)
@@ -140,10 +196,10 @@ class Schedule:
         ready = await unseal(self._store, scope, task)
         return replace(closing, hint=closing.hint + ready.hint, unsealed=ready.windows)
 
-    async def reschedule(self, partition: DuePartition, next_due_ms: int) -> None:
+    async def reschedule(self, partition: DuePartition, closing: Closing) -> None:
         """Note when to look again, unless someone has announced a time meanwhile."""
         await self._store.run(
             "reschedule",
-            [names.DUE],
-            [str(partition.scope), repr(partition.due_ms), next_due_ms],
+            [names.CLOCK, names.DUE],
+            [str(partition.scope), repr(partition.due_ms), closing.wait_ms],
         )

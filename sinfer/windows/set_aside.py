@@ -6,6 +6,7 @@ as in flight, and holds no other window up.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -78,10 +79,10 @@ async def put_back(
     args: list[Argument] = [aside.window.id]
     for (segment, place), messages in chunks.items():
         args += [segments.index(segment) + 1, place, pack_chunk(messages)]
-    names = [keys.closed, keys.ready, keys.aside, *map(keys.segment, segments)]
-    if not await store.run("put_back", names, args):
+    names = [keys.meta, keys.closed, keys.ready, keys.aside, *map(keys.segment, segments)]
+    if not await store.run("put_back", names, args, asked=keys.asked(uuid.uuid4().hex)):
         return False
-    await Schedule(store).announce(aside.scope, await store.now_ms())
+    await Schedule(store).announce(aside.scope)
     return True
 
 
@@ -89,7 +90,8 @@ async def take_aside(store: Store, aside: SetAside, *, lease_ms: int) -> Claim |
     """Claim a window that was set aside, to give it up; None when it is not set aside any more."""
     keys = PartitionKeys(aside.scope)
     names = [keys.meta, keys.closed, keys.leases, keys.tokens, keys.aside]
-    reply = await store.run("take_aside", names, [aside.window.id, lease_ms])
+    asked = keys.asked(uuid.uuid4().hex)
+    reply = await store.run("take_aside", names, [aside.window.id, lease_ms], asked=asked)
     if reply is None:
         return None
     token, now_ms = (int(value) for value in reply)

@@ -19,6 +19,8 @@ from redis.commands.core import AsyncScript
 from sinfer.errors import AccessError, ConfigError, StoreError, StoreFullError, UnavailableError
 from sinfer.settings import settings
 from sinfer.tls import NO_FILES, TlsFiles
+from sinfer.windows.keys import CLOCK
+from sinfer.windows.redis_errors import outage_of
 
 SOCKET_TIMEOUT_S = 1.25
 """Two tries of this take less than a third of the shortest lease."""
@@ -26,7 +28,30 @@ SOCKET_TIMEOUT_S = 1.25
 HINT_MS = 5_000
 """How long a Celery message counts as on its way; then beat sends another."""
 
+KEPT_MS = 10_000
+"""How long an answer can be asked for again: longer than all tries of the client take."""
+
 Argument: TypeAlias = str | int | bytes
+
+_NO_ANSWER = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+
+_PRELUDE, _KEPT_ANSWER = (
+    (files(__package__) / name).read_text() for name in ("prelude.lua", "kept_answer.lua")
+)
+
+
+def script_texts(source: str) -> tuple[str, str]:
+    """What Redis is given of a script: as it is, and so that its answer is kept for a while.
+
+    Args:
+        source: the Lua file. Its first line says how Redis is to run it.
+    """
+    how, _, body = source.partition("\n")
+    kept = _KEPT_ANSWER.replace("KEPT_MS", str(KEPT_MS))
+    return (
+        f"{how}\n{_PRELUDE}\n{body}",
+        f"{how}\n{_PRELUDE}\nlocal function body()\n{body}\nend\n{kept}",
+    )
 
 
 def shown_url(url: str) -> str:
@@ -53,6 +78,12 @@ def tls_problem(error: BaseException | None) -> str | None:
     )
 
 
+def _refused(where: str, error: BaseException) -> StoreError:
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return StoreFullError(f"{where} is at maxmemory")
+    return StoreError(f"{where}: {error}")
+
+
 class Store:
     """Redis as the window store. Use it on one event loop.
 
@@ -66,6 +97,7 @@ class Store:
 
     def __init__(self, url: str, tls: TlsFiles = NO_FILES) -> None:
         self.shown_url = shown_url(url)
+        self._url, self._tls = url, tls
         self._hint = ""
         if urlsplit(url).scheme == "rediss":
             self._hint = " with TLS?" if tls.cert else " with TLS, without SINFER_REDIS_TLS_CERT?"
@@ -86,7 +118,12 @@ class Store:
             raise ConfigError(f"SINFER_REDIS_URL: {error}") from None
         self.redis: Redis = Redis.from_pool(pool)
         self._scripts: dict[str, AsyncScript] = {}
+        self._kept: dict[str, AsyncScript] = {}
         self.add_scripts(files(__package__) / "scripts")
+
+    def another(self) -> Store:
+        """The same store with connections of its own, for another event loop."""
+        return Store(self._url, self._tls)
 
     @classmethod
     def from_settings(cls) -> Store:
@@ -102,14 +139,31 @@ class Store:
         for path in folder.iterdir():
             name = path.name.removesuffix(".lua")
             if name not in self._scripts:
-                self._scripts[name] = self.redis.register_script(path.read_text())
+                plain, kept = script_texts(path.read_text())
+                self._scripts[name] = self.redis.register_script(plain)
+                self._kept[name] = self.redis.register_script(kept)
 
     def source_of(self, script: str) -> str:
         """The text of a script."""
         return str(self._scripts[script].script)
 
-    async def run(self, script: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+    async def run(
+        self,
+        script: str,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        *,
+        asked: str | None = None,
+    ) -> Any:
         """Run a script.
+
+        The client asks a second time when no answer comes in time, and then the script may have run
+        twice. It is either one that says the same then, or its answer is to be kept.
+
+        Args:
+            script: its name.
+            keys, args: as its file says.
+            asked: a key in the same slot, new for each call, under which the answer is kept.
 
         Raises:
             UnavailableError: Redis cannot be reached.
@@ -117,6 +171,8 @@ class Store:
             StoreError: Redis refused it for another reason.
         """
         async with self.errors():
+            if asked is not None:
+                return await self._kept[script](keys=[*keys, asked], args=args)
             return await self._scripts[script](keys=keys, args=args)
 
     async def run_many(
@@ -154,29 +210,30 @@ class Store:
                 f"Redis at {self.shown_url} forbids what sinfer needs ({error}); docs/security.md"
                 " lists the permissions"
             ) from error
-        except (
-            exceptions.ConnectionError,
-            exceptions.TimeoutError,
-            exceptions.BusyLoadingError,
-            exceptions.ReadOnlyError,
-            exceptions.ClusterDownError,
-            OSError,
-        ) as error:
+        except (exceptions.RedisError, OSError) as error:
+            if (why := outage_of(error)) is not None:
+                raise UnavailableError(
+                    f"Redis at {self.shown_url} takes nothing now: {why} ({error})"
+                ) from error
+            if not isinstance(error, _NO_ANSWER):
+                raise _refused(f"Redis at {self.shown_url}", error) from error
             if (reason := tls_problem(error)) is not None:
                 raise AccessError(f"Redis at {self.shown_url} {reason}") from error
             raise UnavailableError(
                 f"Redis cannot be reached at {self.shown_url}"
                 f" ({str(error) or type(error).__name__}); is it running?{self._hint}"
             ) from error
-        except exceptions.OutOfMemoryError as error:
-            raise StoreFullError(f"Redis at {self.shown_url} is at maxmemory") from error
-        except exceptions.RedisError as error:
-            raise StoreError(f"Redis at {self.shown_url}: {error}") from error
 
-    async def now_ms(self) -> int:
-        """Redis' clock, milliseconds since the epoch."""
-        seconds, microseconds = await self.ask(self.redis.time())
-        return int(seconds) * 1000 + int(microseconds) // 1000
+    async def now_ms(self, clock: str = CLOCK) -> int:
+        """The time of the store, milliseconds since the epoch: it follows Redis' clock, but for
+        that it never goes back and never stands still.
+
+        Args:
+            clock: the ``meta`` of a partition for the time by which all of it is noted; by default
+                that of what belongs to no partition. They differ where Redis' clock went back, and
+                are not to be compared.
+        """
+        return int(await self.run("now", [clock], [int(clock == CLOCK)]))
 
     async def aclose(self) -> None:
         """Close all connections."""

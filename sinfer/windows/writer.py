@@ -43,6 +43,9 @@ class PartitionState:
         incarnation: of the source, noted on windows that open; empty when no writer knew it, or
             when the position was removed: what is read next is of another one.
         repeats_to: noted likewise; see ``WindowRecord``.
+        deaths: how many writers in a row ended without giving the partition back.
+        hand: what the last of them noted before it gave it to the product's code; empty when it
+            noted nothing.
     """
 
     source: bytes | None
@@ -52,6 +55,8 @@ class PartitionState:
     layout: int = 0
     incarnation: str = ""
     repeats_to: int = 0
+    deaths: int = 0
+    hand: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +192,30 @@ class PartitionWriter:
         return [self.keys.meta], [self._owner, self._lease_ms, self._commits]
 
     @property
+    def renewal(self) -> tuple[list[str], list[Argument]]:
+        """Keys and arguments of the script ``renew_lease``; may be asked for from any thread."""
+        return [self.keys.meta], [self._token, self._lease_ms, self._commits]
+
+    @property
+    def return_call(self) -> tuple[list[str], list[Argument]]:
+        """Keys and arguments of the script ``yield``; may be asked for from any thread."""
+        return [self.keys.meta], [self._token]
+
+    def note_call(self, hand: bytes, deaths: int) -> tuple[list[str], list[Argument]]:
+        """Keys and arguments of the script ``note_hand``; may be asked for from any thread."""
+        return [self.keys.meta], [self._token, hand, deaths]
+
+    async def note_hand(self, hand: bytes, deaths: int) -> None:
+        """Note what is about to be given to a product's code, and how often that killed.
+
+        Raises:
+            StaleTokenError: another writer holds the lease.
+            UnavailableError: it is not noted.
+        """
+        if not await self._store.run("note_hand", *self.note_call(hand, deaths)):
+            raise StaleTokenError(f"{self.scope} has another writer by now")
+
+    @property
     def holds_lease(self) -> bool:
         """Whether the lease was taken and not given back; it may have been lost since."""
         return bool(self._token)
@@ -228,7 +257,7 @@ class PartitionWriter:
     async def release(self) -> None:
         """Give the lease back, so that another can take it at once."""
         if self._token:
-            await self._store.run("yield", [self.keys.meta], [self._token])
+            await self._store.run("yield", *self.return_call)
             self._token = 0
 
     async def pending(self) -> int:
@@ -291,11 +320,10 @@ class PartitionWriter:
         redis = self._store.redis
         fields = [
             "commits", "source", "watermark", CONFIG_FIELD, "layout", INCARNATION_FIELD,
-            "repeats_to",
+            "repeats_to", "deaths", "hand",
         ]  # fmt: skip
-        commits, source, watermark, config, layout, incarnation, repeats_to = await self._store.ask(
-            redis.hmget(self.keys.meta, fields)
-        )
+        found = await self._store.ask(redis.hmget(self.keys.meta, fields))
+        commits, source, watermark, config, layout, incarnation, repeats_to, deaths, hand = found
         self._commits = int(commits or 0)
         windows: dict[str, WindowRecord] = {}
         cursor = 0
@@ -314,6 +342,8 @@ class PartitionWriter:
             int(layout or 0),
             (incarnation or b"").decode() if source is not None else "",
             int(repeats_to or 0),
+            int(deaths or 0),
+            hand or b"",
         )
 
     async def _refuse_lost_position(self, opened: int) -> None:

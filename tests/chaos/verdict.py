@@ -26,9 +26,9 @@ from tests.chaos.site import Site, TaskPlan
 _EXAMPLES = 8
 
 _TRANSIENT_KEYS = (
-    r"sinfer:(partitions|due|paused|ticked|swept|repaired)",
+    r"sinfer:(partitions|due|paused|clock:\{sinfer:due\})",
     r"sinfer:ingestors:chaos",
-    r"sinfer:endpoint:\{.*\}:(breaker|probe|slots)",
+    r"sinfer:endpoint:\{.*\}:(breaker|clock|slots|ask:.*)",
     r"sinfer:\{.*\}:(meta|dead|ledger)",
     r"sinfer:\{.*\}:away",  # which the next window puts right
     r"sinfer:\{.*\}:ask:.*",  # expires within seconds
@@ -198,7 +198,7 @@ async def stray_keys(store: Store) -> list[str]:
     """Keys that are left in Redis although no message is under way."""
     names = await _names(store.redis)
     # What lives as long as something is under way has an end of its own as well.
-    passing = [name for name in names if re.fullmatch(r".*:(ask:.*|probe|slots|breaker)", name)]
+    passing = [name for name in names if re.fullmatch(r".*:(ask:.*|clock|slots|breaker)", name)]
     for_ever = [name for name in passing if await store.ask(store.redis.ttl(name)) == -1]
     return _not_in(_TRANSIENT_KEYS, names) + [f"{name} (never expires)" for name in for_ever]
 

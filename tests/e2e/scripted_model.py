@@ -44,6 +44,7 @@ class ScriptedModel:
         refused: statuses for requests that have a row of this number, before the script.
         down: a status for every request while it is set.
         delay_s: how long each request takes.
+        delays_s: the same by the name of the model that is asked.
         calls: every request, in order of arrival.
         most_at_once: most requests under way at one time.
     """
@@ -53,6 +54,7 @@ class ScriptedModel:
         self.refused: dict[float, int] = {}
         self.down = 0
         self.delay_s = 0.0
+        self.delays_s: dict[str, float] = {}
         self.calls: list[Call] = []
         self.most_at_once = 0
         self._at_once = 0
@@ -68,7 +70,8 @@ class ScriptedModel:
             def do_POST(self) -> None:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 key = self.headers.get("Idempotency-Key", "")
-                with model._under_way(request, key) as (answer, rows):
+                name = self.path.split("/")[3]
+                with model._under_way(request, key, name) as (answer, rows):
                     if answer.status == 0:
                         self.connection.settimeout(30)
                         self.connection.recv(1)  # returns when the client closes
@@ -113,11 +116,11 @@ class ScriptedModel:
         """Requests under way now."""
         return self._at_once
 
-    def _under_way(self, request: dict[str, Any], key: str) -> _UnderWay:
+    def _under_way(self, request: dict[str, Any], key: str, name: str) -> _UnderWay:
         [tensor] = request["inputs"]
         count, width = tensor["shape"]
         rows = [float(tensor["data"][place * width]) for place in range(count)]
-        return _UnderWay(self, rows, key)
+        return _UnderWay(self, rows, key, self.delays_s.get(name, self.delay_s))
 
     def _next(self, rows: list[float]) -> Answer:
         if self.down:
@@ -145,8 +148,9 @@ class ScriptedModel:
 class _UnderWay:
     """Counts a request while it is answered."""
 
-    def __init__(self, model: ScriptedModel, rows: list[float], key: str) -> None:
+    def __init__(self, model: ScriptedModel, rows: list[float], key: str, delay_s: float) -> None:
         self._model = model
+        self._delay_s = delay_s
         self._rows = rows
         self._key = key
 
@@ -157,7 +161,7 @@ class _UnderWay:
             model.most_at_once = max(model.most_at_once, model._at_once)
             model.calls.append(Call(self._rows, time.time(), self._key))
             answer = model._next(self._rows)
-        time.sleep(model.delay_s)
+        time.sleep(self._delay_s)
         return answer, self._rows
 
     def __exit__(self, *_: object) -> None:

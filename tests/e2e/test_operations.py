@@ -514,6 +514,53 @@ async def test_the_ledger_tells_what_each_window_took_and_keeps_the_latest(
     assert "limits.ledger" in gone.err
 
 
+async def test_windows_that_lost_their_messages_are_set_aside_and_rebuilt_from_the_stream(
+    deployment: Deployment, connections: Connections
+) -> None:
+    task = await ordered(deployment, connections, "torn")
+    of_task = ("--task", task.id)
+    assert (await sinfer(deployment, "pause", *of_task, "--processing")).code == exit_codes.OK
+    await connections.publish(task, numbers(0, 30))
+    keys: PartitionKeys = PartitionKeys(task.scope)
+    redis: Any = connections.redis
+    await wait_for(lambda: fetched(connections, task, 30), "all to be fetched")
+    closed = sorted(await redis.hkeys(keys.closed))
+    for name in closed[:2]:
+        await redis.delete(keys.segment(name.decode()))
+    await sinfer(deployment, "resume", *of_task)
+
+    async def is_aside() -> bool:
+        return int(await redis.hlen(keys.aside)) == 2
+
+    await wait_for(is_aside, "two windows to be set aside")
+    await wait_for(lambda: sunk(connections, task, 10), "the third window")
+    answer = await sinfer(deployment, "audit", *of_task, "--json")
+    assert answer.code == exit_codes.FAILED
+    [row] = answer.json
+    assert row["missing"] == 20
+    gone = sorted(seq for damaged in row["damaged"] for seq in damaged["sequences"])
+    assert len(gone) == 20
+    text = (await sinfer(deployment, "audit", *of_task)).err
+    assert f"{closed[0].decode()} (set aside): 10 of 10 messages are gone" in text
+    assert "windows rebuild --all" in text
+    assert "2 windows are set aside" in (await sinfer(deployment, "status", *of_task)).out
+    listed = (await sinfer(deployment, "windows", "list", *of_task, "--aside", "--json")).json
+    assert sorted(seq for window in listed for seq in window["gone"]) == gone
+    where = await sinfer(deployment, "where", *of_task, "--seq", str(gone[0]), "--json")
+    assert [place["state"] for place in where.json] == ["missing"]
+
+    rebuilt = await sinfer(deployment, "windows", "rebuild", *of_task, "--all")
+    assert rebuilt.code == exit_codes.OK, rebuilt.err
+    await connections.settled(task, 30)
+    await connections.assert_one_result_each(task, range(30))
+    answer = await sinfer(deployment, "audit", *of_task, "--deep", "--json")
+    assert answer.code == exit_codes.OK, answer.out
+    assert answer.json[0]["deep"]["findings"] == []
+    again = await sinfer(deployment, "windows", "rebuild", closed[0].decode())
+    assert again.code == exit_codes.FAILED
+    assert "is not set aside" in again.err
+
+
 async def test_where_tells_window_attempts_sinks_and_dead_letter(
     deployment: Deployment, connections: Connections
 ) -> None:

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -25,6 +26,7 @@ from tests.e2e.harness import (
     wait_for,
     wait_for_log,
 )
+from tests.hostile_messages import harmless, refused, unreadable, wrong_hints
 
 pytestmark = pytest.mark.e2e
 
@@ -251,7 +253,7 @@ async def test_a_task_that_crashes_disturbs_no_other_and_comes_back(
             f"{broken.scope}: RuntimeError: this pipeline cannot be made" in log()
             and f"{lost.scope}: " in log()
             and "NATS cannot be reached" in log()
-            and "task 'invalid': window.count.count: is required" in log()
+            and "task 'invalid': window.count: is required" in log()
         )
 
     await wait_for(all_told, "each problem to be told")
@@ -354,6 +356,27 @@ async def test_flower_shows_workers_and_tasks_by_readable_names(
         windows = re.search(r"'windows': (\d+)", call["kwargs"])
         assert windows is not None
         assert 1 <= int(windows[1]) <= 3
+
+
+async def test_messages_of_strangers_in_the_broker_harm_nobody(
+    deployment: Deployment, connections: Connections, running: Running, tmp_path: Path
+) -> None:
+    task = await ordered(deployment, connections, "strangers")
+    queue, canary = f"sinfer.{deployment.product}", tmp_path / "canary"
+    hint = {**task.scope._asdict(), "windows": 1}
+    hostile = [*refused(canary), *wrong_hints(hint), *harmless(hint)]
+    await connections.broker.lpush(queue, *unreadable(), *map(json.dumps, hostile))
+    await connections.publish(task, numbers(0, 20))
+    await connections.settled(task, 20)
+    await connections.assert_one_result_each(task, range(20))
+
+    async def is_empty() -> bool:
+        left = await connections.broker.llen(queue) + await connections.broker.hlen("unacked")
+        return bool(left == 0)
+
+    await wait_for(is_empty, "all messages to be gone")
+    assert not canary.exists()
+    running.worker.check()
 
 
 def test_flower_is_not_open_to_the_world_by_default(deployment: Deployment) -> None:

@@ -8,10 +8,31 @@ import pytest
 from celery.schedules import schedule
 
 from sinfer import beat
-from sinfer.celery_app import make_app
+from sinfer.celery_app import TICK_QUEUE, TICK_TASK, make_app, waiting_messages
 from sinfer.embedded.servers import RedisServer
 
 pytestmark = pytest.mark.integration
+
+
+def test_one_tick_waits_at_most_where_no_worker_takes_any_and_other_entries_are_sent() -> None:
+    app = make_app([])
+    with RedisServer() as server:
+        app.conf.update(broker_url=server.url)
+        scheduler = beat.Scheduler(app=app, lazy=True)
+        tick = scheduler.Entry(name="tick", task=TICK_TASK, schedule=schedule(1.0), app=app)
+        own = scheduler.Entry(
+            name="own", task="own", schedule=schedule(1.0), app=app, options={"queue": "own"}
+        )
+        for _ in range(5):
+            scheduler.apply_entry(tick)
+            scheduler.apply_entry(own)
+        with app.connection_for_read() as connection:
+            assert waiting_messages(connection.default_channel, TICK_QUEUE) == 1
+            assert waiting_messages(connection.default_channel, "own") == 5
+            connection.SimpleQueue(TICK_QUEUE).get(block=False).ack()
+            scheduler.apply_entry(tick)
+            assert waiting_messages(connection.default_channel, TICK_QUEUE) == 1
+    app.close()
 
 
 def test_an_outage_of_the_broker_is_one_line_now_and_then_and_ends_by_itself(

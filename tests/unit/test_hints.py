@@ -3,27 +3,60 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections import Counter
 
 import pytest
 from celery import Celery
 
+from sinfer.celery_app import make_app, product_queue, waiting_messages
 from sinfer.embedded.process import free_port
-from sinfer.hints import MOST_HINTS, WINDOWS_PER_HINT, HintSender, split_hint
+from sinfer.hints import MOST_WAITING, HintSender
 from sinfer.windows.ids import Scope
 
 
-@pytest.mark.parametrize("windows", [1, 2, 15, 16, 17, 100, 128, 129, 1000, 12_345])
-def test_a_hint_stands_for_all_windows_in_few_messages_of_like_size(windows: int) -> None:
-    parts = split_hint(windows)
-    assert sum(parts) == windows
-    assert len(parts) <= MOST_HINTS
-    assert min(parts) >= 1
-    assert max(parts) - min(parts) <= 1
-    assert len(parts) == MOST_HINTS or max(parts) <= WINDOWS_PER_HINT
+def test_hints_of_a_partition_are_one_message_and_the_queue_has_an_end_whoever_is_absent() -> None:
+    app = make_app([])
+    app.conf.update(broker_url="memory://bounded")
+    partitions = 2 * MOST_WAITING
+    sent = threading.Semaphore(0)
+    hints = HintSender(app, sent=lambda _: sent.release())
+    for round_ in range(3):
+        for place in range(partitions):
+            hints.send(Scope("p", "t", str(place)), 1 + round_)
+    for _ in range(MOST_WAITING):
+        assert sent.acquire(timeout=10)
+    hints.send(Scope("other", "t", "p"), 1)  # has a queue of its own, with room
+    assert sent.acquire(timeout=10)
+    with app.connection_for_read() as connection:
+        channel = connection.default_channel
+        assert waiting_messages(channel, product_queue("p")) == MOST_WAITING
+        assert waiting_messages(channel, product_queue("other")) == 1
+        taken = Counter[str]()
+        queue = connection.SimpleQueue(product_queue("p"))
+        while taken.total() < MOST_WAITING:
+            message = queue.get(block=False)
+            taken[message.payload[1]["partition"]] += 1
+            message.ack()
+        for _ in range(MOST_WAITING):  # there is room again: the others follow
+            assert sent.acquire(timeout=10)
+        while waiting_messages(channel, product_queue("p")):
+            message = queue.get(block=False)
+            taken[message.payload[1]["partition"]] += 1
+            message.ack()
+    hints.close()
+    assert set(taken) == {str(place) for place in range(partitions)}
 
 
-def test_one_window_is_one_message() -> None:
-    assert split_hint(1) == [1]
+def test_no_windows_are_no_message_unless_it_is_wanted() -> None:
+    app = make_app([])
+    app.conf.update(broker_url="memory://none")
+    sent: list[int] = []
+    hints = HintSender(app, sent=sent.append)
+    hints.send(Scope("p", "t", "none"), 0)
+    hints.send(Scope("p", "t", "always"), 0, always=True)
+    hints.close(timeout_s=30)
+    assert sent == [1]
 
 
 def test_a_broker_that_is_away_is_told_once_and_holds_up_nobody(

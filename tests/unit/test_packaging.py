@@ -15,10 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 RUNTIME = [
     *PROJECT["dependencies"],
-    *EXTRAS["sql"],
-    *EXTRAS["embedded"],
-    *EXTRAS["soe"],
-    *EXTRAS["grpc"],
+    *(line for extra in ("sql", "embedded", "soe", "grpc", "testing") for line in EXTRAS[extra]),
 ]
 
 
@@ -47,6 +44,11 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
 
 
 def test_pins_name_versions_and_no_host() -> None:
-    for name in ("constraints.txt", "constraints-oldest.txt", "constraints-mlserver.txt"):
+    for name in (
+        "constraints.txt",
+        "constraints-oldest.txt",
+        "constraints-mlserver.txt",
+        "constraints-docs.txt",
+    ):
         for line in (ROOT / name).read_text().splitlines():
             assert line.startswith("#") or re.fullmatch(r"[\w.-]+==[\w.!+-]+", line), line

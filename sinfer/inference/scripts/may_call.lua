@@ -1,21 +1,25 @@
 #!lua flags=allow-oom
 -- Whether an endpoint may be called.
 --
--- KEYS  1 breaker   2 probe   string that lives as long as one trial is under way
--- ARGV  1 how long a trial may take (ms)
+-- KEYS  1 clock  2 breaker
+-- ARGV  1 caller    who asks; unique to this question
+--       2 trial_ms  how long a trial may take
 -- Returns {state, wait_ms}: 'closed' any number of calls; 'open' none for wait_ms;
---         'half' one call on trial, given to this caller.
+--         'half' one call on trial, given to this caller, also when it asks again.
 local TRIAL_POLL_MS = 2500 -- a trial may end at any moment, but asking costs Celery messages
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local open_until = tonumber(redis.call('HGET', KEYS[1], 'open_until') or '0')
+local kept = redis.call('HMGET', KEYS[2], 'open_until', 'trial', 'trial_until')
+local open_until = tonumber(kept[1] or '0')
 if open_until == 0 then
   return {'closed', 0}
 end
+local now = now_of(KEYS[1], true)
+redis.call('PEXPIRE', KEYS[1], 86400000)
 if open_until > now then
   return {'open', open_until - now}
 end
-if redis.call('SET', KEYS[2], '1', 'NX', 'PX', ARGV[1]) then
-  return {'half', 0}
+local trial_ms = tonumber(kept[3] or '0') - now
+if kept[2] and kept[2] ~= ARGV[1] and trial_ms > 0 then
+  return {'open', math.min(TRIAL_POLL_MS, math.max(50, trial_ms))}
 end
-return {'open', math.min(TRIAL_POLL_MS, math.max(50, redis.call('PTTL', KEYS[2])))}
+redis.call('HSET', KEYS[2], 'trial', ARGV[1], 'trial_until', string.format('%.0f', now + ARGV[2]))
+return {'half', 0}

@@ -1,21 +1,23 @@
 #!lua flags=allow-oom
--- Note that a call failed; open the breaker after so many failures in a row.
+-- Note that a call failed; open the breaker after so many failures in a row. A trial ends with it.
 --
--- KEYS  1 breaker   hash: failures, opened (times in a row), open_until (ms)
+-- KEYS  1 clock  2 breaker   hash: failures, opened (times in a row), open_until (ms), trial (who
+--                            has it), trial_until (ms)
 -- ARGV  1 failures that open it    2 first pause (ms)    3 longest pause (ms)
 -- Returns {milliseconds that the breaker stays open (0: closed), 1 when this call opened it}.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local open_until = tonumber(redis.call('HGET', KEYS[1], 'open_until') or '0')
+local now = now_of(KEYS[1], true)
+redis.call('PEXPIRE', KEYS[1], 86400000)
+redis.call('HDEL', KEYS[2], 'trial', 'trial_until')
+local open_until = tonumber(redis.call('HGET', KEYS[2], 'open_until') or '0')
 if open_until > now then
   return {open_until - now, 0}
 end
-local failures = redis.call('HINCRBY', KEYS[1], 'failures', 1)
-redis.call('PEXPIRE', KEYS[1], 3600000)
+local failures = redis.call('HINCRBY', KEYS[2], 'failures', 1)
+redis.call('PEXPIRE', KEYS[2], 3600000)
 if failures < tonumber(ARGV[1]) then
   return {0, 0}
 end
-local opened = redis.call('HINCRBY', KEYS[1], 'opened', 1)
+local opened = redis.call('HINCRBY', KEYS[2], 'opened', 1)
 local pause = math.min(tonumber(ARGV[3]), ARGV[2] * 2 ^ math.min(opened - 1, 30))
-redis.call('HSET', KEYS[1], 'open_until', string.format('%d', now + pause))
+redis.call('HSET', KEYS[2], 'open_until', string.format('%d', now + pause))
 return {pause, 1}

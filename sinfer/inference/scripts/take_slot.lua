@@ -1,15 +1,17 @@
 #!lua flags=allow-oom
--- Take one of an endpoint's places for a call.
+-- Take one of an endpoint's places for a call, or keep the one that the holder has.
 --
--- KEYS  1 slots     sorted set: holder by the time its place is free anyway (ms)
+-- KEYS  1 clock  2 slots     sorted set: holder by the time its place is free anyway (ms)
 -- ARGV  1 holder    2 places in all    3 lease_ms
 -- Returns 1, or 0 when all places are taken.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then
-  return 0
+local now = now_of(KEYS[1], true)
+redis.call('PEXPIRE', KEYS[1], 86400000)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then
+  if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[2]) then
+    return 0
+  end
 end
-redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[3] * 2)
+redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1])
+redis.call('PEXPIRE', KEYS[2], ARGV[3] * 2)
 return 1

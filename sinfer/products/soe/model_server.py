@@ -8,6 +8,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from sinfer.errors import ConfigError
+from sinfer.extras import extras_named
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the server until it is told to stop."""
@@ -22,11 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     try:
-        from sinfer.embedded.model_server import serve
-        from sinfer.embedded.v2_app import V2App
-        from sinfer.products.soe.model import SoeModel
-    except ImportError as error:
-        sys.exit(f"Error: {error.name} is not installed; pip install 'sinfer[soe,embedded]'")
+        with extras_named():
+            from sinfer.embedded.model_server import serve
+            from sinfer.embedded.v2_app import V2App
+            from sinfer.products.soe.model import SoeModel
+    except ConfigError as error:
+        sys.exit(f"Error: {error}")
     logging.basicConfig(level=logging.INFO)
     app = V2App(SoeModel(options.max_iterations))
     asyncio.run(serve(app, options.host, options.port))

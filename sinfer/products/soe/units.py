@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sinfer.errors import ConfigError
+from sinfer.extras import extras_named
 from sinfer.products.soe.reactor import SENSORS
 from sinfer.products.soe.tasks import DATABASE_URL
 
@@ -48,10 +49,8 @@ def add_units(url: str, units: Iterable[Mapping[str, Any]]) -> None:
         url: of the database, as SQLAlchemy names it.
         units: rows; those of the same id are replaced.
     """
-    try:
+    with extras_named():
         from sqlalchemy import JSON, Column, MetaData, String, Table, create_engine, delete, insert
-    except ImportError:
-        raise ConfigError("SQLAlchemy is not installed; pip install 'sinfer[sql]'") from None
 
     def text(name: str, **options: Any) -> Column[str]:
         return Column(name, String(128), **options)

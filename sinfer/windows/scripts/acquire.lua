@@ -9,12 +9,16 @@
 -- Returns {1, token, commits, now_ms} when the caller holds the lease now; the token grows with
 -- each change of owner, even when Redis was wiped or has lost its last second: it follows the clock.
 -- {0, owner, remaining_ms, now_ms} when someone else holds it.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local held = redis.call('HMGET', KEYS[1], 'owner', 'lease_until', 'token', 'commits')
+-- A lease of somebody else that ran out and was not given back shows that its process died, or was
+-- stopped for so long: such take-overs are counted, until the new writer finds that all is well.
+local now = now_of(KEYS[1], true)
+local held = redis.call('HMGET', KEYS[1], 'owner', 'lease_until', 'token', 'commits', 'deaths')
 local until_ms = tonumber(held[2] or '0')
 if held[1] and held[1] ~= ARGV[1] and until_ms > now then
   return {0, held[1], until_ms - now, now}
+end
+if held[1] and held[1] ~= ARGV[1] then
+  redis.call('HSET', KEYS[1], 'deaths', string.format('%d', (tonumber(held[5] or '0') or 0) + 1))
 end
 local token = tonumber(held[3] or '0')
 if held[1] ~= ARGV[1] or until_ms <= now or tonumber(held[4] or '0') < tonumber(ARGV[3]) then

@@ -13,8 +13,7 @@
 --
 -- Tokens follow the clock, so that none comes twice, not even when Redis was wiped or has lost its
 -- last second: a worker from before must not complete a window of the same name.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_of(KEYS[1])
 local answer = {now, 0}
 
 local function give(id, token, attempt, value)

@@ -5,13 +5,12 @@
 -- KEYS  1 meta  2 open  3 deadlines  4 closed  5 ready  6 leases  7 sealed
 -- ARGV  1 limit     most windows to close in one call
 --       2 hint_ms   how long a Celery message counts as on its way
+--       3 name      of this call
 -- Returns {closed, expired, hint, next_due_ms, now_ms, sealed}; next_due_ms is 0 when nothing is
 -- due later. The reason of a window that closes here is in its record.
 local POLL_SEALED_MS = 500
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_of(KEYS[1])
 local limit = tonumber(ARGV[1])
-local meta = redis.call('HMGET', KEYS[1], 'hinted', 'hint_until')
 
 local due = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, limit)
 for _, id in ipairs(due) do
@@ -32,17 +31,7 @@ end
 
 local ready = redis.call('ZCOUNT', KEYS[5], '-inf', now)
 local sealed = redis.call('ZCARD', KEYS[7])
-local hinted = tonumber(meta[1] or '0')
-local hint_until = tonumber(meta[2] or '0')
-if hint_until < now then
-  hinted = 0
-end
-local hint = 0
-if ready > hinted then
-  hint = ready - hinted
-  hint_until = now + ARGV[2]
-  redis.call('HSET', KEYS[1], 'hinted', ready, 'hint_until', string.format('%.0f', hint_until))
-end
+local hint, hint_until = promise(KEYS[1], ARGV[3], ready, now, ARGV[2])
 
 local next_due = 0
 local function sooner(ms)

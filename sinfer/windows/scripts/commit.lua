@@ -27,16 +27,16 @@
 --           are closed, not done and not set aside, lost the chunks that were found to be gone from
 --           segments of open windows, hint those that no Celery message has been promised for,
 --           next_due_ms is 0 when beat has nothing to do here
---         {'applied', now_ms, ...} likewise, when this very batch had been applied before
+--         {'applied', now_ms, ...} likewise, when this very batch had been applied before; the lease
+--           is renewed all the same
 --         {'conflict', now_ms, window ids...} when windows are not open any more
 --         {'early', now_ms} when a new window's deadline is long past: the planner's clock is slow
 --         {'stale'} when the token is not the current one
 --         {'position', commits} when the batch does not follow the last one
 local SLOW_CLOCK_MS = 1000
 local POLL_SEALED_MS = 500
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local meta = redis.call('HMGET', KEYS[1], 'token', 'commits', 'batch', 'hinted', 'hint_until')
+local now = now_of(KEYS[1])
+local meta = redis.call('HMGET', KEYS[1], 'token', 'commits', 'batch')
 local at = 6
 local CHUNKS_IN_FIELD = 256 -- as in members.py
 local PORTION = 500 -- words of a list in one command: unpack fails near 8,000
@@ -98,14 +98,10 @@ end
 
 local lost = 0
 
-local function summary(status, hinted)
+local function summary(status)
   local ready = redis.call('ZCOUNT', KEYS[5], '-inf', now)
   local sealed = redis.call('ZCARD', KEYS[6])
-  local hint = 0
-  if ready > hinted then
-    hint = ready - hinted
-    redis.call('HSET', KEYS[1], 'hinted', ready, 'hint_until', now + ARGV[5])
-  end
+  local hint = promise(KEYS[1], ARGV[2], ready, now, ARGV[5])
   local next_due = 0
   local function sooner(ms)
     if ms and (next_due == 0 or ms < next_due) then
@@ -125,7 +121,8 @@ if meta[1] ~= ARGV[1] then
 end
 local commits = tonumber(meta[2] or '0')
 if commits == ARGV[3] + 1 and meta[3] == ARGV[2] then
-  return summary('applied', 0)
+  redis.call('HSET', KEYS[1], 'lease_until', now + ARGV[4])
+  return summary('applied')
 end
 if commits ~= tonumber(ARGV[3]) then
   return {'position', commits}
@@ -228,10 +225,6 @@ for i = refs_first, refs_last, 3 do
   end
 end
 for i = dead_first, dead_last do
-  redis.call('XADD', KEYS[9], '*', 'letter', ARGV[i])
+  add_entry(KEYS[9], now, {}, 'letter', ARGV[i])
 end
-local hinted = tonumber(meta[4] or '0')
-if tonumber(meta[5] or '0') < now then
-  hinted = 0
-end
-return summary('ok', hinted)
+return summary('ok')

@@ -33,6 +33,7 @@ local function free(segment, key)
   redis.call('HINCRBY', KEYS[1], 'dead', given_up)
 end
 
+local now = now_of(KEYS[1])
 local done = {}
 local key, at = 11, 1
 while at <= #ARGV do
@@ -53,7 +54,7 @@ while at <= #ARGV do
     for i = letters + 1, after - 1, 3 do
       local place = tonumber(ARGV[i])
       if place == 0 or redis.call('SADD', KEYS[key + 2 * place], ARGV[i + 1]) == 1 then
-        redis.call('XADD', KEYS[8], '*', 'letter', ARGV[i + 2])
+        add_entry(KEYS[8], now, {}, 'letter', ARGV[i + 2])
       end
     end
     for i = 1, segments do
@@ -70,7 +71,7 @@ while at <= #ARGV do
       end
     end
     if ARGV[after] ~= '0' then
-      redis.call('XADD', KEYS[9], 'MAXLEN', ARGV[after], '*', 'entry', ARGV[after + 1])
+      add_entry(KEYS[9], now, {'MAXLEN', ARGV[after]}, 'entry', ARGV[after + 1])
     end
     done[#done + 1] = 1
   else

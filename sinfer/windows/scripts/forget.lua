@@ -3,9 +3,10 @@
 --
 -- KEYS  1 meta  2 open  3 closed  4.. all others but dead letters
 -- ARGV  1 token   the fencing token of the lease
--- Returns how many windows are open or closed: 0 when all is removed now; -1 when someone else
--- holds the lease.
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then
+-- Returns how many windows are open or closed: 0 when all is removed now, or was before; -1 when
+-- someone else holds the lease.
+local token = redis.call('HGET', KEYS[1], 'token')
+if token and token ~= ARGV[1] then
   return -1
 end
 local left = redis.call('HLEN', KEYS[2]) + redis.call('HLEN', KEYS[3])

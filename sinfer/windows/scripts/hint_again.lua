@@ -4,11 +4,11 @@
 --
 -- KEYS  1 meta
 -- ARGV  1 wait_ms   from now on
--- Returns the time at which beat has to look at the partition (ms), or 0 when it has no state.
+-- Returns 1, or 0 when the partition has no state.
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return 0
 end
-local time = redis.call('TIME')
-local due = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
+local due = now_of(KEYS[1]) + ARGV[1]
 redis.call('HSET', KEYS[1], 'hint_until', string.format('%.0f', due - 1))
-return due
+redis.call('HDEL', KEYS[1], 'hint_name')
+return 1

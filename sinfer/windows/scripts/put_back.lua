@@ -2,23 +2,22 @@
 -- Put a window back that was set aside, and chunks that were lost into its segments. All of it
 -- happens or nothing.
 --
--- KEYS  1 closed  2 ready  3 aside  4.. its segments
+-- KEYS  1 meta  2 closed  3 ready  4 aside  5.. its segments
 -- ARGV  1 window id
 --       2..  for each chunk: which of the segments (from 1), its place (from 1), the chunk
 -- Returns 1, or 0 when the window is not set aside any more.
-if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 0 or redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
+if redis.call('HEXISTS', KEYS[4], ARGV[1]) == 0 or redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then
   return 0
 end
-redis.call('ZCARD', KEYS[2])
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZCARD', KEYS[3])
+local now = now_of(KEYS[1])
 for i = 2, #ARGV, 3 do
-  local segment, place = KEYS[3 + ARGV[i]], tonumber(ARGV[i + 1])
+  local segment, place = KEYS[4 + ARGV[i]], tonumber(ARGV[i + 1])
   for _ = redis.call('LLEN', segment) + 1, place do
     redis.call('RPUSH', segment, '')
   end
   redis.call('LSET', segment, place - 1, ARGV[i + 2])
 end
-redis.call('HDEL', KEYS[3], ARGV[1])
-redis.call('ZADD', KEYS[2], now, ARGV[1])
+redis.call('HDEL', KEYS[4], ARGV[1])
+redis.call('ZADD', KEYS[3], now, ARGV[1])
 return 1

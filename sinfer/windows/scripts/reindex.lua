@@ -1,26 +1,25 @@
 #!lua flags=allow-oom
 -- Put windows back that no index names any more, because a key was deleted or evicted.
 --
--- KEYS  1 open  2 deadlines  3 closed  4 ready  5 leases  6 sealed  7 aside
+-- KEYS  1 meta  2 open  3 deadlines  4 closed  5 ready  6 leases  7 sealed  8 aside
 -- ARGV  for each window: its id, the index (deadlines, ready or sealed), its score there (ready: 0
 --       for now)
 -- Returns how many were put back.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_of(KEYS[1])
 local restored = 0
 for i = 1, #ARGV, 3 do
   local id, index, score = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local added = 0
   if index == 'deadlines' then
-    if redis.call('HEXISTS', KEYS[1], id) == 1 then
-      added = redis.call('ZADD', KEYS[2], 'NX', score, id)
+    if redis.call('HEXISTS', KEYS[2], id) == 1 then
+      added = redis.call('ZADD', KEYS[3], 'NX', score, id)
     end
-  elseif redis.call('HEXISTS', KEYS[3], id) == 1
-    and redis.call('HEXISTS', KEYS[7], id) == 0
-    and not redis.call('ZSCORE', KEYS[4], id)
+  elseif redis.call('HEXISTS', KEYS[4], id) == 1
+    and redis.call('HEXISTS', KEYS[8], id) == 0
     and not redis.call('ZSCORE', KEYS[5], id)
-    and not redis.call('ZSCORE', KEYS[6], id) then
-    added = index == 'sealed' and redis.call('ZADD', KEYS[6], score, id) or redis.call('ZADD', KEYS[4], now, id)
+    and not redis.call('ZSCORE', KEYS[6], id)
+    and not redis.call('ZSCORE', KEYS[7], id) then
+    added = index == 'sealed' and redis.call('ZADD', KEYS[7], score, id) or redis.call('ZADD', KEYS[5], now, id)
   end
   restored = restored + added
 end

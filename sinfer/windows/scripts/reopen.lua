@@ -8,8 +8,7 @@
 --       6 members    of the chunk, as members.py says
 --       7..          the dead letters
 -- Returns 1, or 0 when the dead letters are not all there any more; then nothing was changed.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_of(KEYS[1])
 redis.call('ZCARD', KEYS[3])
 redis.call('LLEN', KEYS[5])
 redis.call('HLEN', KEYS[6])

@@ -4,8 +4,7 @@
 -- KEYS  1 meta  2 closed  3 leases  4 tokens  5 aside
 -- ARGV  1 window id  2 lease_ms
 -- Returns {token, now_ms}, or nil when the window is not set aside any more.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_of(KEYS[1])
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 or redis.call('HDEL', KEYS[5], ARGV[1]) == 0 then
   return nil
 end

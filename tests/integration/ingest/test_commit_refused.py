@@ -49,7 +49,7 @@ class NoHints(HintSender):
     def __init__(self) -> None:
         pass
 
-    def send(self, scope: Scope, count: int) -> None:
+    def send(self, scope: Scope, windows: int, *, always: bool = False) -> None:
         pass
 
 

@@ -101,7 +101,7 @@ async def test_what_was_given_back_is_not_taken_again(store: Store, unique: str)
     holder = Holder(store, Scope("p", unique, "s"), lease_ms=60_000)
     await holder.writer.acquire()
     keeper.add(holder)
-    await keeper.remove(holder)
+    keeper.remove(holder)
     await holder.writer.release()
     await keeper.renew()
     assert await store.redis.hget(holder.writer.keys.meta, "owner") is None

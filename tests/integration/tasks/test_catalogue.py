@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sinfer import ConfigError
 from sinfer.embedded.servers import RedisServer
-from sinfer.products.product import Product
 from sinfer.products.revisions import revision_of
 from sinfer.tasks import catalogue as module
 from sinfer.tasks.catalogue import Catalogue
@@ -38,7 +39,7 @@ class World:
         product = product_of(self.own)
         product.tasks.list_tasks = lambda: list(self.own)  # type: ignore[method-assign]
         product.tasks.refresh = 0
-        monkeypatch.setattr(module, "find_product", lambda name, modules: self._find(product, name))
+        monkeypatch.setattr(module, "load_products", lambda _: ({product.name: product}, {}))
         aclose = ReadyTask.aclose
 
         async def noted(ready: ReadyTask) -> None:
@@ -47,11 +48,6 @@ class World:
 
         monkeypatch.setattr(ReadyTask, "aclose", noted)
         self.catalogue = Catalogue(store)
-
-    def _find(self, product: Product, name: str) -> Product:
-        if name != product.name:
-            raise ConfigError(f"no product {name!r}")
-        return product
 
     def task(self, **changes: Any) -> Threshold:
         return Threshold.model_validate(settings_of(self.scope.task, **changes))
@@ -156,3 +152,62 @@ async def test_what_was_long_unused_is_closed(
     await world.keep(world.task())
     (await world.catalogue.hold(world.scope)).release()
     assert unused.current in world.closed
+
+
+# --- what is named in messages and in the store loads nothing ---
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, unique: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module that can be imported and that no product has anything to do with."""
+    name = f"foreign_{unique}"
+    text = "from tests.task_settings import product_of\nproduct = product_of([])\ndef call(x): ..."
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield name
+    assert name not in sys.modules
+
+
+async def test_a_product_that_is_not_loaded_is_not_known(world: World, foreign: str) -> None:
+    for name in (foreign, f"{foreign}:product", "os", "", "x" * 100_000, "tests.task_settings"):
+        with pytest.raises(ConfigError, match="is not known") as error:
+            await world.catalogue.hold(world.scope._replace(product=name))
+        assert len(str(error.value)) < 1000
+
+
+async def test_a_function_that_only_the_store_names_is_not_loaded(
+    world: World, foreign: str
+) -> None:
+    for call in (f"{foreign}:call", "os:system", "tests.task_settings:product_of.__globals__"):
+        await world.keep(world.task(inference={"type": "python", "call": call}))
+        with pytest.raises(ConfigError, match="is named in Redis, but by no task"):
+            await world.catalogue.hold(world.scope)
+
+
+async def test_a_function_that_a_task_of_the_product_names_is_loaded(world: World) -> None:
+    inference = {"type": "python", "call": "math:floor"}
+    await world.keep(world.task(inference=inference))
+    other = settings_of(f"{world.scope.task}-other", inference=inference)
+    world.own.append(other)
+    (await world.catalogue.hold(world.scope)).release()
+    world.own.clear()  # it may change: what was named once stays known
+    await world.keep(world.task(inference=inference, limits={"max_attempts": 2}))
+    (await world.catalogue.hold(world.scope)).release()
+
+
+@pytest.mark.parametrize(
+    "kept", [b"\xff\xfe", b"", b"1 {", b"1 [1]", b'1 {"id": 5}', b"1 " + b"[" * 100_000]
+)
+async def test_a_configuration_that_nobody_wrote_is_refused_by_name(
+    world: World, kept: bytes
+) -> None:
+    await world.store.redis.hset(PartitionKeys(world.scope).meta, "config", kept)
+    with pytest.raises(ConfigError):
+        await world.catalogue.hold(world.scope)
+
+
+async def test_a_configuration_of_another_task_is_refused(world: World) -> None:
+    other = Threshold.model_validate(settings_of("other"))
+    await world.keep(other)
+    with pytest.raises(ConfigError, match="is of task 'other'"):
+        await world.catalogue.hold(world.scope)

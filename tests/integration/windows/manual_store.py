@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
-from sinfer.windows.store import Argument, Store
+from sinfer.windows.keys import CLOCK
+from sinfer.windows.store import Argument, Store, script_texts
 
 START_MS = 1_700_000_000_000
 
@@ -24,21 +25,35 @@ class ManualStore(Store):
     """
 
     def __init__(self, url: str, clock: str) -> None:
-        super().__init__(url)
         self.lose_answer = False
         self._clock = clock
+        super().__init__(url)
         self._now_ms = START_MS
-        for path in (files("sinfer.windows") / "scripts").iterdir():
-            name, source = path.name.removesuffix(".lua"), path.read_text()
-            reading = f"redis.call('HMGET', '{clock}', 's', 'us')"
-            source = source.replace("redis.call('TIME')", reading)
-            self._scripts[name] = self.redis.register_script(source)
 
-    async def run(self, script: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+    def add_scripts(self, folder: Traversable) -> None:
+        reading = f"redis.call('HMGET', '{self._clock}', 's', 'us')"
+        for path in folder.iterdir():
+            name = path.name.removesuffix(".lua")
+            plain, kept = (
+                text.replace("redis.call('TIME')", reading)
+                for text in script_texts(path.read_text())
+            )
+            self._scripts[name] = self.redis.register_script(plain)
+            self._kept[name] = self.redis.register_script(kept)
+
+    async def run(
+        self,
+        script: str,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        *,
+        asked: str | None = None,
+    ) -> Any:
+        keys = [self._clock + ":of-the-index" if key == CLOCK else key for key in keys]
         if self.lose_answer:
             self.lose_answer = False
-            await super().run(script, keys, args)
-        return await super().run(script, keys, args)
+            await super().run(script, keys, args, asked=asked)
+        return await super().run(script, keys, args, asked=asked)
 
     async def advance(self, ms: int) -> None:
         """Move the clock."""
@@ -51,5 +66,5 @@ class ManualStore(Store):
         """What the clock says."""
         return self._now_ms
 
-    async def now_ms(self) -> int:
-        return self._now_ms
+    async def now_ms(self, clock: str = CLOCK) -> int:
+        return self._now_ms if clock == CLOCK else await super().now_ms(clock)

@@ -55,10 +55,14 @@ async def test_every_step_stays_in_the_slot_of_its_partition(
         await schedule.register(partition.scope)
         items = [Item(n, f"k/{{{n % 3}}}", n % 7 * 30 + n) for n in range(1, 40)]
         await partition.take(items[:20], now)
-        await schedule.announce(partition.scope, now)
+        await schedule.announce(partition.scope)
         await partition.take(items[20:], now)
         await partition.drain()
-    assert {due.scope for due in await schedule.due(now, 100)} >= set(scopes)
+    turn = None
+    async with asyncio.timeout(10):
+        while turn is None:
+            turn = await schedule.tick(pause_ms=1, limit=100, sweep=10_000)
+    assert {due.scope for due in turn.due} >= set(scopes)
     for partition in pair:
         await schedule.close_due(partition.scope)
         while claims := await partition.claim(10):

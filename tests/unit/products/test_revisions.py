@@ -112,3 +112,11 @@ def test_a_window_keeps_its_meaning_and_has_the_newest_of_the_rest() -> None:
 def test_what_cannot_be_written_down_is_noticed() -> None:
     made = task(inference={"type": "python", "call": lambda request: request})
     assert not keeps(made, revision_of(made))
+
+
+def test_partitions_that_an_earlier_version_took_are_still_read() -> None:
+    """Windows under way outlive the upgrade that refuses their task's configuration."""
+    settings = settings_of("t", source={"stream": "S", "partitions": ["s.a", "s.b"]})
+    kept = revision_of(Threshold.model_validate(settings))
+    overlapping = Revision(kept.meaning, kept.text.replace('"s.b"', '"s.*"'))
+    assert task_of(Threshold, overlapping).source.partition_subjects == ["s.a", "s.*"]

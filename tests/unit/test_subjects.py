@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinfer.ingest.subjects import consumer_name, covers, overlap
+from sinfer.subjects import consumer_name, covers, overlap
 
 TOKENS = st.lists(st.sampled_from(["a", "b", "*"]), min_size=1, max_size=3)
 PATTERNS = st.builds(

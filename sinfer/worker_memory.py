@@ -1,0 +1,44 @@
+"""What the processes of one worker tell each other, in memory that they share."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+
+from billiard.process import current_process
+
+_PROCESSES = 4096
+"""More than any worker has; those beyond count as having nothing under way."""
+
+_NUMBER = struct.Struct("=i")
+
+_memory = mmap.mmap(-1, _NUMBER.size * (1 + _PROCESSES))
+"""One number that says whether the worker is told to end, then one for each process by its index.
+
+Made when this is imported, so before the worker forks, and never taken down."""
+
+
+def tell_to_end(**_: object) -> None:
+    """The worker is told to end: its processes learn of it, also those that are being replaced."""
+    _NUMBER.pack_into(_memory, 0, 1)
+
+
+def is_told_to_end() -> bool:
+    """Whether the worker is told to end."""
+    return bool(_NUMBER.unpack_from(_memory, 0)[0])
+
+
+def note_load(windows: int) -> None:
+    """This process has so many windows under way."""
+    index = getattr(current_process(), "index", None)
+    if index is not None and index < _PROCESSES:
+        _NUMBER.pack_into(_memory, _place(index), windows)
+
+
+def load_of(index: int) -> int:
+    """How many windows a process has under way, as it says."""
+    return int(_NUMBER.unpack_from(_memory, _place(index))[0]) if index < _PROCESSES else 0
+
+
+def _place(index: int) -> int:
+    return _NUMBER.size * (1 + index)

@@ -1,0 +1,115 @@
+"""What one task waits for, and what is left in the broker, holds up nobody else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from sinfer.celery_app import PROCESS_TASK, make_app, product_queue
+from tests.e2e.harness import Connections, Deployment, Task, numbers, ordered, wait_for
+from tests.e2e.scripted_model import ScriptedModel
+
+pytestmark = pytest.mark.e2e
+
+TASKS = 12
+OLD_HINTS = 600
+ANSWER_S = 1.5
+"""How long the model takes."""
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[ScriptedModel]:
+    with ScriptedModel() as model:
+        model.delay_s = ANSWER_S
+        yield model
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, model: ScriptedModel
+) -> Iterator[Deployment]:
+    with Deployment(tmp_path_factory.mktemp("liveness")) as deployment:
+        deployment.start_servers(deployment.nats, deployment.redis)
+        deployment.start(deployment.ingest(), deployment.beat())
+        yield deployment
+
+
+@pytest.fixture
+async def connections(deployment: Deployment) -> AsyncIterator[Connections]:
+    connections = await Connections.open(deployment)
+    yield connections
+    await connections.aclose()
+
+
+async def one_by_one(
+    deployment: Deployment, connections: Connections, model: ScriptedModel, id: str, **more: Any
+) -> Task:
+    """A task whose windows have one message each."""
+    inference = {"type": "v2", "url": model.url, "model": "example", "timeout": "60s", **more}
+    window = {"type": "count", "count": 1}
+    return await ordered(deployment, connections, id, inference=inference, window=window)
+
+
+async def test_a_worker_works_at_once_whatever_hints_it_finds_and_on_all_tasks_at_a_time(
+    deployment: Deployment, connections: Connections, model: ScriptedModel
+) -> None:
+    tasks = [await one_by_one(deployment, connections, model, f"task{n}") for n in range(TASKS)]
+    for task in tasks:
+        await connections.publish(task, numbers(0, 1))
+
+    async def all_wait() -> bool:
+        return all([(await connections.account(task)).held == 1 for task in tasks])
+
+    await wait_for(all_wait, "a window of each task to wait")
+    # As if no worker had been there for long: hints of what was done since by others.
+    await connections.broker.flushdb()
+    app = make_app([])
+    app.conf.update(broker_url=deployment.redis.url.rpartition("/")[0] + "/1")
+    with app.producer_pool.acquire(block=True) as producer:
+        for number in range(OLD_HINTS):
+            app.send_task(
+                PROCESS_TASK,
+                kwargs={
+                    "product": deployment.product,
+                    "task": f"task{number % TASKS}",
+                    "partition": f"gone.{number % 300}",
+                    "windows": 16,
+                },
+                queue=product_queue(deployment.product),
+                producer=producer,
+            )
+    app.close()
+    deployment.start(deployment.worker(concurrency=2))
+    await wait_for(lambda: len(model.calls) == TASKS, "the model to be asked by all")
+    assert model.most_at_once == TASKS
+    assert model.calls[-1].at - model.calls[0].at < ANSWER_S
+    for task in tasks:
+        await connections.settled(task, 1)
+
+    async def nothing_waits() -> bool:
+        return not await connections.broker.llen(product_queue(deployment.product))
+
+    await wait_for(nothing_waits, "old hints to be discarded")
+
+
+async def test_a_quiet_task_is_not_pushed_back_by_one_with_a_backlog(
+    deployment: Deployment, connections: Connections, model: ScriptedModel
+) -> None:
+    busy = await one_by_one(deployment, connections, model, "busy")
+    quiet = await one_by_one(deployment, connections, model, "quiet")
+    await connections.publish(busy, numbers(0, 150))
+    await wait_for(lambda: model.at_once == 16, "both processes to have their hands full")
+    model.delays_s["example"] = ANSWER_S
+    waits_s = []
+    for number in range(5):
+        sent_s = time.monotonic()
+        await connections.publish(quiet, numbers(number, number + 1))
+        await connections.settled(quiet, number + 1)
+        waits_s.append(time.monotonic() - sent_s)
+        assert (await connections.account(busy)).held > 16, "the backlog lasts"
+    assert max(waits_s) < 2 * ANSWER_S, waits_s
+    model.delays_s["example"] = 0.0
+    await connections.settled(busy, 150)

@@ -1,0 +1,1 @@
+"""sinfer as others install it: built, put into clean environments, and run from there."""

@@ -1,0 +1,140 @@
+"""A whole system that runs from an installation: every process, every command, real messages."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+
+from sinfer.embedded.process import free_port
+from sinfer.embedded.services import BEAT_READY, INGEST_READY, WORKER_READY, answers
+from tests.e2e.harness import Connections, Deployment, Task, ordered
+from tests.install.environment import Installation
+
+MESSAGES = 25
+"""Two windows that close by count, and one that closes only when beat's tick finds it."""
+
+LIST_COMMANDS = """
+import json
+import click
+from sinfer.cli import main
+
+def walk(command, words):
+    yield words
+    for name, further in getattr(command, "commands", {}).items():
+        yield from walk(further, [*words, name])
+
+print(json.dumps(list(walk(main, []))))
+"""
+
+
+def every_command_has_help(installation: Installation) -> None:
+    """Each command of `sinfer` can be loaded and describes itself."""
+    commands = json.loads(installation.run("python", "-c", LIST_COMMANDS))
+    assert len(commands) > 20
+    for words in commands:
+        assert "Usage: sinfer" in installation.run("sinfer", *words, "--help")
+
+
+async def a_system_works(installation: Installation, deployment: Deployment, task_id: str) -> None:
+    """Ingestor, worker, beat and Flower process messages, and the commands tell of it.
+
+    Args:
+        deployment: servers that run, and a product.
+        task_id: of the task to order; also the name of its stream.
+    """
+    product = deployment.product
+    installation.variables |= {
+        "SINFER_NATS_SERVERS": deployment.nats.url,
+        "SINFER_REDIS_URL": deployment.redis.url,
+        "SINFER_PRODUCTS": product,
+        "FLOWER_UNAUTHENTICATED_API": "true",
+    }
+    source = deployment.directory / f"{product}.py"
+    (installation.cwd / source.name).write_text(source.read_text())
+    port = free_port()
+    celery = ("celery", "-A", "sinfer.tasks")
+    services = [
+        installation.service("ingest", ("sinfer", "ingest", "--product", product), INGEST_READY),
+        installation.service(
+            "worker", (*celery, "worker", "--loglevel", "INFO", "-c", "1"), WORKER_READY
+        ),
+        installation.service(
+            "beat", ("celery", "-A", "beat_schedule", "beat", "--loglevel", "INFO"), BEAT_READY
+        ),
+        installation.service(
+            "flower",
+            (*celery, "flower", f"--port={port}"),
+            answers(f"http://127.0.0.1:{port}/healthcheck"),
+        ),
+    ]
+    connections = await Connections.open(deployment)
+    with ExitStack() as ending:
+        try:
+            task = await ordered(deployment, connections, task_id)
+            for service in services:
+                ending.callback(service.process.kill)
+                service.start()
+            for service in services:
+                service.wait_until_ready()
+            messages = installation.cwd / "messages.jsonl"
+            messages.write_text("".join(f'{{"id": {n}}}\n' for n in range(MESSAGES)))
+            chosen = ("--product", product, "--task", task_id)
+            installation.run("sinfer", "publish", *chosen, "--input", str(messages))
+            await connections.settled(task, MESSAGES)
+            await connections.assert_one_result_each(task, range(MESSAGES))
+            _commands_tell_of_it(installation, product, task)
+            assert _task_counts(port)["sinfer.process"] > 0
+            for service in services:
+                service.process.signal(15)
+            for service in services:
+                assert service.process.wait(30) == 0, service.process.tail()
+        finally:
+            await connections.aclose()
+
+
+def _commands_tell_of_it(installation: Installation, product: str, task: Task) -> None:
+    chosen = ("--product", product, "--task", task.id)
+
+    def told(*words: str) -> str:
+        return installation.run("sinfer", *words)
+
+    assert json.loads(told("status", *chosen, "--json"))
+    assert json.loads(told("audit", *chosen, "--json"))
+    assert json.loads(told("check", *chosen, "--json"))
+    windows = json.loads(told("windows", "list", *chosen, "--json"))
+    window = str((windows[0] if isinstance(windows, list) else windows["windows"][0])["window"])
+    assert window in told("windows", "show", window)
+    told("windows", "rerun", window, "--wait")
+    assert task.id in told("where", *chosen, "--seq", "1")
+    told("dlq", "list", *chosen, "--json")
+    told("pause", *chosen)
+    told("resume", *chosen)
+    told("drain", *chosen, "--timeout", "30s")
+    told("resume", *chosen)
+
+
+def _task_counts(port: int) -> dict[str, int]:
+    """How many Celery tasks Flower saw end, by name."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/tasks?limit=500", timeout=10) as read:
+        tasks = json.loads(read.read())
+    counts: dict[str, int] = {"sinfer.process": 0}
+    for found in tasks.values():
+        if found["state"] == "SUCCESS":
+            counts[found["name"]] = counts.get(found["name"], 0) + 1
+    return counts
+
+
+def a_new_product_works(installation: Installation, tests_run: bool) -> None:
+    """`sinfer new` writes a product that runs at once; with pytest, its test passes."""
+    place: Path = installation.cwd
+    installation.run("sinfer", "new", "pumps")
+    told = installation.run(
+        "sinfer", "run", "--product", "pumps", "--input", "pumps/samples.jsonl",
+        "--virtual-time", "--json",
+    )  # fmt: skip
+    assert len([line for line in told.splitlines() if line.startswith("{")]) > 0
+    assert (place / "pumps").is_dir()
+    if tests_run:
+        assert "2 passed" in installation.run("pytest", "-q", "-p", "no:cacheprovider", "pumps")
