@@ -25,9 +25,9 @@ from sinfer.ingest.jetstream_types import ConsumerInfo, StreamInfo
 from sinfer.ingest.leases import LEASE_MS
 from sinfer.ingest.mode import check_identity, start_of
 from sinfer.ingest.state import SourceState
-from sinfer.ingest.subjects import consumer_name
 from sinfer.products.revisions import Revision
 from sinfer.products.task import InferTaskConfig
+from sinfer.subjects import consumer_name
 from sinfer.windows.ids import Scope
 from sinfer.windows.incarnation import Starts
 from sinfer.windows.keys import INCARNATION_FIELD, PartitionKeys

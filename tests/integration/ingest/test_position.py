@@ -202,7 +202,7 @@ async def test_a_stream_made_anew_stops_the_reader_and_says_what_to_do(
     ):
         await read(reader, store, 6)
     await reader.aclose()
-    with pytest.raises(StreamResetError, match="was rolled back"):
+    with pytest.raises(StreamResetError, match="was deleted and made again"):
         await stream.open(store)
 
 

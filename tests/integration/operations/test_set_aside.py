@@ -198,7 +198,7 @@ async def test_messages_of_another_stream_of_that_name_are_refused(
     await nats_client.jetstream().delete_stream(unique)
     await nats_client.jetstream().add_stream(name=unique, subjects=[f"{unique}.>"])
     [aside, *_] = await find_aside(store, [site.scope])
-    with pytest.raises(SourceError, match="was made at"):
+    with pytest.raises(SourceError, match="was made anew"):
         await rebuild(store, nats_client, aside, site.pipeline)
 
 
