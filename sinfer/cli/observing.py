@@ -62,6 +62,7 @@ def audit(
     from sinfer.cli.output import print_json, print_table
     from sinfer.operations.auditing import audit as audit_partitions
     from sinfer.operations.products import known_scopes
+    from sinfer.windows.account import RESULT_COUNTS
 
     if since is not None and not deep:
         raise click.UsageError("--since goes with --deep.")
@@ -79,7 +80,7 @@ def audit(
     rows = [
         {
             **audited.scope._asdict(),
-            **{name: getattr(audited.account, name) for name in names},
+            **{name: getattr(audited.account, name) for name in (*names, *RESULT_COUNTS)},
             "stranded": audited.stranded,
             "damaged": [
                 {
@@ -102,9 +103,10 @@ def audit(
     elif not rows:
         click.echo("Nothing was ingested yet.")
     else:
+        shown = (*names, *RESULT_COUNTS)
         print_table(
-            ["TASK", "PARTITION", *(name.replace("_", " ").upper() for name in names), "STRANDED"],
-            ([r["task"], r["partition"], *(r[n] for n in names), len(r["stranded"])] for r in rows),
+            ["TASK", "PARTITION", *(name.replace("_", " ").upper() for name in shown), "STRANDED"],
+            ([r["task"], r["partition"], *(r[n] for n in shown), len(r["stranded"])] for r in rows),
         )
     wrong = [audited for audited in found if not audited.is_right]
     for audited in wrong:

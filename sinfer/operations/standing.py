@@ -16,6 +16,7 @@ from sinfer.ingest.state import SourceState
 from sinfer.ingest.task_reports import TaskReport, task_report
 from sinfer.subjects import EVERYTHING
 from sinfer.windows import keys as names
+from sinfer.windows.account import RESULT_COUNTS
 from sinfer.windows.ids import Scope, reset_command
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.outages import Outage, OutageBoard
@@ -34,6 +35,7 @@ class PartitionStanding:
             time of their next attempt.
         fetched, sunk, dead, filtered, late: messages, as the account counts them.
         letters: dead letters in the store.
+        results_new, results_known, results_collided: as the account has them.
         writer: the ingestor that writes the partition now; empty when there is none.
         position: stream sequence up to which the partition is read.
         lag: messages of the stream behind the position, at most; None when that is not known.
@@ -59,6 +61,9 @@ class PartitionStanding:
     filtered: int = 0
     late: int = 0
     letters: int = 0
+    results_new: int = 0
+    results_known: int = 0
+    results_collided: int = 0
     writer: str = ""
     position: int = 0
     lag: int | None = None
@@ -158,7 +163,7 @@ async def ingestors_alive(store: Store, product: str, now_ms: int) -> int:
 
 async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     keys = PartitionKeys(scope)
-    counts = ("fetched", "sunk", "dead", "filtered", "late")
+    counts = ("fetched", "sunk", "dead", "filtered", "late", *RESULT_COUNTS)
     pipeline = store.redis.pipeline(transaction=True)
     fields = ("owner", "lease_until", "source", names.STANDSTILL_FIELD, "deaths", "hand")
     pipeline.hmget(keys.meta, [*counts, *fields])
@@ -240,6 +245,11 @@ def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
         trouble.append(
             f"{stranded} closed windows are in no index, as after a key was deleted or evicted;"
             " beat puts them back within a minute"
+        )
+    if collided := task.total("results_collided"):
+        trouble.append(
+            f"{collided} results were dropped by a stream as copies of other messages, and are dead"
+            " letters: something else publishes there with the same Nats-Msg-Id"
         )
     if letters := task.total("letters"):
         trouble.append(f"{letters} dead letters")

@@ -91,7 +91,10 @@ async def test_products_and_sinks_that_share_stream_and_table_each_have_all(
     assert Counter(row["id"] for row in rows(task)) == twice
     ids = await in_redis(connections, task)
     assert len(ids) == len(set(ids)) == 100
-    assert await is_right(deployment, task)
+    answer = await sinfer(deployment, "audit", "--task", task.id, "--json")
+    assert answer.code == exit_codes.OK
+    counts = [(r["results_new"], r["results_known"], r["results_collided"]) for r in answer.json]
+    assert counts == [(150, 0, 0)] * 2  # the SQL sink cannot tell
 
 
 async def test_a_redriven_message_gets_its_result_in_a_redis_stream(
@@ -138,6 +141,30 @@ async def test_a_stream_made_again_starts_over_by_the_command_that_is_named(
     await connections.settled(task, 40)
     await connections.assert_one_result_each(task, [*range(20), *range(100, 120)])
     assert await is_right(deployment, task)
+
+
+async def test_a_result_that_a_stream_takes_for_another_message_is_a_dead_letter(
+    deployment: Deployment, connections: Connections
+) -> None:
+    task = await ordered(deployment, connections, "collides")
+    await connections.publish(task, numbers(0, 10))
+    await connections.settled(task, 10)
+    # Somebody publishes under the id that the next result will have.
+    first = await connections.jetstream.get_msg(f"{task.id}-out", seq=1)
+    id = (first.headers or {})["Nats-Msg-Id"]
+    head, _, sink = id.rpartition("/1/0@")
+    theirs = {"Nats-Msg-Id": f"{head}/11/4@{sink}"}
+    await connections.jetstream.publish(task.results, b'{"id": -1}', headers=theirs)
+    await connections.publish(task, numbers(10, 20))
+    account = await connections.settled(task, 20)
+    assert (account.sunk, account.dead) == (19, 1)
+    [letter] = await connections.dead_letters(task)
+    assert letter.message.data == b'{"id": 14}'
+    assert "another one with the same Nats-Msg-Id" in letter.error
+    answer = await sinfer(deployment, "audit", "--task", task.id, "--json")
+    assert [r["results_collided"] for r in answer.json] == [1]
+    told = await sinfer(deployment, "status", "--task", task.id)
+    assert "1 results were dropped by a stream as copies of other messages" in told.out + told.err
 
 
 @pytest.mark.parametrize("ack", [pytest.param("stored", marks=pytest.mark.long), "done"])
