@@ -53,6 +53,7 @@ class Found:
         letter: id of the dead letter.
         text: what else there is to say.
         product: whose task it is.
+        incarnation: of the source when it was read; empty where an earlier version read it.
     """
 
     state: State

@@ -373,11 +373,16 @@ async def test_who_may_only_publish_writes_with_a_warning(
         )
         sink = JetStreamSink(config)
         await sink.write(window_results(2))
-        await sink.write(window_results(2))
+        # It cannot look whether what is there is a copy, and goes by what it knows.
+        again = replace(window_results(2), may_be_there=True)
+        assert await sink.write(again) == Confirmed(known=2)
+        with pytest.raises(SinkRejectedError, match="same Nats-Msg-Id"):
+            await sink.write(window_results(2))
         await sink.aclose()
         assert await count(admin, unique) == 2
         await admin.close()
     assert caplog.text.count("cannot look up the stream") == 1
+    assert caplog.text.count("to tell copies of results") == 1
 
 
 async def test_new_results_and_those_that_are_there_are_told_apart(
