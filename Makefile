@@ -7,6 +7,7 @@
 #   make model-servers install MLServer, which some of the long tests ask
 #   make check         linters, types and declared dependencies alone
 #   make test-oldest   the tests against the oldest versions that pyproject.toml admits
+#   make stops         fifty workers in a row are told to end, and do so in time
 #   make chaos         a product under load while everything breaks; SEED=n repeats a run
 #   make fuzz          20,000 hostile messages among as many good ones; SEED=n repeats a run
 #   make bench         how fast it is here, beside other ways to do the same
@@ -27,7 +28,7 @@ MLSERVER := .venv-mlserver
 DOCS := .venv-docs
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
-.PHONY: setup demo test test-long check test-oldest chaos fuzz bench
+.PHONY: setup demo test test-long stops check test-oldest chaos fuzz bench
 .PHONY: servers model-servers docs audit lock clean
 
 setup: $(VENV)/.ready
@@ -81,6 +82,9 @@ $(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
 	@$(call new-venv,$(OLDEST))
 	$(OLDEST)/bin/python $(PIP_INSTALL) --constraint constraints-oldest.txt --editable '.[dev]'
 	@touch $@
+
+stops: setup
+	$(BIN)/python -m pytest -m 'long or not long' tests/e2e/test_stopping.py
 
 # CHAOS_OPTIONS takes further options, such as --faults 50; see python -m tests.chaos --help.
 chaos: setup

@@ -7,7 +7,7 @@ import logging
 import time
 from typing import Any
 
-from celery.beat import PersistentScheduler
+from celery import beat
 
 from sinfer.celery_app import TICK_QUEUE, TICK_TASK, waiting_messages
 
@@ -17,8 +17,11 @@ _REPEAT_S = 60.0
 """How often an outage is told again while it lasts."""
 
 
-class Scheduler(PersistentScheduler):
-    """Sends what is due. What cannot be sent is let go: the next tick finds it."""
+class Scheduler(beat.Scheduler):
+    """Sends what is due. What cannot be sent is let go: the next tick finds it.
+
+    Nothing is kept in a file, as Celery's usual scheduler does: ticks begin at once after a start.
+    """
 
     _failing_s = 0.0
     _told_s = 0.0

@@ -79,6 +79,10 @@ def running() -> list[Running]:
     ]
 
 
+class DebuggerLeft(KeyboardInterrupt):
+    """Somebody who debugs a hook has left the debugger, and wants to leave what runs it."""
+
+
 class Hook:
     """One function of a product, or of a client, sink or task manager that a product ships.
 
@@ -320,7 +324,10 @@ def _has_text(error: BaseException) -> bool:
 
 
 def _is_from_keyboard(error: KeyboardInterrupt) -> bool:
-    """Whether Ctrl-C raised it, by way of asyncio's handler, and not the code that was called."""
+    """Whether somebody at the terminal raised it, and not the code that was called: Ctrl-C, by way
+    of asyncio's handler, or the end of a debugger."""
+    if isinstance(error, DebuggerLeft):
+        return True
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

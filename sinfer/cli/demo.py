@@ -41,15 +41,16 @@ def demo(ctx: click.Context, product: str, messages: int, keep: bool, as_json: b
     from sinfer.demo.run import demonstrate, prepare
     from sinfer.embedded.stack import EmbeddedStack
     from sinfer.embedded.termination import unwinding_on_signals
-    from sinfer.products.registry import find_product
+    from sinfer.products.registry import find_product, modules_with
     from sinfer.products.scenario import demonstration_of
     from sinfer.settings import settings
 
     scenario = demonstration_of(find_product(product, settings().products))
+    modules = modules_with(product, settings().products)
     with (
         unwinding_on_signals(),
         TerminalProgress(quiet=as_json) as progress,
-        EmbeddedStack(scenario, tell=progress.say) as stack,
+        EmbeddedStack(scenario, tell=progress.say, modules=modules) as stack,
     ):
         stack.start_servers()
         asyncio.run(prepare(stack, scenario))

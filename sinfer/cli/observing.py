@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,14 @@ from sinfer import exit_codes
 from sinfer.cli.options import Moment, json_option, product_option, task_option
 
 if TYPE_CHECKING:
+    from nats.aio.client import Client
+
     from sinfer.cli.connections import Session
     from sinfer.operations.auditing import Audited
     from sinfer.operations.deep_audit import DeepAudited
     from sinfer.operations.finding import Found
     from sinfer.operations.standing import TaskStanding
+    from sinfer.products.pipeline import InferPipeline
     from sinfer.windows.ids import Scope
 
 _WATCH_S = 1.0
@@ -94,6 +98,7 @@ def audit(
             ],
             "orphans": audited.orphans,
             "lost_letters": audited.lost_letters,
+            "error": audited.error,
             **({"deep": _deep_row(looked[audited.scope])} if deep else {}),
         }
         for audited in found
@@ -136,11 +141,41 @@ async def _look_deep(
         pipeline = await session.tasks.pipeline(scope.product, scope.task)
         async with session.nats(pipeline.task) as client:
             with bar(f"auditing {scope}", None, quiet=quiet) as advance:
-                return await DeepAudit(
+                audited = await DeepAudit(
                     session.store, client, scope, pipeline, since_ms=since_ms, progress=advance
                 ).run()
+                await _ask_sinks(session, client, scope, pipeline, audited, advance)
+                return audited
     except SinferError as error:
         return str(error)
+
+
+async def _ask_sinks(
+    session: Session,
+    client: Client,
+    scope: Scope,
+    pipeline: InferPipeline[Any, Any],
+    audited: DeepAudited,
+    progress: Callable[[int], None],
+) -> None:
+    """Ask the task's sinks what they have; one that cannot be made is told and left out."""
+    from sinfer.errors import SinferError
+    from sinfer.ingest.stream_messages import StreamMessages
+    from sinfer.operations.result_audit import ResultAudit
+    from sinfer.sinks.base import Sink
+
+    task, sinks = pipeline.task, {}
+    try:
+        for name, config in zip(task.sink_names(), task.sinks, strict=True):
+            try:
+                sinks[name] = Sink.make(config, f"{scope}: its sink {name}")
+            except SinferError as error:
+                audited.sinks[name] = f"could not be asked: {error}"
+        messages = StreamMessages(client, task.source.stream)
+        await ResultAudit(session.store, messages, scope, pipeline, sinks, audited, progress).run()
+    finally:
+        for sink in sinks.values():
+            await sink.aclose()
 
 
 def _deep_row(answer: DeepAudited | str) -> dict[str, Any]:
@@ -239,7 +274,7 @@ async def _where(session: Session, product: str | None, task: str, seq: int) -> 
             trouble = f"; {error}"
         for subject in config.source.partition_subjects:
             finder = Finder(session.store, Scope(owner.name, task, subject))
-            places = await finder.find(seq, config.sink_names())
+            places = await finder.find(seq)
             read_from = await finder.stream_created()
             if places:
                 found += places
@@ -296,7 +331,7 @@ def status(product: str | None, task: str | None, watch: bool, as_json: bool) ->
 async def _standing(session: Session, product: str | None, task: str | None) -> list[TaskStanding]:
     from sinfer.errors import ConfigError, UnavailableError
     from sinfer.operations.products import known_scopes
-    from sinfer.operations.standing import broken_tasks, measure_lag, standing
+    from sinfer.operations.standing import broken_index, broken_tasks, measure_lag, standing
     from sinfer.products.registry import load_products
     from sinfer.settings import settings
 
@@ -324,6 +359,8 @@ async def _standing(session: Session, product: str | None, task: str | None) -> 
     products = {found.product for found in tasks}
     products |= {product} if product is not None else load_products(settings().products)[0].keys()
     broken = await broken_tasks(session.store, products, tasks)
+    if product is None and task is None:
+        broken += await broken_index(session.store)
     return tasks + [found for found in broken if task in (None, found.task)]
 
 

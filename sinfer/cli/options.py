@@ -23,13 +23,13 @@ def _product_or_only(ctx: click.Context, _: click.Parameter, value: str | None) 
     """The product that is named, or the only one of ``SINFER_PRODUCTS``."""
     if value is not None or ctx.resilient_parsing:
         return value
-    from sinfer.products.registry import product_in
+    from sinfer.products.registry import product_in, reference_of
     from sinfer.settings import settings
 
     modules = settings().products
     if not modules:
         raise click.UsageError("Name the product with --product, or set SINFER_PRODUCTS.", ctx)
-    names = [product_in(module).name for module in modules]
+    names = [product_in(reference_of(module)).name for module in modules]
     if len(names) > 1:
         raise click.UsageError(
             f"SINFER_PRODUCTS names {', '.join(names)}: say which one with --product.", ctx

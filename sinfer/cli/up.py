@@ -54,16 +54,11 @@ def up(product: str, watch: tuple[Path, ...]) -> None:
     from sinfer.embedded.development import DevelopmentStack
     from sinfer.embedded.termination import unwinding_on_signals
     from sinfer.embedded.watching import FileWatcher
-    from sinfer.products.registry import find_product
+    from sinfer.products.registry import find_product, modules_with
     from sinfer.settings import settings
 
     found = find_product(product, settings().products)
     scenario = _demonstration(found)
-    modules = list(settings().products)
-    if product != found.name:
-        modules.append(product)
-    elif not _is_shipped(found):
-        modules.append(_package(found))
     watcher = FileWatcher([_folder(found), *watch], [".py", ".yaml", ".yml"])
     with (
         unwinding_on_signals(),
@@ -71,7 +66,7 @@ def up(product: str, watch: tuple[Path, ...]) -> None:
             product,
             environment=scenario.environment,
             model_module=scenario.model_server,
-            modules=list(dict.fromkeys(modules)),
+            modules=modules_with(product, settings().products),
             tell=_tell,
         ) as stack,
     ):
@@ -136,16 +131,6 @@ def _demonstration(product: Product) -> Demonstration:
         return Demonstration(
             product=product.name, streams={}, environment=lambda model, database: {}
         )
-
-
-def _is_shipped(product: Product) -> bool:
-    return product.pipeline.__module__.startswith("sinfer.products.")
-
-
-def _package(product: Product) -> str:
-    """The package of the product's pipeline, or its module where there is none."""
-    module = product.pipeline.__module__
-    return module.rpartition(".")[0] or module
 
 
 def _folder(product: Product) -> Path:

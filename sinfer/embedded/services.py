@@ -135,11 +135,8 @@ def worker_service(
 
 
 def beat_service(place: Place, *, name: str = "beat") -> Service:
-    """`celery beat`, whose schedule file goes to the place's directory."""
-    command = [
-        "celery", "-A", "beat_schedule", "beat", "--loglevel", "INFO",
-        "--schedule", str(place.directory / f"{name}-schedule"),
-    ]  # fmt: skip
+    """`celery beat`."""
+    command = ["celery", "-A", "beat_schedule", "beat", "--loglevel", "INFO"]
     return Service(name, command, BEAT_READY, place)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,8 +28,9 @@ class EmbeddedStack:
 
     Args:
         scenario: the product and its demonstration.
-        concurrency: child processes of the one Celery worker.
         tell: is called with a few words before each step.
+        modules: modules that hold products, as in ``SINFER_PRODUCTS``.
+        concurrency: child processes of the one Celery worker.
 
     Attributes:
         services: sinfer's own processes, in the order in which they were started.
@@ -37,9 +38,15 @@ class EmbeddedStack:
     """
 
     def __init__(
-        self, scenario: Demonstration, *, tell: Callable[[str], None], concurrency: int = 2
+        self,
+        scenario: Demonstration,
+        *,
+        tell: Callable[[str], None],
+        modules: Sequence[str],
+        concurrency: int = 2,
     ) -> None:
         self._scenario = scenario
+        self._modules = modules
         self._concurrency = concurrency
         self._tell = tell
         self._flower_port = free_port()
@@ -76,6 +83,7 @@ class EmbeddedStack:
         return {
             **self._backing.environment,
             **self._scenario.environment(self._backing.model.url, self._database_url),
+            "SINFER_PRODUCTS": ",".join(self._modules),
             "FLOWER_UNAUTHENTICATED_API": "true",  # read only, and on the loopback interface
         }
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import builtins
+from http.client import NOT_FOUND, SERVICE_UNAVAILABLE
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import httpx
 from pydantic import Field, field_validator
 
-from sinfer.errors import ConfigError, InferenceMisconfiguredError, InferenceUnavailableError
+from sinfer.encoding import from_json
+from sinfer.errors import (
+    ConfigError,
+    InferenceError,
+    InferenceMisconfiguredError,
+    InferenceRejectedError,
+    InferenceServerError,
+    InferenceUnavailableError,
+)
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient, path_part
 from sinfer.inference.http_errors import invalid_response
@@ -18,6 +28,7 @@ from sinfer.inference.v2_messages import (
     encode_binary_request,
     encode_json_request,
 )
+from sinfer.inference.v2_readiness import NotReady, Readiness
 
 BINARY_EXTENSION = "binary_tensor_data"
 """What a server calls it that has binary tensors."""
@@ -75,6 +86,9 @@ class V2Client(HttpInferenceClient):
     ``data`` is a flat or nested list, a NumPy array, or little-endian bytes as the binary extension
     defines them; with ``binary: false``, too. A value that does not fit its datatype raises
     ``InferenceRejectedError`` before anything is sent.
+
+    Before the first call, and when one is refused, the server is asked at ``…/ready`` whether the
+    model is ready; one that is not has an outage and refuses nothing.
     """
 
     type = "v2"
@@ -103,6 +117,7 @@ class V2Client(HttpInferenceClient):
         self._infer = Endpoint.of("POST", config.url, f"{path}/infer")
         self._model = Endpoint.of("GET", config.url, path)
         self._ready = Endpoint.of("GET", config.url, f"{path}/ready")
+        self._readiness = Readiness(self._not_ready)
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> V2Response:
         headers = None
@@ -116,13 +131,29 @@ class V2Client(HttpInferenceClient):
             }
         else:
             body = encode_json_request(request)
-        response = await self.http.request(
-            self._infer, body, idempotency_key=idempotency_key, headers=headers
-        )
+        await self._readiness.before()
+        try:
+            response = await self.http.request(
+                self._infer, body, idempotency_key=idempotency_key, headers=headers
+            )
+        except (InferenceRejectedError, InferenceServerError, InferenceMisconfiguredError) as error:
+            if not isinstance(error, InferenceMisconfiguredError) or error.status == NOT_FOUND:
+                await self._readiness.refused()
+            raise
         try:
             return decode_response(response.content, response.headers.get(HEADER_LENGTH))
         except (ValueError, RecursionError) as error:
             raise invalid_response(response, self._infer.call, str(error)) from error
+
+    async def _not_ready(self) -> NotReady | None:
+        """What the server says of a model that is not ready. Some do not know the question."""
+        try:
+            response = await self.http.request(self._ready)
+        except InferenceMisconfiguredError:
+            return None
+        except (InferenceUnavailableError, InferenceRejectedError, InferenceServerError) as error:
+            return str(error), error.status == SERVICE_UNAVAILABLE
+        return (f"{self._ready.call}: ready is false", True) if _denies_it(response) else None
 
     async def _has_binary(self) -> bool:
         """Whether the server's metadata list the extension."""
@@ -144,7 +175,15 @@ class V2Client(HttpInferenceClient):
     async def is_ready(self) -> bool:
         """Whether the server can be reached and says that the model is ready."""
         try:
-            await self.http.request(self._ready)
-        except (InferenceUnavailableError, InferenceMisconfiguredError):
+            return not _denies_it(await self.http.request(self._ready))
+        except InferenceError:
             return False
-        return True
+
+
+def _denies_it(response: httpx.Response) -> bool:
+    """Whether an answer of status 200 says that the model is not ready."""
+    try:
+        answer = from_json(response.content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(answer, dict) and answer.get("ready") is False

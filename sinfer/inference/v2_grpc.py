@@ -12,8 +12,10 @@ import httpx
 from sinfer.config import ConfigModel
 from sinfer.errors import (
     ConfigError,
+    InferenceError,
     InferenceMisconfiguredError,
     InferenceRejectedError,
+    InferenceServerError,
     InferenceUnavailableError,
     InvalidResponseError,
 )
@@ -30,6 +32,7 @@ from sinfer.inference.v2_grpc_messages import (
     ModelReadyResponse,
 )
 from sinfer.inference.v2_messages import V2Response, inputs_of
+from sinfer.inference.v2_readiness import NotReady, Readiness
 from sinfer.inference.v2_tensors import nest, pack_tensor, unpack_tensor
 from sinfer.units import format_duration
 
@@ -86,6 +89,7 @@ class V2GrpcClient(InferenceClient):
             self._channel = grpc.aio.insecure_channel(self._target, options)
         self._infer = self._method("ModelInfer", ModelInferRequest, ModelInferResponse)
         self._ready = self._method("ModelReady", ModelReadyRequest, ModelReadyResponse)
+        self._readiness = Readiness(self._not_ready)
         self._about = self._method("ModelMetadata", ModelMetadataRequest, ModelMetadataResponse)
 
     @property
@@ -103,7 +107,12 @@ class V2GrpcClient(InferenceClient):
     async def infer(self, request: Any, *, idempotency_key: str = "") -> V2Response:
         message = encode_request(request, self.config.model, self.config.version)
         further = [("idempotency-key", idempotency_key)] if idempotency_key else []
-        answer = await self._call(self._infer, message, further)
+        await self._readiness.before()
+        try:
+            answer = await self._call(self._infer, message, further)
+        except (InferenceRejectedError, InferenceServerError, InferenceMisconfiguredError):
+            await self._readiness.refused()
+            raise
         try:
             return decode_response(answer)
         except ValueError as error:
@@ -120,6 +129,17 @@ class V2GrpcClient(InferenceClient):
             "inputs": [_described(tensor) for tensor in answer.inputs],
             "outputs": [_described(tensor) for tensor in answer.outputs],
         }
+
+    async def _not_ready(self) -> NotReady | None:
+        """What the server says of a model that is not ready. Some do not know the question."""
+        which = ModelReadyRequest(**self._which)
+        try:
+            ready = bool((await self._call(self._ready, which)).ready)
+        except InferenceUnavailableError as error:
+            return str(error), False
+        except InferenceError:
+            return None
+        return None if ready else (f"{self._ready[0]}: ready is false", True)
 
     async def is_ready(self) -> bool:
         """Whether the server can be reached and says that the model is ready."""

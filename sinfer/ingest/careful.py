@@ -24,6 +24,7 @@ from sinfer.ingest.careful_child import Answer, Request, receive, send
 from sinfer.ingest.entries import Prepared
 from sinfer.messages import Message
 from sinfer.products.pipeline import InferPipeline
+from sinfer.products.task import InferTaskConfig
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.plan import Entry
 from sinfer.windows.planner import CloseWhen, WindowStats
@@ -35,6 +36,15 @@ _START_S = 60.0
 
 _GATHER_S = 0.5
 """What was prepared in so long is stored before more is."""
+
+
+_ENDED, _HUNG = "ended its process", "did not return"
+
+
+def ended_a_process(reason: str) -> bool:
+    """Whether a dead letter's reason is that its message ended a process, or had to be ended."""
+    _, _, what = reason.partition(": ")
+    return what.startswith((_ENDED, _HUNG))
 
 
 class CarefulError(SinferError):
@@ -77,17 +87,20 @@ class CarefulPreparer:
     """Does what ``Preparer`` does. What ends the process becomes a dead letter with the reason.
 
     Args:
-        pipeline: the product's code, made for the task; made once more in the other process.
-        timeout_s: how long it may take for one message, seconds.
+        kind: class of the product's pipeline, which is made in the other process.
+        task: for which task.
         name: of the partition, for the log.
 
     Attributes:
         killed: how many messages ended the process.
     """
 
-    def __init__(self, pipeline: InferPipeline[Any, Any], timeout_s: float, name: str) -> None:
-        self._pipeline = pipeline
-        self._timeout_s = timeout_s
+    def __init__(
+        self, kind: type[InferPipeline[Any, Any]], task: InferTaskConfig, name: str
+    ) -> None:
+        self._kind = kind
+        self._task = task
+        self._timeout_s = task.limits.hook_timeout.total_seconds()
         self._name = name
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
@@ -116,6 +129,14 @@ class CarefulPreparer:
         if answer.kind == "dead":
             raise InvalidItemError(answer.error.removeprefix("close_when: "))
         return answer.closes
+
+    async def try_out(self) -> None:
+        """Load the product in the other process.
+
+        Raises:
+            CarefulError: that does not work.
+        """
+        await asyncio.to_thread(self._try_out)
 
     async def release(self) -> None:
         """End the process, which is not needed at the moment."""
@@ -174,7 +195,7 @@ class CarefulPreparer:
                 except TimeoutError:
                     self._end(patience_s=0.0)
                     raise Killed(
-                        f"did not return within {self._timeout_s:g} s (limits.hook_timeout)"
+                        f"{_HUNG} within {self._timeout_s:g} s (limits.hook_timeout)"
                     ) from None
                 except OSError:
                     body = None
@@ -185,19 +206,18 @@ class CarefulPreparer:
                 if self._is_closed:
                     raise CarefulError(f"{self._name}: told to stop")
                 if is_first:
-                    raise Killed(f"ended its process: {reason}")
+                    raise Killed(f"{_ENDED}: {reason}")
 
     def _connected(self) -> socket.socket:
         if self._connection is not None:
             return self._connection
         if self._is_closed:
             raise CarefulError(f"{self._name}: told to stop")
-        kind = type(self._pipeline)
         try:
-            blob = pickle.dumps((kind, self._pipeline.task))
+            blob = pickle.dumps((self._kind, self._task))
         except Exception as error:
             raise CarefulError(
-                f"{self._name}: messages end the process, and the product cannot be handed to one"
+                f"{self._name}: the product seems to end the process, and cannot be handed to one"
                 f" of its own ({describe(error)}): make its pipeline and task classes importable"
             ) from error
         mine, other = socket.socketpair()
@@ -233,6 +253,9 @@ class CarefulPreparer:
                 f"{self._name}: the product cannot be loaded in a process of its own:"
                 f" {answer.error or reason}"
             )
+        if self._is_closed:
+            self._end(patience_s=0.0)
+            raise CarefulError(f"{self._name}: told to stop")
         mine.settimeout(self._timeout_s)
         return mine
 
@@ -248,6 +271,10 @@ class CarefulPreparer:
             process.wait(patience_s)  # it may be writing its core
         process.kill()
         return _how(process.wait())
+
+    def _try_out(self) -> None:
+        with self._using:
+            self._connected()
 
     def _release(self) -> None:
         with self._using:

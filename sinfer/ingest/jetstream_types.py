@@ -86,6 +86,7 @@ class StreamState(msgspec.Struct):
     messages: int = 0
     first_seq: int = 0
     last_seq: int = 0
+    num_deleted: int = 0
 
 
 class StreamInfo(msgspec.Struct):

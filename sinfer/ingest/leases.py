@@ -13,6 +13,7 @@ from functools import partial
 from typing import Protocol
 
 from sinfer.errors import StaleTokenError, UnavailableError
+from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
 from sinfer.windows.writer import PartitionWriter
 
@@ -22,6 +23,7 @@ LEASE_MS = 7_000
 """How long a silent ingestor keeps a partition; with its polling, take-over is under 10 s."""
 
 _RENEW_S = LEASE_MS / 3000
+_REGISTER_S = 10.0
 _AT_ONCE = 500
 
 
@@ -55,6 +57,7 @@ class LeaseKeeper:
         self._store = store
         self._holders: set[Leaseholder] = set()
         self._has_outage = False
+        self._registered_s = float("-inf")
         self.tell: Callable[[Callable[[], object]], object] = lambda call: call()
 
     @property
@@ -77,12 +80,20 @@ class LeaseKeeper:
         try:
             for first in range(0, len(due), _AT_ONCE):
                 await self._renew(due[first : first + _AT_ONCE])
+            await self._register()
         except UnavailableError as error:
             if not self._has_outage:
                 _log.warning("leases are not renewed: %s", error)
             self._has_outage = True
         else:
             self._has_outage = False
+
+    async def _register(self) -> None:
+        """Have beat and the audit know all partitions again, should that key have been deleted."""
+        scopes = [holder.writer.scope for holder in self._holders]
+        if scopes and time.monotonic() >= self._registered_s + _REGISTER_S:
+            await Schedule(self._store).register(*scopes)
+            self._registered_s = time.monotonic()
 
     async def _renew(self, holders: list[Leaseholder]) -> None:
         asked_s = time.monotonic()

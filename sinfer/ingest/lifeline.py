@@ -19,7 +19,7 @@ import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast
 
 from sinfer import exit_codes, hooks
 from sinfer.errors import StoreError, UnavailableError
@@ -35,6 +35,9 @@ _PERIOD_S = 0.5
 _TELL_S = 2.0
 """A loop that is held up for longer is told of."""
 
+_STOPPED_S = 15.0
+"""Nothing that this thread does takes so long: the whole process was stopped, or its machine."""
+
 _SIGN_S = 1.0
 LONGEST_S = 60.0
 """A loop that is held up for longer by something without a limit of its own ends the process."""
@@ -43,8 +46,7 @@ _BACKSTOP_S = 30.0
 """How much later the process ends even if nothing in Python gets to run any more."""
 
 
-@runtime_checkable
-class Calling(Protocol):
+class Calling(Leaseholder, Protocol):
     """A leaseholder that calls a product's code.
 
     Attributes:
@@ -111,13 +113,15 @@ class Lifeline:
         self._beating: asyncio.Task[None] | None = None
         self._main = 0
         self._seen: tuple[int, int, float] = (0, 0, 0.0)
+        self._stepped_s = 0.0
+        self._resumed_s = 0.0
 
     def start(self) -> None:
         """Begin; the event loop that runs here is the one to watch."""
         loop = asyncio.get_running_loop()
         self._leases.tell = loop.call_soon_threadsafe
         self._main = threading.get_ident()
-        self._beat_s = time.monotonic()
+        self._beat_s = self._stepped_s = time.monotonic()
         self._beating = asyncio.create_task(self._beat())
         self._thread = threading.Thread(target=self._run, name="lifeline", daemon=True)
         self._thread.start()
@@ -150,6 +154,7 @@ class Lifeline:
                 except Exception:
                     _log.exception("lifeline: goes on after an error of its own")
                 await asyncio.sleep(_PERIOD_S)
+                self._notice_stop()
         finally:
             if self._is_process:
                 faulthandler.cancel_dump_traceback_later()
@@ -157,13 +162,23 @@ class Lifeline:
                 await self._reporter.tell(TaskReport())
             await self._store.aclose()
 
+    def _notice_stop(self) -> None:
+        """Blame nobody for the time in which nobody could do anything."""
+        now_s = time.monotonic()
+        if now_s - self._stepped_s > _STOPPED_S:
+            self._resumed_s = now_s
+            self._beat_s = max(self._beat_s, now_s)
+            self._seen = (0, 0, 0.0)
+        self._stepped_s = now_s
+
     async def _step(self) -> None:
         await self._leases.renew()
+        self._notice_stop()
         now_s = time.monotonic()
         held_s = now_s - self._beat_s
         held = self._held(now_s) if held_s > _TELL_S else None
         if self._is_process:
-            limits = [h.hook_timeout_s for h in self._leases.holders if isinstance(h, Calling)]
+            limits = [one.hook_timeout_s for one in self._calling()]
             faulthandler.dump_traceback_later(max([LONGEST_S, *limits]) + _BACKSTOP_S, exit=True)
         if held is None:
             await self._reporter.tell(TaskReport())
@@ -178,16 +193,20 @@ class Lifeline:
             text = f"{held.text}, for {now_s - held.since_s:.0f} s now"
             await self._reporter.tell(TaskReport(blocked={scope: text}))
 
+    def _calling(self) -> list[Calling]:
+        holders = self._leases.holders
+        return [cast("Calling", one) for one in holders if hasattr(one, "hook_timeout_s")]
+
     def _held(self, now_s: float) -> _Held | None:
         """What holds the loop up; None when it goes on by now."""
-        for holder in self._leases.holders:
-            if isinstance(holder, Calling) and holder.hand.since_s:
+        for holder in self._calling():
+            if holder.hand.since_s:
                 return self._of_hand(holder, holder.hand, holder.hand_seqs, holder.hook_timeout_s)
         since_s = self._beat_s
         for call in hooks.running():
             if call.blocks == self._main:
                 text = f"{call.hook} of {call.task or 'the product'} does not return"
-                return _Held(text, call.blocks_since_s)
+                return _Held(text, max(call.blocks_since_s, self._resumed_s))
         if now_s - since_s <= _TELL_S:
             return None
         frame = sys._current_frames().get(self._main)
@@ -209,7 +228,7 @@ class Lifeline:
                 first_seen_s = max(since_s, time.monotonic() - _PERIOD_S)
                 self._seen = (id(message), message.stream_seq, first_seen_s)
             since_s = first_seen_s
-        return _Held(text, since_s, limit_s, holder, seqs)
+        return _Held(text, max(since_s, self._resumed_s), limit_s, holder, seqs)
 
     async def _end(self, held: _Held, now_s: float) -> None:
         """The loop will not come back: let others go on, and begin anew."""

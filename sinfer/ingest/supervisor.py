@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import operator
 import os
 import random
 import socket
@@ -19,17 +20,18 @@ from sinfer.complaints import Complaints
 from sinfer.errors import (
     AccessError,
     ConfigError,
+    HookError,
     SinferError,
     StaleTokenError,
     StoreError,
-    StoreFullError,
     UnavailableError,
 )
 from sinfer.hints import HintSender
-from sinfer.hooks import describe
+from sinfer.hooks import Hook, describe
 from sinfer.ingest.connections import Connections
 from sinfer.ingest.leases import LeaseKeeper
 from sinfer.ingest.lifeline import Lifeline
+from sinfer.ingest.making import PipelineMaker
 from sinfer.ingest.membership import SIGN_OF_LIFE_S, Member, Membership
 from sinfer.ingest.partition import PartitionIngest
 from sinfer.ingest.pressure import MemoryPressure
@@ -89,7 +91,20 @@ class _Running:
 
 
 def _differ(one: InferTaskConfig | None, other: InferTaskConfig | None) -> bool:
-    return one is not other and one != other
+    """Whether a task has changed; where a product's settings cannot be compared, their text can."""
+    if one is None or other is None or one is other:
+        return one is not other
+    try:
+        return bool(Hook("tasks", "task", operator.ne)(one, other))
+    except HookError:
+        return _text_of(one) != _text_of(other)
+
+
+def _text_of(task: InferTaskConfig) -> str:
+    try:
+        return str(Hook("tasks", "task", task.model_dump_json)())
+    except HookError:
+        return ""
 
 
 class Supervisor:
@@ -139,6 +154,7 @@ class Supervisor:
             leases=leases,
         )
         self._connections = Connections(f"sinfer-ingest-{product.name}", self._wake_all)
+        self._maker = PipelineMaker(store, product)
         self._running: dict[Scope, _Running] = {}
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
@@ -223,11 +239,12 @@ class Supervisor:
             wanted: dict[Scope, InferTaskConfig | None] = {**self._shares.of(self._tasks, members)}
             for scope in await self._orphans():
                 wanted[scope] = None
-        except (UnavailableError, StoreFullError) as error:
+        except (UnavailableError, StoreError) as error:
             if isinstance(error, AccessError) and not self._was_up:
                 raise
             if self._complaints.is_due(str(error)):
-                level = logging.ERROR if isinstance(error, AccessError) else logging.WARNING
+                is_lasting = isinstance(error, AccessError | StoreError)
+                level = logging.ERROR if is_lasting else logging.WARNING
                 _log.log(level, "%s; trying again", error)
             return
         self._was_up = True
@@ -354,7 +371,7 @@ class Supervisor:
         task = running.config
         assert task is not None
         connection = await self._connections.to(task.source.servers or settings().nats_servers)
-        pipeline = self._product.make_pipeline(task)
+        pipeline = await self._maker.make(task)
         running.work = work = PartitionIngest(self._surroundings, connection, scope, pipeline)
         try:
             await work.run()

@@ -6,16 +6,14 @@ import bdb
 import os
 from collections.abc import Iterator
 
+from sinfer.hooks import DebuggerLeft
+
 _CHUNK = 65536
-
-
-class _Quit(KeyboardInterrupt):
-    """Somebody left the debugger."""
 
 
 def quitting_a_debugger_ends_the_run() -> None:
     """``q`` in pdb raises an ``Exception``, which would pass for a mistake of the product."""
-    bdb.BdbQuit = _Quit  # type: ignore[misc,assignment]
+    bdb.BdbQuit = DebuggerLeft  # type: ignore[misc,assignment]
 
 
 def take_stdin() -> int:

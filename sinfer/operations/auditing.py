@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from sinfer.errors import SinferError, UnavailableError
 from sinfer.windows.account import Account
 from sinfer.windows.damage import Damage
+from sinfer.windows.dead_letters import one_line
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.ledger import pack_members, unpack_members
@@ -51,6 +53,7 @@ class Audited:
         orphans: shared segments that no window holds, and how many messages are in them. Must be
             none.
         lost_letters: dead letters that were stored, and are gone though nobody removed them.
+        error: why the partition cannot be audited; empty when it can.
     """
 
     scope: Scope
@@ -59,17 +62,18 @@ class Audited:
     damaged: list[DamagedWindow] = field(default_factory=list)
     orphans: dict[str, int] = field(default_factory=dict)
     lost_letters: int = 0
+    error: str = ""
 
     @property
     def is_right(self) -> bool:
         """Whether nothing is missing, nothing double and nothing stranded."""
-        wrong = self.stranded or self.damaged or self.orphans or self.lost_letters
+        wrong = self.stranded or self.damaged or self.orphans or self.lost_letters or self.error
         return self.account.missing == 0 and not wrong
 
     @property
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
-        found = []
+        found = [self.error] if self.error else []
         if self.account.missing:
             found.append(f"{self.account.missing} messages are not accounted for")
         if self.lost_letters:
@@ -109,7 +113,20 @@ def ranges(packed: Sequence[int]) -> str:
 
 async def audit(store: Store, scopes: list[Scope]) -> list[Audited]:
     """Audit partitions, each at one moment: they may be at work meanwhile."""
-    return [await _audit(store, scope) for scope in scopes]
+    return [await _audit_or_error(store, scope) for scope in scopes]
+
+
+async def _audit_or_error(store: Store, scope: Scope) -> Audited:
+    """The audit of a partition; what cannot be read there hides no other partition."""
+    try:
+        return await _audit(store, scope)
+    except UnavailableError:
+        raise
+    except Exception as error:  # whatever is stored there
+        told = str(error) if isinstance(error, SinferError) else repr(error)
+        return Audited(
+            scope, Account(0, 0, 0, 0, 0, 0, 0), [], error=f"it cannot be read: {one_line(told)}"
+        )
 
 
 async def _audit(store: Store, scope: Scope) -> Audited:

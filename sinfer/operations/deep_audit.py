@@ -130,6 +130,7 @@ class DeepAudit:
         self._nowhere: list[int] = []
         self._unlettered: list[int] = []
         self._beyond = 0
+        self._incarnation = ""
         self.result = DeepAudited(scope)
 
     async def run(self) -> DeepAudited:
@@ -140,6 +141,7 @@ class DeepAudit:
             UnavailableError: Redis or NATS cannot be reached.
         """
         seen = await snapshot(self._store, self._scope)
+        self._incarnation = seen.meta.get("incarnation", b"").decode()
         await self._windows(seen)
         await self._ledger(seen)
         await self._letters()
@@ -160,7 +162,8 @@ class DeepAudit:
                 if found.damage is not None:
                     sequences |= set(found.damage.sequences)
                     suspects.append(window)
-                self._take(sequences, window.id, seen=None)
+                if not self._is_of_another(window.record.incarnation):
+                    self._take(sequences, window.id, seen=None)
                 self._progress(len(sequences))
         if not suspects:
             return
@@ -178,6 +181,10 @@ class DeepAudit:
                 self.result.add(
                     Finding("missing", "messages", found.damage.reason, window.public_id)
                 )
+
+    def _is_of_another(self, incarnation: str) -> bool:
+        """Whether sequences mean other messages: of an earlier stream, or an earlier start."""
+        return bool(incarnation and self._incarnation and incarnation != self._incarnation)
 
     def _opened(self, seen: Snapshot) -> Iterable[ClosedWindow]:
         """The open windows, as if they closed now."""
@@ -201,12 +208,14 @@ class DeepAudit:
         async for finished in read_ledger(self._store, self._scope):
             kept += 1
             entry = finished.entry
+            self._oldest(finished)
+            if self._is_of_another(entry.incarnation):
+                continue
             is_known = entry.window in unfinished or entry.window in done
             is_new = entry.kind == "first" and not is_known
             done.add(entry.window)
             self._take(entry.sequences, entry.window, seen if is_new else None)
             self._progress(entry.count)
-            self._oldest(finished)
         ended = int(seen.meta.get("windows", 0))
         if kept >= ended:
             self._horizon_ms = 0
@@ -227,7 +236,7 @@ class DeepAudit:
         letters = DeadLetterStore(self._store).of_partition(self._scope, LetterFilter())
         async for stored in letters:
             seq = stored.letter.message.stream_seq
-            if seq > 0:
+            if seq > 0 and not self._is_of_another(stored.letter.incarnation):
                 self._known.add(seq, seq)
             self._progress(1)
 
@@ -254,6 +263,14 @@ class DeepAudit:
         first = info.state.first_seq
         if first > 1:
             self.result.unknown.append(f"the stream has no messages before sequence {first}")
+        if deleted := info.state.num_deleted:
+            self.result.unknown.append(
+                f"{deleted} messages behind its first were deleted from the stream: of these, what"
+                " windows, ledger and dead letters do not have cannot be told"
+            )
+        if info.state.last_seq < state.position:
+            text = f"the stream ends at {info.state.last_seq}, and was read up to {state.position}"
+            self.result.add(Finding("missing", "stream", f"{text}: it went back"))
         if self._pipeline.task.source.deliver != "all":
             lowest = self._known.first
             first = max(first, lowest[0] if lowest else state.position + 1)
@@ -348,15 +365,21 @@ class DeepAudit:
         claims = PartitionClaims(self._store, self._scope)
         for first in range(0, len(windows), _WINDOWS_AT_ONCE):
             for found in await claims.contents(windows[first : first + _WINDOWS_AT_ONCE]):
+                if self._is_of_another(found.window.record.incarnation):
+                    continue
                 gone = [] if found.damage is None else found.damage.sequences
                 for seq in (*(message.stream_seq for message in found.messages), *gone):
                     known.add(seq, seq)
         async for finished in read_ledger(self._store, self._scope):
+            if self._is_of_another(finished.entry.incarnation):
+                continue
             for seq in finished.entry.sequences:
                 known.add(seq, seq)
         letters = DeadLetterStore(self._store).of_partition(self._scope, LetterFilter())
         async for stored in letters:
-            known.add(stored.letter.message.stream_seq, stored.letter.message.stream_seq)
+            seq = stored.letter.message.stream_seq
+            if not self._is_of_another(stored.letter.incarnation):
+                known.add(seq, seq)
         return known
 
 

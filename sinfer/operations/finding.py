@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from sinfer.products.pipeline import InferPipeline
 from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import INCARNATION_FIELD, PartitionKeys
-from sinfer.windows.ledger import Finished, read_ledger, unpack_members
+from sinfer.windows.ledger import Finished, LedgerEntry, read_ledger, unpack_members
 from sinfer.windows.members import members_fields, read_members
 from sinfer.windows.records import (
     ClosedWindow,
@@ -95,15 +94,13 @@ class Finder:
         blob = await self._store.ask(self._store.redis.hget(self._keys.meta, "source"))
         return SourceState.decode(blob).stream_created if blob else ""
 
-    async def find(self, seq: int, sink_names: Iterable[str] = ()) -> list[Found]:
+    async def find(self, seq: int) -> list[Found]:
         """All places where a message is known to be, or to have ended.
 
         Args:
             seq: its stream sequence.
-            sink_names: the task's sinks, which have the results of every window that is done.
         """
         found = await self._in_windows(seq)
-        names = list(sink_names)
         dead_windows = set()
         wanted = LetterFilter(first_seq=seq, last_seq=seq)
         async for stored in DeadLetterStore(self._store).of_partition(self._scope, wanted):
@@ -141,8 +138,8 @@ class Finder:
                     entry.window,
                     entry.attempts,
                     done_ms=finished.done_ms,
-                    sinks=names if state == "done" else [],
-                    text=text,
+                    sinks=list(entry.sinks or ()) if state == "done" else [],
+                    text="; ".join(filter(None, (text, _about_sinks(entry, state)))),
                     incarnation=entry.incarnation,
                 )
             )
@@ -279,6 +276,14 @@ def _dated(place: Found, now: str) -> str:
         return place.text
     told = f"read before the partition started over (incarnation {place.incarnation})"
     return f"{told}; {place.text}" if place.text else told
+
+
+def _about_sinks(entry: LedgerEntry, state: State) -> str:
+    if state != "done" or entry.sinks:
+        return ""
+    if entry.sinks is None:
+        return "which sinks have its results was not noted"
+    return "the window has no results"
 
 
 def _again(window: ClosedWindow) -> str:

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 
 from msgspec import structs
 
-from sinfer.ingest.entries import Preparer
+from sinfer.ingest.careful import CarefulPreparer, ended_a_process
+from sinfer.ingest.entries import Prepared, Preparer
 from sinfer.products.pipeline import InferPipeline
 from sinfer.units import to_ms
 from sinfer.windows.again import Again
 from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter, StoredLetter
-from sinfer.windows.dead_letters import Origin
+from sinfer.windows.dead_letters import DeadLetter, Origin
 from sinfer.windows.ids import Scope, escape
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.plan import Entry
@@ -95,6 +96,7 @@ class Redrive:
         self._task = pipeline.task
         self._per_item = pipeline.results_per == "item"
         self._preparer = Preparer(pipeline)
+        self._careful = CarefulPreparer(type(pipeline), pipeline.task, str(scope))
         self._rate = rate
         self._progress = progress or (lambda letters: None)
         self._started = time.monotonic()
@@ -106,6 +108,12 @@ class Redrive:
         Raises:
             UnavailableError, StoreFullError: part of them may be redriven; the others stay dead.
         """
+        try:
+            return await self._run(wanted)
+        finally:
+            await self._careful.release()
+
+    async def _run(self, wanted: LetterFilter) -> Redriven:
         last = await self._letters.last(self._scope)
         if last is None:
             return self.result
@@ -154,7 +162,7 @@ class Redrive:
         now_ms = await self._store.now_ms()
         places: dict[tuple[_Place, str], list[StoredLetter]] = defaultdict(list)
         for stored in letters:
-            prepared = self._preparer.prepare([stored.letter.message], now_ms)
+            prepared = await self._prepare(stored.letter, now_ms)
             if prepared.entries:
                 place = self._place(prepared.entries[0], now_ms)
                 places[place, stored.letter.incarnation].append(stored)
@@ -179,6 +187,12 @@ class Redrive:
                 origin = Origin(*place, reason="drain", revision=0, count=len(part))
                 window_id = f"{self._scope.window_prefix}{name}"
                 await self._reopen(window_id, origin, part, keeps_places=False)
+
+    async def _prepare(self, letter: DeadLetter, now_ms: int) -> Prepared:
+        """What ended a process of an ingestor must not end this one."""
+        if ended_a_process(letter.error):
+            return await self._careful.prepare([letter.message], now_ms)
+        return self._preparer.prepare([letter.message], now_ms)
 
     def _place(self, entry: Entry, now_ms: int) -> _Place:
         spec = self._task.window

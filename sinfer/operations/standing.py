@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from nats.aio.client import Client
 
-from sinfer.errors import SourceError, UnavailableError
+from sinfer.errors import SinferError, SourceError, StoreError, UnavailableError
 from sinfer.ingest.hand import SUSPECTED
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.membership import SILENT_AFTER_MS
@@ -17,10 +17,13 @@ from sinfer.ingest.task_reports import TaskReport, task_report
 from sinfer.subjects import EVERYTHING
 from sinfer.windows import keys as names
 from sinfer.windows.account import RESULT_COUNTS
+from sinfer.windows.dead_letters import one_line
+from sinfer.windows.faults import Fault, FaultBoard
 from sinfer.windows.ids import Scope, reset_command
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.outages import Outage, OutageBoard
 from sinfer.windows.pauses import PauseBoard
+from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
 from sinfer.windows.store_time import TIME_FIELDS, told
 
@@ -44,6 +47,8 @@ class PartitionStanding:
         aside: windows that are set aside, since their messages are not all there.
         stranded: closed windows that are in no index; beat puts them back.
         is_lost: whether there are windows, and nothing says any more how far it was read.
+        fault: why beat cannot look after it, or why it cannot be read at all; empty when all is
+            well.
         deaths: how many writers in a row ended without giving it back, as far as that may be the
             fault of a message.
         hand: which messages the last of them had in hand, the least and the greatest stream
@@ -72,6 +77,7 @@ class PartitionStanding:
     aside: int = 0
     stranded: int = 0
     is_lost: bool = False
+    fault: str = ""
     deaths: int = 0
     hand: str = ""
 
@@ -114,6 +120,7 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
     board = PauseBoard(store)
     await board.refresh()
     now_ms = await store.now_ms()
+    faults = await FaultBoard(store).read()
     tasks: dict[tuple[str, str], TaskStanding] = {}
     reports: dict[str, TaskReport] = {}
     for scope in scopes:
@@ -122,20 +129,57 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
             tasks[name] = task = TaskStanding(*name)
             if (pause := board.of(*name)) is not None:
                 task.paused = f"{pause.what}: {pause.reason}"
-            task.ingestors = await ingestors_alive(store, scope.product, now_ms)
             if scope.product not in reports:
-                reports[scope.product] = await task_report(store, scope.product, now_ms)
-        tasks[name].partitions.append(await _partition(store, scope))
+                reports[scope.product] = await _report(store, scope.product, now_ms)
+            task.ingestors = await ingestors_alive(store, scope.product, now_ms)
+        tasks[name].partitions.append(await _partition_or_fault(store, scope, faults))
     for task in tasks.values():
         task.outage = reports[task.product].outage
         task.trouble = _trouble(task, reports[task.product])
     return list(tasks.values())
 
 
+async def _report(store: Store, product: str, now_ms: int) -> TaskReport:
+    """What ingestors say of a product; that it cannot be read is told in its place."""
+    try:
+        return await task_report(store, product, now_ms)
+    except UnavailableError:
+        raise
+    except Exception as error:  # whatever is stored there
+        return TaskReport(f"what its ingestors say cannot be read: {one_line(repr(error))}")
+
+
+async def _partition_or_fault(
+    store: Store, scope: Scope, faults: Mapping[str, Fault]
+) -> PartitionStanding:
+    """How a partition stands; what cannot be read there hides no other partition."""
+    fault = faults.get(str(scope))
+    text = ""
+    if fault is not None:
+        since = datetime.fromtimestamp(fault.since_ms // 1000, UTC).isoformat()
+        text = f"beat cannot look after it since {since}, and tries again: {fault.error}"
+    try:
+        partition = await _partition(store, scope)
+    except UnavailableError:
+        raise
+    except Exception as error:  # whatever is stored there
+        told = str(error) if isinstance(error, SinferError) else repr(error)
+        return PartitionStanding(scope, fault=text or f"it cannot be read: {one_line(told)}")
+    partition.fault = text
+    return partition
+
+
+async def broken_index(store: Store) -> list[TaskStanding]:
+    """What stands among the partitions in Redis and is none."""
+    text = f"is no name of a partition; remove it from the set {names.PARTITIONS} in Redis"
+    _, others = await Schedule(store).known()
+    return [TaskStanding("?", name, trouble=[text]) for name in others]
+
+
 async def broken_tasks(
     store: Store, products: Iterable[str], known: Iterable[TaskStanding]
 ) -> list[TaskStanding]:
-    """Tasks that never ran because they are broken, as the ingestors see them.
+    """Tasks that never ran because they are broken or cannot begin, as the ingestors see them.
 
     Args:
         store: the window store.
@@ -146,19 +190,30 @@ async def broken_tasks(
     now_ms = await store.now_ms()
     found = []
     for product in sorted(products):
-        report = await task_report(store, product, now_ms)
+        report = await _report(store, product, now_ms)
         ingestors = await ingestors_alive(store, product, now_ms)
         for name, problem in report.problems.items():
             if (product, name) not in names:
                 trouble = [f"is skipped: {problem}"]
                 found.append(TaskStanding(product, name, [], "", ingestors, report.outage, trouble))
+        stopped: dict[str, list[str]] = {}
+        for partition, reason in report.stopped.items():
+            scope = Scope.parse(partition)
+            if (product, scope.task) not in names and scope.task not in report.problems:
+                text = f"{scope.partition} does not move: {reason}"
+                stopped.setdefault(scope.task, []).append(text)
+        for name, trouble in stopped.items():
+            found.append(TaskStanding(product, name, [], "", ingestors, report.outage, trouble))
     return found
 
 
 async def ingestors_alive(store: Store, product: str, now_ms: int) -> int:
     """How many ingestors of a product gave a sign of life lately."""
     key = names.ingestors(product)
-    return int(await store.ask(store.redis.zcount(key, now_ms - SILENT_AFTER_MS, "+inf")))
+    try:
+        return int(await store.ask(store.redis.zcount(key, now_ms - SILENT_AFTER_MS, "+inf")))
+    except StoreError:  # of another type: nobody can have given a sign of life
+        return 0
 
 
 async def _partition(store: Store, scope: Scope) -> PartitionStanding:
@@ -195,6 +250,7 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
         standstill=standstill.decode() if alive and standstill else "",
         aside=aside,
         is_lost=source is None and bool(opened or closed),
+        fault="",
         stranded=max(0, closed - sealed - waiting - leased - aside),
         deaths=int(deaths or 0),
         hand=(hand or b"").decode(),
@@ -205,9 +261,10 @@ def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
     trouble = []
     if task.paused:
         trouble.append(f"PAUSED ({task.paused})")
+    trouble += [f"{p.scope.partition}: {p.fault}" for p in task.partitions if p.fault]
     if not task.ingestors:
         trouble.append("no ingestor is alive")
-    elif unread := [p.scope.partition for p in task.partitions if not p.writer]:
+    elif unread := [p.scope.partition for p in task.partitions if not (p.writer or p.fault)]:
         trouble.append(f"nobody reads {', '.join(unread)}")
     trouble += [f"{p.scope.partition} {p.standstill}" for p in task.partitions if p.standstill]
     for partition in task.partitions:

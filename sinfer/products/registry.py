@@ -20,6 +20,9 @@ from sinfer.products.product import Product
 
 ENTRY_POINT_GROUP = "sinfer.products"
 
+DEMONSTRATIONS = ("example", "soe")
+"""Products that ship with sinfer to be tried and read; loaded only where they are named."""
+
 _LONGEST_SHOWN = 200
 """Characters of a name that is not known."""
 
@@ -69,6 +72,8 @@ def product_in(reference: str) -> Product:
 def load_products(modules: Iterable[str] = ()) -> tuple[dict[str, Product], dict[str, str]]:
     """All products that can be found, and what is wrong with those that cannot be loaded.
 
+    Demonstrations are not among them unless they are named.
+
     Args:
         modules: further modules to look into, as in ``SINFER_PRODUCTS``.
 
@@ -76,12 +81,12 @@ def load_products(modules: Iterable[str] = ()) -> tuple[dict[str, Product], dict
         Products by name, and problems by what names the module.
     """
     candidates = [
-        f"{sinfer.products.__name__}.{info.name}"
+        _shipped(info.name)
         for info in pkgutil.iter_modules(sinfer.products.__path__)
-        if info.ispkg
+        if info.ispkg and info.name not in DEMONSTRATIONS
     ]
     candidates += [point.value for point in entry_points(group=ENTRY_POINT_GROUP)]
-    candidates += modules
+    candidates += map(reference_of, modules)
     products: dict[str, Product] = {}
     problems: dict[str, str] = {}
     for reference in dict.fromkeys(candidates):
@@ -109,9 +114,35 @@ def find_product(name: str, modules: Iterable[str] = ()) -> Product:
     try:
         return loaded_product(name, modules)
     except ConfigError:
-        if _is_module(name.partition(":")[0]):
-            return product_in(name)
+        reference = reference_of(name)
+        if _is_module(reference.partition(":")[0]):
+            return product_in(reference)
         raise
+
+
+def modules_with(name: str, modules: Iterable[str]) -> list[str]:
+    """What ``SINFER_PRODUCTS`` has to be for other processes to find what ``find_product`` found.
+
+    Args:
+        name: as it was given to ``find_product``.
+        modules: likewise.
+    """
+    modules = list(modules)
+    return modules if name in load_products(modules)[0] else [*modules, name]
+
+
+def reference_of(name: str) -> str:
+    """What a name in ``SINFER_PRODUCTS`` or after ``--product`` stands for.
+
+    It is the module of that name, or else a demonstration.
+    """
+    if name in DEMONSTRATIONS and not _is_module(name):
+        return _shipped(name)
+    return name
+
+
+def _shipped(name: str) -> str:
+    return f"{sinfer.products.__name__}.{name}"
 
 
 def loaded_product(name: str, modules: Iterable[str] = ()) -> Product:
@@ -134,7 +165,7 @@ def not_loaded(name: str, products: Iterable[str], problems: Mapping[str, str]) 
         return ConfigError(broken[0])
     return ProductNotFoundError(
         f"product {name[:_LONGEST_SHOWN]!r} is not known"
-        f" (known: {', '.join(sorted(products)) or 'none'});"
+        f" (known: {', '.join(sorted(products)) or 'none'}; to try: {', '.join(DEMONSTRATIONS)});"
         " name a module as in --product package.module, or set SINFER_PRODUCTS"
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar
 
 from sinfer.config import ConfigModel
@@ -54,6 +54,24 @@ class Sink(Plugin[SinkConfig]):
             SinkUnavailableError: not now; the window is written again later.
             SinkRejectedError: never.
         """
+
+    async def stored(self, windows: Sequence[WindowResults]) -> list[dict[int, int]] | None:
+        """Tell which results of windows are stored; `sinfer audit --deep` asks.
+
+        A sink that can look up what it wrote may implement this. What it finds under a window's
+        name beyond the results that it is asked about belongs into the answer as well.
+
+        Args:
+            windows: the results as they were written, without their data.
+
+        Returns:
+            For each window how many copies there are of its results, by ordinal. None, as by
+            default, where the sink cannot tell.
+
+        Raises:
+            SinkUnavailableError: not now.
+        """
+        return None
 
     async def aclose(self) -> None:
         """Write what is held and close connections."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import nats.errors
-from nats.js.api import StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from nats.js.errors import NotFoundError
 from pydantic import Field, field_validator
 
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
-from sinfer.results import Confirmed, WindowResults
+from sinfer.results import Confirmed, ResultRow, WindowResults
 from sinfer.settings import settings
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.fitted import fitted
@@ -24,11 +24,14 @@ from sinfer.sinks.jetstream_copies import CopyCheck
 from sinfer.sinks.jetstream_publisher import JetStreamPublisher, Published
 from sinfer.sinks.nats_wire import header_block, header_lines
 from sinfer.sinks.shared import SharedByLoop
+from sinfer.sinks.stored_keys import MOST_ENTRIES, StoredKeys
 from sinfer.units import Duration, NatsUrls
 
 _log = logging.getLogger(__name__)
 _SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
 _MIN_DUPLICATE_WINDOW_S = 120.0
+_PAGE = 1000
+_READING_S = 60.0
 LONGEST_NAME = 1024
 """Of the part of a name that a window gives; headers must not be longer than 64 KiB together."""
 
@@ -80,6 +83,7 @@ class JetStreamSink(Sink):
         self._copies = CopyCheck(self._subject, self._timeout_s)
         self._checking = asyncio.Lock()
         self._is_checked = False
+        self._keys: StoredKeys | None = None
 
     async def write(self, results: WindowResults) -> Confirmed:
         if not results.rows:
@@ -167,10 +171,56 @@ class JetStreamSink(Sink):
                 stream.duplicate_window,
             )
 
+    async def stored(self, windows: Sequence[WindowResults]) -> list[dict[int, int]] | None:
+        if self._keys is None:
+            self._keys = await self._read_keys()
+        return self._keys.of(windows, _message_id)
+
+    async def _read_keys(self) -> StoredKeys:
+        """Go through the headers of all results on the subject."""
+        jetstream = (await self._shared_publisher().client()).jetstream(timeout=self._timeout_s)
+        keys = StoredKeys()
+        try:
+            stream = await jetstream.find_stream_name_by_subject(self._subject)
+            info = await jetstream.stream_info(stream, subjects_filter=self._subject)
+            expected = (info.state.subjects or {}).get(self._subject, 0)
+            if expected > MOST_ENTRIES:
+                raise SinkUnavailableError(f"{self._subject!r} has {expected} messages")
+            subscription = await jetstream.pull_subscribe(
+                self._subject,
+                stream=stream,
+                config=ConsumerConfig(
+                    ack_policy=AckPolicy.NONE,
+                    headers_only=True,
+                    inactive_threshold=_READING_S,
+                    filter_subject=self._subject,
+                ),
+            )
+            read = 0
+            try:
+                while read < expected:
+                    for message in await subscription.fetch(_PAGE, timeout=self._timeout_s):
+                        read += 1
+                        headers = message.headers or {}
+                        keys.add(headers.get("Nats-Msg-Id", ""), headers.get("Sinfer-Replaces", ""))
+            finally:
+                await subscription.unsubscribe()
+        except nats.errors.Error as error:
+            raise SinkUnavailableError(
+                f"the results on {self._subject!r} cannot be read: {error or type(error).__name__}"
+            ) from error
+        return keys
+
     async def aclose(self) -> None:
         if self._publisher is not None:
             self._publisher = None
             await _publishers.release(self._servers)
+
+
+def _message_id(results: WindowResults, row: ResultRow) -> str:
+    """The ``Nats-Msg-Id`` of a result that was not run again."""
+    prefix = header_value(fitted(results.key_prefix, LONGEST_NAME))
+    return f"{prefix}/{row.ordinal}{header_value(results.key_suffix)}"
 
 
 def _headers(results: WindowResults) -> Iterator[bytes]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field, SecretStr, field_validator
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -17,11 +17,13 @@ from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, Time
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.results import Confirmed, ResultRow, WindowResults
 from sinfer.sinks.base import Sink, SinkConfig
+from sinfer.sinks.stored_keys import StoredKeys
 from sinfer.units import Duration, Secret, to_ms
 
 _ROWS_PER_CALL = 250
 _BYTES_PER_CALL = 1024 * 1024
 _MAX_CONNECTIONS = 8
+_PAGE = 1000
 _BLOCK = 8192
 """Messages that share a bitmap."""
 _PASSING = re.compile(
@@ -83,6 +85,7 @@ class RedisStreamSink(Sink):
             retry=Retry(ExponentialBackoff(cap=1, base=0.05), retries=1),
         )
         self._redis: Redis = Redis.from_pool(pool)
+        self._keys: StoredKeys | None = None
         script = files("sinfer.sinks").joinpath("redis_stream.lua").read_text("utf-8")
         self._append: AsyncScript = self._redis.register_script(script)
 
@@ -124,8 +127,38 @@ class RedisStreamSink(Sink):
         ]  # fmt: skip
         return int(await self._append(keys, [*head, *words]))
 
+    async def stored(self, windows: Sequence[WindowResults]) -> list[dict[int, int]] | None:
+        """What ``maxlen`` removed cannot be told from what never came: then it does not tell."""
+        if self._head[1]:
+            return None
+        if self._keys is None:
+            self._keys = await self._read_keys()
+        return self._keys.of(windows, _entry_id)
+
+    async def _read_keys(self) -> StoredKeys:
+        keys = StoredKeys()
+        last = "-"
+        try:
+            while True:
+                page = await cast(
+                    "Awaitable[Any]", self._redis.xrange(self._stream, last, "+", count=_PAGE)
+                )
+                for _, fields in page:
+                    keys.add(fields.get(b"id", b"").decode("utf-8", "replace"))
+                if len(page) < _PAGE:
+                    return keys
+                last = f"({page[-1][0].decode()}"
+        except RedisError as error:
+            raise SinkUnavailableError(
+                f"stream {self._stream!r} cannot be read: {error}"
+            ) from error
+
     async def aclose(self) -> None:
         await self._redis.aclose()
+
+
+def _entry_id(results: WindowResults, row: ResultRow) -> str:
+    return f"{results.key_prefix}/{row.ordinal}{results.key_suffix}"
 
 
 def marker_key(stream: str, name: str) -> str:

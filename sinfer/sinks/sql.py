@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
@@ -126,6 +126,11 @@ class SqlSink(Sink):
         if self._writer is None:
             self._writer = _writers.acquire(self._target)
         await self._writer.write(results)
+
+    async def stored(self, windows: Sequence[WindowResults]) -> list[dict[int, int]] | None:
+        if self._writer is None:
+            self._writer = _writers.acquire(self._target)
+        return await self._writer.stored(windows)
 
     async def aclose(self) -> None:
         if self._writer is not None:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import Connection, Table, func, inspect, select, text
 
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.results import ResultRow, WindowResults
 from sinfer.sinks.group_commit import GroupCommit
 from sinfer.sinks.sql_database import limit_waits, make_engine
 from sinfer.sinks.sql_errors import blame, error_text
-from sinfer.sinks.sql_refusals import Row, RowKey, RowSearch, Suspects, probe_row
+from sinfer.sinks.sql_refusals import MOST_S, Row, RowKey, RowSearch, Suspects, probe_row
 from sinfer.sinks.sql_rows import RowMaker
 from sinfer.sinks.sql_table import MOST_NARROW, NARROW, open_table, window_name
 from sinfer.sinks.sql_upsert import drop_older, upsert
@@ -80,6 +80,43 @@ class SqlWriter:
         if not results.rows and not results.revision:
             return
         await self._group.write(results)
+
+    async def stored(self, windows: Sequence[WindowResults]) -> list[dict[int, int]]:
+        """How many rows there are of each window, by ordinal; without a table there is none.
+
+        Raises:
+            SinkUnavailableError: the database cannot be asked.
+        """
+        try:
+            return await asyncio.to_thread(self._find, windows)
+        except Exception as error:
+            told = f"{self._place} cannot be asked: {error_text(error)}"
+            raise SinkUnavailableError(told) from error
+
+    def _find(self, windows: Sequence[WindowResults]) -> list[dict[int, int]]:
+        target = self._target
+        with self._connect() as connection:
+            if not inspect(connection).has_table(target.table, schema=target.schema):
+                return [{row.ordinal: 0 for row in window} for window in windows]
+            table = self._open_table(connection)
+            limit_waits(connection, target.timeout_s)
+            return [self._rows_of(connection, table, window) for window in windows]
+
+    def _rows_of(
+        self, connection: Connection, table: Table, window: WindowResults
+    ) -> dict[int, int]:
+        wanted = [row.ordinal for row in window]
+        name, ordinal = table.c["window"], table.c["ordinal"]
+        query = select(ordinal, func.count()).where(
+            name == window_name(table, window.base_id)
+        ).group_by(ordinal)  # fmt: skip
+        if window.by_message:  # all windows of the partition have that name
+            low, high = min(wanted, default=0), max(wanted, default=0)
+            query = query.where(ordinal.between(low, high))
+        found = {int(place): int(count) for place, count in connection.execute(query)}
+        if window.by_message:
+            return {place: found.get(place, 0) for place in wanted}
+        return dict.fromkeys(wanted, 0) | found
 
     async def aclose(self) -> None:
         """Wait for what is under way and close the connections."""
@@ -184,6 +221,7 @@ class SqlWriter:
             upsert(table, self._dialect),
             self._suspects,
             lambda: probe_row(make_row(batch.keys[0]), mapped),
+            most_s=MOST_S,
         )
         refused = search.write(batch.keys, make_row) if batch.rows else {}
         batch.drop_older(connection, table)

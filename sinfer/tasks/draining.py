@@ -23,6 +23,7 @@ from sinfer.units import to_ms
 from sinfer.windows.claims import Claim, PartitionClaims
 from sinfer.windows.ids import Scope
 from sinfer.windows.pauses import Pause
+from sinfer.windows.refusals import RefusalBoard
 
 _log = logging.getLogger(__name__)
 
@@ -345,7 +346,8 @@ class PartitionWork:
             async def pause(reason: str) -> None:
                 await self._pause(held, reason)
 
-            processor = WindowProcessor(ready, self._claims, pause)
+            refusals = RefusalBoard(self._runtime.store, *self._scope[:2])
+            processor = WindowProcessor(ready, self._claims, pause, refusals)
             self._processors[ready] = processor
         await processor.process(claim, messages)
 

@@ -74,7 +74,12 @@ def dead_letter(
 
 
 def ledger_entry(
-    claim: Claim, messages: Sequence[Message], model: str, dead: int, timings: Timings
+    claim: Claim,
+    messages: Sequence[Message],
+    model: str,
+    dead: int,
+    timings: Timings,
+    sinks: Sequence[str] = (),
 ) -> LedgerEntry:
     """What the ledger notes of a window that ends."""
     window, record = claim.window, claim.window.record
@@ -99,4 +104,5 @@ def ledger_entry(
         kind="first" if again is None else again.kind,
         ordinals=[] if again is None else again.ordinals,
         incarnation=record.incarnation,
+        sinks=list(sinks),
     )

@@ -7,6 +7,7 @@ A request that the model refuses is halved until the culprit stands alone (desig
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from http.client import TOO_MANY_REQUESTS
 from typing import Any
 
@@ -23,10 +24,70 @@ from sinfer.inference.base import InferenceClient
 from sinfer.inference.guard import Guard
 from sinfer.products.pipeline import InferPipeline
 from sinfer.results import ResultRow
+from sinfer.tasks.likeness import likeness
 from sinfer.tasks.outcomes import Failure, Outcome
 from sinfer.tasks.result_check import Checked, check, result_list
 from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.windows.window import Window
+
+_SMALL = 8
+"""Fewer items are all asked about, whatever becomes of the first ones."""
+
+_SAMPLED_AFTER = 2
+"""Items refused alone, with none taken, after which others are sampled. One bad item never is the
+reason: in each pair of halves there is one that is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """All items of a window were refused alike.
+
+    Attributes:
+        stage: where.
+        reason: as it was told of the first item.
+        alike: what the reasons have in common.
+        is_sample: whether only some items were asked about.
+    """
+
+    stage: Stage
+    reason: str
+    alike: str
+    is_sample: bool
+
+
+class _Search:
+    """What is known of a window while its items are asked about."""
+
+    def __init__(self, window: Window[Any], call: str, last_try: bool, sample: bool) -> None:
+        self.window = window
+        self.call = call
+        self.last_try = last_try
+        self.sample = sample and len(window) >= _SMALL
+        self.outcome = Outcome()
+        self.is_taken = False
+
+    def refused(self, failure: Failure) -> None:
+        self.outcome.failures.append(failure)
+
+    def is_like_the_others(self, stage: Stage, reason: str) -> bool:
+        return {(stage, likeness(stage, one_line(reason)))} == self._kinds
+
+    @property
+    def wants_a_sample(self) -> bool:
+        alone = len(self.outcome.failures)
+        return self.sample and not self.is_taken and alone >= _SAMPLED_AFTER
+
+    @property
+    def _kinds(self) -> set[tuple[Stage, str]]:
+        return {(f.stage, likeness(f.stage, f.error)) for f in self.outcome.failures}
+
+    def refusal(self, *, is_sample: bool) -> Refusal | None:
+        """Why all were refused; None when some were not, or for several reasons."""
+        kinds = self._kinds
+        if self.is_taken or len(kinds) != 1:
+            return None
+        [(stage, alike)] = kinds
+        return Refusal(stage, self.outcome.failures[0].error, alike, is_sample)
 
 
 class Inferrer:
@@ -78,39 +139,76 @@ class Inferrer:
             InferenceUnavailableError, InferenceMisconfiguredError, InvalidResponseError: the whole
                 window has to wait.
         """
-        outcome = Outcome()
-        call = call or window.id
-        size = self._max_batch if self._max_batch and self._per_item else len(window)
-        for first in range(0, len(window), size):
-            await self._ask(window[first : first + size], first, outcome, call, last_try)
+        outcome, _ = await self.search(window, call=call, last_try=last_try)
         return outcome
 
-    async def _ask(
-        self, window: Window[Any], first: int, outcome: Outcome, call: str, last_try: bool
-    ) -> None:
-        """Ask about part of a window; when it is refused, about its halves."""
-        stage: Stage = "inference"
+    async def search(
+        self, window: Window[Any], *, call: str = "", last_try: bool = False, sample: bool = False
+    ) -> tuple[Outcome, Refusal | None]:
+        """As ``infer``; tells besides when every item was refused.
+
+        Args:
+            window, call, last_try: as of ``infer``.
+            sample: of a large window in which nothing is taken, ask about some items alone and
+                leave it at that when all of them are refused alike.
+
+        Returns:
+            What became of the items, and why all of them were refused; None where they were not.
+            After a sample the outcome lacks the items that were not asked about.
+        """
+        search = _Search(window, call or window.id, last_try, sample)
+        size = self._max_batch if self._max_batch and self._per_item else len(window)
         try:
-            results = await self._results(window, first, outcome, call)
-        except (InferenceRejectedError, InferenceServerError) as error:
-            reason = str(error)
-        except InvalidResponseError as error:
-            if not last_try:
-                raise
-            reason = str(error)
-        except HookError as error:
-            stage = "request" if error.stage == "request" else "results"
-            reason = str(error)
-        else:
-            self._take(results, len(window), first, outcome)
+            for first in range(0, len(window), size):
+                await self._ask(window[first : first + size], first, search)
+        except _SampledError:
+            return search.outcome, search.refusal(is_sample=True)
+        return search.outcome, search.refusal(is_sample=False)
+
+    async def _ask(self, window: Window[Any], first: int, search: _Search) -> None:
+        """Ask about part of a window; when it is refused, about its halves."""
+        found = await self._answer(window, first, search)
+        if isinstance(found, list):
+            self._take(found, len(window), first, search)
             return
+        stage, reason = found
         if len(window) == 1 or not self._per_item:
             last = first + len(window) - 1
-            outcome.failures.append(Failure.at(first, last, stage, reason))
+            search.refused(Failure.at(first, last, stage, reason))
+            if search.wants_a_sample:
+                await self._sample(search)
             return
         middle = len(window) // 2
-        await self._ask(window[:middle], first, outcome, call, last_try)
-        await self._ask(window[middle:], first + middle, outcome, call, last_try)
+        await self._ask(window[:middle], first, search)
+        await self._ask(window[middle:], first + middle, search)
+
+    async def _answer(
+        self, window: Window[Any], first: int, search: _Search
+    ) -> list[Checked] | tuple[Stage, str]:
+        """The results of part of a window; or the stage at which it was refused, and why."""
+        try:
+            return await self._results(window, first, search.outcome, search.call)
+        except (InferenceRejectedError, InferenceServerError) as error:
+            return "inference", str(error)
+        except InvalidResponseError as error:
+            if not search.last_try:
+                raise
+            return "inference", str(error)
+        except HookError as error:
+            return "request" if error.stage == "request" else "results", str(error)
+
+    async def _sample(self, search: _Search) -> None:
+        """Ask about an item in the middle and the last one: are they refused as well?
+
+        Raises:
+            _SampledError: all are refused alike.
+        """
+        search.sample = False
+        for place in (len(search.window) // 2, len(search.window) - 1):
+            found = await self._answer(search.window[place : place + 1], place, search)
+            if isinstance(found, list) or not search.is_like_the_others(*found):
+                return
+        raise _SampledError
 
     async def _results(
         self, window: Window[Any], first: int, outcome: Outcome, call: str
@@ -159,7 +257,7 @@ class Inferrer:
         except HookError as error:
             raise InferenceServerError(str(error)) from error
 
-    def _take(self, results: list[Checked], items: int, first: int, outcome: Outcome) -> None:
+    def _take(self, results: list[Checked], items: int, first: int, search: _Search) -> None:
         """Sort the results out. Where they do not belong to single items, they stay together: the
         first that asks for a retry, or else the first that failed, speaks for the whole window."""
         rows: list[ResultRow] = []
@@ -176,9 +274,17 @@ class Inferrer:
                 into.append(Failure.at(at, last, "results", result.reason))
         if not self._per_item and (retries or failures):
             rows, retries, failures = [], retries[:1], [] if retries else failures[:1]
-        outcome.rows += rows
-        outcome.failures += failures
-        outcome.retries += retries
+        # Odd results are nobody's verdict on the items.
+        if not results or any(result.fate == "ok" or result.is_verdict for result in results):
+            search.is_taken = True
+        for failure in failures:
+            search.refused(failure)
+        search.outcome.rows += rows
+        search.outcome.retries += retries
+
+
+class _SampledError(Exception):
+    """Enough items were refused alike, and none was taken."""
 
 
 def _model_of(response: Any) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from http.client import TOO_MANY_REQUESTS
+from typing import Any
 
 from sinfer.errors import (
     InferenceError,
@@ -23,11 +25,15 @@ from sinfer.tasks.items import window_of
 from sinfer.tasks.naming import name_results
 from sinfer.tasks.outcomes import Failure, Outcome, Refused, pack_outcome, unpack_outcome
 from sinfer.tasks.ready_task import MODEL, ReadyTask
+from sinfer.tasks.refusal_judge import RefusalJudge
 from sinfer.tasks.writing import SinkWriter
 from sinfer.windows.account import RESULT_COUNTS
 from sinfer.windows.claims import Claim, Claims, Completion, StoredOutput
 from sinfer.windows.dead_letters import Stage, one_line
+from sinfer.windows.keys import TAKEN_FIELD
 from sinfer.windows.ledger import pack_entry
+from sinfer.windows.refusals import RefusalBoard
+from sinfer.windows.window import Window
 
 _log = logging.getLogger(__name__)
 
@@ -50,10 +56,15 @@ class WindowProcessor:
         claims: the partition.
         pause: is called with the reason when no call of the task can succeed. It does nothing when
             the task has changed since it was made ready, so that another try may help.
+        refusals: what all workers have seen refused of the task; None where there are no others.
     """
 
     def __init__(
-        self, ready: ReadyTask, claims: Claims, pause: Callable[[str], Awaitable[None]]
+        self,
+        ready: ReadyTask,
+        claims: Claims,
+        pause: Callable[[str], Awaitable[None]],
+        refusals: RefusalBoard | None = None,
     ) -> None:
         self._ready = ready
         self._task = ready.config
@@ -68,6 +79,7 @@ class WindowProcessor:
             most_s=None if ready.is_alone else most_s,
         )
         self._writer = SinkWriter(ready)
+        self._judge = RefusalJudge(ready, refusals, claims.scope.partition, pause)
         self._complete = Coalescer(claims.complete)
 
     async def process(self, claim: Claim, messages: Sequence[Message]) -> None:
@@ -167,9 +179,7 @@ class WindowProcessor:
         if not len(window):
             return
         try:
-            inferred = await self._inferrer.infer(
-                window, call=call or claim.window.id, last_try=attempt.is_last
-            )
+            inferred = await self._search(attempt, window, call)
         except InferenceMisconfiguredError as error:
             await self._pause(str(error))
             wait_ms = 0 if self._ready.is_alone else _PAUSED_MS
@@ -195,6 +205,37 @@ class WindowProcessor:
                 for f in found
                 for place in range(f.first, f.last + 1)
             ]
+
+    async def _search(self, attempt: Attempt, window: Window[Any], call: str) -> Outcome:
+        """Ask the model about items; when it refuses all of them, is it due to them?
+
+        Raises:
+            TryLaterError: it may refuse everything.
+            InferenceError: not now.
+        """
+        began_s = time.monotonic()
+        is_whole = not call
+        call = call or attempt.claim.window.id
+        found, refusal = await self._inferrer.search(
+            window, call=call, last_try=attempt.is_last, sample=is_whole
+        )
+        if refusal is None or not is_whole:
+            return found
+        held = await self._judge.holds(
+            attempt,
+            refusal.stage,
+            refusal.reason,
+            items=len(window),
+            began_s=began_s,
+            is_sample=refusal.is_sample,
+        )
+        if held is not None:
+            wait_ms = max(held.wait_ms, self._backoff(attempt.claim))
+            away = {MODEL: one_line(held.why)}
+            raise TryLaterError(held.why, wait_ms, counts=held.counts, away=away)
+        if refusal.is_sample:
+            found, _ = await self._inferrer.search(window, call=call, last_try=attempt.is_last)
+        return found
 
     async def _unavailable(self, claim: Claim, error: InferenceUnavailableError) -> TryLaterError:
         """When to try again.
@@ -222,7 +263,8 @@ class WindowProcessor:
         named = {row.ordinal: n.ordinal for row, n in zip(outcome.rows, results, strict=True)}
         places = {name: place for place, name in named.items()}
         refused = {named[r.ordinal]: r for r in outcome.refused if r.ordinal in named}
-        written = await self._writer.write(results, finished, refused)
+        stands = self._judge.of_sinks(attempt, time.monotonic())
+        written = await self._writer.write(results, finished, refused, stands)
         attempt.answered |= written.answered
         confirmed = Confirmed(*outcome.confirmed) + written.confirmed
         outcome.confirmed = (confirmed.new, confirmed.known, confirmed.collided)
@@ -289,10 +331,18 @@ class WindowProcessor:
         ]
         counts = {"sunk": len(messages) - len(dead), "dead": len(dead), "windows": 1}
         counts |= dict(zip(RESULT_COUNTS, outcome.confirmed, strict=True))
+        counts[TAKEN_FIELD] = int(len(dead) < len(messages))
         entry = None
         if self._task.limits.ledger:
             entry = pack_entry(
-                ledger_entry(claim, messages, outcome.model, len(dead), attempt.timings)
+                ledger_entry(
+                    claim,
+                    messages,
+                    outcome.model,
+                    len(dead),
+                    attempt.timings,
+                    list(self._ready.sinks) if outcome.rows else (),
+                )
             )
         completion = Completion(claim, counts, dead, entry, self._task.limits.ledger)
         if not await self._complete(completion):

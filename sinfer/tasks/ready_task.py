@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,6 +55,8 @@ class ReadyTask:
             so that attempts count even where a sink is away.
         limit: windows that may be under way at once in this process.
         active: windows that are.
+        is_doubted_until_s: until then, by the monotonic clock, everything may be refused, and one
+            window at a time is enough to see.
         turn: held by the partition that gets the next free places.
     """
 
@@ -91,12 +94,14 @@ class ReadyTask:
         self._breakers: dict[str, SinkBreaker] = {}
         self.limit = config.inference.max_concurrency
         self.active = 0
+        self.is_doubted_until_s = 0.0
         self.turn = asyncio.Lock()
 
     @property
     def free(self) -> int:
         """Windows that may still be started; one at most while the endpoint is on trial."""
-        limit = 1 if self.guard.on_trial else self.limit
+        is_doubted = time.monotonic() < self.is_doubted_until_s
+        limit = 1 if self.guard.on_trial or is_doubted else self.limit
         return max(0, limit - self.active)
 
     @property

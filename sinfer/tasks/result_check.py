@@ -29,11 +29,13 @@ class Checked:
         fate: what becomes of it.
         data: as JSON, where it is ok.
         reason: why it is not.
+        is_verdict: whether the product decided so; else something is wrong with the result.
     """
 
     fate: Fate
     data: bytes = b""
     reason: str = ""
+    is_verdict: bool = False
 
 
 def result_list(returned: Any, expected: int | None, results_per: str, items: int) -> list[Any]:
@@ -90,9 +92,9 @@ def _checked(result: Any) -> Checked:
             return Checked("failed", reason=f"result cannot be written as JSON: {describe(error)}")
     reason = one_line(str(result.reason)) or f"{HOOK} marked it {outcome}"
     if outcome == "failed":
-        return Checked("failed", reason=reason)
+        return Checked("failed", reason=reason, is_verdict=True)
     if outcome == "retry":
-        return Checked("retry", reason=reason)
+        return Checked("retry", reason=reason, is_verdict=True)
     return Checked(
         "failed",
         reason=f"{HOOK}: outcome {one_line(repr(outcome))} is none of ok, failed and retry",

@@ -15,6 +15,7 @@ from sinfer.retry_after import asked_s
 from sinfer.sinks.base import Sink
 from sinfer.tasks.outcomes import Refused
 from sinfer.tasks.ready_task import FALLBACK, ReadyTask, sink_label
+from sinfer.tasks.refusal_judge import SinkJudge
 from sinfer.windows.dead_letters import one_line
 
 _log = logging.getLogger(__name__)
@@ -29,7 +30,6 @@ class Written:
     Attributes:
         done: names of sinks that need not be written again.
         refused: results that will never be taken and that no fallback took, by ordinal.
-        all_refused: the sinks, by label, that took none of the results, and why.
         away: what is to be asked again, and what was wrong with it.
         answered: what took results or refused them; named like ``away``.
         wait_ms: how long nobody asks those that are away.
@@ -38,7 +38,6 @@ class Written:
 
     done: frozenset[str]
     refused: dict[int, Refused] = field(default_factory=dict)
-    all_refused: dict[str, str] = field(default_factory=dict)
     away: dict[str, str] = field(default_factory=dict)
     answered: frozenset[str] = frozenset()
     wait_ms: int = 0
@@ -59,7 +58,11 @@ class SinkWriter:
         self._ready = ready
 
     async def write(
-        self, results: WindowResults, finished: frozenset[str], refused: Mapping[int, Refused]
+        self,
+        results: WindowResults,
+        finished: frozenset[str],
+        refused: Mapping[int, Refused],
+        holds: SinkJudge | None = None,
     ) -> Written:
         """Write the sinks that are not finished; what one refuses for good goes to the fallback.
 
@@ -67,6 +70,8 @@ class SinkWriter:
             results: of the window.
             finished: names of sinks that have them, all but those that they refused.
             refused: what those refused and no fallback took; see ``Written``.
+            holds: says whether a refusal of all results has to wait, as the sink may refuse
+                everything. It is not asked where a fallback takes what is refused.
         """
         names = [name for name in self._ready.sinks if name not in finished]
         answers = await asyncio.gather(
@@ -76,18 +81,23 @@ class SinkWriter:
             )
         )
         done, away, refused = set(finished), {}, dict(refused)
-        all_refused: dict[str, str] = {}
-        confirmed = Confirmed()
+        held_ms, confirmed = 0, Confirmed()
+        has_fallback = self._ready.fallback is not None
         for name, (problem, of_sink) in zip(names, answers, strict=True):
             label = sink_label(name)
-            confirmed += of_sink
             if problem is None:
                 done.add(name)
+                confirmed += of_sink
             elif isinstance(problem, SinkRejectedError):
-                done.add(name)
                 ordinals = refused_rows(results, problem)
-                if len(ordinals) == len(results):
-                    all_refused[label] = one_line(str(problem))
+                if holds is not None and len(ordinals) == len(results) and not has_fallback:
+                    held = await holds(label, str(problem), len(ordinals))
+                    if held is not None:
+                        away[label] = one_line(held.why)
+                        held_ms = max(held_ms, held.wait_ms)
+                        continue
+                done.add(name)
+                confirmed += of_sink
                 for ordinal in ordinals:
                     known = refused.get(ordinal, Refused(ordinal, ""))
                     refused[ordinal] = known.also(f"{label}: {problem}")
@@ -103,10 +113,9 @@ class SinkWriter:
         if homeless and self._ready.fallback is not None:
             part = replace(results.for_sink(None), rows=homeless)
             problem, of_sink = await self._write_one(FALLBACK, self._ready.fallback, part)
-            confirmed += of_sink
             if problem is None or isinstance(problem, SinkRejectedError):
+                confirmed += of_sink
                 answered.add(FALLBACK)
-                all_refused.clear()
                 nowhere = refused_rows(part, problem) if problem is not None else []
                 for row in homeless:
                     known = refused.pop(row.ordinal)
@@ -116,9 +125,8 @@ class SinkWriter:
             else:
                 away[FALLBACK] = one_line(str(problem))
         wait_ms = max((self._ready.breaker(what).wait_ms for what in away), default=0)
-        return Written(
-            frozenset(done), refused, all_refused, away, frozenset(answered), wait_ms, confirmed
-        )
+        wait_ms = max(wait_ms, held_ms)
+        return Written(frozenset(done), refused, away, frozenset(answered), wait_ms, confirmed)
 
     async def _write_one(self, label: str, sink: Sink, results: WindowResults) -> _Answer:
         breaker = self._ready.breaker(label)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sinfer.errors import ConfigError
-from sinfer.products.registry import load_products
+from sinfer.products.registry import DEMONSTRATIONS, load_products
 from sinfer.settings import settings
 
 _TEMPLATE = "newproduct"
@@ -79,7 +79,7 @@ def _check_name(name: str) -> None:
     if keyword.iskeyword(name):
         raise ConfigError(f"{name!r} is a word of Python, so no package can have that name")
     products, _ = load_products(settings().products)
-    if name in products:
+    if name in products or name in DEMONSTRATIONS:
         raise ConfigError(f"there is a product {name!r} already; choose another name")
 
 

@@ -33,9 +33,12 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:endpoint:{<name>}:breaker`` | hash | failures in a row, open_until (ms), its trial |
 | ``sinfer:endpoint:{<name>}:ask:<name>`` | string | as above (expires) |
 | ``sinfer:paused`` | hash | paused product or task → why, since when, by whom |
+| ``sinfer:faults``            | hash   | partition that beat cannot look after → what is wrong |
+| ``sinfer:refusals:<product/task>`` | hash | windows refused whole since one was taken (expires) |
 | ``sinfer:clock:{sinfer:due}`` | hash  | time, and when the last tick was, the last sweep, ... |
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
+| ``sinfer:making:<product>`` | hash   | task → how often making its pipeline began |
 | ``sinfer:tasks:<product>`` | hash   | ingestor → what is wrong with its tasks (expires) |
 """
 
@@ -47,6 +50,7 @@ PREFIX = "sinfer:"
 PARTITIONS = f"{PREFIX}partitions"
 STARTS = f"{PREFIX}starts"
 DUE = f"{PREFIX}due"
+FAULTS = f"{PREFIX}faults"
 CLOCK = f"{PREFIX}clock:{{{DUE}}}"
 """Where the time of all that belongs to no partition is noted. It is in the slot of ``DUE``."""
 
@@ -62,6 +66,15 @@ INCARNATION_FIELD = "incarnation"
 
 STANDSTILL_FIELD = "standstill"
 """Field of ``meta``: why the source gives no more messages, as long as that is so."""
+
+
+TAKEN_FIELD = "taken"
+"""Field of ``meta``: windows of which at least one item came through."""
+
+
+def refusals(product: str, task: str) -> str:
+    """Windows of a task that were refused whole."""
+    return f"{PREFIX}refusals:{escape(product)}/{escape(task)}"
 
 
 class EndpointKeys:
@@ -83,6 +96,11 @@ class EndpointKeys:
 def ingestors(product: str) -> str:
     """Who ingests a product."""
     return f"{PREFIX}ingestors:{escape(product)}"
+
+
+def making(product: str) -> str:
+    """Which pipelines of a product are being made."""
+    return f"{PREFIX}making:{escape(product)}"
 
 
 def task_reports(product: str) -> str:

@@ -41,6 +41,8 @@ class LedgerEntry(msgspec.Struct, array_like=True, frozen=True):
         kind: whether it was processed for the first time.
         ordinals: the places that its messages have in the window; empty where they are all there.
         incarnation: of the source when it was opened; see ``sinfer.windows.incarnation``.
+        sinks: the sinks that its results went to, or the fallback instead of one that refused
+            some; None where an earlier version did not note them.
     """
 
     window: str
@@ -62,6 +64,7 @@ class LedgerEntry(msgspec.Struct, array_like=True, frozen=True):
     kind: Literal["first", "redrive", "rerun"] = "first"
     ordinals: list[int] = []
     incarnation: str = ""
+    sinks: list[str] | None = None
 
     @property
     def sequences(self) -> Iterator[int]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
 
+from sinfer.errors import StoreError
 from sinfer.windows import keys
 from sinfer.windows.ids import escape, unescape
 from sinfer.windows.schedule import Schedule
@@ -33,6 +35,14 @@ class Pause(msgspec.Struct, frozen=True):
 
 _STOPS = ("drain", "processing", "all")
 """What stops more comes later."""
+
+
+def _unpack(blob: bytes) -> Pause:
+    """A pause. One that cannot be read was meant as one, and concerns nobody else."""
+    try:
+        return msgspec.json.decode(blob, type=Pause)
+    except msgspec.MsgspecError as error:
+        return Pause(f"paused in a way that cannot be read ({error})", 0)
 
 
 def _name(product: str, task: str | None) -> str:
@@ -66,7 +76,11 @@ class PauseBoard:
             schedule = Schedule(self._store)
             for scope in await schedule.partitions():
                 if scope.product == product and task in (None, scope.task):
-                    await schedule.hint_again(scope)
+                    # What was refused before was refused by what has been put right.
+                    refusals = keys.refusals(product, scope.task)
+                    await self._store.ask(self._store.redis.delete(refusals))
+                    with suppress(StoreError):  # beat tells of it; the others go on
+                        await schedule.hint_again(scope)
         return bool(ended)
 
     async def resume_after_failure(self, product: str, task: str) -> bool:
@@ -88,7 +102,7 @@ class PauseBoard:
             return
         found = await self._store.ask(self._store.redis.hgetall(keys.PAUSED))
         self._known = {
-            name.decode(): msgspec.json.decode(blob, type=Pause) for name, blob in found.items()
+            name.decode(errors="backslashreplace"): _unpack(blob) for name, blob in found.items()
         }
         self._asked = time.monotonic()
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sinfer.errors import StoreError
 from sinfer.windows import keys as names
 from sinfer.windows.alignment import unseal
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.store import HINT_MS, Argument, Store
+
+_log = logging.getLogger(__name__)
 
 _ASK_AT_ONCE = 500
 """Partitions that are asked for in one round trip."""
@@ -68,6 +72,14 @@ class Turn:
     due: list[DuePartition]
 
 
+def _scope_of(name: bytes) -> Scope | None:
+    """The partition of that name; None when it is no name of a partition."""
+    try:
+        return Scope.parse(name.decode())
+    except ValueError:
+        return None
+
+
 class Schedule:
     """The index of due partitions. It only speeds things up: beat looks at all of them at times.
 
@@ -77,9 +89,9 @@ class Schedule:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def register(self, scope: Scope) -> None:
-        """Make a partition known to beat."""
-        await self._store.ask(self._store.redis.sadd(names.PARTITIONS, str(scope)))
+    async def register(self, *scopes: Scope) -> None:
+        """Make partitions known to beat."""
+        await self._store.ask(self._store.redis.sadd(names.PARTITIONS, *map(str, scopes)))
 
     async def unregister(self, scope: Scope) -> None:
         """Have beat forget a partition that has no state any more."""
@@ -136,25 +148,47 @@ class Schedule:
             every_ms: how often a thing is done, by its name.
         """
         things: list[Argument] = [word for pair in every_ms.items() for word in pair]
-        reply = await self._store.run(
-            "tick",
-            [names.CLOCK, names.DUE],
-            [uuid.uuid4().hex, pause_ms, limit, *things],
-        )
+        keys, args = [names.CLOCK, names.DUE], [uuid.uuid4().hex, pause_ms, limit, *things]
+        try:
+            reply = await self._store.run("tick", keys, args)
+        except StoreError as error:
+            await self._start_over(error)
+            reply = await self._store.run("tick", keys, args)
         if not reply:
             return None
         told, found = reply[: len(every_ms)], reply[len(every_ms) :]
-        due = [
-            DuePartition(Scope.parse(name.decode()), float(score))
-            for name, score in zip(found[::2], found[1::2], strict=True)
-        ]
+        due = []
+        for name, score in zip(found[::2], found[1::2], strict=True):
+            if (scope := _scope_of(name)) is not None:
+                due.append(DuePartition(scope, float(score)))
+            else:  # it would be due for good, and in the way of others
+                _log.error("%s: %r is no partition, and is removed from it", names.DUE, name)
+                await self._store.ask(self._store.redis.zrem(names.DUE, name))
         now = {name for name, is_now in zip(every_ms, told, strict=True) if is_now}
         return Turn(frozenset(now), due)
 
+    async def _start_over(self, error: StoreError) -> None:
+        """Let go of what the schedule is made of, since it cannot be read: beat makes it again."""
+        _log.error("%s and %s are made again: %s", names.DUE, names.CLOCK, error)
+        redis = self._store.redis
+        if await self._store.ask(redis.type(names.DUE)) not in (b"zset", b"none"):
+            await self._store.ask(redis.delete(names.DUE))
+        await self._store.ask(redis.delete(names.CLOCK))
+
     async def partitions(self) -> list[Scope]:
         """Every partition that has state."""
+        return (await self.known())[0]
+
+    async def known(self) -> tuple[list[Scope], list[str]]:
+        """Every partition that has state, and names that stand among them and are none."""
         found = await self._store.ask(self._store.redis.smembers(names.PARTITIONS))
-        return sorted(Scope.parse(name.decode()) for name in found)
+        scopes, others = [], []
+        for name in found:
+            if (scope := _scope_of(name)) is not None:
+                scopes.append(scope)
+            else:
+                others.append(name.decode(errors="backslashreplace"))
+        return sorted(scopes), sorted(others)
 
     async def ready(self, scopes: Sequence[Scope], limit: int) -> list[Scope]:
         """The first of the partitions that have windows to claim now."""
@@ -171,8 +205,14 @@ class Schedule:
                 break
         return found[:limit]
 
-    async def close_due(self, scope: Scope, *, limit: int = 500) -> Closing:
-        """Close a partition's windows by time and take back those whose lease ran out."""
+    async def close_due(self, scope: Scope, *, limit: int = 500, hint_ms: int = HINT_MS) -> Closing:
+        """Close a partition's windows by time and take back those whose lease ran out.
+
+        Args:
+            scope: the partition.
+            limit: most windows to close.
+            hint_ms: how long the hints that are sent now count as on their way.
+        """
         keys = PartitionKeys(scope)
         reply = await self._store.run(
             "close_due",
@@ -185,7 +225,7 @@ class Schedule:
                 keys.leases,
                 keys.sealed,
             ],
-            [limit, HINT_MS, uuid.uuid4().hex],
+            [limit, hint_ms, uuid.uuid4().hex],
         )
         *found, sealed = (int(value) for value in reply)
         closing = Closing(*found)
@@ -196,10 +236,10 @@ class Schedule:
         ready = await unseal(self._store, scope, task)
         return replace(closing, hint=closing.hint + ready.hint, unsealed=ready.windows)
 
-    async def reschedule(self, partition: DuePartition, closing: Closing) -> None:
-        """Note when to look again, unless someone has announced a time meanwhile."""
+    async def reschedule(self, partition: DuePartition, wait_ms: int) -> None:
+        """Note after how long to look again (-1: not any more), unless someone has meanwhile."""
         await self._store.run(
             "reschedule",
             [names.CLOCK, names.DUE],
-            [str(partition.scope), repr(partition.due_ms), closing.wait_ms],
+            [str(partition.scope), repr(partition.due_ms), wait_ms],
         )

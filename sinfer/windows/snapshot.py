@@ -18,7 +18,10 @@ from sinfer.windows.records import (
 )
 from sinfer.windows.store import Store
 
-_META = (*COUNTS, *RESULT_COUNTS, "purged", "trimmed", "commits", "windows", "partitions", "source")
+_META = (
+    *COUNTS, *RESULT_COUNTS, "purged", "trimmed", "commits", "windows", "partitions", "source",
+    "incarnation",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

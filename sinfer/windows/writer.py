@@ -332,7 +332,7 @@ class PartitionWriter:
             windows.update((name.decode(), unpack_record(blob)) for name, blob in found.items())
             if cursor == 0:
                 break
-        if commits is None and not may_be_lost:
+        if source is None and not may_be_lost:
             await self._refuse_lost_position(len(windows))
         return PartitionState(
             source or None,  # empty: nothing was read yet

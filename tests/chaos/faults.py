@@ -39,6 +39,7 @@ class Fault:
             left.
         weight: how often it is drawn, relative to the others.
         least_s, most_s: how long it lasts.
+        is_timed: whether the promise of how soon all moves again is about it.
     """
 
     name: str
@@ -46,3 +47,4 @@ class Fault:
     weight: float = 1.0
     least_s: float = 0.0
     most_s: float = 0.0
+    is_timed: bool = True

@@ -9,6 +9,9 @@ Fate = Literal["result", "unreadable", "refused", "filtered"]
 """What must become of a message: one result, a dead letter of ``preprocess``, a dead letter because
 the model refuses it, or nothing."""
 
+FIRST_POISON = 10_000_000
+"""Numbers from here on are of messages on which hooks do what they should not."""
+
 REFUSED_FEATURE = 1e308
 """Sixteen of these have no finite mean: the model answers 400."""
 
@@ -38,3 +41,12 @@ def payload(number: int, time_s: float) -> bytes:
 def number_of(data: bytes) -> int:
     """The number of a message, whatever its fate."""
     return int(data.split(b",")[0].removeprefix(b'{"id": '))
+
+
+def poison(number: int, hook: str, act: str, time_s: float) -> bytes:
+    """A message on which a hook does something that it should not."""
+    item = {
+        "id": number, "key": f"k{number % _KEYS}", "time": round(time_s, 3), "fate": "poison",
+        "hook": hook, "act": act,
+    }  # fmt: skip
+    return json.dumps(item).encode()

@@ -12,7 +12,7 @@ import httpx
 from sinfer.errors import UnavailableError
 from sinfer.windows.pauses import PauseBoard
 from tests.chaos.faults import Fault, World
-from tests.chaos.site import PRODUCT
+from tests.chaos.site import PRODUCT, TWIN
 
 _LATER = (408, 429, 502, 503, 504)
 _BISECTS = (400, 413, 422, 500)
@@ -35,6 +35,7 @@ def misbehaves(**fault: Any) -> Callable[[World], AbstractAsyncContextManager[st
             yield fault["mode"]
         finally:
             await asyncio.to_thread(_order, world)
+            await resume_all(world)  # answers that nobody can read pause a task in the end
 
     return breaks
 
@@ -59,7 +60,10 @@ async def refuses_a_few(world: World) -> AsyncIterator[str]:
     status = world.random.choice(_BISECTS)
     count = world.random.randint(1, 3)
     await asyncio.to_thread(_order, world, {"status": status, "count": count})
-    yield str(status)
+    try:
+        yield str(status)
+    finally:
+        await resume_all(world)
 
 
 @asynccontextmanager
@@ -80,6 +84,8 @@ async def resume_all(world: World) -> None:
     for task in world.site.tasks:
         with suppress(UnavailableError):
             await board.resume(PRODUCT, task.id)
+            if task.is_twofold:
+                await board.resume(TWIN, task.id)
 
 
 MODEL_FAULTS = (

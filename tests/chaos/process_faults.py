@@ -19,24 +19,26 @@ from tests.chaos.site import LEASE_S
 async def killed(world: World) -> AsyncIterator[str]:
     """SIGKILL to a process with all its children; started again afterwards."""
     service = world.random.choice(world.site.services)
+    world.site.held_down.add(service.name)
     await asyncio.to_thread(service.process.kill)
     try:
         yield service.name
     finally:
-        service.start()
+        world.site.let_up(service)
 
 
 @asynccontextmanager
 async def orphaned(world: World) -> AsyncIterator[str]:
     """SIGKILL to the parent process of a worker alone: its children live on for a moment."""
     service = world.random.choice(_of_kind(world, "worker"))
+    world.site.held_down.add(service.name)
     service.process.signal(signal.SIGKILL)
     await asyncio.to_thread(service.process.wait, 10)
     try:
         yield service.name
     finally:
         await asyncio.to_thread(service.process.kill)
-        service.start()
+        world.site.let_up(service)
 
 
 @asynccontextmanager
@@ -54,11 +56,12 @@ async def child_killed(world: World) -> AsyncIterator[str]:
 async def terminated(world: World) -> AsyncIterator[str]:
     """SIGTERM, as in a deployment: it hands back what it holds; started again afterwards."""
     service = world.random.choice(world.site.services)
+    world.site.held_down.add(service.name)
     await asyncio.to_thread(service.stop, 15.0)
     try:
         yield service.name
     finally:
-        service.start()
+        world.site.let_up(service)
 
 
 @asynccontextmanager

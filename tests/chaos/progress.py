@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 
 from redis.asyncio import Redis
@@ -45,6 +46,19 @@ class Progress:
             }
         except UnavailableError:
             return {}
+
+    async def all_ended(self, messages: Mapping[str, int]) -> bool:
+        """Whether all partitions have read so many messages by task, and nothing is under way."""
+        try:
+            found = [(s, await read_account(self.store, s)) for s in self._site.scopes]
+        except UnavailableError:
+            return False
+        return all(
+            account.fetched >= messages[scope.task]
+            and not account.buffered
+            and not account.in_flight
+            for scope, account in found
+        )
 
     async def aclose(self) -> None:
         await self.store.aclose()

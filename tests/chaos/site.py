@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 
 from sinfer.embedded.model_process import ModelServer
-from sinfer.embedded.servers import NatsServer, RedisServer
+from sinfer.embedded.servers import NatsServer
 from sinfer.embedded.services import (
     Place,
     Service,
@@ -25,11 +26,13 @@ from sinfer.embedded.services import (
     worker_service,
 )
 from sinfer.windows.ids import Scope
-from tests.chaos import product
+from tests.chaos import product, twin
 from tests.chaos.clock import SKEWED_CLOCK, Clock
 from tests.chaos.proxy import TcpProxy
+from tests.chaos.redis_clock import ClockedRedis
 
 PRODUCT = product.product.name
+TWIN = twin.product.name
 LEASE_S = 2.0
 ACK_WAIT_S = 3.0
 """How soon a durable consumer gives a message again that nobody acknowledged."""
@@ -51,6 +54,8 @@ class TaskPlan:
         ack: when messages are acknowledged.
         keyed: whether items have keys of their own.
         copies: whether dead letters are copied to a stream.
+        two_sinks: whether a second JetStream sink writes to the same stream.
+        is_twofold: whether a second product has a task of this id, subject and sinks.
     """
 
     id: str
@@ -60,6 +65,8 @@ class TaskPlan:
     ack: str = "stored"
     keyed: bool = False
     copies: bool = False
+    two_sinks: bool = False
+    is_twofold: bool = False
 
     @property
     def subject(self) -> str:
@@ -71,6 +78,11 @@ class TaskPlan:
         return f"out.{self.id}"
 
     @property
+    def more_results(self) -> str:
+        """Subject of its second JetStream sink, in the stream of the first."""
+        return f"out2.{self.id}"
+
+    @property
     def dead_letters(self) -> str:
         """Subject of the copies of its dead letters."""
         return f"dead.{self.id}"
@@ -78,6 +90,11 @@ class TaskPlan:
     @property
     def scope(self) -> Scope:
         return Scope(PRODUCT, self.id, self.subject)
+
+    @property
+    def twin(self) -> Scope:
+        """The same task of the second product."""
+        return Scope(TWIN, self.id, self.subject)
 
 
 EVENT_TIME = {
@@ -87,7 +104,7 @@ EVENT_TIME = {
 _COUNT = {"type": "count", "count": 50, "max_wait": "1s"}
 
 EVERY_WAY = (
-    TaskPlan("position", _COUNT),
+    TaskPlan("position", _COUNT, two_sinks=True, is_twofold=True),
     TaskPlan(
         "queue",
         {"type": "count", "count": 20, "max_wait": "1s"},
@@ -116,6 +133,10 @@ class Site:
         proxies: by name, each before one server for one purpose.
         services: sinfer's own processes.
         clocks: theirs, by the name of the process.
+        poisons: hostile messages of each task, by number, with what they do.
+        held_down: processes that a fault keeps from running.
+        restarts: of each process, how often it ended by itself and was started again.
+        rerun: of each task the stream sequences of windows that were run again.
     """
 
     def __init__(
@@ -133,12 +154,18 @@ class Site:
         self.directory = directory
         self.tasks = tuple(tasks)
         self.nats = NatsServer(directory / "nats")
-        self.redis = RedisServer(directory / "redis", config={"appendfsync": fsync})
+        self.redis = ClockedRedis(directory / "redis", config={"appendfsync": fsync})
         self.model = ModelServer(directory / "model")
         self.proxies: dict[str, TcpProxy] = {}
         self.services: list[Service] = []
         self.clocks: dict[str, Clock] = {}
+        self.poisons: dict[str, dict[int, str]] = {task.id: {} for task in self.tasks}
+        self.held_down: set[str] = set()
+        self.restarts: Counter[str] = Counter()
+        self.rerun: dict[str, set[int]] = {task.id: set() for task in self.tasks}
         self._counts = {"ingest": ingestors, "worker": workers, "beat": beats}
+        if any(task.is_twofold for task in self.tasks):
+            self._counts["ingest-twin"] = 1
         self._skew_s = skew_s
         self._ending = ExitStack()
 
@@ -189,8 +216,8 @@ class Site:
     def _service(self, kind: str, name: str, skew_s: float) -> Service:
         clock = self.clocks[name] = Clock(self.directory / f"{name}.clock", skew_s)
         place = Place(self.directory, self._environment(clock), cwd=self.directory)
-        if kind == "ingest":
-            return ingest_service(place, PRODUCT, name=name)
+        if kind.startswith("ingest"):
+            return ingest_service(place, TWIN if kind == "ingest-twin" else PRODUCT, name=name)
         if kind == "worker":
             return worker_service(place, concurrency=2, name=name)
         return beat_service(place, name=name)
@@ -203,11 +230,24 @@ class Site:
             **clock.environment,
             "PYTHONPATH": f"{SKEWED_CLOCK}{os.pathsep}{_ROOT}",
             product.TASKS_VARIABLE: str(self.directory / "tasks.json"),
-            "SINFER_PRODUCTS": product.__name__,
+            "SINFER_PRODUCTS": f"{product.__name__},{twin.__name__}",
             "SINFER_NATS_SERVERS": f"nats://127.0.0.1:{proxies['nats'].port}",
             "SINFER_REDIS_URL": f"redis://127.0.0.1:{proxies['redis'].port}/0",
             "SINFER_BROKER_URL": f"redis://127.0.0.1:{proxies['broker'].port}/1",
         }
+
+    def let_up(self, service: Service) -> None:
+        """Start a process again that a fault held down."""
+        self.held_down.discard(service.name)
+        if not service.process.is_running:
+            service.start()
+
+    def keep_up(self) -> None:
+        """Start what ended by itself, as a supervisor does."""
+        for service in self.services:
+            if service.name not in self.held_down and not service.process.is_running:
+                self.restarts[service.name] += 1
+                service.start()
 
     def stop(self) -> None:
         """SIGTERM to all of sinfer's processes; they have time to hand back what they hold."""
@@ -222,7 +262,21 @@ class Site:
 
     def _write_tasks(self) -> None:
         path = self.directory / "tasks.json"
-        path.write_text(json.dumps([self._settings(task) for task in self.tasks]))
+        listed = {
+            PRODUCT: [self._settings(task) for task in self.tasks],
+            TWIN: [self._settings(task) for task in self.tasks if task.is_twofold],
+        }
+        path.write_text(json.dumps(listed))
+
+    def config(self, task: TaskPlan) -> product.ChaosTask:
+        """A task as processes have it."""
+        return product.ChaosTask.model_validate(self._settings(task))
+
+    @property
+    def scopes(self) -> list[Scope]:
+        """The partitions of all tasks of both products."""
+        twins = [task.twin for task in self.tasks if task.is_twofold]
+        return [*(task.scope for task in self.tasks), *twins]
 
     def _settings(self, task: TaskPlan) -> dict[str, Any]:
         source = {"stream": task.id, "subject": task.subject, "ack": task.ack, "batch": 200}
@@ -249,6 +303,14 @@ class Site:
                     "type": "jetstream", "subject": task.results, "servers": [sinks],
                     "timeout": "2s",
                 },
+                *(
+                    [{
+                        "type": "jetstream", "name": "second", "subject": task.more_results,
+                        "servers": [sinks], "timeout": "2s",
+                    }]
+                    if task.two_sinks
+                    else []
+                ),
                 {
                     "type": "sql", "url": f"sqlite:///{self.database(task)}", "table": "results",
                     "timeout": "2s",
@@ -274,11 +336,14 @@ class Site:
                     duplicate_window=DUPLICATE_WINDOW_S,
                 )
             )
-            for name, subject in (("out", task.results), ("dead", task.dead_letters)):
+            for name, *subjects in (
+                ("out", task.results, task.more_results),
+                ("dead", task.dead_letters),
+            ):
                 await jetstream.add_stream(
                     StreamConfig(
                         name=f"{task.id}-{name}",
-                        subjects=[subject],
+                        subjects=subjects,
                         duplicate_window=DUPLICATE_WINDOW_S,
                     )
                 )

@@ -7,7 +7,7 @@ import json
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +21,15 @@ from sinfer.windows.dead_letters import DeadLetter, unpack_dead_letter
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.store import Store
 from tests.chaos.messages import Fate, fate, number_of
-from tests.chaos.site import Site, TaskPlan
+from tests.chaos.site import PRODUCT, TWIN, Site, TaskPlan
 
 _EXAMPLES = 8
 
 _TRANSIENT_KEYS = (
-    r"sinfer:(partitions|due|paused|clock:\{sinfer:due\})",
-    r"sinfer:ingestors:chaos",
+    r"sinfer:(partitions|due|paused|starts|clock:\{sinfer:due\})",
+    r"sinfer:ingestors:chaos(-twin)?",
+    r"sinfer:tasks:chaos(-twin)?",  # expires within seconds
+    r"sinfer:refusals:chaos(-twin)?/.*",  # what the next answer of the model clears
     r"sinfer:endpoint:\{.*\}:(breaker|clock|slots|ask:.*)",
     r"sinfer:\{.*\}:(meta|dead|ledger)",
     r"sinfer:\{.*\}:away",  # which the next window puts right
@@ -38,7 +40,7 @@ _TRANSIENT_KEYS = (
 _BROKER_KEYS = (
     r"_kombu\.binding.*",
     r"unacked(_index|_mutex)?",  # what killed workers had in hand, until the visibility time-out
-    r"sinfer\.(tick|chaos)",  # hints that no worker took any more
+    r"sinfer\.(tick|chaos|chaos-twin)",  # hints that no worker took any more
 )
 """All that may be left in the broker."""
 
@@ -49,6 +51,7 @@ class Outcomes:
 
     Attributes:
         sql, jetstream: results in each sink by message number.
+        second: results in the second JetStream sink; None where there is none.
         dead: dead letters by message number.
         copies: copies of dead letters in JetStream by message number.
         wrong: results that are not the model's answer.
@@ -56,6 +59,7 @@ class Outcomes:
 
     sql: Counter[int] = field(default_factory=Counter)
     jetstream: Counter[int] = field(default_factory=Counter)
+    second: Counter[int] | None = None
     dead: dict[int, list[DeadLetter]] = field(default_factory=dict)
     copies: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -101,46 +105,81 @@ async def judge(site: Site, store: Store, published: Mapping[str, int]) -> Verdi
     client = await site.connect()
     try:
         for task in site.tasks:
+            numbers = [*range(published[task.id]), *site.poisons[task.id]]
+            rerun = await _numbers_of(client, task, site.rerun[task.id])
             outcomes = await read_outcomes(site, client, store, task)
-            _compare(task, outcomes, range(published[task.id]), verdict)
+            _compare(task.id, outcomes, numbers, verdict, site.poisons[task.id], rerun)
+            if task.is_twofold:
+                outcomes = await read_outcomes(site, client, store, task, twin=True)
+                name = f"{TWIN}/{task.id}"
+                _compare(name, outcomes, numbers, verdict, site.poisons[task.id], set())
     finally:
         await client.close()
     return verdict
 
 
-async def read_outcomes(site: Site, client: Client, store: Store, task: TaskPlan) -> Outcomes:
-    """Everything that is in the sinks and among the dead letters of a task."""
+async def _numbers_of(client: Client, task: TaskPlan, sequences: Iterable[int]) -> set[int]:
+    """The numbers of the messages that a stream has under sequences."""
+    jetstream = client.jetstream()
+    found = [await jetstream.get_msg(task.id, seq) for seq in sequences]
+    return {number_of(message.data or b"") for message in found}
+
+
+async def read_outcomes(
+    site: Site, client: Client, store: Store, task: TaskPlan, *, twin: bool = False
+) -> Outcomes:
+    """Everything that is in the sinks and among the dead letters of a task, or of its twin."""
     outcomes = Outcomes()
+    by, scope = (TWIN, task.twin) if twin else (PRODUCT, task.scope)
     rows = await asyncio.to_thread(_rows, site.database(task))
-    _count(rows, outcomes.sql, outcomes.wrong)
+    _count(rows, by, outcomes.sql, outcomes.wrong)
     results = await _messages(client, f"{task.id}-out", task.results)
-    _count(results, outcomes.jetstream, outcomes.wrong)
+    _count(results, by, outcomes.jetstream, outcomes.wrong)
+    if task.two_sinks:
+        outcomes.second = Counter()
+        results = await _messages(client, f"{task.id}-out", task.more_results)
+        _count(results, by, outcomes.second, outcomes.wrong)
     dead = await _messages(client, f"{task.id}-dead", task.dead_letters)
     outcomes.copies.update(number_of(data) for data in dead)
-    for _, fields in await store.ask(store.redis.xrange(PartitionKeys(task.scope).dead)):
+    for _, fields in await store.ask(store.redis.xrange(PartitionKeys(scope).dead)):
         letter = unpack_dead_letter(fields[b"letter"])
         outcomes.dead.setdefault(number_of(letter.message.data), []).append(letter)
     return outcomes
 
 
-def _compare(task: TaskPlan, found: Outcomes, numbers: Iterable[int], verdict: Verdict) -> None:
-    verdict.wrong += [f"{task.id}: {text}" for text in found.wrong]
+def _compare(
+    name: str,
+    found: Outcomes,
+    numbers: Iterable[int],
+    verdict: Verdict,
+    poisons: Mapping[int, str],
+    rerun: Container[int],
+) -> None:
+    verdict.wrong += [f"{name}: {text}" for text in found.wrong]
     for number in numbers:
         verdict.messages += 1
-        results = (found.sql[number], found.jetstream[number])
+        results = [found.sql[number], found.jetstream[number]]
+        if found.second is not None:
+            results.append(found.second[number])
         letters = found.dead.get(number, [])
-        label = (
-            f"{task.id} {number} (sql {results[0]}, jetstream {results[1]}, dead {len(letters)})"
-        )
-        if fate(number) == "filtered":
-            if results != (0, 0) or letters:
+        shown = ", ".join(map(str, results))
+        label = f"{name} {number} (sql, jetstream {shown}, dead {len(letters)})"
+        if number in poisons:
+            label += f" {poisons[number]}"
+        elif fate(number) == "filtered":
+            if max(results) or letters:
                 verdict.wrong.append(f"{label}: was to be filtered out")
             continue
-        if max(results) > 1 or len(letters) > 1 or (letters and max(results) > 0):
+        # A window that is run again while the model refuses all has letters beside its results.
+        both = bool(letters) and max(results) > 0 and number not in rerun
+        if max(results) > 1 or (len(letters) > 1 and number not in rerun) or both:
             reasons = "".join(f" [{letter.stage}: {letter.error}]" for letter in letters)
             verdict.duplicated.append(label + reasons)
         elif not letters and min(results) == 0:
             verdict.lost.append(label)
+        elif number in poisons:
+            if not letters and poisons[number] != "blocks":
+                verdict.wrong.append(f"{label}: has a result")
         elif letters:
             if not _is_right(fate(number), letters[0]):
                 letter = letters[0]
@@ -162,9 +201,11 @@ def _is_right(kind: Fate, letter: DeadLetter) -> bool:
     return re.search(r": (400|413|422|500) ", letter.error) is not None
 
 
-def _count(results: Iterable[bytes], into: Counter[int], wrong: list[str]) -> None:
+def _count(results: Iterable[bytes], by: str, into: Counter[int], wrong: list[str]) -> None:
     for data in results:
         result = json.loads(data)
+        if result["by"] != by:
+            continue
         into[result["id"]] += 1
         if result["y"] != result["id"]:
             wrong.append(f"the result of {result['id']} is {result['y']}")
@@ -179,16 +220,22 @@ def _rows(path: Path) -> list[bytes]:
 
 async def _messages(client: Client, stream: str, subject: str) -> list[bytes]:
     jetstream = client.jetstream()
-    expected = (await jetstream.stream_info(stream)).state.messages
+    info = await jetstream.stream_info(stream, subjects_filter=subject)
+    expected = (info.state.subjects or {}).get(subject, 0)
     subscription = await jetstream.pull_subscribe(
         subject, stream=stream, config=ConsumerConfig(ack_policy=AckPolicy.NONE)
     )
     found: list[bytes] = []
+    read = 0
     try:
-        while len(found) < expected:
-            found += [m.data for m in await subscription.fetch(1000, timeout=10)]
+        while read < expected:
+            for message in await subscription.fetch(1000, timeout=10):
+                read += 1
+                # Results of a rerun are stored beside those that they replace, and say so.
+                if "Sinfer-Replaces" not in (message.headers or {}):
+                    found.append(message.data)
     except NatsTimeoutError:
-        raise AssertionError(f"{stream} gave {len(found)} of {expected} messages") from None
+        raise AssertionError(f"{stream} gave {read} of {expected} messages") from None
     finally:
         await subscription.unsubscribe()
     return found

@@ -63,7 +63,7 @@ def test_help_has_an_example(command: Sequence[str]) -> None:
         (["ingest"], {}, exit_codes.USAGE, "Name the product with --product"),
         (
             ["pause"],
-            {"SINFER_PRODUCTS": "sinfer.products.example,sinfer.products.soe"},
+            {"SINFER_PRODUCTS": "example,soe"},
             exit_codes.USAGE,
             "SINFER_PRODUCTS names example, soe",
         ),

@@ -55,6 +55,11 @@ def act(do, hook):
 
 
 class Hostile(Usual):
+    def __init__(self, task):
+        super().__init__(task)
+        if task.id.startswith("fatal"):
+            ctypes.string_at(0)
+
     def preprocess(self, message):
         item = super().preprocess(message)
         act(item.get("do", ""), "preprocess")
@@ -285,4 +290,21 @@ async def test_a_hook_that_never_returns_is_ended_and_its_message_dies(
     assert len(ingestor.services) == 2
     assert "preprocess does not return for the message of stream sequence 41" in ingestor.log
     deployment.withdraw(hanging)
+    deployment.withdraw(beside)
+
+
+@pytest.mark.long
+async def test_a_pipeline_that_ends_the_process_when_it_is_made_stops_its_own_task(
+    deployment: Deployment, connections: Connections, ingestor: Restarted
+) -> None:
+    fatal = await ordered(deployment, connections, "fatal", **COUNT)
+    beside = await ordered(deployment, connections, "unharmed", **COUNT)
+    await connections.publish(beside, numbers(0, 100))
+    await connections.publish(fatal, numbers(0, 10))
+    await all_fetched(connections, beside, 100, 60)
+    await wait_for(lambda: "SIGSEGV" in ingestor.log, "the log to tell", 60)
+    await connections.publish(beside, numbers(100, 200))
+    await all_fetched(connections, beside, 200, 30)
+    assert len(ingestor.services) == 3
+    deployment.withdraw(fatal)
     deployment.withdraw(beside)

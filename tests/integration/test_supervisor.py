@@ -24,7 +24,7 @@ from sinfer import (
 )
 from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.hints import HintSender
-from sinfer.ingest.supervisor import Supervisor
+from sinfer.ingest.supervisor import Supervisor, _differ
 from sinfer.operations.metrics import SinferCollector
 from sinfer.operations.products import known_scopes
 from sinfer.operations.standing import TaskStanding, broken_tasks, standing
@@ -186,3 +186,111 @@ async def test_broken_tasks_and_an_outage_of_the_task_manager_are_seen_from_outs
     supervisor.stop()
     await running
     hints.close()
+
+
+async def test_a_partition_that_cannot_store_stands_still_with_its_reason_and_backoff(
+    make: Callable[[], Supervisor],
+    store: Store,
+    nats_client: Client,
+    unique: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await nats_client.jetstream().add_stream(name=unique, subjects=[f"{unique}.>"])
+    keys = PartitionKeys(Scope(unique, unique, ">"))
+    await store.redis.set(keys.ready, "somebody else's")
+    supervisor = make()
+    running = asyncio.create_task(supervisor.run())
+    for text in (b"a", b"b", b"c"):
+        await nats_client.jetstream().publish(f"{unique}.x", text)
+
+    async def trouble() -> str:
+        known = await standing(store, await known_scopes(store, unique, None))
+        broken = await broken_tasks(store, [unique], known)
+        return " ".join(text for found in known + broken for text in found.trouble)
+
+    async def tells_why() -> bool:
+        return "> does not move" in await trouble() and "WRONGTYPE" in await trouble()
+
+    await until(tells_why)
+    await store.redis.delete(keys.ready)
+
+    async def all_are_fetched() -> bool:
+        return int(await store.redis.hget(keys.meta, "fetched") or 0) == 3
+
+    await until(all_are_fetched)
+    assert int(await store.redis.hget(keys.meta, "dead") or 0) == 0
+
+    async def tells_nothing() -> bool:
+        return "does not move" not in await trouble()
+
+    await until(tells_nothing)
+    supervisor.stop()
+    await running
+
+
+class Exiting(Texts):
+    """Leaves at the first sight of a message, in every way that Python has."""
+
+    def preprocess(self, message: Message) -> str | None:
+        match message.data:
+            case b"exit":
+                raise SystemExit(3)
+            case b"cancel":
+                raise asyncio.CancelledError
+            case b"keyboard":
+                raise KeyboardInterrupt
+        return super().preprocess(message)
+
+
+async def test_hooks_that_want_to_leave_kill_their_message_alone_at_the_first_try(
+    store: Store,
+    redis_server: RedisServer,
+    nats_client: Client,
+    nats_server: NatsServer,
+    unique: str,
+) -> None:
+    await nats_client.jetstream().add_stream(name=unique, subjects=[f"{unique}.>"])
+    task = {
+        "id": unique,
+        "source": {"stream": unique, "servers": [nats_server.url]},
+        "window": {"type": "count", "count": 2},
+        "inference": {"type": "python", "call": "operator:index"},
+        "sinks": [{"type": "log"}],
+    }
+    hints = HintSender(Celery(broker=redis_server.url))
+    product = Product(unique, tasks=StaticTaskManager([task]), pipeline=Exiting)
+    supervisor = Supervisor(store, product, hints)
+    running = asyncio.create_task(supervisor.run())
+    for text in (b"a", b"exit", b"cancel", b"b", b"keyboard", b"c"):
+        await nats_client.jetstream().publish(f"{unique}.x", text)
+    keys = PartitionKeys(Scope(unique, unique, ">"))
+
+    async def all_are_fetched() -> bool:
+        return int(await store.redis.hget(keys.meta, "fetched") or 0) == 6
+
+    await until(all_are_fetched)
+    assert int(await store.redis.hget(keys.meta, "dead") or 0) == 3
+    assert not running.done()
+    supervisor.stop()
+    await running
+    hints.close()
+
+
+def test_settings_that_cannot_be_compared_are_told_apart_by_their_text() -> None:
+    class Odd(InferTaskConfig):
+        note: str = ""
+
+        def __eq__(self, other: object) -> bool:
+            raise SystemExit("the truth value of an array is ambiguous")
+
+    settings = {
+        "id": "t",
+        "source": {"stream": "S"},
+        "window": {"type": "count", "count": 2},
+        "inference": {"type": "python", "call": "operator:index"},
+        "sinks": [{"type": "log"}],
+    }
+    one, same = Odd.model_validate(settings), Odd.model_validate(settings)
+    other = Odd.model_validate({**settings, "note": "changed"})
+    assert not _differ(one, same)
+    assert _differ(one, other)

@@ -11,8 +11,15 @@
 -- the time as it is kept.
 local now = now_of(KEYS[1], true)
 local kept = redis.call('HMGET', KEYS[1], 'tick', 'tick_until')
+
+-- A time that lies further ahead than any pause is none that a tick has set.
+local function keeps_off(text, longest)
+  local until_ms = tonumber(text or '') or 0
+  return until_ms > now and until_ms <= now + longest
+end
+
 if kept[1] ~= ARGV[1] then
-  if tonumber(kept[2] or '0') > now then
+  if keeps_off(kept[2], 60000) then
     return {}
   end
   redis.call('HSET', KEYS[1], 'tick', ARGV[1], 'tick_until', string.format('%.0f', now + ARGV[2]))
@@ -22,7 +29,7 @@ for i = 4, #ARGV, 2 do
   local field = ARGV[i]
   local last = redis.call('HMGET', KEYS[1], field, field .. '_until')
   local mine = last[1] == ARGV[1]
-  if not mine and tonumber(last[2] or '0') <= now then
+  if not mine and not keeps_off(last[2], 3600000) then
     mine = true
     local until_ms = string.format('%.0f', now + ARGV[i + 1])
     redis.call('HSET', KEYS[1], field, ARGV[1], field .. '_until', until_ms)

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sinfer.embedded.http_protocol import Exchange
 from sinfer.embedded.model_process import ModelServer
 from sinfer.embedded.model_server import expected
 from sinfer.embedded.process import free_port
+from sinfer.encoding import to_json
 from sinfer.errors import (
     InferenceError,
     InferenceMisconfiguredError,
@@ -80,8 +82,9 @@ async def test_auto_is_json_where_the_server_has_no_binary(
     auto = client(type="v2", url=http_server.url, model="m", binary="auto")
     for _ in range(2):
         assert (await auto.infer(request(rows(1)))).outputs["y"] == [0.5]
-    assert [asked.path for asked in http_server.requests] == ["/v2", *["/v2/models/m/infer"] * 2]
-    assert b'"data":[' in http_server.requests[1].body
+    paths = [asked.path for asked in http_server.requests]
+    assert paths == ["/v2", "/v2/models/m/ready", *["/v2/models/m/infer"] * 2]
+    assert b'"data":[' in http_server.requests[2].body
 
 
 async def test_json_takes_arrays_too(client: Make, model: ModelServer) -> None:
@@ -213,3 +216,82 @@ async def test_metadata_tell_names_types_and_shapes(client: Make, model: ModelSe
     assert metadata["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 16]}]
     assert await made.is_ready()
     assert not await client(**settings(model, model="other")).is_ready()
+
+
+class Loading:
+    """Answers as servers do that know a model and have not loaded it.
+
+    Attributes:
+        refusal: status and body of calls.
+        ready: status and body of what says whether the model is ready.
+    """
+
+    def __init__(self, server: ScriptedServer) -> None:
+        self.refusal: tuple[int, bytes] | None = (400, b'{"error": "model m is not ready"}')
+        self.ready = (503, b"")
+        self._server = server
+        server.answer = self._answer
+
+    def _answer(self, exchange: Exchange) -> None:
+        if exchange.path.endswith("/ready"):
+            exchange.reply(*self.ready)
+        elif self.refusal is not None:
+            exchange.reply(*self.refusal)
+        else:
+            output = {"name": "y", "datatype": "FP32", "shape": [1], "data": [0.5]}
+            exchange.reply(200, to_json({"outputs": [output]}))
+
+    @property
+    def asked(self) -> list[str]:
+        return [exchange.path for exchange in self._server.requests]
+
+
+@pytest.mark.parametrize(
+    ("ready", "calls"),
+    [
+        ((503, b""), 0),
+        ((200, b'{"name": "m", "ready": false}'), 0),
+        ((400, b"{}"), 1),  # not beyond doubt, so that a call is tried
+        ((500, b"{}"), 1),
+    ],
+)
+@pytest.mark.parametrize("status", [400, 404, 500])
+async def test_a_model_that_is_not_ready_has_an_outage_and_refuses_nothing(
+    client: Make, http_server: ScriptedServer, ready: tuple[int, bytes], calls: int, status: int
+) -> None:
+    loading = Loading(http_server)
+    loading.refusal, loading.ready = (status, b"no"), ready
+    v2 = client(type="v2", url=http_server.url, model="m", version="3")
+    with pytest.raises(InferenceUnavailableError, match="the model is not ready") as caught:
+        await v2.infer(request(rows(1)))
+    assert caught.value.not_begun
+    assert len([target for target in loading.asked if target.endswith("/infer")]) == calls
+    assert "/v2/models/m/versions/3/ready" in loading.asked
+    loading.refusal, loading.ready = None, (200, b"")
+    assert (await v2.infer(request(rows(1)))).outputs["y"] == [0.5]
+
+
+@pytest.mark.parametrize("ready", [(200, b""), (200, b'{"ready": true}'), (404, b""), (501, b"")])
+async def test_a_refusal_of_a_model_that_is_ready_stands(
+    client: Make, http_server: ScriptedServer, ready: tuple[int, bytes]
+) -> None:
+    loading = Loading(http_server)
+    loading.ready = ready
+    v2 = client(type="v2", url=http_server.url, model="m")
+    for _ in range(5):
+        with pytest.raises(InferenceRejectedError):
+            await v2.infer(request(rows(1)))
+    assert len([target for target in loading.asked if target.endswith("/ready")]) <= 2
+
+
+async def test_a_model_that_is_unloaded_later_has_an_outage(
+    client: Make, http_server: ScriptedServer
+) -> None:
+    loading = Loading(http_server)
+    loading.refusal, loading.ready = None, (200, b"")
+    v2 = client(type="v2", url=http_server.url, model="m")
+    await v2.infer(request(rows(1)))
+    v2._readiness._ready_until_s = 0.0  # a while later
+    loading.refusal, loading.ready = (400, b"unloaded"), (503, b"")
+    with pytest.raises(InferenceUnavailableError, match="not ready"):
+        await v2.infer(request(rows(1)))

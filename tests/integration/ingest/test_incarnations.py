@@ -156,16 +156,27 @@ async def test_a_stream_made_again_has_another_and_windows_keep_theirs(site: Any
     assert await made.incarnations() == [first] * 3 + [second] * 2
 
 
-async def test_a_position_that_is_removed_by_hand_is_a_new_start(site: Any) -> None:
+async def test_a_position_that_is_removed_by_hand_starts_over_by_command(site: Any) -> None:
     made: Site = site()
     await made.make_stream()
     await made.publish(5)
     first = await made.read(5)
     await made.store.redis.hdel(made.keys.meta, "source")
+    over = await made.start_over()
+    assert (over.position, over.closed, over.start) == (0, 1, 1)
     assert await made.read(10) == f"{first}.1"
     assert await made.incarnations() == [first] * 3 + [f"{first}.1"] * 2
     [audited] = await audit(made.store, [made.scope])
     assert audited.account.missing == 0
+
+
+async def test_a_position_that_is_removed_when_nothing_is_left_is_a_new_start(site: Any) -> None:
+    made: Site = site()
+    await made.make_stream()
+    first = await made.read(0)
+    await made.store.redis.delete(made.keys.meta)
+    await made.publish(2)
+    assert await made.read(2) == f"{first}.1"
 
 
 async def test_what_an_earlier_version_stored_goes_on_under_the_first(site: Any) -> None:

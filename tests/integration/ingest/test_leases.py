@@ -10,6 +10,7 @@ from sinfer.embedded.servers import RedisServer
 from sinfer.errors import StaleTokenError
 from sinfer.ingest.leases import LeaseKeeper
 from sinfer.windows.ids import Scope
+from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
 from sinfer.windows.writer import PartitionWriter
 
@@ -49,6 +50,19 @@ async def test_all_that_are_due_are_renewed(store: Store, unique: str) -> None:
     for holder in (holders[0], holders[-1]):
         assert await remaining_ms(store, holder) > 30_000
     assert all(holder.renewed_s for holder in holders)
+
+
+async def test_partitions_that_were_deleted_from_the_list_of_all_are_known_again(
+    store: Store, unique: str
+) -> None:
+    keeper = LeaseKeeper(store)
+    scope = Scope("p", unique, "s")
+    holder = Holder(store, scope, lease_ms=60_000)
+    await holder.writer.acquire()
+    keeper.add(holder)
+    assert scope not in await Schedule(store).partitions()
+    await keeper.renew()
+    assert scope in await Schedule(store).partitions()
 
 
 async def test_one_that_renewed_by_a_commit_is_not_due(store: Store, unique: str) -> None:

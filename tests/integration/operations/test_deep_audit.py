@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -27,11 +27,13 @@ async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
     await store.aclose()
 
 
-async def process(site: Site, limit: int = 1000, ledger: int = 100) -> None:
+async def process(
+    site: Site, limit: int = 1000, ledger: int = 100, sinks: Sequence[str] = ("log-0",)
+) -> None:
     """Process windows as workers do, with entries in the ledger."""
     claims, _ = await site.claims.claim(limit, lease_ms=60_000)
     for claim, messages in await site.claims.whole(claims):
-        entry = pack_entry(ledger_entry(claim, messages, "m", 0, Timings()))
+        entry = pack_entry(ledger_entry(claim, messages, "m", 0, Timings(), sinks))
         counts = {"sunk": len(messages), "windows": 1}
         await site.claims.complete([Completion(claim, counts, (), entry, ledger)])
 
@@ -111,6 +113,20 @@ async def test_what_the_ledger_no_longer_knows_is_said_and_not_guessed(
     assert found.findings == []
     assert any("limits.ledger" in text for text in found.unknown)
     assert any("older than what the ledger knows" in text for text in found.unknown)
+
+
+async def test_what_the_stream_lost_is_said(store: Store, nats_client: Client, unique: str) -> None:
+    site = Site(store, nats_client, unique, WINDOWS["count"])
+    await site.read(20)
+    await process(site)
+    await nats_client.jetstream().delete_msg(unique, 5)
+    found = await deep(site)
+    assert found.findings == []
+    assert any("1 messages behind its first were deleted" in text for text in found.unknown)
+    await nats_client.jetstream().purge_stream(unique, keep=3)
+    found = await deep(site)
+    assert found.findings == []
+    assert any("no messages before sequence 19" in text for text in found.unknown)
 
 
 async def test_a_dead_letter_that_vanished_is_named(

@@ -34,7 +34,7 @@ async def site(store: Store, nats_client: Client, unique: str) -> Site:
 
 
 async def find(site: Site, seq: int) -> list[Found]:
-    return await Finder(site.store, site.scope).find(seq, ["log-0"])
+    return await Finder(site.store, site.scope).find(seq)
 
 
 async def ended_as(site: Site, seq: int) -> tuple[str, str]:
@@ -78,6 +78,14 @@ async def test_what_was_given_up_is_not_called_done(site: Site) -> None:
     [place] = await find(site, 3)
     assert (place.state, place.sinks) == ("dead", [])
     assert "its dead letter was removed" in place.text
+
+
+async def test_the_sinks_of_a_window_are_those_that_it_was_written_to(site: Site) -> None:
+    await process(site, 1, sinks=("sql-0",))
+    await process(site, 1, sinks=())
+    places = [place for seq in EXPECTED for place in await find(site, seq)]
+    done = {(tuple(place.sinks), place.text) for place in places if place.state == "done"}
+    assert done == {(("sql-0",), ""), ((), "the window has no results")}
 
 
 async def test_filtered_is_said_of_what_preprocess_filters(site: Site) -> None:

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from sinfer.errors import ConfigError, SinkRejectedError, SinkUnavailableError
-from sinfer.sinks import SqlSink
+from sinfer.sinks import SqlSink, sql_writer
+from sinfer.sinks.sql_refusals import RowSearch
 from tests.integration.sinks.test_sql import connected, rows, run, sql_sink
 from tests.window_results import window_results
 
@@ -267,3 +268,46 @@ async def test_a_locked_row_is_no_refusal_of_it(postgresql_url: str, unique: str
             await sink.write(window_results([{"n": 2**64}, {"n": 2}], base_id="w", attempt=2))
     assert await written(sink, [{"n": 2**64}, {"n": 2}], base_id="w", attempt=2) == [0]
     await sink.aclose()
+
+
+@pytest.mark.parametrize("bad", [2**64, True])
+async def test_a_search_that_takes_too_long_goes_on_where_it_was(
+    postgresql_url: str, unique: str, monkeypatch: pytest.MonkeyPatch, bad: Any
+) -> None:
+    """All rows are refused, by their values or for a cast; each try finds some more."""
+    monkeypatch.setattr(sql_writer, "MOST_S", 0.2)
+    columns = {"n": {"field": "n", "type": "integer"}}
+    sink = sql_sink(postgresql_url, unique, columns=columns)
+    data = [{"n": bad if n % 10 else n} for n in range(500)]
+    refused: list[Any] = []
+    delays: list[str] = []
+    while not refused and len(delays) < 100:
+        try:
+            refused = await written(sink, data, base_id="w")
+        except SinkUnavailableError as error:
+            delays.append(str(error))
+    await sink.aclose()
+    assert refused == [n for n in range(500) if n % 10]
+    assert all("rows are refused" in text for text in delays)
+    assert await stored(postgresql_url, unique, "w") == list(range(0, 500, 10))
+
+
+async def test_a_table_that_takes_nothing_is_not_asked_about_each_row(
+    database_url: str, unique: str
+) -> None:
+    sink = sql_sink(database_url, unique, columns={"t": {"field": "t", "type": "text"}})
+    assert await written(sink, [{"t": "a"}], base_id="first") == []
+    run(database_url, f"ALTER TABLE {unique} RENAME COLUMN t TO s")
+    asked: list[int] = []
+    ask = RowSearch._refusal
+
+    def counted(self: RowSearch, rows: list[Any]) -> Exception | None:
+        asked.append(len(rows))
+        return ask(self, rows)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(RowSearch, "_refusal", counted)
+        with pytest.raises(SinkUnavailableError):
+            await sink.write(window_results([{"t": "b"}] * 3000, base_id="w"))
+    await sink.aclose()
+    assert 0 < len(asked) < 60

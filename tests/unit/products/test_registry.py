@@ -12,7 +12,13 @@ import pytest
 import sinfer.products
 from sinfer import ConfigError
 from sinfer.errors import ProductNotFoundError
-from sinfer.products.registry import find_product, load_products
+from sinfer.products.registry import (
+    DEMONSTRATIONS,
+    find_product,
+    load_products,
+    loaded_product,
+    modules_with,
+)
 
 PRODUCT = """
 from sinfer import InferPipeline, Product, StaticTaskManager
@@ -54,10 +60,29 @@ def install(directory: Path, name: str, module: str) -> None:
     (info / "entry_points.txt").write_text(f"[sinfer.products]\n{name} = {module}\n")
 
 
-def test_the_example_ships_with_sinfer() -> None:
-    products, problems = load_products()
-    assert "example" in products
-    assert problems == {}
+@pytest.mark.parametrize("name", DEMONSTRATIONS)
+def test_a_demonstration_is_loaded_where_it_is_named_and_nowhere_else(name: str) -> None:
+    assert load_products() == ({}, {})
+    products, problems = load_products([name])
+    assert (set(products), problems) == ({name}, {})
+    assert find_product(name) is products[name]
+    with pytest.raises(ProductNotFoundError):
+        loaded_product(name)
+
+
+def test_a_product_of_ones_own_may_be_called_like_a_demonstration(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(product="mine")
+    (tmp_path / "example.py").write_text(PRODUCT.format(name="product", product="example"))
+    assert load_products(["example"])[0]["example"].pipeline.__module__ == "example"
+
+
+def test_other_processes_find_what_was_found_here(write: Write) -> None:
+    module = write(product="by-hand")
+    assert modules_with("example", []) == ["example"]
+    assert modules_with("by-hand", [module]) == [module]
+    assert modules_with(module, ["example"]) == ["example", module]
 
 
 def test_a_subpackage_of_sinfer_products_is_found(
@@ -135,7 +160,7 @@ def test_a_broken_product_is_told_and_takes_no_other_down(
 ) -> None:
     good, broken = write(product="good"), write(text, product="broken")
     products, problems = load_products([broken, good])
-    assert {"good", "example"} <= products.keys()
+    assert products.keys() == {"good"}
     assert list(problems) == [broken]
     assert told in problems[broken]
     assert broken in problems[broken]

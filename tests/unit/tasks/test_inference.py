@@ -533,3 +533,71 @@ async def test_a_client_of_one_s_own_that_has_no_connection_or_no_end_is_unavail
     asker = Inferrer(inferrer_pipeline(), Endless(), most_s=0.05)
     with pytest.raises(InferenceUnavailableError, match=r"its client gave no answer within 0\.05s"):
         await asker.infer(window([1]))
+
+
+# --- everything is refused ---
+
+
+@pytest.mark.parametrize("size", [8, 64, 1000])
+async def test_a_large_window_that_is_refused_whole_is_sampled(size: int) -> None:
+    client = Doubling(raising(InferenceRejectedError("row 17 is bad"), when=lambda *_: True))
+    _, refusal = await inferrer(client).search(window(range(size)), sample=True)
+    assert refusal is not None
+    assert refusal.is_sample
+    assert (refusal.stage, refusal.reason) == ("inference", "row 17 is bad")
+    assert len(client.calls) <= 14
+    assert client.calls[-1] == [size - 1]
+
+
+async def test_hooks_that_fail_for_every_item_are_sampled_as_well() -> None:
+    class Raising(Numbers):
+        def build_results(self, window: Window[int], response: Any) -> list[Result]:
+            raise KeyError(f"column {window[0]}")
+
+    client = Doubling()
+    _, refusal = await inferrer(client, Raising).search(window(range(64)), sample=True)
+    assert refusal is not None
+    assert refusal.stage == "results"
+    assert len(client.calls) <= 14
+
+
+@pytest.mark.parametrize("good", [0, 1, 2, 13, 32, 62, 63])
+async def test_a_single_good_one_among_bad_ones_gets_its_result_in_the_end(good: int) -> None:
+    client = Doubling(
+        raising(InferenceRejectedError("bad"), when=lambda _, request: set(request) != {good})
+    )
+    outcome, refusal = await inferrer(client).search(window(range(64)), sample=True)
+    if refusal is not None and refusal.is_sample:  # it was in no sample
+        outcome, refusal = await inferrer(client).search(window(range(64)), sample=False)
+    assert refusal is None
+    assert [row.ordinal for row in outcome.rows] == [good]
+    assert sorted(f.first for f in outcome.failures) == [n for n in range(64) if n != good]
+
+
+@pytest.mark.parametrize("place", [0, 1, 31, 32, 62, 63])
+async def test_one_bad_of_64_costs_no_more_where_windows_are_sampled(place: int) -> None:
+    client = Doubling(
+        raising(InferenceRejectedError("bad"), when=lambda _, request: place in request)
+    )
+    outcome, refusal = await inferrer(client).search(window(range(64)), sample=True)
+    assert refusal is None
+    assert len(outcome.rows) == 63
+    assert len(client.calls) <= 13
+
+
+async def test_what_the_product_gives_up_itself_is_no_refusal() -> None:
+    class Choosy(Numbers):
+        def build_results(self, window: Window[int], response: Any) -> list[Result]:
+            return [Result.failed("not wanted") for _ in window]
+
+    outcome, refusal = await inferrer(Doubling(), Choosy).search(window(range(20)), sample=True)
+    assert refusal is None
+    assert len(outcome.failures) == 20
+
+
+async def test_items_refused_for_different_reasons_are_no_refusal_of_everything() -> None:
+    def instead(call: int, request: list[int]) -> None:
+        raise InferenceRejectedError("too long" if request[0] % 2 else "has no name")
+
+    _, refusal = await inferrer(Doubling(instead)).search(window(range(4)))
+    assert refusal is None

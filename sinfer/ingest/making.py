@@ -1,0 +1,65 @@
+"""Making a product's pipelines; where that may end the process, it is tried elsewhere first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from sinfer.ingest.careful import CarefulPreparer
+from sinfer.ingest.hand import SUSPECTED
+from sinfer.products.pipeline import InferPipeline
+from sinfer.products.product import Product
+from sinfer.products.task import InferTaskConfig
+from sinfer.windows import keys
+from sinfer.windows.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+class PipelineMaker:
+    """Makes pipelines. The first of each task counts in the store while it is made: a count that is
+    left there is that of a process which ended meanwhile.
+
+    Args:
+        store: the window store.
+        product: the product.
+    """
+
+    def __init__(self, store: Store, product: Product) -> None:
+        self._store = store
+        self._product = product
+        self._key = keys.making(product.name)
+        self._making = asyncio.Lock()
+        self._made: set[str] = set()
+
+    async def make(self, task: InferTaskConfig) -> InferPipeline[Any, Any]:
+        """The product's code, made for a task.
+
+        Raises:
+            ConfigError: it cannot be made.
+            CarefulError: that has ended processes, and still does.
+            UnavailableError, StoreFullError: Redis does not answer, or takes nothing.
+        """
+        async with self._making:
+            if task.id in self._made:
+                return self._product.make_pipeline(task)
+            redis = self._store.redis
+            begun = int(await self._store.ask(redis.hincrby(self._key, task.id, 1)))
+            if begun > SUSPECTED:
+                await self._try_out(task)
+            try:
+                pipeline = self._product.make_pipeline(task)
+            finally:
+                await self._store.ask(redis.hdel(self._key, task.id))
+            self._made.add(task.id)
+            return pipeline
+
+    async def _try_out(self, task: InferTaskConfig) -> None:
+        name = f"{self._product.name}/{task.id}"
+        _log.warning("%s: making its pipeline may have ended processes; tried apart first", name)
+        apart = CarefulPreparer(self._product.pipeline, task, name)
+        try:
+            await apart.try_out()
+        finally:
+            await apart.release()

@@ -1,0 +1,62 @@
+"""Faults of product code: a message comes on which a hook raises, ends its process, or blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+
+from nats.errors import Error as NatsError
+from nats.js.errors import Error as JetStreamError
+
+from tests.chaos.faults import Fault, World
+from tests.chaos.messages import FIRST_POISON, poison
+
+_PATIENCE_S = 30.0
+WORKER_ACTS = ("raises", "ends")
+
+
+def meets(hook: str, act: str) -> Callable[[World], AbstractAsyncContextManager[str]]:
+    """Some task gets a message on which a hook does something that it should not."""
+
+    @asynccontextmanager
+    async def breaks(world: World) -> AsyncIterator[str]:
+        task = world.random.choice(world.site.tasks)
+        poisons = world.site.poisons[task.id]
+        number = FIRST_POISON + len(poisons)
+        poisons[number] = act
+        client = await world.site.connect()
+        try:
+            data = poison(number, hook, act, time.time())
+            await _publish(client.jetstream(timeout=2.0), task.subject, number, data)
+        finally:
+            await client.close()
+        yield f"{hook} of {task.id}"
+
+    return breaks
+
+
+async def _publish(jetstream: object, subject: str, number: int, data: bytes) -> None:
+    """Publish until the server has it, which knows copies."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        with suppress(NatsError, JetStreamError, OSError, asyncio.TimeoutError):
+            await jetstream.publish(  # type: ignore[attr-defined]
+                subject, data, headers={"Nats-Msg-Id": str(number)}
+            )
+            return
+        assert time.monotonic() < deadline, "NATS does not take a message"
+        await asyncio.sleep(0.2)
+
+
+WORKER_HOOK_FAULTS = tuple(
+    Fault(f"hook: {hook} {act}", meets(hook, act), 0.3, is_timed=False)
+    for hook in ("build_request", "build_results")
+    for act in WORKER_ACTS
+)
+INGEST_HOOK_FAULTS = tuple(
+    Fault(f"hook: preprocess {act}", meets("preprocess", act), 0.3, is_timed=False)
+    for act in ("raises", "ends", "exits", "segfaults", "blocks")
+)
+HOSTILE_FAULTS = (*WORKER_HOOK_FAULTS, *INGEST_HOOK_FAULTS)
