@@ -84,6 +84,8 @@ class CopyCheck:
         except NotFoundError:
             return None
         except (nats.errors.Error, APIError, TimeoutError) as error:
+            if not self._may_look:  # another look told already
+                return None
             self._may_look = False
             _log.warning(
                 "cannot read stream %r (%s), to tell copies of results on %r from messages of"
