@@ -92,6 +92,12 @@ class Pool(AsynPool):
 
     ResultHandler = Results
 
+    def did_start_ok(self) -> bool:
+        """Celery ends the worker when a child is gone before all have started. Here children begin
+        to work at once, and one may have died of that: it is replaced, as it is later on."""
+        super().did_start_ok()
+        return True
+
     def _track_child_process(self, proc: Any, hub: Any) -> None:
         is_gone = getattr(proc, "_sentinel_poll", proc) is None
         if not is_gone:

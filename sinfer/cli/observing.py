@@ -160,6 +160,7 @@ async def _ask_sinks(
 ) -> None:
     """Ask the task's sinks what they have; one that cannot be made is told and left out."""
     from sinfer.errors import SinferError
+    from sinfer.hooks import Hook
     from sinfer.ingest.stream_messages import StreamMessages
     from sinfer.operations.result_audit import ResultAudit
     from sinfer.sinks.base import Sink
@@ -175,7 +176,7 @@ async def _ask_sinks(
         await ResultAudit(session.store, messages, scope, pipeline, sinks, audited, progress).run()
     finally:
         for sink in sinks.values():
-            await sink.aclose()
+            await Hook("sink", "aclose", sink.aclose).wait()
 
 
 def _deep_row(answer: DeepAudited | str) -> dict[str, Any]:

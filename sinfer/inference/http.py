@@ -8,6 +8,7 @@ import ssl
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
@@ -18,7 +19,7 @@ from pydantic import Field, field_validator
 from sinfer.config import ConfigModel
 from sinfer.encoding import from_foreign_json, to_json
 from sinfer.errors import ConfigError, InferenceRejectedError, InferenceUnavailableError
-from sinfer.inference.base import InferenceClient, InferenceConfig
+from sinfer.inference.base import InferenceClient, InferenceConfig, name_of_model
 from sinfer.inference.http_errors import (
     FOREIGN_ERRORS,
     error_of_exception,
@@ -197,6 +198,14 @@ class HttpInferenceClient(InferenceClient):
     def endpoint(self) -> str:
         url = httpx.URL(self.config.url)
         return f"{url.scheme}://{url.netloc.decode()}".lower()
+
+    @property
+    def called(self) -> str:
+        url = httpx.URL(self.config.url)
+        place = self.endpoint + url.path.rstrip("/")
+        if url.query:  # may say which model, and may be a secret
+            place += f"?{sha256(url.query).hexdigest()[:8]}"
+        return name_of_model(self.type, place, self.config)
 
     async def aclose(self) -> None:
         await self.http.aclose()

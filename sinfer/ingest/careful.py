@@ -31,7 +31,7 @@ from sinfer.windows.planner import CloseWhen, WindowStats
 
 _log = logging.getLogger(__name__)
 
-_START_S = 60.0
+_START_S = 300.0
 """How long the process may take to load the product."""
 
 _GATHER_S = 0.5

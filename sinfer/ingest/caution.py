@@ -28,6 +28,9 @@ _log = logging.getLogger(__name__)
 _PART = 64
 """Most messages that are noted at once."""
 
+_MORE = 5000
+"""Least number of messages behind one that ended a process which are looked at with care too."""
+
 _WATCH_S = 60.0
 """How long to note what is in hand at least: what killed is read again at once."""
 
@@ -117,7 +120,7 @@ class Caution:
             position: how far the partition is stored.
         """
         if self._careful.killed > self._killed:
-            self._killed, self._more = self._careful.killed, self._batch
+            self._killed, self._more = self._careful.killed, max(self._batch, _MORE)
         elif self._more:
             self._more = max(0, self._more - len(messages))
         self._watched += len(messages)
@@ -132,14 +135,14 @@ class Caution:
             await self._forget()
 
     async def quiet(self) -> None:
-        """Nothing is left to read: what was in hand at a death was stored since."""
-        if self._suspects is None and time.monotonic() - self._since_s >= _WATCH_S:
+        """Nothing is left to read: what was in hand at a death was stored since, or is gone."""
+        if time.monotonic() - self._since_s >= _WATCH_S:
             await self._forget()
 
     async def _forget(self) -> None:
         await self._writer.note_hand(b"", 0)
-        self._deaths = 0
-        self._more = 0
+        self._deaths = self._more = 0
+        self._suspects = None
         await self._careful.release()
         _log.info("%s: goes on as usual", self._scope)
 

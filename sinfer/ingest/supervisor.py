@@ -344,7 +344,8 @@ class Supervisor:
                 longest = _LONGEST_OUTAGE_BACKOFF_S
             except SinferError as error:
                 text = str(error)
-                level = logging.WARNING if isinstance(error, StaleTokenError) else level
+                if isinstance(error, StaleTokenError):
+                    level, longest = logging.WARNING, _LONGEST_OUTAGE_BACKOFF_S
             except BaseException as error:  # whatever it is, the other partitions must not notice
                 if isinstance(error, asyncio.CancelledError) and me is not None and me.cancelling():
                     raise

@@ -156,7 +156,12 @@ class MemoryPartition:
         return StoredOutput(waiting.output, waiting.sinks)
 
     async def store_output(
-        self, claim: Claim, *, output: bytes | None = None, sinks: Sequence[str] = ()
+        self,
+        claim: Claim,
+        *,
+        output: bytes | None = None,
+        sinks: Sequence[str] = (),
+        search: bytes | None = None,
     ) -> bool:
         waiting = self._waiting[claim.window.id]
         waiting.output = waiting.output if output is None else output
@@ -208,3 +213,6 @@ class MemoryPartition:
 
     async def note_answers(self, back: Collection[str], known: Collection[str]) -> None:
         """Nothing: who runs a task in this process sees each try."""
+
+    async def note_unreadable(self, claim: Claim) -> None:
+        """Nothing: what is in the memory can be read."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sinfer.errors import SinferError, UnavailableError
-from sinfer.windows.account import Account
+from sinfer.windows.account import Account, with_unreadable
 from sinfer.windows.damage import Damage
 from sinfer.windows.dead_letters import one_line
 from sinfer.windows.ids import Scope
@@ -53,6 +53,7 @@ class Audited:
         orphans: shared segments that no window holds, and how many messages are in them. Must be
             none.
         lost_letters: dead letters that were stored, and are gone though nobody removed them.
+        unreadable: windows whose records cannot be read, and why. Must be none.
         error: why the partition cannot be audited; empty when it can.
     """
 
@@ -62,13 +63,17 @@ class Audited:
     damaged: list[DamagedWindow] = field(default_factory=list)
     orphans: dict[str, int] = field(default_factory=dict)
     lost_letters: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
     error: str = ""
 
     @property
     def is_right(self) -> bool:
         """Whether nothing is missing, nothing double and nothing stranded."""
-        wrong = self.stranded or self.damaged or self.orphans or self.lost_letters or self.error
-        return self.account.missing == 0 and not wrong
+        wrong = (
+            self.stranded, self.damaged, self.orphans, self.lost_letters, self.unreadable,
+            self.error,
+        )  # fmt: skip
+        return self.account.missing == 0 and not any(wrong)
 
     @property
     def problems(self) -> list[str]:
@@ -78,6 +83,7 @@ class Audited:
             found.append(f"{self.account.missing} messages are not accounted for")
         if self.lost_letters:
             found.append(f"{self.lost_letters} dead letters are gone that nobody removed")
+        found += [f"window {name}: {why}" for name, why in self.unreadable.items()]
         found += [
             f"window {name} is in no index; beat puts it back within a minute"
             for name in self.stranded
@@ -130,10 +136,10 @@ async def _audit_or_error(store: Store, scope: Scope) -> Audited:
 
 
 async def _audit(store: Store, scope: Scope) -> Audited:
-    seen = await snapshot(store, scope)
+    seen = await _snapshot(store, scope)
     torn = await _torn(store, seen)
     if torn:  # unless they ended between the two looks
-        seen = await snapshot(store, scope)
+        seen = await _snapshot(store, scope)
         torn = await _torn(store, seen, only=torn)
     damaged = [*_set_aside(seen), *torn.values(), *await _without_record(store, seen)]
     holders = seen.holders()
@@ -145,7 +151,15 @@ async def _audit(store: Store, scope: Scope) -> Audited:
         damaged,
         orphans,
         seen.lost_letters,
+        {name: window.problem for name, window in seen.closed.items() if window.problem}
+        | {name: "its record cannot be read" for name, r in seen.opened.items() if not r.count},
     )
+
+
+async def _snapshot(store: Store, scope: Scope) -> Snapshot:
+    seen = await snapshot(store, scope)
+    account = await with_unreadable(store, scope, seen.account, seen.opened, seen.closed.values())
+    return replace(seen, account=account)
 
 
 def _set_aside(seen: Snapshot) -> Iterable[DamagedWindow]:
@@ -172,15 +186,17 @@ async def _torn(
         for _, part in some:
             pipeline.llen(keys.segment(part.segment))
             pipeline.lpos(keys.segment(part.segment), "", count=0)
-        answers = iter(await store.ask(pipeline.execute()))
+        answers = iter(await store.ask_each(pipeline))
         for name, part in some:
-            length, empty = next(answers), next(answers)
+            length, empty = next(answers) or 0, next(answers) or []
             gone = {place + 1 for place in empty if place < part.chunks}
             gone |= set(range(length + 1, part.chunks + 1))
             if gone:
                 fields = members_fields(part.segment, part.chunks)
-                values = await store.ask(store.redis.hmget(keys.members, fields))
-                found[name] = _add(seen, name, found.get(name), gone, read_members(values))
+                asking = store.redis.pipeline(transaction=False)
+                asking.hmget(keys.members, fields)
+                [values] = await store.ask_each(asking)
+                found[name] = _add(seen, name, found.get(name), gone, read_members(values or []))
     return found
 
 

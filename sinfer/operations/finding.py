@@ -179,10 +179,11 @@ class Finder:
         pipeline.hgetall(keys.open)
         pipeline.hgetall(keys.closed)
         pipeline.hgetall(keys.attempts)
+        pipeline.hgetall(keys.deaths)
         pipeline.hgetall(keys.aside)
         for places in (keys.ready, keys.leases, keys.sealed):
             pipeline.zrange(places, 0, -1, withscores=True)
-        opened, closed, attempts, aside, *held = await self._store.ask(pipeline.execute())
+        opened, closed, attempts, deaths, aside, *held = await self._store.ask(pipeline.execute())
         ready, leases, sealed = (dict(pairs) for pairs in held)
         found = []
         for name, blob in opened.items():
@@ -222,7 +223,7 @@ class Finder:
                     state,
                     self._scope.partition,
                     window.public_id,
-                    Tries.unpack(attempts.get(name, 0)).attempts,
+                    Tries.unpack(attempts.get(name, 0)).attempts + int(deaths.get(name, 0)),
                     due_ms=int(due_ms),
                     sinks=await self._written(window),
                     text=text,
@@ -237,8 +238,10 @@ class Finder:
             return False
         for part in parts:
             fields = members_fields(part.segment, part.chunks)
-            values = await self._store.ask(self._store.redis.hmget(self._keys.members, fields))
-            members = read_members(values)
+            pipeline = self._store.redis.pipeline(transaction=False)
+            pipeline.hmget(self._keys.members, fields)
+            [values] = await self._store.ask_each(pipeline)
+            members = read_members(values or [])
             if any(
                 seq in unpack_members(packed)
                 for place, packed in members.items()
@@ -250,10 +253,10 @@ class Finder:
     async def _is_there(self, parts: list[Part], seq: int) -> bool:
         for part in parts:
             name = self._keys.segment(part.segment)
-            chunks = await self._store.ask(
-                self._store.redis.lrange(name, 0, max(0, part.chunks - 1))
-            )
-            for chunk in chunks:
+            pipeline = self._store.redis.pipeline(transaction=False)
+            pipeline.lrange(name, 0, max(0, part.chunks - 1))
+            [chunks] = await self._store.ask_each(pipeline)
+            for chunk in chunks or []:
                 try:
                     if any(m.stream_seq == seq for m in unpack_chunk(chunk)):
                         return True

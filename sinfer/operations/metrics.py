@@ -100,6 +100,14 @@ class SinferCollector(Collector):
                 for partition in task.partitions:
                     family.add_metric(list(partition.scope), getattr(partition, name))
             families.append(family)
+        ahead = GaugeMetricFamily(
+            "sinfer_watermark_ahead_seconds",
+            "how far the watermark is ahead of the clock, by a wrong event time",
+            labels=labels,
+        )
+        for partition in (partition for task in tasks for partition in task.partitions):
+            ahead.add_metric(list(partition.scope), partition.ahead_ms / 1000)
+        families.append(ahead)
         paused = GaugeMetricFamily(
             "sinfer_paused", "1 when the task is paused or drained", labels=labels[:2]
         )

@@ -8,6 +8,7 @@ through ``preprocess`` and ``key`` here. If they fail once more, they stay dead,
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -22,13 +23,15 @@ from sinfer.products.pipeline import InferPipeline
 from sinfer.units import to_ms
 from sinfer.windows.again import Again
 from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter, StoredLetter
-from sinfer.windows.dead_letters import DeadLetter, Origin
+from sinfer.windows.dead_letters import DeadLetter, Origin, is_readable
 from sinfer.windows.ids import Scope, escape
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.plan import Entry
 from sinfer.windows.reopening import reopen
 from sinfer.windows.specs import SessionWindow, SlidingWindow, TumblingWindow, WindowSpec
 from sinfer.windows.store import Store
+
+_log = logging.getLogger(__name__)
 
 _BATCH = 1000
 _BATCH_BYTES = 32 * 1024 * 1024
@@ -120,6 +123,9 @@ class Redrive:
         batch: list[StoredLetter] = []
         size = 0
         async for stored in self._letters.of_partition(self._scope, wanted, upto=last):
+            if not is_readable(stored.letter):
+                _log.warning("dead letter %s stays: %s", stored.id, stored.letter.error)
+                continue
             is_large = len(batch) >= _BATCH or size >= _BATCH_BYTES
             if is_large and stored.letter.window != batch[-1].letter.window:
                 await self._redrive(batch)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from sinfer.errors import SinferError
+import msgspec
+
+from sinfer.errors import SinferError, SinkError
+from sinfer.hooks import Hook
 from sinfer.ingest.entries import Preparer
 from sinfer.ingest.stream_messages import StreamMessages
 from sinfer.operations.deep_audit import DeepAudited, Finding, Progress
@@ -20,6 +24,7 @@ from sinfer.windows.ledger import LedgerEntry, read_ledger
 from sinfer.windows.store import Store
 
 _WINDOWS_AT_ONCE = 200
+_PATIENCE_S = 120.0
 
 
 class _Window:
@@ -140,21 +145,42 @@ class ResultAudit:
             if not pairs:
                 continue
             asked = [name for _, name in pairs]
-            try:
-                stored = await sink.stored(asked)
-            except SinferError as error:
-                self._silent[label] = f"could not be asked: {error}"
-                continue
-            except Exception as error:  # a product's own sink
-                self._silent[label] = f"could not be asked: {type(error).__name__}: {error}"
-                continue
+            stored = await self._stored(label, sink, asked)
             if stored is None:
-                self._silent[label] = "not asked: it cannot tell what it has"
                 continue
             for (window, name), found in zip(pairs, stored, strict=True):
                 self._asked[label] += len(name)
                 self._progress(len(name))
                 await self._compare(label, window, name, found)
+
+    async def _stored(
+        self, label: str, sink: Sink, asked: list[WindowResults]
+    ) -> list[dict[int, int]] | None:
+        """What a sink says that it has; None where it cannot tell, which is noted."""
+        ask = Hook("sink", "stored", sink.stored, task=str(self._scope), passing=(SinkError,))
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                stored = await ask.wait(asked)
+        except SinferError as error:
+            self._silent[label] = f"could not be asked: {error}"
+            return None
+        except TimeoutError:
+            self._silent[label] = f"could not be asked: no answer within {_PATIENCE_S:.0f} s"
+            return None
+        if stored is None:
+            self._silent[label] = "not asked: it cannot tell what it has"
+            return None
+        try:
+            counts = msgspec.convert(stored, list[dict[int, int]])
+        except msgspec.ValidationError as error:
+            self._silent[label] = f"could not be asked: stored() returned something else: {error}"
+            return None
+        if len(counts) != len(asked):
+            self._silent[label] = (
+                f"could not be asked: stored() told of {len(counts)} windows, not of {len(asked)}"
+            )
+            return None
+        return counts
 
     async def _compare(
         self, label: str, window: _Window, name: WindowResults, found: Mapping[int, int]

@@ -185,9 +185,11 @@ async def _missing_chunks(store: Store, aside: SetAside) -> list[tuple[str, int]
 async def _part(
     store: Store, keys: PartitionKeys, segment: str, chunks: int
 ) -> tuple[list[bytes], Expected]:
-    blobs = await store.ask(store.redis.lrange(keys.segment(segment), 0, max(0, chunks - 1)))
-    fields = members_fields(segment, chunks)
-    return blobs, read_members(await store.ask(store.redis.hmget(keys.members, fields)))
+    pipeline = store.redis.pipeline(transaction=False)
+    pipeline.lrange(keys.segment(segment), 0, max(0, chunks - 1))
+    pipeline.hmget(keys.members, members_fields(segment, chunks))
+    blobs, values = await store.ask_each(pipeline)
+    return blobs or [], read_members(values or [])
 
 
 async def _with(

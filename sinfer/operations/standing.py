@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -17,6 +17,7 @@ from sinfer.ingest.task_reports import TaskReport, task_report
 from sinfer.subjects import EVERYTHING
 from sinfer.windows import keys as names
 from sinfer.windows.account import RESULT_COUNTS
+from sinfer.windows.claims import unreadable_windows
 from sinfer.windows.dead_letters import one_line
 from sinfer.windows.faults import Fault, FaultBoard
 from sinfer.windows.ids import Scope, reset_command
@@ -24,8 +25,15 @@ from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.outages import Outage, OutageBoard
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.schedule import Schedule
+from sinfer.windows.slow_hooks import SlowHook, SlowHookBoard
 from sinfer.windows.store import Store
 from sinfer.windows.store_time import TIME_FIELDS, told
+
+_AHEAD_MS = 1_000
+"""A watermark may be so far ahead of the clock: clocks differ a little."""
+
+_MANY_LATE, _LATE_SHARE = 10, 0.05
+"""So many late messages, and such a share of all, are told."""
 
 
 @dataclass(slots=True)
@@ -44,15 +52,18 @@ class PartitionStanding:
         lag: messages of the stream behind the position, at most; None when that is not known.
         away: what its windows wait for.
         standstill: why the source gives its writer no more messages; empty when it does.
+        unreadable: closed windows whose records cannot be read, and why.
         aside: windows that are set aside, since their messages are not all there.
         stranded: closed windows that are in no index; beat puts them back.
         is_lost: whether there are windows, and nothing says any more how far it was read.
+        unusable: why a worker cannot begin its windows; empty when it can.
         fault: why beat cannot look after it, or why it cannot be read at all; empty when all is
             well.
         deaths: how many writers in a row ended without giving it back, as far as that may be the
             fault of a message.
         hand: which messages the last of them had in hand, the least and the greatest stream
             sequence; empty when that was not noted.
+        ahead_ms: how far the watermark is ahead of the clock.
     """
 
     scope: Scope
@@ -74,12 +85,15 @@ class PartitionStanding:
     lag: int | None = None
     away: list[Outage] = field(default_factory=list)
     standstill: str = ""
+    unreadable: dict[str, str] = field(default_factory=dict)
     aside: int = 0
     stranded: int = 0
     is_lost: bool = False
+    unusable: str = ""
     fault: str = ""
     deaths: int = 0
     hand: str = ""
+    ahead_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -133,9 +147,10 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
                 reports[scope.product] = await _report(store, scope.product, now_ms)
             task.ingestors = await ingestors_alive(store, scope.product, now_ms)
         tasks[name].partitions.append(await _partition_or_fault(store, scope, faults))
+    slow = await SlowHookBoard(store).read(now_ms)
     for task in tasks.values():
         task.outage = reports[task.product].outage
-        task.trouble = _trouble(task, reports[task.product])
+        task.trouble = _trouble(task, reports[task.product], slow)
     return list(tasks.values())
 
 
@@ -220,7 +235,15 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     keys = PartitionKeys(scope)
     counts = ("fetched", "sunk", "dead", "filtered", "late", *RESULT_COUNTS)
     pipeline = store.redis.pipeline(transaction=True)
-    fields = ("owner", "lease_until", "source", names.STANDSTILL_FIELD, "deaths", "hand")
+    fields = (
+        "owner",
+        "lease_until",
+        "source",
+        names.STANDSTILL_FIELD,
+        "deaths",
+        "hand",
+        "watermark",
+    )
     pipeline.hmget(keys.meta, [*counts, *fields])
     pipeline.hlen(keys.open)
     pipeline.zcard(keys.sealed)
@@ -231,10 +254,11 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     pipeline.hlen(keys.closed)
     pipeline.time()
     pipeline.hmget(keys.meta, TIME_FIELDS)
+    pipeline.get(keys.unusable)
     answers = await store.ask(pipeline.execute())
-    meta, opened, sealed, waiting, leased, letters, aside, closed, clock, noted = answers
+    meta, opened, sealed, waiting, leased, letters, aside, closed, clock, noted, unusable = answers
     now_ms = told(int(clock[0]) * 1000 + int(clock[1]) // 1000, *noted)
-    *numbers, owner, lease_until, source, standstill, deaths, hand = meta
+    *numbers, owner, lease_until, source, standstill, deaths, hand, watermark = meta
     alive = owner is not None and int(lease_until or 0) > now_ms
     return PartitionStanding(
         scope,
@@ -245,28 +269,52 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
         **{name: int(number or 0) for name, number in zip(counts, numbers, strict=True)},
         letters=letters,
         writer=owner.decode() if alive else "",
-        position=SourceState.decode(source).position if source else 0,
+        position=_position(source),
         away=await OutageBoard(store, scope).read(),
         standstill=standstill.decode() if alive and standstill else "",
+        unreadable=await unreadable_windows(store, scope),
         aside=aside,
         is_lost=source is None and bool(opened or closed),
+        unusable=(unusable or b"").decode(errors="replace"),
         fault="",
         stranded=max(0, closed - sealed - waiting - leased - aside),
         deaths=int(deaths or 0),
         hand=(hand or b"").decode(),
+        ahead_ms=max(0, int(watermark or 0) - now_ms),
     )
 
 
-def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
+def _position(source: bytes | None) -> int:
+    """Up to where the partition is read; 0 where another version wrote that."""
+    try:
+        return SourceState.decode(source).position if source else 0
+    except (ValueError, TypeError):
+        return 0
+
+
+def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -> list[str]:
     trouble = []
     if task.paused:
         trouble.append(f"PAUSED ({task.paused})")
+    trouble += [
+        f"{p.scope.partition}: its windows wait: {p.unusable}"
+        for p in task.partitions
+        if p.unusable
+    ]
     trouble += [f"{p.scope.partition}: {p.fault}" for p in task.partitions if p.fault]
     if not task.ingestors:
         trouble.append("no ingestor is alive")
     elif unread := [p.scope.partition for p in task.partitions if not (p.writer or p.fault)]:
         trouble.append(f"nobody reads {', '.join(unread)}")
     trouble += [f"{p.scope.partition} {p.standstill}" for p in task.partitions if p.standstill]
+    trouble += [
+        f"window {window} waits: {why}; it is given up after its attempts, unless a worker of the"
+        " version that wrote it comes first"
+        for partition in task.partitions
+        for window, why in partition.unreadable.items()
+    ]
+    own = (f"{task.product}/{task.task}", task.product)
+    trouble += [found.text for found in slow if found.task in own]
     for partition in task.partitions:
         name, where = str(partition.scope), partition.scope.partition
         if reason := report.stopped.get(name):
@@ -308,9 +356,27 @@ def _trouble(task: TaskStanding, report: TaskReport) -> list[str]:
             f"{collided} results were dropped by a stream as copies of other messages, and are dead"
             " letters: something else publishes there with the same Nats-Msg-Id"
         )
+    trouble += _lateness(task)
     if letters := task.total("letters"):
         trouble.append(f"{letters} dead letters")
     return trouble
+
+
+def _lateness(task: TaskStanding) -> Iterator[str]:
+    """Event times that cannot be right, by what they do to the others."""
+    for partition in task.partitions:
+        if partition.ahead_ms > _AHEAD_MS:
+            yield (
+                f"{partition.scope.partition}: the watermark is {partition.ahead_ms / 1000:.0f} s"
+                " ahead of the clock, by an item with a wrong time; what comes before it is late."
+                " window.max_future bounds that"
+            )
+    late, fetched = task.total("late"), task.total("fetched")
+    if late >= _MANY_LATE and late > _LATE_SHARE * fetched:
+        yield (
+            f"{late} of {fetched} messages came too late for their windows: raise"
+            " window.max_out_of_orderness, or correct the clocks that give event times"
+        )
 
 
 def _outages(task: TaskStanding) -> list[Outage]:

@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from sinfer.cancelling import end
 from sinfer.errors import ConfigError, UnavailableError
+from sinfer.masking import mask
 from sinfer.messages import Message
 from sinfer.tasks.catalogue import HeldTask
 from sinfer.tasks.processing import WindowProcessor
@@ -45,8 +46,20 @@ _MOST_AT_ONCE = 16
 _GATHER_S = 0.02
 """How long free places wait for each other, so that one claim fills several."""
 
-_RENEW_POLL_S = 0.25
-"""How often it is looked whether leases have to be renewed; the shortest is a second."""
+_ALONE_S = 60.0
+"""How long a window that has to be alone waits for others to end."""
+
+_ALONE_LATER_MS = 1000
+"""When it is looked again after a window that found no time to be alone."""
+
+_LET_GO_S = 60.0
+"""How long it is tried to hand back a window that was broken off; then its lease runs out."""
+
+_BROKEN_OFF_MS = 1000
+"""When a window is tried again that was broken off."""
+
+_UNUSABLE_SHOWN_MS = 60_000
+"""How long people are shown why windows wait; each try says it again."""
 
 _UNUSABLE_MS = 30_000
 """How long a window waits whose configuration cannot be used."""
@@ -122,6 +135,7 @@ class PartitionWork:
     def __init__(self, runtime: Runtime, scope: Scope) -> None:
         self._runtime = runtime
         self._scope = scope
+        self._store = runtime.store
         self._claims = PartitionClaims(runtime.store, scope)
         self._places = runtime.places
         self._processors: dict[ReadyTask, WindowProcessor] = {}
@@ -151,7 +165,6 @@ class PartitionWork:
         Raises:
             UnavailableError: Redis is away.
         """
-        renewing = asyncio.create_task(self._renew())
         try:
             while self._goes_on or self._active:
                 if self._goes_on:
@@ -165,7 +178,6 @@ class PartitionWork:
             raise
         finally:
             self._end()
-            renewing.cancel()
         if self._is_wanted:  # the process is about to end: others go on
             self._runtime.hints.send(self._scope, max(1, self._hinted))
         self._runtime.note_claims(self._has_claimed)
@@ -205,6 +217,8 @@ class PartitionWork:
             while self._goes_on and time.monotonic() < until:
                 if self._is_worth_a_claim(claiming.ready):
                     await self._claim_or_leave(claiming)
+                    if self._claims.suspected and not self._runtime.closing:
+                        await self._claim_alone(claiming)
                 else:
                     await self._wait(_GATHER_S)
         finally:
@@ -220,20 +234,31 @@ class PartitionWork:
         if await self._is_paused():
             return None
         try:
-            return await catalogue.hold(self._scope)
+            held = await catalogue.hold(self._scope)
         except ConfigError as error:
             if await self._claims.waiting():
-                _log.error("%s; its windows wait", error)
+                await self._tell_unusable(mask(str(error)))
             return None
+        if self._runtime.unusable.pop(self._scope, None) is not None:
+            _log.info("%s: its windows go on", self._scope)
+            await self._store.ask(self._store.redis.delete(self._claims.keys.unusable))
+        return held
+
+    async def _tell_unusable(self, problem: str) -> None:
+        """Say why windows wait, in the log when it begins or changes, and for ``sinfer status``."""
+        if self._runtime.unusable.get(self._scope) != problem:
+            self._runtime.unusable[self._scope] = problem
+            _log.error("%s: %s; its windows wait", self._scope, problem)
+        key = self._claims.keys.unusable
+        await self._store.ask(self._store.redis.set(key, problem, px=_UNUSABLE_SHOWN_MS))
 
     async def _are_ready(self) -> bool:
         """Whether there is anything to claim: no task is opened for a hint that is old."""
-        store = self._runtime.store
-        if await store.ask(store.redis.exists(self._claims.keys.ready)):
+        if await self._store.ask(self._store.redis.exists(self._claims.keys.ready)):
             return True
         hinted, self._hinted = self._hinted, 0
         _, left = await self._claims.claim(0, lease_ms=0, hinted=hinted)
-        return left > 0
+        return left > 0 or self._claims.suspected > 0
 
     async def _is_paused(self) -> bool:
         pauses, (product, task, _) = self._runtime.pauses, self._scope
@@ -308,21 +333,63 @@ class PartitionWork:
         hinted, self._hinted = self._hinted, 0
         self._is_wanted = False
         self._claimed_s = time.monotonic()
-        claims, left = await self._claims.claim(places, lease_ms=lease_ms, hinted=hinted)
-        whole = await self._claims.whole(claims) if claims else []
+        while True:
+            claims, left = await self._claims.claim(places, lease_ms=lease_ms, hinted=hinted)
+            whole = await self._claims.whole(claims) if claims else []
+            if whole or not claims or not left:
+                break
+            hinted = 0  # those were set aside: the next ones must not wait for that
         for claim, messages in whole:
-            claiming.use()
-            task = asyncio.create_task(
-                self._process(claiming.held, claim, messages), name=claim.window.id
-            )
-            self._active[task] = (claim, claiming)
-            task.add_done_callback(self._note_end)
+            self._start(claiming, claim, messages)
         self._has_claimed = self._has_claimed or bool(whole)
         self.begun.set()
         if left:
             self._is_wanted = True
             self._recruit()
         return len(whole)
+
+    def _start(
+        self, claiming: _Round, claim: Claim, messages: Sequence[Message]
+    ) -> asyncio.Task[None]:
+        claiming.use()
+        task = asyncio.create_task(
+            self._process(claiming.held, claim, messages), name=claim.window.id
+        )
+        self._active[task] = (claim, claiming)
+        task.add_done_callback(self._note_end)
+
+        def lost() -> None:
+            if not task.done():
+                _log.warning("window %s: lost to another worker", claim.window.id)
+                task.cancel()
+
+        lease_ms = to_ms(claiming.ready.config.limits.lease)
+        self._runtime.leases.hold(self._scope, claim, lease_ms, lost)
+        return task
+
+    async def _claim_alone(self, claiming: _Round) -> None:
+        """Process one window that may be what its worker died of, and nothing else meanwhile."""
+        self.begun.set()
+        lease_ms = to_ms(claiming.ready.config.limits.lease)
+        async with self._places.alone(claiming.ready, _ALONE_S) as is_alone:
+            if not is_alone:
+                await self._runtime.schedule.hint_again(self._scope, _ALONE_LATER_MS)
+                return
+            task = None
+            try:
+                if not await self._may_claim(claiming):
+                    return
+                claims, left = await self._claims.claim(1, lease_ms=lease_ms, alone=True)
+                for claim, messages in await self._claims.whole(claims) if claims else ():
+                    task = self._start(claiming, claim, messages)
+            finally:
+                if task is None:
+                    self._places.give_back(claiming.ready)
+            if left or self._claims.suspected:
+                self._is_wanted = True
+            if task is not None:
+                self._has_claimed = True
+                await asyncio.wait({task})
 
     def _recruit(self) -> None:
         """There is more than one claim takes: other processes may help."""
@@ -367,14 +434,22 @@ class PartitionWork:
     def _note_end(self, task: asyncio.Task[None]) -> None:
         """A window is through: note what went wrong, and let the next one have its place."""
         claim, claimed = self._active.pop(task)
+        self._runtime.leases.drop(self._scope, claim)
         self._places.give_back(claimed.ready)
         claimed.done()
         self._changed.set()
         error = task.exception() if not task.cancelled() else None
-        if isinstance(error, UnavailableError):
-            _log.warning("window %s waits for its lease to end: %s", claim.window.id, error)
-        elif error is not None:
-            _log.error("window %s waits for its lease to end", claim.window.id, exc_info=error)
+        if error is None:
+            return
+        is_away = isinstance(error, UnavailableError)
+        if is_away:
+            _log.warning("window %s waits: %s", claim.window.id, error)
+        else:
+            _log.error("window %s was broken off", claim.window.id, exc_info=error)
+        if not self._runtime.closing:
+            self._runtime.begin(
+                self._let_go(claim, counts=not is_away), f"letting {claim.window.id} go"
+            )
 
     async def _wait(self, timeout_s: float | None = None) -> None:
         """Wait until a window is through, a message comes or the process is about to end."""
@@ -383,24 +458,13 @@ class PartitionWork:
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
 
-    async def _renew(self) -> None:
-        """Keep the leases; stop work on windows that someone else has by now."""
-        renewed_s = time.monotonic()
-        while True:
-            await asyncio.sleep(_RENEW_POLL_S)
-            held = list(self._active.items())
-            leases = [to_ms(claimed.ready.config.limits.lease) for _, (_, claimed) in held]
-            if not held or time.monotonic() - renewed_s < min(leases) / 3000 - _RENEW_POLL_S:
-                continue
-            renewed_s = time.monotonic()
+    async def _let_go(self, claim: Claim, *, counts: bool) -> None:
+        """Hand a window back that could not be processed to its end, as soon as Redis answers."""
+        until = time.monotonic() + _LET_GO_S
+        while time.monotonic() < until and not self._runtime.closing:
             try:
-                renewed = await self._claims.renew(
-                    [claim for _, (claim, _) in held], lease_ms=max(leases)
-                )
-            except UnavailableError as error:
-                _log.warning("%s: leases not renewed: %s", self._scope, error)
-                continue
-            for (task, (claim, _)), still in zip(held, renewed, strict=True):
-                if not still and not task.done():
-                    _log.warning("window %s: lost to another worker", claim.window.id)
-                    task.cancel()
+                await self._claims.release(claim, wait_ms=_BROKEN_OFF_MS, counts=counts)
+            except UnavailableError:
+                await asyncio.sleep(1.0)
+            else:
+                return

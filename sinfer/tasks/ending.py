@@ -35,7 +35,7 @@ class Timings:
 def attempts_of(claim: Claim) -> int:
     """How often the window was tried, before it was processed again included."""
     again = claim.window.record.again
-    return claim.attempt + (0 if again is None else again.attempts)
+    return claim.attempt + claim.deaths + (0 if again is None else again.attempts)
 
 
 def dead_letter(
@@ -58,7 +58,7 @@ def dead_letter(
         failure.error,
         now_ms,
         window=window.public_id,
-        attempts=claim.attempt,
+        attempts=claim.attempt + claim.deaths,
         ordinal=again.ordinals[place] if again is not None and again.ordinals else place,
         origin=Origin(
             record.key,

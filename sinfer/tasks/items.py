@@ -58,3 +58,28 @@ def window_of(
         revision=record.revision,
     )
     return window, kept
+
+
+def leave_out_repeats(ready: ReadyTask, messages: Sequence[Message], outcome: Outcome) -> None:
+    """With ``window.dedupe``: take those results out again whose items repeat others.
+
+    That is needed where a window was asked about part by part. Of what was given up nothing is
+    called again.
+    """
+    dedupe = ready.config.window.dedupe
+    if dedupe is None:
+        return
+    preprocess = Hook("preprocess", "preprocess", ready.pipeline.preprocess, task=ready.name)
+    item_id = Hook("preprocess", "item_id", ready.pipeline.item_id, task=ready.name)
+    places = [row.ordinal for row in outcome.rows]
+    places += [p for f in outcome.retries for p in range(f.first, f.last + 1)]
+    known, ids = [], []
+    for place in sorted(places):
+        try:
+            ids.append(item_id(preprocess(messages[place])))
+        except HookError:  # it is pure, they say: it came through before
+            continue
+        known.append(place)
+    repeats = set(known) - {known[n] for n in kept_places(ids, dedupe)}
+    outcome.rows = [row for row in outcome.rows if row.ordinal not in repeats]
+    outcome.retries = [f for f in outcome.retries if f.first not in repeats]

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from http.client import TOO_MANY_REQUESTS
 from typing import Any
 
+import msgspec
+
 from sinfer.errors import (
     InferenceError,
     InferenceMisconfiguredError,
@@ -15,18 +17,25 @@ from sinfer.errors import (
 )
 from sinfer.inference.guard import GRACE_MS
 from sinfer.messages import Message
-from sinfer.results import Confirmed
+from sinfer.results import Confirmed, ResultRow
 from sinfer.retry_after import asked_s
 from sinfer.tasks.attempts import Attempt, TryLaterError, backoff_ms
 from sinfer.tasks.coalescing import Coalescer
 from sinfer.tasks.ending import dead_letter, ledger_entry
 from sinfer.tasks.inference import Inferrer
-from sinfer.tasks.items import window_of
+from sinfer.tasks.items import leave_out_repeats, window_of
+from sinfer.tasks.killer_search import (
+    KillerSearch,
+    most_deaths,
+    pack_search,
+    reason,
+    search_of,
+)
 from sinfer.tasks.naming import name_results
 from sinfer.tasks.outcomes import Failure, Outcome, Refused, pack_outcome, unpack_outcome
 from sinfer.tasks.ready_task import MODEL, ReadyTask
 from sinfer.tasks.refusal_judge import RefusalJudge
-from sinfer.tasks.writing import SinkWriter
+from sinfer.tasks.writing import SinkWriter, Written
 from sinfer.windows.account import RESULT_COUNTS
 from sinfer.windows.claims import Claim, Claims, Completion, StoredOutput
 from sinfer.windows.dead_letters import Stage, one_line
@@ -43,9 +52,16 @@ _PAUSED_MS = 1000
 """When a window is tried again that no call can help: until then every worker knows of the pause,
 or of the task as it was changed meanwhile."""
 
-_DEATHS_WITH_RESULTS = 20
-"""So many more workers may die with a window whose results are known. Sinks may have them already,
-and what has a result should not become a dead letter as well."""
+_UNREADABLE_MS = 30_000
+"""How long a window waits whose record cannot be read."""
+
+_SEARCHED_AFTER = 2
+"""Workers that died with a window after which its items are tried in groups. The second one had
+nothing but this window."""
+
+_DEATHS_WITH_RESULTS = 10
+"""Before so many workers have died with a window whose results are known, none of them is given up.
+Sinks may have them already, and what has a result should not become a dead letter as well."""
 
 
 class WindowProcessor:
@@ -79,6 +95,7 @@ class WindowProcessor:
             most_s=None if ready.is_alone else most_s,
         )
         self._writer = SinkWriter(ready)
+        self._is_per_item = ready.pipeline.results_per == "item"
         self._judge = RefusalJudge(ready, refusals, claims.scope.partition, pause)
         self._complete = Coalescer(claims.complete)
 
@@ -90,6 +107,9 @@ class WindowProcessor:
         """
         is_last = claim.attempt >= self._task.limits.max_attempts
         attempt = Attempt(claim, messages, is_last)
+        if claim.window.problem:
+            await self._wait_unread(attempt)
+            return
         try:
             outcome = await self._run_stages(attempt)
         except TryLaterError as later:
@@ -99,6 +119,25 @@ class WindowProcessor:
                 await self._hand_back(attempt, later)
                 return
         await self._end(attempt, outcome)
+
+    async def _wait_unread(self, attempt: Attempt) -> None:
+        """What is stored of the window cannot be read: perhaps a worker of another version can. In
+        the end its messages are given up, as far as they are there."""
+        claim, problem = attempt.claim, attempt.claim.window.problem
+        if attempt.is_last:
+            error = f"given up after {claim.attempt} attempts (max_attempts): {problem}"
+            count = len(attempt.messages)
+            await self._end(
+                attempt,
+                Outcome(
+                    failures=[Failure.at(place, place, "window", error) for place in range(count)]
+                ),
+            )
+            _log.error("window %s: %d messages %s", claim.window.id, count, error)
+            return
+        await self._claims.note_unreadable(claim)
+        await self._claims.release(claim, wait_ms=_UNREADABLE_MS)
+        _log.error("window %s waits: %s", claim.window.id, problem)
 
     async def _hand_back(self, attempt: Attempt, later: TryLaterError) -> None:
         claim = attempt.claim
@@ -120,33 +159,144 @@ class WindowProcessor:
         """
         claim = attempt.claim
         stored = _NOTHING if claim.is_first else await self._claims.read_output(claim)
-        outcome = Outcome() if stored.output is None else unpack_outcome(stored.output)
-        deaths = claim.attempt - self._task.limits.max_attempts
-        if deaths > (0 if stored.output is None else _DEATHS_WITH_RESULTS):
-            error = f"its worker died or was lost in each of {claim.attempt - 1} attempts"
+        stored, outcome = _read(claim, stored)
+        if claim.attempt > self._task.limits.max_attempts:
+            error = f"it was broken off in each of {claim.attempt - 1} attempts (max_attempts)"
             known = None if stored.output is None else outcome
-            return self._given_up(attempt.messages, f"{error} (max_attempts)", known)
-        if deaths > 0:
-            outcome.failures += outcome.retries
-            outcome.retries = []
+            return self._given_up(attempt.messages, f"{error}; the worker's log says why", known)
+        is_searched = claim.deaths >= _SEARCHED_AFTER
         if stored.output is None or outcome.retries:
             with attempt.timings.of("inference"):
-                if stored.output is None:
+                if is_searched:
+                    found = await self._infer_in_groups(attempt, stored, outcome)
+                    if found is None:
+                        return outcome  # another worker has the window
+                    outcome = found
+                elif stored.output is None:
                     await self._infer(attempt, outcome, list(range(len(attempt.messages))))
                 else:
                     await self._infer_again(attempt, outcome)
             if attempt.is_last:
                 outcome.failures += outcome.retries
                 outcome.retries = []
-            if not await self._claims.store_output(claim, output=pack_outcome(outcome)):
+            search = b"" if is_searched else None
+            if not await self._claims.store_output(
+                claim, output=pack_outcome(outcome), search=search
+            ):
                 return outcome  # another worker has the window; completing it will be refused
             if outcome.retries:
                 error = outcome.retries[0].error
                 raise TryLaterError(error, self._backoff(claim), outcome=outcome)
         if outcome.rows:
             with attempt.timings.of("sinks"):
-                await self._write(attempt, outcome, stored.sinks)
+                if is_searched:
+                    await self._write_in_groups(attempt, stored, outcome)
+                else:
+                    await self._write(attempt, outcome, stored.sinks)
         return outcome
+
+    async def _infer_in_groups(
+        self, attempt: Attempt, stored: StoredOutput, outcome: Outcome
+    ) -> Outcome | None:
+        """Ask the model about some items at a time: one of them may be what workers die of.
+
+        Returns:
+            The whole outcome; None when another worker has the window by now.
+
+        Raises:
+            TryLaterError: not now; what came of other items is stored.
+        """
+        claim = attempt.claim
+        places = list(range(len(attempt.messages)))
+        if stored.output is not None:
+            places = [p for f in outcome.retries for p in range(f.first, f.last + 1)]
+        search = search_of(stored.search, "inference")
+        if search is None:
+            search = KillerSearch.begin("inference", places, claim.deaths)
+            search.outcome = Outcome(outcome.rows, outcome.failures, [], outcome.model)
+        if not self._is_per_item:
+            return await self._infer_unsplit(attempt, search, places)
+        found = search.outcome or Outcome()
+        least = self._task.limits.max_attempts
+        search.note_death(claim.deaths, least)
+        known = {f.first for f in found.failures}
+        found.failures += [
+            Failure.at(place, place, "inference", reason(search.hits[place], alone=True))
+            for place in search.blamed
+            if place not in known
+        ]
+        if claim.deaths > max(least, most_deaths(len(places))):
+            left = search.give_up()
+            _log.error("window %s: %d items are given up", claim.window.id, len(left))
+            error = reason(claim.deaths, alone=False)
+            found.failures += [Failure.at(place, place, "inference", error) for place in left]
+        while group := search.next_group(claim.deaths):
+            search.outcome = found
+            if not await self._claims.store_output(claim, search=pack_search(search)):
+                return None
+            _log.warning(
+                "window %s: %d workers died with it; trying %d of its %d items",
+                claim.window.id, claim.deaths, len(group), len(places),
+            )  # fmt: skip
+            call = f"{claim.window.id}#{claim.attempt}@{group[0]}"
+            try:
+                await self._infer(attempt, found, group, call)
+            except TryLaterError as later:
+                if not (later.counts and attempt.is_last):
+                    raise
+                error = _given_up_text(claim, later)
+                left = search.give_up()
+                found.failures += [Failure.at(place, place, "inference", error) for place in left]
+        leave_out_repeats(self._ready, attempt.messages, found)
+        return found
+
+    async def _infer_unsplit(
+        self, attempt: Attempt, search: KillerSearch, places: list[int]
+    ) -> Outcome:
+        """Results do not belong to single items: the window stands and falls as a whole."""
+        claim = attempt.claim
+        found = search.outcome or Outcome()
+        if claim.deaths > max(_SEARCHED_AFTER, self._task.limits.max_attempts):
+            error = reason(claim.deaths, alone=False)
+            found.failures += [Failure.at(place, place, "inference", error) for place in places]
+        else:
+            await self._infer(attempt, found, places, f"{claim.window.id}#{claim.attempt}")
+        return found
+
+    async def _write_in_groups(
+        self, attempt: Attempt, stored: StoredOutput, outcome: Outcome
+    ) -> None:
+        """Write some results at a time: one of them may be what workers die of.
+
+        Raises:
+            TryLaterError: sinks are away; what was written is not written again.
+        """
+        claim = attempt.claim
+        rows = {row.ordinal: row for row in outcome.rows}
+        search = search_of(stored.search, "sink")
+        if search is None:
+            # Without a note of it nobody knows whether a worker ever died of writing.
+            search = KillerSearch("sink", [list(rows)])
+        search.note_death(claim.deaths, _DEATHS_WITH_RESULTS)
+        given_up = {o: reason(search.hits[o], alone=True) for o in search.blamed}
+        if claim.deaths > max(_DEATHS_WITH_RESULTS, most_deaths(len(rows))):
+            given_up |= dict.fromkeys(search.give_up(), reason(claim.deaths, alone=False))
+        known = {found.ordinal for found in outcome.refused}
+        outcome.refused += [
+            Refused(ordinal, one_line(error))
+            for ordinal, error in given_up.items()
+            if ordinal not in known
+        ]
+        while group := search.next_group(claim.deaths):
+            if not await self._claims.store_output(
+                claim, output=pack_outcome(outcome), search=pack_search(search)
+            ):
+                return  # another worker has the window; completing it will be refused
+            part = [rows[ordinal] for ordinal in group if ordinal in rows]
+            written = await self._write_rows(attempt, outcome, part, stored.sinks)
+            if written.away:
+                raise self._sinks_away(claim, written, outcome)
+        outcome.failures += self._refused(len(attempt.messages), outcome)
 
     async def _infer_again(self, attempt: Attempt, outcome: Outcome) -> None:
         """Ask the model about the items that an earlier attempt left open, and no others.
@@ -258,9 +408,24 @@ class WindowProcessor:
             TryLaterError: some of them are away.
         """
         claim = attempt.claim
-        results = name_results(self._ready, self._claims.scope, attempt, outcome.rows)
+        refused = list(outcome.refused)
+        written = await self._write_rows(attempt, outcome, outcome.rows, finished)
+        if outcome.refused or refused or (written.away and written.done):
+            # What was refused is known from now on, and is neither written nor told again.
+            keeps = outcome.refused or refused or any(outcome.confirmed)
+            output = pack_outcome(outcome) if keeps else None
+            await self._claims.store_output(claim, output=output, sinks=sorted(written.done))
+        if written.away:
+            raise self._sinks_away(claim, written, outcome)
+        outcome.failures += self._refused(len(attempt.messages), outcome)
+
+    async def _write_rows(
+        self, attempt: Attempt, outcome: Outcome, rows: list[ResultRow], finished: frozenset[str]
+    ) -> Written:
+        """Write some results of the outcome, and note in it which of them are refused."""
+        results = name_results(self._ready, self._claims.scope, attempt, rows)
         # Sinks know results by names that may differ from their places in the window.
-        named = {row.ordinal: n.ordinal for row, n in zip(outcome.rows, results, strict=True)}
+        named = {row.ordinal: n.ordinal for row, n in zip(rows, results, strict=True)}
         places = {name: place for place, name in named.items()}
         refused = {named[r.ordinal]: r for r in outcome.refused if r.ordinal in named}
         stands = self._judge.of_sinks(attempt, time.monotonic())
@@ -268,25 +433,21 @@ class WindowProcessor:
         attempt.answered |= written.answered
         confirmed = Confirmed(*outcome.confirmed) + written.confirmed
         outcome.confirmed = (confirmed.new, confirmed.known, confirmed.collided)
-        outcome.refused = [
+        outcome.refused = [r for r in outcome.refused if r.ordinal not in named] + [
             Refused(places[name], found.error, found.by_fallback)
             for name, found in sorted(written.refused.items())
         ]
-        if outcome.refused or refused or (written.away and written.done):
-            # What was refused is known from now on, and is neither written nor told again.
-            keeps = outcome.refused or refused or any(outcome.confirmed)
-            output = pack_outcome(outcome) if keeps else None
-            await self._claims.store_output(claim, output=output, sinks=sorted(written.done))
-        if written.away:
-            # An outage, however long, is no reason to give results up: it burns no attempt.
-            raise TryLaterError(
-                "; ".join(f"{what}: {error}" for what, error in written.away.items()),
-                written.wait_ms + self._backoff(claim),
-                counts=self._ready.is_alone,
-                away=written.away,
-                outcome=outcome,
-            )
-        outcome.failures += self._refused(len(attempt.messages), outcome)
+        return written
+
+    def _sinks_away(self, claim: Claim, written: Written, outcome: Outcome) -> TryLaterError:
+        # An outage, however long, is no reason to give results up: it burns no attempt.
+        return TryLaterError(
+            "; ".join(f"{what}: {error}" for what, error in written.away.items()),
+            written.wait_ms + self._backoff(claim),
+            counts=self._ready.is_alone,
+            away=written.away,
+            outcome=outcome,
+        )
 
     def _refused(self, messages: int, outcome: Outcome) -> list[Failure]:
         """The messages whose results nobody took. Where results are not those of single messages
@@ -350,6 +511,18 @@ class WindowProcessor:
 
     def _backoff(self, claim: Claim) -> int:
         return backoff_ms(self._task.inference, claim.attempt + claim.waits)
+
+
+def _read(claim: Claim, stored: StoredOutput) -> tuple[StoredOutput, Outcome]:
+    """What an earlier attempt stored, and the outcome in it. One that cannot be read is as good as
+    none: the model is asked again."""
+    if stored.output is None:
+        return stored, Outcome()
+    try:
+        return stored, unpack_outcome(stored.output)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        _log.error("window %s: its stored output cannot be read: %s", claim.window.id, error)
+        return StoredOutput(None, stored.sinks, stored.search), Outcome()
 
 
 def _given_up_text(claim: Claim, later: TryLaterError) -> str:

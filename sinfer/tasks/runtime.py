@@ -11,6 +11,7 @@ import atexit
 import gc
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -19,11 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from billiard.pool import EX_RECYCLE
 from celery import Celery
 
+from sinfer import exit_codes
 from sinfer.cancelling import end
 from sinfer.complaints import Complaints
 from sinfer.errors import AccessError, SinferError, UnavailableError
 from sinfer.hints import HintSender
+from sinfer.hooks import describe
 from sinfer.tasks.catalogue import Catalogue
+from sinfer.tasks.lease_keeper import LeaseKeeper
 from sinfer.tasks.places import Places
 from sinfer.windows.ids import Scope
 from sinfer.windows.pauses import PauseBoard
@@ -59,8 +63,10 @@ class Runtime:
         catalogue: the products' tasks, ready to run.
         pauses: what is paused.
         hints: sends further Celery messages.
+        leases: keeps those of windows under way.
         places: how many windows are under way, and whose turn it is.
         partitions: those that are at work, by scope.
+        unusable: partitions whose task cannot be used now, and why.
         closing: set when the process is about to end.
         app: the Celery application.
         old_hints: messages in a row that led to no window.
@@ -71,6 +77,7 @@ class Runtime:
         self.hints = HintSender(app)
         self.places = Places(changed=note_load)
         self.partitions: dict[Scope, PartitionWork] = {}
+        self.unusable: dict[Scope, str] = {}
         self.closing = False
         self.app = app
         self.old_hints = 0
@@ -78,14 +85,22 @@ class Runtime:
         self._handed_back_s = float("-inf")
         self._complaints = Complaints()
         self._works: set[asyncio.Task[None]] = set()
+        self._is_ended = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="sinfer-loop", daemon=True)
         self._thread.start()
+        self.leases = LeaseKeeper(self._loop, self._thread.ident)
         self.call(self._open())
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        problem = "it was stopped"
+        try:
+            self._loop.run_forever()
+        except BaseException as error:
+            problem = describe(error)
+        if not self._is_ended:
+            end_process(f"its event loop has ended: {problem}")
 
     async def _open(self) -> None:
         self.store = Store.from_settings()
@@ -179,11 +194,29 @@ class Runtime:
         try:
             self.call(self._close(grace_s))
         finally:
+            self.leases.close()
+            self._is_ended = True
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
             if not self._thread.is_alive():
                 self._loop.close()
             self.hints.close()
+
+
+def end_process(problem: str) -> None:
+    """End this process at once, with a line in the log: it can do nothing more.
+
+    Celery's pool of processes replaces it; with other pools this ends the whole worker. Its windows
+    come back when their leases run out.
+    """
+    _log.critical(
+        "worker process %d ends: %s; its windows are processed elsewhere when their leases run out",
+        os.getpid(), problem,
+    )  # fmt: skip
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    sys.stderr.flush()
+    os._exit(exit_codes.FAILED)
 
 
 _runtimes: dict[int, Runtime] = {}

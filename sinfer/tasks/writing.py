@@ -91,7 +91,7 @@ class SinkWriter:
             elif isinstance(problem, SinkRejectedError):
                 ordinals = refused_rows(results, problem)
                 if holds is not None and len(ordinals) == len(results) and not has_fallback:
-                    held = await holds(label, str(problem), len(ordinals))
+                    held = await holds(label, str(problem))
                     if held is not None:
                         away[label] = one_line(held.why)
                         held_ms = max(held_ms, held.wait_ms)

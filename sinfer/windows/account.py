@@ -9,12 +9,13 @@ then; the store knows how many each segment holds, and counts them when it frees
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from sinfer.windows.damage import read_chunk
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.records import unpack_closed, unpack_record
+from sinfer.windows.records import ClosedWindow, WindowRecord, unpack_closed, unpack_record
 from sinfer.windows.store import Store
 
 COUNTS = ("fetched", "filtered", "late", "dead", "sunk")
@@ -68,7 +69,14 @@ async def read_account(store: Store, scope: Scope) -> Account:
     pipeline.hgetall(keys.open)
     pipeline.hgetall(keys.closed)
     pipeline.hgetall(keys.held)
-    return add_up(*await store.ask(pipeline.execute()))
+    counts, opened, closed, held = await store.ask(pipeline.execute())
+    return await with_unreadable(
+        store,
+        scope,
+        add_up(counts, opened, closed, held),
+        {name.decode(errors="replace"): unpack_record(blob) for name, blob in opened.items()},
+        [unpack_closed(name, value) for name, value in closed.items()],
+    )
 
 
 def add_up(
@@ -91,3 +99,29 @@ def add_up(
             in_flight += window.record.count
     fetched, filtered, late, dead, sunk, *results = (int(count or 0) for count in counts)
     return Account(fetched, filtered, late, dead, sunk, buffered, in_flight, *results)
+
+
+async def with_unreadable(
+    store: Store,
+    scope: Scope,
+    account: Account,
+    opened: Mapping[str, WindowRecord],
+    closed: Iterable[ClosedWindow],
+) -> Account:
+    """Add the messages of windows whose records do not tell how many they have."""
+    keys = PartitionKeys(scope)
+    buffered, in_flight = account.buffered, account.in_flight
+    for name, record in opened.items():
+        if not record.count:
+            buffered += await _messages_in(store, keys.segment(name))
+    for window in closed:
+        if window.problem and not window.record.count:
+            for part in window.parts:
+                in_flight += await _messages_in(store, keys.segment(part.segment))
+    return replace(account, buffered=buffered, in_flight=in_flight)
+
+
+async def _messages_in(store: Store, segment: str) -> int:
+    """How many messages a segment has, as far as that can be told."""
+    chunks = await store.ask(store.redis.lrange(segment, 0, -1))
+    return sum(len(read_chunk(chunk) or ()) for chunk in chunks)

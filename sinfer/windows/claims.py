@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sinfer.messages import Message
-from sinfer.windows.damage import Contents, Damage, pack_damage
+from sinfer.windows.damage import Contents, Damage, pack_damage, read_chunk
 from sinfer.windows.dead_letters import DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
@@ -33,6 +33,8 @@ class Claim:
         attempt: how often the window was claimed, from 1; claims that did not count left out.
         waits: how often it was claimed and handed back without counting.
         claimed_ms: when, by the store's clock.
+        deaths: how often its lease ran out before, since its worker died or was frozen. These
+            claims count among ``waits``, not among the attempts.
     """
 
     window: ClosedWindow
@@ -40,6 +42,7 @@ class Claim:
     attempt: int
     claimed_ms: int = 0
     waits: int = 0
+    deaths: int = 0
 
     @property
     def is_first(self) -> bool:
@@ -75,10 +78,13 @@ class StoredOutput:
     Attributes:
         output: as it was stored; None when there is none.
         sinks: names of the sinks that need not be written again.
+        search: how far the search for items that kill their worker has come; empty when there is
+            none.
     """
 
     output: bytes | None
     sinks: frozenset[str]
+    search: bytes = b""
 
 
 class Claims(Protocol):
@@ -91,7 +97,12 @@ class Claims(Protocol):
     async def read_output(self, claim: Claim) -> StoredOutput: ...
 
     async def store_output(
-        self, claim: Claim, *, output: bytes | None = None, sinks: Sequence[str] = ()
+        self,
+        claim: Claim,
+        *,
+        output: bytes | None = None,
+        sinks: Sequence[str] = (),
+        search: bytes | None = None,
     ) -> bool: ...
 
     async def complete(self, completions: Sequence[Completion]) -> list[bool]: ...
@@ -108,9 +119,15 @@ class Claims(Protocol):
 
     async def note_answers(self, back: Collection[str], known: Collection[str]) -> None: ...
 
+    async def note_unreadable(self, claim: Claim) -> None: ...
+
 
 class PartitionClaims:
-    """Hands out the closed windows of one partition, each to one worker at a time."""
+    """Hands out the closed windows of one partition, each to one worker at a time.
+
+    Attributes:
+        suspected: how many windows could be claimed alone, by the last claim.
+    """
 
     def __init__(self, store: Store, scope: Scope) -> None:
         self.scope = scope
@@ -118,17 +135,24 @@ class PartitionClaims:
         self._store = store
         self._outages = OutageBoard(store, scope)
         self._schedule = Schedule(store)
+        self.suspected = 0
 
-    async def claim(self, limit: int, *, lease_ms: int, hinted: int = 0) -> tuple[list[Claim], int]:
+    async def claim(
+        self, limit: int, *, lease_ms: int, hinted: int = 0, alone: bool = False
+    ) -> tuple[list[Claim], int]:
         """Lease up to ``limit`` closed windows, the longest waiting first.
+
+        A window whose lease ran out before is suspected of ending its worker. Claim those when
+        nothing else is under way in the process: then nothing else ends with it.
 
         Args:
             limit: most windows to take.
             lease_ms: how long they are held unless renewed.
             hinted: windows that the Celery message in hand was sent for.
+            alone: claim one suspected window, instead of others.
 
         Returns:
-            The claims, and how many windows could still be claimed now.
+            The claims, and how many windows could still be claimed now, ``suspected`` not counted.
         """
         keys = self.keys
         asked = keys.asked(uuid.uuid4().hex)
@@ -143,16 +167,18 @@ class PartitionClaims:
                 keys.attempts,
                 asked,
                 keys.aside,
+                keys.deaths,
             ],
-            [limit, lease_ms, hinted, KEPT_MS],
+            [limit, lease_ms, hinted, KEPT_MS, int(alone)],
         )
         claims = []
-        for at in range(2, len(reply), 4):
-            window = unpack_closed(reply[at], reply[at + 3])
+        now_ms, left, self.suspected = (int(number) for number in reply[:3])
+        for at in range(3, len(reply), 5):
+            window = unpack_closed(reply[at], reply[at + 4])
             tries = Tries.unpack(reply[at + 2])
-            token, now_ms = int(reply[at + 1]), int(reply[0])
-            claims.append(Claim(window, token, tries.attempts, now_ms, tries.waits))
-        return claims, int(reply[1])
+            token, deaths = int(reply[at + 1]), int(reply[at + 3])
+            claims.append(Claim(window, token, tries.attempts, now_ms, tries.waits, deaths))
+        return claims, left
 
     async def waiting(self) -> int:
         """How many windows are closed and not done."""
@@ -175,11 +201,23 @@ class PartitionClaims:
         whole = []
         contents = await self.contents([claim.window for claim in claims])
         for claim, found in zip(claims, contents, strict=True):
-            if found.damage is None:
+            if claim.window.problem:
+                whole.append((claim, await self._all_of(claim.window)))
+            elif found.damage is None:
                 whole.append((claim, found.messages))
             else:
                 await self._set_aside(claim, found.damage)
         return whole
+
+    async def _all_of(self, window: ClosedWindow) -> list[Message]:
+        """What there is of a window of which not even the number of its chunks can be read."""
+        messages: list[Message] = []
+        for part in window.parts:
+            name = self.keys.segment(part.segment)
+            last = part.chunks - 1  # -1, where that is not known, is the last of all
+            for chunk in await self._store.ask(self._store.redis.lrange(name, 0, last)):
+                messages += read_chunk(chunk) or ()
+        return sorted(messages, key=lambda message: message.stream_seq)
 
     async def _set_aside(self, claim: Claim, damage: Damage) -> None:
         keys, window_id = self.keys, claim.window.id
@@ -199,10 +237,10 @@ class PartitionClaims:
             for part in window.parts:
                 pipeline.lrange(keys.segment(part.segment), 0, max(0, part.chunks - 1))
                 pipeline.hmget(keys.members, members_fields(part.segment, part.chunks))
-        answers = iter(await self._store.ask(pipeline.execute()))
+        answers = iter(await self._store.ask_each(pipeline))
         found = []
         for window in windows:
-            pairs = [(next(answers), read_members(next(answers))) for _ in window.parts]
+            pairs = [(next(answers) or [], read_members(next(answers) or [])) for _ in window.parts]
             found.append(Contents(window, [c for c, _ in pairs], [e for _, e in pairs]))
         return found
 
@@ -212,12 +250,17 @@ class PartitionClaims:
         sinks = frozenset(
             name.decode().removeprefix("sink:") for name in stored if name.startswith(b"sink:")
         )
-        return StoredOutput(stored.get(b"output"), sinks)
+        return StoredOutput(stored.get(b"output"), sinks, stored.get(b"search", b""))
 
     async def store_output(
-        self, claim: Claim, *, output: bytes | None = None, sinks: Sequence[str] = ()
+        self,
+        claim: Claim,
+        *,
+        output: bytes | None = None,
+        sinks: Sequence[str] = (),
+        search: bytes | None = None,
     ) -> bool:
-        """Keep the model's output, or the names of finished sinks, for later attempts.
+        """Keep the model's output, the names of finished sinks, or a search for later attempts.
 
         Returns:
             Whether the window is still held; nothing is stored otherwise.
@@ -225,6 +268,8 @@ class PartitionClaims:
         fields: list[Argument] = [] if output is None else ["output", output]
         for name in sinks:
             fields += [f"sink:{name}", 1]
+        if search is not None:
+            fields += ["search", search]
         keys = self.keys
         return bool(
             await self._store.run(
@@ -245,7 +290,7 @@ class PartitionClaims:
         keys = self.keys
         names = [
             keys.meta, keys.closed, keys.leases, keys.tokens, keys.attempts, keys.refs, keys.held,
-            keys.dead, keys.ledger, keys.members,
+            keys.dead, keys.ledger, keys.members, keys.deaths,
         ]  # fmt: skip
         args: list[Argument] = []
         for completion in completions:
@@ -322,3 +367,25 @@ class PartitionClaims:
     async def note_answers(self, back: Collection[str], known: Collection[str]) -> None:
         """Note that what windows waited for is back; see ``OutageBoard.over``."""
         await self._outages.over(back, known)
+
+    async def note_unreadable(self, claim: Claim) -> None:
+        """Note for ``sinfer status`` that what is stored of a window cannot be read."""
+        names = self.keys.unreadable
+        await self._store.ask(self._store.redis.hset(names, claim.window.id, claim.window.problem))
+
+
+async def unreadable_windows(store: Store, scope: Scope) -> dict[str, str]:
+    """The closed windows of which it was noted that they cannot be read, and why."""
+    keys = PartitionKeys(scope)
+    noted = await store.ask(store.redis.hgetall(keys.unreadable))
+    if not noted:
+        return {}
+    values = await store.ask(store.redis.hmget(keys.closed, list(noted)))
+    gone = [name for name, value in zip(noted, values, strict=True) if value is None]
+    if gone:
+        await store.ask(store.redis.hdel(keys.unreadable, *gone))
+    return {
+        name.decode(errors="replace"): why.decode(errors="replace")
+        for name, why in sorted(noted.items())
+        if name not in gone
+    }

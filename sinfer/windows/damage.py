@@ -90,7 +90,7 @@ class Contents:
     def _take(
         self, at: tuple[str, int], part: int, blob: bytes | None, wanted: list[int] | None
     ) -> None:
-        found = _unpack(blob)
+        found = read_chunk(blob)
         if found is None:
             self._wrong.add("chunks are gone" if not blob else "chunks cannot be read")
         sequences = sorted([message.stream_seq for message in found or ()])
@@ -137,7 +137,7 @@ def _sequence(message: Message) -> int:
     return message.stream_seq
 
 
-def _unpack(blob: bytes | None) -> list[Message] | None:
+def read_chunk(blob: bytes | None) -> list[Message] | None:
     """The messages of a chunk; None when it is not there or cannot be read."""
     if not blob:
         return None

@@ -174,7 +174,7 @@ class DeadLetterStore:
         while True:
             page = await self._store.ask(self._store.redis.xrange(name, first, last, count=_PAGE))
             for entry, fields in page:
-                blob = fields[b"letter"]
+                blob = fields.get(b"letter", b"")
                 yield StoredLetter(scope, entry.decode(), unpack_dead_letter(blob), len(blob))
             if len(page) < _PAGE:
                 return

@@ -13,6 +13,7 @@ from sinfer.windows.window import CloseReason
 Stage = Literal["preprocess", "window", "request", "inference", "results", "sink"]
 
 _MOST_HISTORY = 20
+_UNREADABLE = "this dead letter cannot be read"
 
 COPIED_FIELD = "mirrored"
 """Field of a partition: the last dead letter that a copy was sent of."""
@@ -113,5 +114,14 @@ def pack_dead_letter(letter: DeadLetter) -> bytes:
 
 
 def unpack_dead_letter(blob: bytes) -> DeadLetter:
-    """Decode a dead letter."""
-    return _decoder.decode(blob)
+    """Decode a dead letter. One that cannot be read, as of another version, becomes a letter that
+    says so and has the stored bytes for a message; see ``is_readable``."""
+    try:
+        return _decoder.decode(blob)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return DeadLetter(Message(blob), "window", one_line(f"{_UNREADABLE}: {error}"), 0)
+
+
+def is_readable(letter: DeadLetter) -> bool:
+    """Whether it is what was stored, and its message the one that was given up."""
+    return not (letter.time_ms == 0 and letter.error.startswith(_UNREADABLE))

@@ -14,6 +14,8 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:leases``    | zset   | leased window id by the end of its lease (ms) |
 | ``sinfer:{scope}:tokens``    | hash   | window id → fencing token of its last claim |
 | ``sinfer:{scope}:attempts``  | hash   | window id → its tries, as ``Tries`` packs them |
+| ``sinfer:{scope}:deaths``    | hash   | window id → how often its lease ran out |
+| ``sinfer:{scope}:unreadable`` | hash  | closed window id → why its record cannot be read |
 | ``sinfer:{scope}:refs``      | hash   | shared segment → number of holders |
 | ``sinfer:{scope}:held``      | hash   | shared segment → messages in it |
 | ``sinfer:{scope}:members``   | hash   | segment → stream sequences of each of its chunks |
@@ -21,6 +23,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:dead``      | stream | dead letters |
 | ``sinfer:{scope}:ledger``    | stream | one entry for each finished window; capped |
 | ``sinfer:{scope}:away``      | hash   | sink that takes nothing now → since when, why |
+| ``sinfer:{scope}:unusable``  | string | why a worker cannot begin its windows (expires) |
 | ``sinfer:{scope}:seg:<name>`` | list   | packed chunks of messages |
 | ``sinfer:{scope}:bad:<name>`` | set    | messages of a shared segment that were given up |
 | ``sinfer:{scope}:ask:<name>`` | string | an answer, in case it is asked for again (expires) |
@@ -37,6 +40,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:refusals:<product/task>`` | hash | windows refused whole since one was taken (expires) |
 | ``sinfer:clock:{sinfer:due}`` | hash  | time, and when the last tick was, the last sweep, ... |
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
+| ``sinfer:slow``              | hash   | worker process → hooks that take long there (expires) |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
 | ``sinfer:making:<product>`` | hash   | task → how often making its pipeline began |
 | ``sinfer:tasks:<product>`` | hash   | ingestor → what is wrong with its tasks (expires) |
@@ -57,6 +61,7 @@ CLOCK = f"{PREFIX}clock:{{{DUE}}}"
 MARK = f"{PREFIX}mark"
 
 PAUSED = f"{PREFIX}paused"
+SLOW_HOOKS = f"{PREFIX}slow"
 
 CONFIG_FIELD = "config"
 """Field of ``meta`` with the task's configuration; ``config:<name>`` holds earlier ones."""
@@ -112,8 +117,9 @@ class PartitionKeys:
     """The keys of one partition."""
 
     __slots__ = (
-        "_base", "aside", "attempts", "away", "closed", "dead", "deadlines", "held", "leases",
-        "ledger", "members", "meta", "open", "ready", "refs", "scope", "sealed", "tokens",
+        "_base", "aside", "attempts", "away", "closed", "dead", "deadlines", "deaths", "held",
+        "leases", "ledger", "members", "meta", "open", "ready", "refs", "scope", "sealed", "tokens",
+        "unreadable",
     )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
@@ -128,13 +134,20 @@ class PartitionKeys:
         self.leases = f"{self._base}leases"
         self.tokens = f"{self._base}tokens"
         self.attempts = f"{self._base}attempts"
+        self.deaths = f"{self._base}deaths"
         self.away = f"{self._base}away"
+        self.unreadable = f"{self._base}unreadable"
         self.refs = f"{self._base}refs"
         self.held = f"{self._base}held"
         self.members = f"{self._base}members"
         self.aside = f"{self._base}aside"
         self.dead = f"{self._base}dead"
         self.ledger = f"{self._base}ledger"
+
+    @property
+    def unusable(self) -> str:
+        """Why a worker cannot begin its windows."""
+        return f"{self._base}unusable"
 
     def segment(self, name: str) -> str:
         """The chunks of a segment."""

@@ -6,6 +6,7 @@ messages in the stream again, to the message.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +17,8 @@ from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.store import Store
 from sinfer.windows.window import CloseReason
+
+_log = logging.getLogger(__name__)
 
 _PAGE = 200
 
@@ -134,7 +137,10 @@ def pack_entry(entry: LedgerEntry) -> bytes:
 
 
 async def read_ledger(store: Store, scope: Scope) -> AsyncIterator[Finished]:
-    """The finished windows of a partition that the ledger still has, the latest first."""
+    """The finished windows of a partition that the ledger still has, the latest first.
+
+    Entries that cannot be read, as those of another version, are left out; the log tells of them.
+    """
     last = "+"
     while True:
         page = await store.ask(
@@ -142,7 +148,12 @@ async def read_ledger(store: Store, scope: Scope) -> AsyncIterator[Finished]:
         )
         for name, fields in page:
             done_ms = int(name.partition(b"-")[0])
-            yield Finished(scope, done_ms, _decoder.decode(fields[b"entry"]))
+            try:
+                entry = _decoder.decode(fields.get(b"entry", b""))
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                _log.warning("%s: entry %s of the ledger cannot be read: %s", scope, name, error)
+                continue
+            yield Finished(scope, done_ms, entry)
         if len(page) < _PAGE:
             return
         last = f"({page[-1][0].decode()}"

@@ -12,10 +12,11 @@ Only tasks with several partitions in event time seal windows; elsewhere time cl
 from __future__ import annotations
 
 import enum
-from typing import cast
+from typing import cast, get_args
 
 import msgspec
 
+from sinfer.masking import one_line
 from sinfer.windows.again import Again
 from sinfer.windows.window import CloseReason
 
@@ -92,12 +93,15 @@ class ClosedWindow(msgspec.Struct, frozen=True):
         record: its description.
         reason: why it closed.
         closed_ms: when, by the store's clock; 0 until it is stored.
+        problem: why what is stored of it cannot be read; empty when it can. Then ``record`` is no
+            more than what can be told of it.
     """
 
     id: str
     record: WindowRecord
     reason: CloseReason
     closed_ms: int = 0
+    problem: str = ""
 
     @property
     def public_id(self) -> str:
@@ -137,6 +141,10 @@ DUE = "due"
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(WindowRecord)
+_FIELDS = msgspec.structs.fields(WindowRecord)
+_REASONS = get_args(CloseReason)
+_LATEST = 2**63 - 1
+_DIGITS = 18
 
 
 def pack_record(record: WindowRecord) -> bytes:
@@ -145,18 +153,52 @@ def pack_record(record: WindowRecord) -> bytes:
 
 
 def unpack_record(blob: bytes) -> WindowRecord:
-    """Decode a record."""
-    return _decoder.decode(blob)
+    """Decode a record, or what can be read of it; see ``read_record``."""
+    return read_record(blob)[0]
+
+
+def read_record(blob: bytes) -> tuple[WindowRecord, str]:
+    """Decode a record.
+
+    One that another version wrote, or that was damaged, harms no other: of that as much is read as
+    can be. What cannot be told of it is chosen so that nothing is lost by it: no message counts as
+    done that may be in it.
+
+    Returns:
+        The record, and why it cannot be read; that is empty when it can.
+    """
+    try:
+        return _decoder.decode(blob), ""
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        problem = one_line(f"its record cannot be read: {error}")
+    record = WindowRecord("", None, None, 0, _LATEST)
+    try:
+        values = msgspec.msgpack.decode(blob)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return record, problem
+    for field, value in zip(_FIELDS, values if isinstance(values, list) else (), strict=False):
+        try:
+            setattr(record, field.name, msgspec.convert(value, field.type))
+        except msgspec.ValidationError:
+            continue
+    return record, problem
 
 
 def unpack_closed(window_id: bytes, value: bytes) -> ClosedWindow:
-    """Decode what the store keeps of a closed window: ``reason closed_ms record``."""
-    reason, closed_ms, blob = value.split(b" ", 2)
-    record = unpack_record(blob)
-    name = reason.decode()
-    return ClosedWindow(
-        window_id.decode(),
-        record,
-        record.deadline_reason if name == DUE else cast("CloseReason", name),
-        int(closed_ms),
-    )
+    """Decode what the store keeps of a closed window: ``reason closed_ms record``.
+
+    As with records, what cannot be read is told in ``problem``, and raises nothing.
+    """
+    name = window_id.decode(errors="replace")
+    words = value.split(b" ", 2)
+    record, problem = read_record(words[-1] if len(words) == 3 else b"")
+    found, closed_ms = words[0].decode(errors="replace"), 0
+    reason = record.deadline_reason if found == DUE else cast("CloseReason", found)
+    if reason not in _REASONS:
+        problem = problem or one_line(f"it closed for a reason that is not known: {found}")
+        reason = "drain"
+    if len(words) == 3 and words[1].isdigit():
+        closed_ms = int(words[1][:_DIGITS])
+    else:
+        problem = problem or "it is not known when it closed"
+    return ClosedWindow(name, record, reason, closed_ms, problem)

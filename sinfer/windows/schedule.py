@@ -13,6 +13,7 @@ from sinfer.windows.alignment import unseal
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.store import HINT_MS, Argument, Store
+from sinfer.windows.tries import WAIT
 
 _log = logging.getLogger(__name__)
 
@@ -224,8 +225,10 @@ class Schedule:
                 keys.ready,
                 keys.leases,
                 keys.sealed,
+                keys.attempts,
+                keys.deaths,
             ],
-            [limit, hint_ms, uuid.uuid4().hex],
+            [limit, hint_ms, uuid.uuid4().hex, WAIT],
         )
         *found, sealed = (int(value) for value in reply)
         closing = Closing(*found)

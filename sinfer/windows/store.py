@@ -84,6 +84,11 @@ def _refused(where: str, error: BaseException) -> StoreError:
     return StoreError(f"{where}: {error}")
 
 
+def _is_wrong_type(error: Exception) -> bool:
+    """Whether a key holds something else than the command is for."""
+    return "WRONGTYPE" in str(error) or "wrong kind of value" in str(error)
+
+
 class Store:
     """Redis as the window store. Use it on one event loop.
 
@@ -189,6 +194,18 @@ class Store:
             for keys, args in calls:
                 await self._scripts[script](keys=keys, args=args, client=pipeline)
             return list(await self.ask(pipeline.execute(raise_on_error=False)))
+
+    async def ask_each(self, pipeline: Any) -> list[Any]:
+        """The answers to the commands of a pipeline; None where a key holds another kind of thing.
+
+        Raises as ``run`` does.
+        """
+        answers = await self.ask(pipeline.execute(raise_on_error=False))
+        for answer in answers:
+            if isinstance(answer, Exception) and not _is_wrong_type(answer):
+                async with self.errors():
+                    raise answer
+        return [None if isinstance(answer, Exception) else answer for answer in answers]
 
     async def ask(self, command: Awaitable[Any] | Any) -> Any:
         """Await a plain command; raises as ``run`` does."""

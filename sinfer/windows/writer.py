@@ -23,9 +23,17 @@ from sinfer.windows.ids import Scope, reset_command
 from sinfer.windows.keys import CONFIG_FIELD, INCARNATION_FIELD, PartitionKeys
 from sinfer.windows.members import members_entry
 from sinfer.windows.plan import Plan
-from sinfer.windows.records import WindowRecord, pack_record, unpack_closed, unpack_record
+from sinfer.windows.records import (
+    WindowRecord,
+    pack_record,
+    read_record,
+    unpack_closed,
+    unpack_record,
+)
 from sinfer.windows.store import HINT_MS as HINT_MS
 from sinfer.windows.store import Argument, Store
+
+_log = logging.getLogger(__name__)
 
 _log = logging.getLogger(__name__)
 
@@ -329,7 +337,12 @@ class PartitionWriter:
         cursor = 0
         while True:
             cursor, found = await self._store.ask(redis.hscan(self.keys.open, cursor, count=2000))
-            windows.update((name.decode(), unpack_record(blob)) for name, blob in found.items())
+            for name, blob in found.items():
+                record, problem = read_record(blob)
+                if problem:
+                    await self._close_unreadable(name.decode(), problem)
+                else:
+                    windows[name.decode()] = record
             if cursor == 0:
                 break
         if source is None and not may_be_lost:
@@ -345,6 +358,17 @@ class PartitionWriter:
             int(deaths or 0),
             hand or b"",
         )
+
+    async def _close_unreadable(self, window_id: str, problem: str) -> None:
+        """Close an open window whose record cannot be read, under another id: it takes no more
+        messages, so that a window of its id may be opened anew."""
+        keys, other = self.keys, f"{window_id}~{uuid.uuid4().hex[:8]}"
+        names = [
+            keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready,
+            keys.segment(window_id), keys.segment(other),
+        ]  # fmt: skip
+        if await self._store.run("close_unreadable", names, [self._token, window_id, other]):
+            _log.error("%s: open window %s closed as %s: %s", self.scope, window_id, other, problem)
 
     async def _refuse_lost_position(self, opened: int) -> None:
         """What was never read has no windows: reading it all again would double what they hold.
@@ -370,8 +394,11 @@ class PartitionWriter:
             return
         open_records = await self._store.ask(redis.hvals(self.keys.open))
         closed = await self._store.ask(redis.hgetall(self.keys.closed))
-        records = [unpack_record(blob) for blob in open_records]
-        records += [unpack_closed(name, value).record for name, value in closed.items()]
+        opened = [read_record(blob) for blob in open_records]
+        others = [unpack_closed(name, value) for name, value in closed.items()]
+        if any(problem for _, problem in opened) or any(window.problem for window in others):
+            return  # who knows what those were opened under
+        records = [record for record, _ in opened] + [window.record for window in others]
         unused = kept - {start + record.config.encode() for record in records}
         if unused:
             await self._store.ask(redis.hdel(self.keys.meta, *unused))
@@ -391,7 +418,7 @@ class PartitionWriter:
         names = [
             keys.meta, keys.open, keys.closed, keys.deadlines, keys.ready, keys.sealed, keys.leases,
             keys.tokens, keys.attempts, keys.refs, keys.held, keys.ledger,
-            keys.away, keys.members, keys.aside,
+            keys.away, keys.members, keys.aside, keys.deaths, keys.unreadable,
         ]  # fmt: skip
         left = int(await self._store.run("forget", names, [self._token]))
         if left < 0:

@@ -30,7 +30,7 @@ from tests.e2e.harness import (
 pytestmark = pytest.mark.e2e
 
 PRODUCT = """
-import ctypes, os, re, signal, sys, time
+import ctypes, os, signal, sys, time
 from counting import FileTasks, Pipeline as Usual
 from sinfer import Product
 
@@ -46,7 +46,7 @@ def act(do, hook):
     match what.split():
         case ["sleep", seconds]: time.sleep(float(seconds))
         case ["hang"]: time.sleep(1e9)
-        case ["grab"]: re.match("(a+)+$", "a" * 64 + "b")  # never lets go of the interpreter
+        case ["hold", seconds]: ctypes.PyDLL(None).sleep(int(seconds))  # and the interpreter
         case ["segv"]: ctypes.string_at(0)
         case ["leave", code]: os._exit(int(code))
         case ["kill"]: os.kill(os.getpid(), signal.SIGKILL)
@@ -268,6 +268,25 @@ async def test_one_message_that_takes_twenty_seconds_costs_nobody_a_lease(
         service.stop()
     deployment.withdraw(slow)
     deployment.withdraw(beside)
+
+
+@pytest.mark.long
+async def test_a_hook_that_keeps_the_interpreter_to_itself_for_a_while_stops_nothing_for_good(
+    deployment: Deployment, connections: Connections
+) -> None:
+    """No thread renews the leases meanwhile: they are lost, and the message is looked at apart."""
+    slow = await ordered(deployment, connections, "holding", **COUNT)
+    messages = numbers(0, 60)
+    messages[20]["do"] = "hold 12"
+    await connections.publish(slow, messages)
+    one, other = deployment.ingest(), deployment.ingest()
+    deployment.start(one, other)
+    await all_fetched(connections, slow, 60, 90)
+    assert await connections.dead_letters(slow) == []
+    for service in (one, other):
+        assert service.process.is_running
+        service.stop()
+    deployment.withdraw(slow)
 
 
 @pytest.mark.long

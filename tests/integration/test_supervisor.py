@@ -28,8 +28,10 @@ from sinfer.ingest.supervisor import Supervisor, _differ
 from sinfer.operations.metrics import SinferCollector
 from sinfer.operations.products import known_scopes
 from sinfer.operations.standing import TaskStanding, broken_tasks, standing
+from sinfer.windows.account import read_account
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
+from sinfer.windows.records import unpack_closed
 from sinfer.windows.store import Store
 
 pytestmark = pytest.mark.integration
@@ -294,3 +296,75 @@ def test_settings_that_cannot_be_compared_are_told_apart_by_their_text() -> None
     other = Odd.model_validate({**settings, "note": "changed"})
     assert not _differ(one, same)
     assert _differ(one, other)
+
+
+class Slow(Texts):
+    """Takes so long for a batch that it is stored in several parts."""
+
+    def preprocess(self, message: Message) -> str | None:
+        time.sleep(0.03)
+        return super().preprocess(message)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [{}, {"durable": "d"}, {"durable": "d", "ack": "done"}],
+    ids=["position", "stored", "done"],
+)
+async def test_a_batch_that_is_stored_in_part_is_gone_on_with_where_it_was_left(
+    store: Store,
+    redis_server: RedisServer,
+    nats_client: Client,
+    nats_server: NatsServer,
+    unique: str,
+    source: dict[str, str],
+) -> None:
+    await nats_client.jetstream().add_stream(name=unique, subjects=[f"{unique}.>"])
+    task = {
+        "id": unique,
+        "source": {"stream": unique, "servers": [nats_server.url], **source},
+        "window": {"type": "count", "count": 7},
+        "inference": {"type": "python", "call": "operator:index"},
+        "sinks": [{"type": "log"}],
+    }
+    for number in range(80):
+        await nats_client.jetstream().publish(f"{unique}.x", b"%d" % number)
+    hints = HintSender(Celery(broker=redis_server.url))
+    product = Product(unique, tasks=StaticTaskManager([task]), pipeline=Slow)
+    scope = Scope(unique, unique, ">")
+    keys = PartitionKeys(scope)
+
+    async def fetched() -> int:
+        return int(await store.redis.hget(keys.meta, "fetched") or 0)
+
+    async def some_are_fetched() -> bool:
+        return await fetched() > 0
+
+    first = Supervisor(store, product, hints)
+    running = asyncio.create_task(first.run())
+    await until(some_are_fetched)
+    first.stop()
+    await running
+    left = await fetched()
+    assert 0 < left < 80
+    if source:
+        info = await nats_client.jetstream().consumer_info(unique, "d")
+        assert info.ack_floor is not None
+        assert info.ack_floor.stream_seq <= (0 if "ack" in source else left)
+
+    second = Supervisor(store, product, hints)
+    running = asyncio.create_task(second.run())
+
+    async def all_are_fetched() -> bool:
+        return await fetched() >= 80
+
+    await until(all_are_fetched)
+    second.stop()
+    await running
+    hints.close()
+    account = await read_account(store, scope)
+    assert (account.fetched, account.missing) == (80, 0)
+    closed: Any = await store.redis.hgetall(keys.closed)
+    windows = [unpack_closed(name, value).record for name, value in closed.items()]
+    found = sorted((record.first_seq, record.last_seq, record.count) for record in windows)
+    assert found == [(seq, seq + 6, 7) for seq in range(1, 78, 7)]

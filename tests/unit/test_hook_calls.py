@@ -33,6 +33,7 @@ OWN_WAY = {
     "ingest/entries.py",
     "ingest/supervisor.py",
     "ingest/changeover.py",
+    "ingest/careful_child.py",
     "local/task.py",
     "local/trace.py",
 }

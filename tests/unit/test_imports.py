@@ -31,6 +31,7 @@ LAYERS = [
         "escaping",
         "masking",
         "hooks",
+        "own_thread",
         "secret_files",
         "tls",
     },

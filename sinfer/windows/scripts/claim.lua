@@ -2,23 +2,59 @@
 -- Lease closed windows to a worker, the longest waiting first. Asked twice under one name, as by a
 -- client that got no answer, it gives the same windows again.
 --
+-- A window whose lease ran out before is suspected of ending its worker, and is given alone.
+--
 -- KEYS  1 meta  2 closed  3 ready  4 leases  5 tokens  6 attempts  7 asked (what was given before)
---       8 aside
+--       8 aside  9 deaths
 -- ARGV  1 limit      most windows to claim
 --       2 lease_ms
 --       3 hinted     windows that the Celery message in hand was sent for
 --       4 keep_ms    how long the answer may be asked for again
--- Returns {now_ms, ready, window id, token, attempt, closed value, ...}: ready counts the windows
--- that could still be claimed now; the closed value is 'reason closed_ms record'.
+--       5 alone      1: give one suspected window, and nothing else; 0: give none of these
+-- Returns {now_ms, ready, suspected, window id, token, tries, deaths, closed value, ...}: ready
+-- counts the windows that could still be claimed now, suspected those that could be claimed alone;
+-- the closed value is 'reason closed_ms record'.
 --
 -- Tokens follow the clock, so that none comes twice, not even when Redis was wiped or has lost its
 -- last second: a worker from before must not complete a window of the same name.
 local now = now_of(KEYS[1])
-local answer = {now, 0}
+local answer = {now, 0, 0}
 
-local function give(id, token, attempt, value)
-  local n = #answer
-  answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4] = id, token, attempt, value
+local function give(id, token, tries, value)
+  local deaths = redis.call('HGET', KEYS[9], id) or '0'
+  for _, word in ipairs({id, token, tries, deaths, value}) do
+    answer[#answer + 1] = word
+  end
+end
+
+local function suspects()
+  local found = {}
+  for _, id in ipairs(redis.call('HKEYS', KEYS[9])) do
+    local due = tonumber(redis.call('ZSCORE', KEYS[3], id))
+    if due and due <= now then
+      found[#found + 1] = {due, id}
+    end
+  end
+  table.sort(found, function(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end)
+  return found
+end
+
+local function to_give(limit)
+  if redis.call('HLEN', KEYS[9]) == 0 then
+    return ARGV[5] == '1' and {} or redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, limit)
+  end
+  local suspected = suspects()
+  if ARGV[5] == '1' then
+    return {suspected[1] and suspected[1][2]}
+  end
+  local ids = {}
+  local all = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, limit + #suspected)
+  for _, id in ipairs(all) do
+    if #ids < limit and redis.call('HEXISTS', KEYS[9], id) == 0 then
+      ids[#ids + 1] = id
+    end
+  end
+  return ids
 end
 
 local given = redis.call('GET', KEYS[7])
@@ -36,7 +72,7 @@ else
   end
   local claims = tonumber(redis.call('HGET', KEYS[1], 'claims') or '0')
   local notes = {}
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, ARGV[1])) do
+  for _, id in ipairs(to_give(tonumber(ARGV[1]))) do
     local value = redis.call('HGET', KEYS[2], id)
     redis.call('ZREM', KEYS[3], id)
     if value then
@@ -56,5 +92,8 @@ else
     redis.call('SET', KEYS[7], table.concat(notes, ' '), 'PX', ARGV[4])
   end
 end
-answer[2] = redis.call('ZCOUNT', KEYS[3], '-inf', now)
+if redis.call('HLEN', KEYS[9]) > 0 then
+  answer[3] = #suspects()
+end
+answer[2] = redis.call('ZCOUNT', KEYS[3], '-inf', now) - answer[3]
 return answer

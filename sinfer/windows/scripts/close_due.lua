@@ -2,10 +2,11 @@
 -- What beat does for a partition: close open windows by time, take windows back whose lease ran
 -- out, and say what is left to do.
 --
--- KEYS  1 meta  2 open  3 deadlines  4 closed  5 ready  6 leases  7 sealed
+-- KEYS  1 meta  2 open  3 deadlines  4 closed  5 ready  6 leases  7 sealed  8 attempts  9 deaths
 -- ARGV  1 limit     most windows to close in one call
 --       2 hint_ms   how long a Celery message counts as on its way
 --       3 name      of this call
+--       4 change of the tries of a window whose lease ran out: that is not held against it
 -- Returns {closed, expired, hint, next_due_ms, now_ms, sealed}; next_due_ms is 0 when nothing is
 -- due later. The reason of a window that closes here is in its record.
 local POLL_SEALED_MS = 500
@@ -27,6 +28,12 @@ local expired = redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', now, 'LIMIT', 0, li
 for _, id in ipairs(expired) do
   redis.call('ZREM', KEYS[6], id)
   redis.call('ZADD', KEYS[5], now, id)
+  if redis.call('HEXISTS', KEYS[4], id) == 1 then
+    redis.call('HINCRBY', KEYS[9], id, 1)
+    if redis.call('HEXISTS', KEYS[8], id) == 1 then
+      redis.call('HINCRBY', KEYS[8], id, ARGV[4])
+    end
+  end
 end
 
 local ready = redis.call('ZCOUNT', KEYS[5], '-inf', now)

@@ -6,8 +6,8 @@
 -- give up becomes one dead letter.
 --
 -- KEYS  1 meta  2 closed  3 leases  4 tokens  5 attempts  6 refs  7 held  8 dead  9 ledger
---       10 members
---       11..    for each window: its output, then its segments, each with its set of given up
+--       10 members  11 deaths
+--       12..    for each window: its output, then its segments, each with its set of given up
 --               messages
 -- ARGV  for each window: id, token, shared (0 or 1), number of segments, their names,
 --       number of counts, field, change, ..., number of dead letters, then for each of these
@@ -35,7 +35,7 @@ end
 
 local now = now_of(KEYS[1])
 local done = {}
-local key, at = 11, 1
+local key, at = 12, 1
 while at <= #ARGV do
   local id, token, shared = ARGV[at], ARGV[at + 1], ARGV[at + 2] == '1'
   local segments = tonumber(ARGV[at + 3])
@@ -47,6 +47,7 @@ while at <= #ARGV do
     redis.call('HDEL', KEYS[2], id)
     redis.call('HDEL', KEYS[4], id)
     redis.call('HDEL', KEYS[5], id)
+    redis.call('HDEL', KEYS[11], id)
     redis.call('UNLINK', KEYS[key])
     for i = counts + 1, letters - 1, 2 do
       redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])

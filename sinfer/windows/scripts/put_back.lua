@@ -13,6 +13,10 @@ redis.call('ZCARD', KEYS[3])
 local now = now_of(KEYS[1])
 for i = 2, #ARGV, 3 do
   local segment, place = KEYS[4 + ARGV[i]], tonumber(ARGV[i + 1])
+  local kind = redis.call('TYPE', segment).ok
+  if kind ~= 'list' and kind ~= 'none' then
+    redis.call('DEL', segment)
+  end
   for _ = redis.call('LLEN', segment) + 1, place do
     redis.call('RPUSH', segment, '')
   end

@@ -22,6 +22,7 @@ from sinfer.windows.plan import Plan
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
 from sinfer.windows.writer import Commit, PartitionWriter
+from tests.integration.ingest.fatal_pipeline import Fatal
 
 EVERYTHING = LetterFilter()
 
@@ -223,4 +224,23 @@ async def test_an_id_names_one_letter_of_all_partitions(partition: Partition) ->
     assert [s.letter.message.stream_seq async for s in partition.letters.find(wanted)] == [2]
     assert await partition.letters.purge(partition.scope, [every[1].entry]) == 1
     assert [s async for s in partition.letters.find(wanted)] == []
+    await partition.assert_right()
+
+
+async def test_what_ended_an_ingestor_does_not_end_the_command_that_redrives_it(
+    partition: Partition,
+) -> None:
+    killer = Message(b"segv", "in.a", None, 1, 1)
+    mended = Message(b"fine", "in.a", None, 2, 1)
+    why = "preprocess, key or event_time: ended its process: SIGSEGV"
+    await partition.give_up(
+        DeadLetter(killer, "preprocess", why, 1), DeadLetter(mended, "preprocess", why, 1)
+    )
+    redrive = Redrive(partition.store, partition.scope, Fatal(partition.task))
+    result = await redrive.run(EVERYTHING)
+    assert (result.letters, result.failed) == (1, 1)
+    [stored] = [one async for one in partition.letters.of_partition(partition.scope, EVERYTHING)]
+    assert stored.letter.message == killer
+    assert stored.letter.error == why
+    assert [seqs for _, seqs in await partition.claim()] == [[2]]
     await partition.assert_right()

@@ -41,7 +41,7 @@ async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
 async def site(store: Store, nats_client: Client, unique: str) -> Site:
     site = Site(store, nats_client, unique, WINDOWS["count"])
     await site.read(20)
-    await process(site, sinks=("sql", "a", "b", "redis", "silent", "away", "odd"))
+    await process(site, sinks=("sql", "a", "b", "redis", "silent", "away", "odd", "ends", "lies"))
     return site
 
 
@@ -172,13 +172,26 @@ class Odd(Silent):
         raise ZeroDivisionError
 
 
+class Ends(Silent):
+    async def stored(self, windows: Sequence[WindowResults]) -> list[dict[int, int]] | None:
+        raise SystemExit(3)
+
+
+class Lies(Silent):
+    async def stored(self, windows: Sequence[WindowResults]) -> Any:
+        return self.config.name
+
+
 async def test_sinks_that_cannot_tell_are_said_not_to_have_been_asked(site: Site) -> None:
     config = SinkConfig(type="x")
-    found = await audit(site, silent=Silent(config), away=Away(config), odd=Odd(config))
+    odd = {"odd": Odd(config), "ends": Ends(config), "lies": Lies(config)}
+    found = await audit(site, silent=Silent(config), away=Away(config), **odd)
     assert found.findings == []
     assert "not asked" in found.sinks["silent"]
     assert "closed on Sundays" in found.sinks["away"]
     assert "ZeroDivisionError" in found.sinks["odd"]
+    assert "SystemExit" in found.sinks["ends"]
+    assert "returned something else" in found.sinks["lies"]
 
 
 async def test_a_sink_that_the_task_got_later_is_not_asked_about_older_results(

@@ -26,6 +26,7 @@ from sinfer import (
 )
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import (
+    ConfigError,
     InferenceUnavailableError,
     InvalidResponseError,
     SinkRejectedError,
@@ -237,17 +238,56 @@ class Bench:
 
     async def try_once(self, processor: WindowProcessor) -> int:
         """Try every window that may be tried now; returns how many are left."""
-        claims, _ = await self.claims.claim(100, lease_ms=60_000)
+        claims = await self.claim(100, lease_ms=60_000)
         contents = await self.claims.read(claims)
         for claim, messages in zip(claims, contents, strict=True):
             await processor.process(claim, messages)
         return await self.claims.waiting()
 
+    async def claim(self, limit: int, lease_ms: int) -> list[Claim]:
+        """Claim windows; where there is none, one that is suspected."""
+        claims, _ = await self.claims.claim(limit, lease_ms=lease_ms)
+        if not claims and self.claims.suspected:
+            claims, _ = await self.claims.claim(1, lease_ms=lease_ms, alone=True)
+        return claims
+
+    async def die_and_go_on(
+        self, processor: WindowProcessor, dies: asyncio.Event, most: int = 200
+    ) -> int:
+        """Try the windows until none is left; each worker dies where ``dies`` is set.
+
+        Returns:
+            How many died.
+        """
+        deaths = 0
+        while await self.claims.waiting():
+            assert deaths < most
+            claims = await self.claim(100, lease_ms=1)
+            contents = await self.claims.read(claims)
+            dies.clear()
+            working = [
+                asyncio.create_task(processor.process(claim, messages))
+                for claim, messages in zip(claims, contents, strict=True)
+            ]
+            died = asyncio.create_task(dies.wait())
+            while not dies.is_set() and (left := {task for task in working if not task.done()}):
+                await asyncio.wait({died, *left}, return_when=asyncio.FIRST_COMPLETED)
+            died.cancel()
+            if dies.is_set():
+                deaths += 1
+                for task in working:
+                    task.cancel()
+                await asyncio.wait(working)
+                await self.lose_leases()
+        [found] = await audit(self.store, [self.scope])
+        assert found.is_right, found
+        return deaths
+
     async def break_off(self, processor: WindowProcessor, at: asyncio.Event) -> Claim:
         """Try a window under a short lease, and stop as a killed worker does."""
         at.clear()
         deadline = time.monotonic() + _PATIENCE_S
-        while not (claims := (await self.claims.claim(1, lease_ms=1))[0]):
+        while not (claims := await self.claim(1, lease_ms=1)):
             assert time.monotonic() < deadline, "the window may not be tried yet"
             await asyncio.sleep(0.001)
         [claim] = claims
@@ -629,6 +669,36 @@ async def test_a_redriven_result_is_refused_by_the_name_of_its_old_place(bench: 
     assert [(x.message.data, x.ordinal) for x in await bench.dead()] == [(b"8", 3)]
 
 
+async def test_a_sink_that_cannot_be_made_is_told_in_status_and_made_once_it_can(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Record] = []
+    problem = "sinks: sql: url: its options cannot be used"
+
+    def make(config: SinkConfig, what: str) -> Sink:
+        if problem:
+            raise ConfigError(f"{what}: {problem}")
+        made.append(Record())
+        return made[-1]
+
+    monkeypatch.setattr(Sink, "make", make)
+    await bench.feed([1, 2])
+    config = bench.config(attempts=2)
+    product = Product("p", tasks=StaticTaskManager([config]), pipeline=Judging)
+    ready = ReadyTask(bench.store, product, config, client=bench.model)
+    bench._ready.append(ready)
+    processor = WindowProcessor(ready, bench.claims, bench._pause)
+    for _ in range(5):
+        await bench.try_once(processor)
+        await asyncio.sleep(0.01)
+    [told] = [line for line in await bench.trouble() if "away" in line]
+    assert problem in told
+    problem = ""
+    await bench.settle(processor)
+    assert sum(made[0].written.values()) == 2
+    assert await bench.dead() == []
+
+
 @pytest.mark.parametrize("error", [ConnectionRefusedError("no"), OSError("disk full")])
 async def test_a_product_s_own_sink_without_connection_or_room_is_away(
     bench: Bench, error: Exception
@@ -746,22 +816,119 @@ async def test_results_that_are_known_are_written_however_often_the_worker_died(
     assert await bench.dead() == []
 
 
-async def test_a_window_that_kills_each_worker_before_there_are_results_is_given_up(
+class Deadly(Model):
+    """A model whose client ends the worker when it is asked about some numbers.
+
+    Attributes:
+        killers: these.
+        dies: set when the worker has died.
+    """
+
+    def __init__(self, *killers: int) -> None:
+        super().__init__()
+        self.killers = set(killers)
+        self.dies = asyncio.Event()
+
+    async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
+        if self.killers.intersection(request):
+            self.dies.set()
+            await asyncio.Event().wait()
+        return await super().infer(request, idempotency_key=idempotency_key)
+
+
+async def test_of_forty_items_the_one_that_kills_its_worker_is_given_up_alone(
     bench: Bench,
 ) -> None:
-    await bench.feed([1, 2])
-    for _ in range(2):
-        await bench.claims.claim(1, lease_ms=1)
-        await bench.lose_leases()
+    bench.model = model = Deadly(117)
+    await bench.feed(range(100, 140), [1, 2], [3])
     sink = Record()
-    await bench.settle(bench.processor(sink=sink, attempts=2))
-    assert bench.model.asked == []
+    deaths = await bench.die_and_go_on(bench.processor(sink=sink), model.dies)
+    assert deaths <= 10
+    [letter] = await bench.dead()
+    assert (letter.message.data, letter.stage) == (b"117", "inference")
+    assert letter.error == (
+        "its worker died while processing this item alone, 2 times"
+        " (killed, crashed or out of memory: how is not known)"
+    )
+    results = [int(data) for _, data in sink.written]
+    assert sorted(results) == sorted(2 * n for n in (*range(100, 140), 1, 2, 3) if n != 117)
+    answered = Counter(n for request in model.asked for n in request)
+    assert set(answered) == {*range(100, 140), 1, 2, 3} - {117}
+    assert all(answered[n] == 1 for n in range(100, 140) if n != 117)
+    counts = await bench.counts()
+    assert counts == {"fetched": 43, "sunk": 42, "dead": 1}
+
+
+async def test_innocents_that_died_with_another_are_not_held_to_account(bench: Bench) -> None:
+    bench.model = model = Deadly(5)
+    await bench.feed([1], [5], [2], [3])
+    sink = Record()
+    await bench.die_and_go_on(bench.processor(sink=sink, attempts=1), model.dies)
+    assert [x.message.data for x in await bench.dead()] == [b"5"]
+    assert {int(data) for _, data in sink.written} == {2, 4, 6}
+
+
+async def test_a_window_that_is_one_result_is_given_up_whole_when_it_kills(bench: Bench) -> None:
+    bench.model = model = Deadly(5)
+    await bench.feed([1, 5, 2], [3, 4])
+    sink = Record()
+    deaths = await bench.die_and_go_on(bench.processor(Freely, sink=sink, attempts=3), model.dies)
+    assert deaths == 4
     letters = await bench.dead()
-    assert [(x.message.data, x.stage) for x in letters] == [
-        (b"1", "inference"),
-        (b"2", "inference"),
-    ]
-    assert "its worker died or was lost in each of 2 attempts" in letters[0].error
+    assert sorted(x.message.data for x in letters) == [b"1", b"2", b"5"]
+    assert "its worker died or was lost in each of 4 attempts" in letters[0].error
+    assert len(sink.written) == 2
+
+
+async def test_where_every_item_kills_the_search_has_an_end(bench: Bench) -> None:
+    bench.model = model = Deadly(*range(100, 140))
+    await bench.feed(range(100, 140))
+    sink = Record()
+    deaths = await bench.die_and_go_on(bench.processor(sink=sink), model.dies)
+    assert deaths <= 30
+    assert len(await bench.dead()) == 40
+    assert sink.written == Counter()
+
+
+async def test_a_result_that_kills_its_worker_in_a_sink_is_given_up_and_others_are_written(
+    bench: Bench,
+) -> None:
+    dies = asyncio.Event()
+
+    class Crashing(Record):
+        async def write(self, results: WindowResults) -> None:
+            if any(row.data == b"12" for row in results):
+                dies.set()
+                await asyncio.Event().wait()
+            await super().write(results)
+
+    sink = Crashing()
+    await bench.feed(range(10))
+    deaths = await bench.die_and_go_on(bench.processor(sink=sink), dies)
+    assert deaths <= 12
+    [letter] = await bench.dead()
+    assert (letter.message.data, letter.stage) == (b"6", "sink")
+    assert letter.error.startswith("its worker died while processing this item alone")
+    assert sorted(int(data) for _, data in sink.written) == [0, 2, 4, 6, 8, 10, 14, 16, 18]
+    assert bench.model.asked == [list(range(10))]
+
+
+async def test_a_model_that_is_away_in_the_search_blames_nobody(bench: Bench) -> None:
+    await bench.feed([1, 2, 3, 4])
+    gone = InferenceUnavailableError("starting", not_begun=True)
+
+    class Away(Deadly):
+        async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
+            if len(request) == 2 and not self.errors and not self.calls:
+                self.calls.append((request, idempotency_key))
+                raise gone
+            return await super().infer(request, idempotency_key=idempotency_key)
+
+    bench.model = model = Away(3)
+    processor = bench.processor(sink=(sink := Record()))
+    await bench.die_and_go_on(processor, model.dies)
+    assert [x.message.data for x in await bench.dead()] == [b"3"]
+    assert {int(data) for _, data in sink.written} == {2, 4, 8}
 
 
 # --- what results are called ---

@@ -62,7 +62,10 @@ class Partition:
         return committed
 
     async def claim(self, limit: int = 1000) -> list[Claim]:
-        return (await self.claims.claim(limit, lease_ms=60_000))[0]
+        claims, _ = await self.claims.claim(limit, lease_ms=60_000)
+        while self.claims.suspected:
+            claims += (await self.claims.claim(1, lease_ms=60_000, alone=True))[0]
+        return claims
 
     async def complete(self, claims: Sequence[Claim]) -> None:
         """End windows whose messages all went into the sinks."""

@@ -55,6 +55,7 @@ class Work:
     due_ms: int
     token: int = 0
     attempts: int = 0
+    deaths: int = 0
     held_until_ms: int | None = None
     sinks: set[str] = field(default_factory=set)
 
@@ -276,23 +277,33 @@ class Histories(RuleBasedStateMachine):
         for work in self.work.values():
             if work.held_until_ms is not None and work.held_until_ms <= self.now:
                 work.held_until_ms, work.due_ms = None, self.now
+                work.attempts -= 1
+                work.deaths += 1
                 expired += 1
         if not lost:
             assert (closing.closed, closing.expired) == (len(due), expired)
 
     # --- workers ---
 
-    @rule(limit=st.integers(1, 5), lost=st.booleans(), hinted=st.integers(0, 3))
-    def claim(self, limit: int, lost: bool, hinted: int) -> None:
+    @rule(
+        limit=st.integers(1, 5), lost=st.booleans(), hinted=st.integers(0, 3), alone=st.booleans()
+    )
+    def claim(self, limit: int, lost: bool, hinted: int, alone: bool) -> None:
         self.store.lose_answer = lost
-        claims, left = self.do(self.claims.claim(limit, lease_ms=CLAIM_LEASE_MS, hinted=hinted))
+        claims, left = self.do(
+            self.claims.claim(limit, lease_ms=CLAIM_LEASE_MS, hinted=hinted, alone=alone)
+        )
         ready = sorted(
             (work.due_ms, window_id)
             for window_id, work in self.work.items()
             if work.held_until_ms is None and work.due_ms <= self.now
         )
-        assert [claim.window.id for claim in claims] == [name for _, name in ready[:limit]]
-        assert left == len(ready) - len(claims)
+        suspected = [name for _, name in ready if self.work[name].deaths]
+        others = [name for _, name in ready if not self.work[name].deaths]
+        given = suspected[:1] if alone else others[:limit]
+        assert [claim.window.id for claim in claims] == given
+        assert left == len(others) - (0 if alone else len(given))
+        assert self.claims.suspected == len(suspected) - (len(given) if alone else 0)
         whole = self.do(self.claims.whole(claims))
         assert [claim for claim, _ in whole] == claims
         for claim, messages in whole:
@@ -303,7 +314,7 @@ class Histories(RuleBasedStateMachine):
             work = self.work[window_id]
             work.token, work.held_until_ms = claim.token, self.now + CLAIM_LEASE_MS
             work.attempts += 1
-            assert claim.attempt == work.attempts
+            assert (claim.attempt, claim.deaths) == (work.attempts, work.deaths)
             assert self.do(self.claims.read_output(claim)).sinks == work.sinks
             self.given.append(claim)
 
@@ -434,8 +445,9 @@ class Histories(RuleBasedStateMachine):
         self.tick(False)
         self.closed_windows_agree()
         while self.work:
-            self.claim(5, False, 0)
-            for claim in self.given[-5:]:
+            self.claim(5, False, 0, False)
+            self.claim(1, False, 0, True)
+            for claim in self.given[-6:]:
                 self._complete(claim, False, 0)
         self.every_message_is_accounted_for()
         account = self.do(read_account(self.store, self.scope))

@@ -162,6 +162,24 @@ async def test_a_chunk_that_is_not_what_was_stored_is_noticed(
     assert reason in aside.damage.reason
 
 
+async def test_a_segment_of_another_type_harms_its_own_window_alone(make: Make) -> None:
+    partition = make(**COUNT)
+    await partition.take(items(1, 8), NOW)
+    redis, keys = redis_of(partition), partition.writer.keys
+    first = min(await redis.hkeys(keys.closed)).decode()
+    await redis.delete(keys.segment(first))
+    await redis.set(keys.segment(first), "text")
+    [found] = await audit(partition.store, [partition.scope])
+    assert [d.window for d in found.damaged] == [first]
+    assert [len(seqs) for _, seqs in await whole(partition)] == [4]
+    [aside] = await find_aside(partition.store, [partition.scope])
+    lost = aside.damage.sequences
+    assert len(lost) == 4
+    chunk = [item.entry.message for item in items(lost[0], lost[-1])]
+    assert await put_back(partition.store, aside, {(first, 1): chunk})
+    assert [seqs for _, seqs in await whole(partition)] == [lost]
+
+
 async def test_a_payload_that_was_changed_is_noticed(make: Make) -> None:
     partition = make(**COUNT)
     await partition.take(items(1, 4), NOW)

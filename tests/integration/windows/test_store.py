@@ -149,11 +149,37 @@ async def test_a_worker_past_its_lease_cannot_complete(store: Store, scope: Scop
     [stalled], _ = await claims.claim(1, lease_ms=1)
     while not (await Schedule(store).close_due(scope)).expired:
         pass
-    [taken], _ = await claims.claim(1, lease_ms=5000)
-    assert taken.attempt == 2
+    assert await claims.claim(1, lease_ms=5000) == ([], 0)
+    assert claims.suspected == 1
+    [taken], _ = await claims.claim(9, lease_ms=5000, alone=True)
+    assert (taken.attempt, taken.deaths) == (1, 1)
     assert await claims.renew([stalled, taken], lease_ms=5000) == [False, True]
     assert await claims.complete([Completion(stalled)]) == [False]
     assert await claims.complete([Completion(taken)]) == [True]
+
+
+async def test_windows_whose_lease_ran_out_are_claimed_alone(store: Store, scope: Scope) -> None:
+    writer = await writer_for(store, scope)
+    plan = planner_for(scope, type="count", count=1).plan(entries(1, 2, 3, 4, 5, 6), 0)
+    await writer.commit(Commit(plan, b""))
+    claims = PartitionClaims(store, scope)
+    died, _ = await claims.claim(3, lease_ms=1)
+    while (await Schedule(store).close_due(scope)).expired < 3:
+        died, _ = died, 0
+        if await store.redis.hlen(claims.keys.deaths) == 3:
+            break
+    others, left = await claims.claim(9, lease_ms=60_000)
+    assert {c.window.id for c in others}.isdisjoint(c.window.id for c in died)
+    assert (len(others), left, claims.suspected) == (3, 0, 3)
+    [first], _ = await claims.claim(9, lease_ms=60_000, alone=True)
+    assert (first.attempt, first.deaths, first.is_first) == (1, 1, False)
+    assert claims.suspected == 2
+    await claims.release(first)
+    assert claims.suspected == 2
+    [again], _ = await claims.claim(9, lease_ms=60_000, alone=True)
+    assert again.deaths == 1
+    assert await claims.complete([Completion(again)]) == [True]
+    assert await store.redis.hlen(claims.keys.deaths) == 2
 
 
 async def test_what_an_attempt_stored_is_there_for_the_next(store: Store, scope: Scope) -> None:
