@@ -110,8 +110,23 @@ def audit(
     else:
         shown = (*names, *RESULT_COUNTS)
         print_table(
-            ["TASK", "PARTITION", *(name.replace("_", " ").upper() for name in shown), "STRANDED"],
-            ([r["task"], r["partition"], *(r[n] for n in shown), len(r["stranded"])] for r in rows),
+            [
+                "PRODUCT",
+                "TASK",
+                "PARTITION",
+                *(name.replace("_", " ").upper() for name in shown),
+                "STRANDED",
+            ],
+            (
+                [
+                    r["product"],
+                    r["task"],
+                    r["partition"],
+                    *(r[n] for n in shown),
+                    len(r["stranded"]),
+                ]
+                for r in rows
+            ),
         )
     wrong = [audited for audited in found if not audited.is_right]
     for audited in wrong:
@@ -374,6 +389,7 @@ def _as_dict(found: TaskStanding) -> dict[str, Any]:
         "lag": found.lag,
         "outage": found.outage,
         "trouble": found.trouble,
+        "clocks": found.clocks,
         "partitions": [
             {
                 **{k: v for k, v in asdict(partition).items() if k != "scope"},
@@ -398,6 +414,8 @@ def _print(tasks: list[TaskStanding]) -> None:
             for t in tasks
         ),
     )
+    for problem in dict.fromkeys(problem for task in tasks for problem in task.clocks):
+        click.secho(f"! clocks: {problem}", fg="red", bold=True)
     outages = {task.product: task.outage for task in tasks if task.outage}
     for product, outage in outages.items():
         text = f"its tasks cannot be listed, so the last known stay in force: {outage}"

@@ -16,9 +16,20 @@ from urllib.parse import quote
 import httpx
 from pydantic import Field, field_validator
 
+from sinfer.bounded_http import (
+    ACCEPT_ENCODING,
+    AnswerEncodingError,
+    AnswerTooLargeError,
+    read_bounded,
+)
 from sinfer.config import ConfigModel
 from sinfer.encoding import from_foreign_json, to_json
-from sinfer.errors import ConfigError, InferenceRejectedError, InferenceUnavailableError
+from sinfer.errors import (
+    ConfigError,
+    InferenceRejectedError,
+    InferenceUnavailableError,
+    InvalidResponseError,
+)
 from sinfer.inference.base import InferenceClient, InferenceConfig, name_of_model
 from sinfer.inference.http_errors import (
     FOREIGN_ERRORS,
@@ -27,7 +38,7 @@ from sinfer.inference.http_errors import (
     invalid_response,
     shown_url,
 )
-from sinfer.units import Duration, Secret, format_duration
+from sinfer.units import Bytes, Duration, Secret, format_duration
 
 _KEEPALIVE_S = 4.0
 """Let idle connections go before usual servers do (5 s), or requests meet them half-closed."""
@@ -48,6 +59,8 @@ class HttpConfig(InferenceConfig):
     """Whether the certificate of an ``https://`` server must be valid."""
     ca_file: Path | None = None
     """PEM file of the certificate authorities to trust instead of the usual ones."""
+    max_response_bytes: Bytes = Field(default="32MiB", validate_default=True, ge=1)
+    """Largest answer that is read, unpacked; a larger one is a failed attempt."""
 
     @field_validator("url")
     @classmethod
@@ -114,6 +127,7 @@ class HttpSession:
 
     def __init__(self, config: HttpConfig, headers: Mapping[str, str] | None = None) -> None:
         self._timeout_s = config.timeout.total_seconds()
+        self._most_bytes = config.max_response_bytes
         self._timeout_text = format_duration(config.timeout)
         self._headers = _all_headers(config, headers or {})
         self._json_headers = httpx.Headers([*self._headers, (b"Content-Type", b"application/json")])
@@ -152,11 +166,19 @@ class HttpSession:
         request = httpx.Request(endpoint.method, endpoint.url, headers=all_headers, content=body)
         try:
             async with asyncio.timeout(self._timeout_s), self._places:
-                response = await self._client.send(request)
+                answer = await self._client.send(request, stream=True)
+                response = await read_bounded(answer, self._most_bytes)
         except TimeoutError:
             raise InferenceUnavailableError(
                 f"{endpoint.call}: no answer within {self._timeout_text}"
             ) from None
+        except AnswerTooLargeError:
+            raise InvalidResponseError(
+                f"{endpoint.call}: the answer is larger than inference.max_response_bytes"
+                f" ({self._most_bytes} bytes)"
+            ) from None
+        except AnswerEncodingError as error:
+            raise InvalidResponseError(f"{endpoint.call}: {error}") from None
         except FOREIGN_ERRORS as error:
             raise error_of_exception(error, endpoint.call) from error
         if not response.is_success:
@@ -229,7 +251,13 @@ def path_part(name: str) -> str:
 
 
 def _all_headers(config: HttpConfig, own: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    headers = httpx.Headers({"Accept": "application/json", "User-Agent": "sinfer"})
+    headers = httpx.Headers(
+        {
+            "Accept": "application/json",
+            "Accept-Encoding": ACCEPT_ENCODING,
+            "User-Agent": "sinfer",
+        }
+    )
     url = httpx.URL(config.url)
     if url.userinfo:
         pair = f"{url.username}:{url.password}".encode()

@@ -27,7 +27,7 @@ from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.slow_hooks import SlowHook, SlowHookBoard
 from sinfer.windows.store import Store
-from sinfer.windows.store_time import TIME_FIELDS, told
+from sinfer.windows.store_time import TIME_FIELDS, milliseconds, store_time, told
 
 _AHEAD_MS = 1_000
 """A watermark may be so far ahead of the clock: clocks differ a little."""
@@ -107,6 +107,7 @@ class TaskStanding:
         ingestors: how many ingestors of the product are alive.
         outage: why the product's tasks cannot be listed now; empty when they can.
         trouble: what a person should know at once.
+        clocks: what is wrong with the clocks of Redis and of this machine.
     """
 
     product: str
@@ -116,6 +117,7 @@ class TaskStanding:
     ingestors: int = 0
     outage: str = ""
     trouble: list[str] = field(default_factory=list)
+    clocks: list[str] = field(default_factory=list)
 
     def total(self, name: str) -> int:
         """A number added up over the partitions."""
@@ -148,7 +150,9 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
             task.ingestors = await ingestors_alive(store, scope.product, now_ms)
         tasks[name].partitions.append(await _partition_or_fault(store, scope, faults))
     slow = await SlowHookBoard(store).read(now_ms)
+    clocks = (await store_time(store)).problems
     for task in tasks.values():
+        task.clocks = clocks
         task.outage = reports[task.product].outage
         task.trouble = _trouble(task, reports[task.product], slow)
     return list(tasks.values())
@@ -257,7 +261,7 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     pipeline.get(keys.unusable)
     answers = await store.ask(pipeline.execute())
     meta, opened, sealed, waiting, leased, letters, aside, closed, clock, noted, unusable = answers
-    now_ms = told(int(clock[0]) * 1000 + int(clock[1]) // 1000, *noted)
+    now_ms = told(milliseconds(clock), *noted)
     *numbers, owner, lease_until, source, standstill, deaths, hand, watermark = meta
     alive = owner is not None and int(lease_until or 0) > now_ms
     return PartitionStanding(

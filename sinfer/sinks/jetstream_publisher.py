@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from sinfer.errors import ConfigError, SinkUnavailableError, UnavailableError
 from sinfer.nats_connection import connect
 from sinfer.sinks.jetstream_acks import AckedGroup
 from sinfer.sinks.nats_wire import Headed, encode_publish, send
+
+_log = logging.getLogger(__name__)
 
 MAX_GROUP_MESSAGES = 512
 MAX_GROUP_BYTES = 512 * 1024
@@ -74,7 +77,7 @@ class JetStreamPublisher:
         self._connecting = asyncio.Lock()
         self._inbox = ""
         self._room = asyncio.Semaphore(MAX_GROUPS)
-        self._groups: dict[str, AckedGroup] = {}
+        self._groups: dict[str, tuple[Client, AckedGroup]] = {}
         self._last_group = 0
 
     async def client(self) -> Client:
@@ -129,7 +132,7 @@ class JetStreamPublisher:
                 while under_way and under_way[0][1].done.done():
                     published.note(*under_way.popleft())
                 part = [messages[place] for place in places]
-                group = await self._enter(subject, part, stream, timeout_s)
+                group = await self._enter(client, subject, part, stream, timeout_s)
                 under_way.append((places, group))
                 await send(client, group.unacked)
             while under_way:
@@ -153,7 +156,12 @@ class JetStreamPublisher:
         return client
 
     async def _enter(
-        self, subject: str, messages: Sequence[Headed], stream: str | None, timeout_s: float
+        self,
+        client: Client,
+        subject: str,
+        messages: Sequence[Headed],
+        stream: str | None,
+        timeout_s: float,
     ) -> AckedGroup:
         """Wait for room and make a group; its room is free again when it is done."""
         try:
@@ -170,7 +178,8 @@ class JetStreamPublisher:
             encode_publish(to, b"%b.%d" % (inbox, place), headers, data)
             for place, (headers, data) in enumerate(messages)
         ]
-        group = self._groups[name] = AckedGroup(commands, subject, stream)
+        group = AckedGroup(commands, subject, stream)
+        self._groups[name] = client, group
         group.done.add_done_callback(lambda _: self._leave(name))
         return group
 
@@ -180,33 +189,44 @@ class JetStreamPublisher:
 
     async def _on_ack(self, msg: Msg) -> None:
         name, _, place = msg.subject[len(self._inbox) + 1 :].partition(".")
-        group = self._groups.get(name)
-        if group is not None:
+        found = self._groups.get(name)
+        if found is not None:
+            _, group = found
             status = msg.headers.get("Status") if msg.headers else None
             group.take(int(place), msg.data, status)
 
     async def _watch(self, client: Client) -> None:
-        """Send again what a lost connection has left without an ack."""
+        """Send again what a lost connection has left without an ack.
+
+        A connection that is closed for good has a successor, whose messages are not its own.
+        """
         reconnects = client.stats["reconnects"]
         while not client.is_closed:
             await asyncio.sleep(_LOOK_S)
             if client.is_connected and client.stats["reconnects"] != reconnects:
                 reconnects = client.stats["reconnects"]
-                for group in list(self._groups.values()):
-                    group.sent_twice = True
-                    await send(client, group.unacked)
-        self._fail_all()
+                try:
+                    for group in self._groups_of(client):
+                        group.sent_twice = True
+                        await send(client, group.unacked)
+                except nats.errors.Error as error:
+                    _log.debug("not sent again: %s", error)
+                    reconnects -= 1
+        self._fail_all(client)
 
-    def _fail_all(self) -> None:
-        for group in self._groups.values():
+    def _groups_of(self, client: Client) -> list[AckedGroup]:
+        return [group for through, group in self._groups.values() if through is client]
+
+    def _fail_all(self, client: Client) -> None:
+        for group in self._groups_of(client):
             group.fail(SinkUnavailableError("the connection to NATS was closed"))
 
     async def aclose(self) -> None:
         """Close the connection; what waits for acks fails."""
         if self._watcher is not None:
             await end(self._watcher)
-        self._fail_all()
         if self._client is not None:
+            self._fail_all(self._client)
             await self._client.close()
 
 

@@ -156,7 +156,11 @@ class Catalogue:
             else:
                 entry = await self._own_entry(product, scope.task)
             held = HeldTask(self, scope, packed, self._take(entry))
-            await self._close_unused((product.name, scope.task))
+            try:
+                await self._close_unused((product.name, scope.task))
+            except BaseException:  # nobody would give it back
+                held.release()
+                raise
             return held
 
     def knows(self, scope: Scope) -> bool:

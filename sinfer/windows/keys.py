@@ -36,6 +36,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:endpoint:{<name>}:breaker`` | hash | failures in a row, open_until (ms), its trial |
 | ``sinfer:endpoint:{<name>}:ask:<name>`` | string | as above (expires) |
 | ``sinfer:paused`` | hash | paused product or task → why, since when, by whom |
+| ``sinfer:ask:{<key>}:<name>`` | string | an answer about that key, as above (expires) |
 | ``sinfer:faults``            | hash   | partition that beat cannot look after → what is wrong |
 | ``sinfer:refusals:<product/task>`` | hash | windows refused whole since one was taken (expires) |
 | ``sinfer:clock:{sinfer:due}`` | hash  | time, and when the last tick was, the last sweep, ... |
@@ -75,6 +76,11 @@ STANDSTILL_FIELD = "standstill"
 
 TAKEN_FIELD = "taken"
 """Field of ``meta``: windows of which at least one item came through."""
+
+
+def asked_beside(key: str, name: str) -> str:
+    """An answer that is kept for a while, in the slot of a key without a hash tag."""
+    return f"{PREFIX}ask:{{{key}}}:{name}"
 
 
 def refusals(product: str, task: str) -> str:

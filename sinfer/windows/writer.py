@@ -367,7 +367,9 @@ class PartitionWriter:
             keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready,
             keys.segment(window_id), keys.segment(other),
         ]  # fmt: skip
-        if await self._store.run("close_unreadable", names, [self._token, window_id, other]):
+        args: list[Argument] = [self._token, window_id, other]
+        asked = keys.asked(uuid.uuid4().hex)
+        if await self._store.run("close_unreadable", names, args, asked=asked):
             _log.error("%s: open window %s closed as %s: %s", self.scope, window_id, other, problem)
 
     async def _refuse_lost_position(self, opened: int) -> None:

@@ -33,7 +33,7 @@ _TRANSIENT_KEYS = (
     r"sinfer:endpoint:\{.*\}:(breaker|clock|slots|ask:.*)",
     r"sinfer:\{.*\}:(meta|dead|ledger)",
     r"sinfer:\{.*\}:away",  # which the next window puts right
-    r"sinfer:\{.*\}:ask:.*",  # expires within seconds
+    r"sinfer:(\{.*\}:)?ask:.*",  # expires within seconds
 )
 """All that may be left in Redis when every message has come to its end."""
 
