@@ -14,7 +14,7 @@ from tests.chaos.faults import Fault, World
 from tests.chaos.messages import FIRST_POISON, poison
 
 _PATIENCE_S = 30.0
-WORKER_ACTS = ("raises", "ends")
+WORKER_ACTS = ("raises", "ends", "exits", "segfaults", "blocks")
 
 
 def meets(hook: str, act: str) -> Callable[[World], AbstractAsyncContextManager[str]]:
