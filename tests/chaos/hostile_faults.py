@@ -51,7 +51,14 @@ async def _publish(jetstream: object, subject: str, number: int, data: bytes) ->
 
 
 WORKER_HOOK_FAULTS = tuple(
-    Fault(f"hook: {hook} {act}", meets(hook, act), 0.3, is_timed=False)
+    Fault(
+        f"hook: {hook} {act}",
+        meets(hook, act),
+        0.3,
+        is_timed=False,
+        # Which item it is that ends workers is found by halving its window: a dozen deaths.
+        is_slow=act in ("exits", "segfaults"),
+    )
     for hook in ("build_request", "build_results")
     for act in WORKER_ACTS
 )
