@@ -105,7 +105,8 @@ class PartitionIngest:
             partitions=self._aligned(),
         )
         self.hook_timeout_s = self._task.limits.hook_timeout.total_seconds()
-        self._careful = CarefulPreparer(type(pipeline), self._task, str(scope))
+        refusals = surroundings.refusals[scope]
+        self._careful = CarefulPreparer(type(pipeline), self._task, str(scope), refusals)
         self._caution = Caution(self.writer, self._careful, PartitionState(None, None, {}), 1)
         self._windower: Windower | None = None
         self._nothing_in_hand = Hand()
