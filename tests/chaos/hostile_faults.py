@@ -56,8 +56,8 @@ WORKER_HOOK_FAULTS = tuple(
         meets(hook, act),
         0.3,
         is_timed=False,
-        # Which item it is that ends workers is found by halving its window: a dozen deaths.
-        is_slow=act in ("exits", "segfaults"),
+        # Which item it is that ends workers is found by halving its window, over many deaths.
+        is_slow=act in ("exits", "segfaults", "blocks"),
     )
     for hook in ("build_request", "build_results")
     for act in WORKER_ACTS
