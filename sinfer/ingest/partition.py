@@ -378,7 +378,12 @@ class PartitionIngest:
             else:
                 await reader.committed(in_hand.batch)
         payload = sum([len(message.data) for message in messages])
-        await self._surroundings.memory.stored(len(messages), payload)
+        memory, budgets = self._surroundings.memory, self._surroundings.budgets
+        if await memory.stored(len(messages), payload):
+            try:
+                await budgets.refresh({self.scope: self._task}, memory.used, memory.limit)
+            except (UnavailableError, StoreFullError) as error:
+                _log.debug("%s: what it takes of Redis is not known: %s", self.scope, error)
         await self._count(reader, payload)
 
     async def _count(self, reader: PartitionReader, payload: int) -> None:
@@ -457,8 +462,11 @@ class PartitionIngest:
             text = "draining" if pause.what == "drain" else "paused"
             undone = pause.what == "drain" and pause.since_ms != self._drained_ms
             return f"{text}: {pause.reason}", self._acks_when_done or undone
-        if self._surroundings.memory.is_high:
+        budgets = self._surroundings.budgets
+        if self._surroundings.memory.stops(others_are_stopped=budgets.has_stopped):
             return "Redis is nearly full", self._acks_when_done
+        if reason := budgets.reason(self.scope.product, self.scope.task):
+            return reason, self._acks_when_done
         return self._pressure.reason(self._storing.pending, self._unfinished.bytes), True
 
     async def _drain(self, windower: Windower) -> None:

@@ -27,6 +27,7 @@ from sinfer.windows.schedule import Schedule
 from sinfer.windows.slow_hooks import SlowHook, SlowHookBoard
 from sinfer.windows.store import Store
 from sinfer.windows.store_time import TIME_FIELDS, milliseconds, store_time, told
+from sinfer.windows.task_memory import stopped_tasks
 
 _AHEAD_MS = 1_000
 """A watermark may be so far ahead of the clock: clocks differ a little."""
@@ -103,6 +104,7 @@ class TaskStanding:
         outage: why the product's tasks cannot be listed now; empty when they can.
         trouble: what a person should know at once.
         clocks: what is wrong with the clocks of Redis and of this machine.
+        memory: why it is stopped, when it takes too much of Redis' memory.
     """
 
     product: str
@@ -113,6 +115,7 @@ class TaskStanding:
     outage: str = ""
     trouble: list[str] = field(default_factory=list)
     clocks: list[str] = field(default_factory=list)
+    memory: str = ""
 
     def total(self, name: str) -> int:
         """A number added up over the partitions."""
@@ -146,9 +149,15 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
         tasks[name].partitions.append(await _partition_or_fault(store, scope, faults))
     slow = await SlowHookBoard(store).read(now_ms)
     clocks = (await store_time(store)).problems
+    full = await stopped_tasks(store, now_ms)
     for task in tasks.values():
         task.clocks = clocks
         task.outage = reports[task.product].outage
+        if why := full.get((task.product, task.task)):
+            task.memory = (
+                f"pulling stops: {why}; see to it that its windows are done (is its model or a sink"
+                " unavailable? are there workers?), purge dead letters, or raise Redis' maxmemory"
+            )
         task.trouble = _trouble(task, reports[task.product], slow)
     return list(tasks.values())
 
@@ -295,6 +304,8 @@ def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -
     trouble = []
     if task.paused:
         trouble.append(f"PAUSED ({task.paused})")
+    if task.memory:
+        trouble.append(task.memory)
     trouble += [
         f"{p.scope.partition}: its windows wait: {p.unusable}"
         for p in task.partitions

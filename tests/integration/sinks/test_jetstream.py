@@ -351,6 +351,26 @@ async def test_a_connection_closed_for_good_fails_what_waits_and_is_made_anew(
     assert await count(nats_client, unique) == 1
 
 
+async def test_a_connection_that_was_closed_fails_none_of_its_successors_messages(
+    nats_server: NatsServer, nats_client: Client, unique: str
+) -> None:
+    await add_stream(nats_client, unique)
+    publisher = JetStreamPublisher([nats_server.url])
+    listener = await subscribed(nats_client, "nobody.answers.either")
+    first = await publisher.client()
+    await first.close()
+    message = (b"NATS/1.0\r\n\r\n", b"x")
+    writing = asyncio.create_task(
+        publisher.publish("nobody.answers.either", [message], timeout_s=30)
+    )
+    asked = await listener.next_msg(timeout=5)
+    await publisher._watch(first)  # which notices only now
+    assert not writing.done()
+    await nats_client.publish(asked.reply, b'{"stream":"S","seq":1}')
+    await writing
+    await publisher.aclose()
+
+
 async def test_who_may_only_publish_writes_with_a_warning(
     caplog: pytest.LogCaptureFixture, unique: str
 ) -> None:
