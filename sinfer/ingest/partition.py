@@ -17,6 +17,7 @@ from sinfer.errors import (
     ConfigError,
     StaleTokenError,
     StoreFullError,
+    StreamResetError,
     UnavailableError,
 )
 from sinfer.ingest.ack_gate import AckGate
@@ -40,7 +41,7 @@ from sinfer.ingest.windowing import Windower
 from sinfer.messages import Message
 from sinfer.products.pipeline import InferPipeline
 from sinfer.units import to_ms
-from sinfer.windows.ids import Scope
+from sinfer.windows.ids import Scope, reset_command
 from sinfer.windows.incarnation import Starts, number_of_start
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.writer import PartitionState, PartitionWriter, Unfinished
@@ -199,6 +200,15 @@ class PartitionIngest:
         """
         if not await self._acquired():
             return
+        try:
+            await self._run()
+        except StreamResetError as error:
+            raise StreamResetError(
+                f"{error}; to read it from where the task's source.deliver says, with results under"
+                f" new names: {reset_command(self.scope)}"
+            ) from error
+
+    async def _run(self) -> None:
         leases = self._surroundings.leases
         leases.add(self)
         try:

@@ -16,10 +16,11 @@ from sinfer.ingest.state import SourceState
 from sinfer.ingest.task_reports import TaskReport, task_report
 from sinfer.subjects import EVERYTHING
 from sinfer.windows import keys as names
+from sinfer.windows.account import RESULT_COUNTS
 from sinfer.windows.claims import unreadable_windows
 from sinfer.windows.dead_letters import one_line
 from sinfer.windows.faults import Fault, FaultBoard
-from sinfer.windows.ids import Scope
+from sinfer.windows.ids import Scope, reset_command
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.outages import Outage, OutageBoard
 from sinfer.windows.pauses import PauseBoard
@@ -46,6 +47,7 @@ class PartitionStanding:
             time of their next attempt.
         fetched, sunk, dead, filtered, late: messages, as the account counts them.
         letters: dead letters in the store.
+        results_new, results_known, results_collided: as the account has them.
         writer: the ingestor that writes the partition now; empty when there is none.
         position: stream sequence up to which the partition is read.
         lag: messages of the stream behind the position, at most; None when that is not known.
@@ -76,6 +78,9 @@ class PartitionStanding:
     filtered: int = 0
     late: int = 0
     letters: int = 0
+    results_new: int = 0
+    results_known: int = 0
+    results_collided: int = 0
     writer: str = ""
     position: int = 0
     lag: int | None = None
@@ -241,7 +246,7 @@ async def ingestors_alive(store: Store, product: str, now_ms: int) -> int:
 
 async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     keys = PartitionKeys(scope)
-    counts = ("fetched", "sunk", "dead", "filtered", "late")
+    counts = ("fetched", "sunk", "dead", "filtered", "late", *RESULT_COUNTS)
     pipeline = store.redis.pipeline(transaction=True)
     fields = (
         "owner",
@@ -346,7 +351,7 @@ def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -
         trouble.append(f"{outage.what} is away since {since}; windows wait: {outage.error}")
     trouble += [
         f"{p.scope.partition} has windows, and its position is gone from Redis: it is not read."
-        " Restore it from a backup, or have its windows processed and start the task over"
+        f" Restore it from a backup, or start over with `{reset_command(p.scope)}`"
         for p in task.partitions
         if p.is_lost
     ]
@@ -360,6 +365,11 @@ def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -
         trouble.append(
             f"{stranded} closed windows are in no index, as after a key was deleted or evicted;"
             " beat puts them back within a minute"
+        )
+    if collided := task.total("results_collided"):
+        trouble.append(
+            f"{collided} results were dropped by a stream as copies of other messages, and are dead"
+            " letters: something else publishes there with the same Nats-Msg-Id"
         )
     trouble += _lateness(task)
     if letters := task.total("letters"):
