@@ -192,7 +192,8 @@ class PartitionWriter:
         """Take the lease from whoever holds it. That writer notices at its next commit, which is
         refused, or when it renews its lease, and waits for this one."""
         args: list[Argument] = [self._owner, self._lease_ms]
-        self.answered(await self._store.run("seize", [self.keys.meta], args))
+        asked = self.keys.asked(uuid.uuid4().hex)
+        self.answered(await self._store.run("seize", [self.keys.meta], args, asked=asked))
 
     @property
     def lease_call(self) -> tuple[list[str], list[Argument]]:

@@ -34,7 +34,7 @@ async def set_back(connections: Connections, task: Task, where: str) -> None:
     keys = [CLOCK] if where != "partitions" else []
     keys += [PartitionKeys(task.scope).meta] if where != "index" else []
     for key in keys:
-        seen = int(await connections.redis.hget(key, "time"))
+        seen = int(await connections.redis.hget(key, "time") or 0)
         await connections.redis.hset(key, "time", seen + HOUR_MS)
 
 

@@ -6,8 +6,7 @@
 -- ARGV  1 owner      who takes it
 --       2 lease_ms   how long the lease lasts
 -- Returns as acquire.lua does.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_of(KEYS[1], true)
 local held = redis.call('HMGET', KEYS[1], 'token', 'commits')
 local token = math.max(tonumber(held[1] or '0') + 1, now)
 redis.call('HSET', KEYS[1], 'token', string.format('%.0f', token), 'owner', ARGV[1],
