@@ -66,6 +66,7 @@ def audit(
     from sinfer.cli.output import print_json, print_table
     from sinfer.operations.auditing import audit as audit_partitions
     from sinfer.operations.products import known_scopes
+    from sinfer.windows.account import RESULT_COUNTS
 
     if since is not None and not deep:
         raise click.UsageError("--since goes with --deep.")
@@ -83,7 +84,7 @@ def audit(
     rows = [
         {
             **audited.scope._asdict(),
-            **{name: getattr(audited.account, name) for name in names},
+            **{name: getattr(audited.account, name) for name in (*names, *RESULT_COUNTS)},
             "stranded": audited.stranded,
             "damaged": [
                 {
@@ -107,12 +108,13 @@ def audit(
     elif not rows:
         click.echo("Nothing was ingested yet.")
     else:
+        shown = (*names, *RESULT_COUNTS)
         print_table(
             [
                 "PRODUCT",
                 "TASK",
                 "PARTITION",
-                *(name.replace("_", " ").upper() for name in names),
+                *(name.replace("_", " ").upper() for name in shown),
                 "STRANDED",
             ],
             (
@@ -120,7 +122,7 @@ def audit(
                     r["product"],
                     r["task"],
                     r["partition"],
-                    *(r[n] for n in names),
+                    *(r[n] for n in shown),
                     len(r["stranded"]),
                 ]
                 for r in rows

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from contextlib import aclosing
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
+from nats.js.api import PubAck
 from nats.js.errors import APIError, NotFoundError
 
 from sinfer.errors import StoreFullError, UnavailableError
 from sinfer.products.task import InferTaskConfig
+from sinfer.results import qualifier
 from sinfer.sinks.header_value import header_name, header_value
 from sinfer.subjects import overlap
 from sinfer.units import to_ms
 from sinfer.windows.dead_letter_store import TRIM_AT_ONCE, DeadLetterStore, StoredLetter
 from sinfer.windows.dead_letters import COPIED_FIELD
-from sinfer.windows.ids import Scope
+from sinfer.windows.ids import Scope, escape
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.store import Store
 
@@ -29,6 +32,9 @@ _BUSY_S = 0.05
 
 _TIMEOUT_S = 5.0
 _AT_ONCE = 32
+_ID = "Nats-Msg-Id"
+_COMPARED = ("Sinfer-Product", "Sinfer-Task", "Sinfer-Subject", "Sinfer-Sequence")
+"""Headers that copies of one message's deaths have in common."""
 _WARN_AT = 0.8
 _TOO_LARGE = 10054
 """JetStream's error code of a message that is larger than the stream takes."""
@@ -218,11 +224,29 @@ class DeadLetterCare:
             return
         jetstream = self._client.jetstream()
         try:
-            await jetstream.publish(subject, data, timeout=_TIMEOUT_S, headers=headers)
+            ack = await jetstream.publish(subject, data, timeout=_TIMEOUT_S, headers=headers)
+            if ack.duplicate and not await self._is_there(subject, ack, headers):
+                _log.error(
+                    "%s: stream %s has another message under the id of the copy of dead letter %s,"
+                    " as message %d; the copy gets an id of its own",
+                    self._scope, ack.stream, stored.id, ack.seq,
+                )  # fmt: skip
+                headers[_ID] = f"{headers[_ID]}~{uuid.uuid4().hex}"
+                await jetstream.publish(subject, data, timeout=_TIMEOUT_S, headers=headers)
         except APIError as error:
             if error.err_code != _TOO_LARGE:
                 raise
             self._too_large(stored, size)
+
+    async def _is_there(self, subject: str, ack: PubAck, headers: dict[str, str]) -> bool:
+        """Whether what the stream has under an id is a copy of the same message's death. What is
+        not there any more was one."""
+        try:
+            found = await self._client.jetstream().get_msg(ack.stream, seq=ack.seq)
+        except NotFoundError:
+            return True
+        its = found.headers or {}
+        return found.subject == subject and all(its.get(n) == headers.get(n) for n in _COMPARED)
 
     def _too_large(self, stored: StoredLetter, size: int) -> None:
         _log.error(
@@ -238,11 +262,16 @@ class DeadLetterCare:
         copies are named after the message, with the time it died before where it was redriven since
         (a redriven letter's history is cut at 20 times, so that these cannot be counted). A message
         has one dead letter at a time, however many windows give it up. With ``ack: stored`` no
-        message comes again, and the letter has a name.
+        message comes again, and the letter has a name. The incarnation of the source, which tells
+        messages of the same sequence apart, is in front of both, but for letters of an earlier
+        version.
         """
+        incarnation, seq = stored.letter.incarnation, stored.letter.message.stream_seq
+        task, partition = escape(self._scope.task), escape(self._scope.partition)
+        where = f"{qualifier(self._scope.product, incarnation)}{task}/{partition}/dead"
         if not self._acks_when_done:
-            return stored.id
-        name = f"{self._scope}/{self._stream}/{stored.letter.message.stream_seq}"
+            return f"{where}/{stored.entry}" if incarnation else stored.id
+        name = f"{where}/{seq}" if incarnation else f"{self._scope}/{self._stream}/{seq}"
         history = stored.letter.history
         return f"{name}/{history[-1].time_ms}" if history else name
 
@@ -274,5 +303,5 @@ def _headers(stored: StoredLetter, name: str) -> dict[str, str]:
     return {
         **own,
         **{f"Sinfer-{name}": header_value(value) for name, value in told.items() if value},
-        "Nats-Msg-Id": header_value(name),
+        _ID: header_value(name),
     }

@@ -6,16 +6,17 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from sinfer.cancelling import end
-from sinfer.errors import ConfigError, SinkRejectedError, SinkUnavailableError, UnavailableError
+from sinfer.errors import ConfigError, SinkUnavailableError, UnavailableError
 from sinfer.nats_connection import connect
 from sinfer.sinks.jetstream_acks import AckedGroup
-from sinfer.sinks.nats_wire import encode_publish, send
+from sinfer.sinks.nats_wire import Headed, encode_publish, send
 
 _log = logging.getLogger(__name__)
 
@@ -25,8 +26,38 @@ MAX_GROUPS = 32
 """Groups that wait for acks at once: 16,384 messages, and 16 MiB unless single ones are larger."""
 _LOOK_S = 0.1
 
-Headed = tuple[bytes, bytes]
-"""A message: its block of headers and its payload."""
+
+@dataclass(slots=True)
+class Published:
+    """What became of messages.
+
+    Attributes:
+        refused: those that will never be stored, by their places, and why.
+        there: those that the stream says it has already, by their places, and their sequences.
+        stream: the stream that said so.
+        sent_twice: whether the connection was lost meanwhile, so that those may be copies of these.
+    """
+
+    refused: dict[int, str] = field(default_factory=dict)
+    there: dict[int, int] = field(default_factory=dict)
+    stream: str = ""
+    sent_twice: bool = False
+
+    def note(self, places: list[int], group: AckedGroup) -> None:
+        """Add what became of a group that is done.
+
+        Args:
+            places: those that its messages have among all.
+            group: the group.
+
+        Raises:
+            SinkUnavailableError: the group failed.
+        """
+        group.done.result()
+        self.refused |= {places[place]: why for place, why in group.refused.items()}
+        self.there |= {places[place]: seq for place, seq in group.there.items()}
+        self.stream = group.stream or self.stream
+        self.sent_twice |= group.sent_twice
 
 
 class JetStreamPublisher:
@@ -78,7 +109,7 @@ class JetStreamPublisher:
         *,
         timeout_s: float,
         stream: str | None = None,
-    ) -> None:
+    ) -> Published:
         """Publish messages; when this ends, JetStream has stored all that it did not refuse.
 
         Messages without an ack are sent again after a reconnect: they must carry ids by which
@@ -92,27 +123,25 @@ class JetStreamPublisher:
 
         Raises:
             SinkUnavailableError: not all of them are known to be stored.
-            SinkRejectedError: some will never be stored; its ordinals are places in ``messages``.
         """
         client = await self._connected(timeout_s)
         under_way: deque[tuple[list[int], AckedGroup]] = deque()
-        refused = _too_large(messages, client.max_payload)
+        published = Published(_too_large(messages, client.max_payload))
         try:
-            for places in _parts(messages, refused):
+            for places in _parts(messages, published.refused):
                 while under_way and under_way[0][1].done.done():
-                    refused |= _refused(*under_way.popleft())
+                    published.note(*under_way.popleft())
                 part = [messages[place] for place in places]
                 group = await self._enter(client, subject, part, stream, timeout_s)
                 under_way.append((places, group))
                 await send(client, group.unacked)
             while under_way:
                 await _acked(under_way[0][1], subject, timeout_s)
-                refused |= _refused(*under_way.popleft())
+                published.note(*under_way.popleft())
         finally:
             for _, group in under_way:
                 group.done.cancel()
-        if refused:
-            raise SinkRejectedError(refused[min(refused)], ordinals=refused)
+        return published
 
     async def _connected(self, timeout_s: float) -> Client:
         """The connection once it is up: what is sent while it is down would only pile up."""
@@ -178,6 +207,7 @@ class JetStreamPublisher:
                 reconnects = client.stats["reconnects"]
                 try:
                     for group in self._groups_of(client):
+                        group.sent_twice = True
                         await send(client, group.unacked)
                 except nats.errors.Error as error:
                     _log.debug("not sent again: %s", error)
@@ -208,16 +238,6 @@ async def _acked(group: AckedGroup, subject: str, timeout_s: float) -> None:
             f" of JetStream after {timeout_s:g}s"
         )
     group.done.result()
-
-
-def _refused(places: list[int], group: AckedGroup) -> dict[int, str]:
-    """What was refused of a group that is done, by the places that its messages have among all.
-
-    Raises:
-        SinkUnavailableError: the group failed.
-    """
-    group.done.result()
-    return {places[place]: why for place, why in group.refused.items()}
 
 
 def _size(message: Headed) -> int:

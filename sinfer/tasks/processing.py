@@ -17,7 +17,7 @@ from sinfer.errors import (
 )
 from sinfer.inference.guard import GRACE_MS
 from sinfer.messages import Message
-from sinfer.results import ResultRow
+from sinfer.results import Confirmed, ResultRow
 from sinfer.retry_after import asked_s
 from sinfer.tasks.attempts import Attempt, TryLaterError, backoff_ms
 from sinfer.tasks.coalescing import Coalescer
@@ -36,6 +36,7 @@ from sinfer.tasks.outcomes import Failure, Outcome, Refused, pack_outcome, unpac
 from sinfer.tasks.ready_task import MODEL, ReadyTask
 from sinfer.tasks.refusal_judge import RefusalJudge
 from sinfer.tasks.writing import SinkWriter, Written
+from sinfer.windows.account import RESULT_COUNTS
 from sinfer.windows.claims import Claim, Claims, Completion, StoredOutput
 from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.windows.keys import TAKEN_FIELD
@@ -411,7 +412,8 @@ class WindowProcessor:
         written = await self._write_rows(attempt, outcome, outcome.rows, finished)
         if outcome.refused or refused or (written.away and written.done):
             # What was refused is known from now on, and is neither written nor told again.
-            output = pack_outcome(outcome) if outcome.refused or refused else None
+            keeps = outcome.refused or refused or any(outcome.confirmed)
+            output = pack_outcome(outcome) if keeps else None
             await self._claims.store_output(claim, output=output, sinks=sorted(written.done))
         if written.away:
             raise self._sinks_away(claim, written, outcome)
@@ -429,6 +431,8 @@ class WindowProcessor:
         stands = self._judge.of_sinks(attempt, time.monotonic())
         written = await self._writer.write(results, finished, refused, stands)
         attempt.answered |= written.answered
+        confirmed = Confirmed(*outcome.confirmed) + written.confirmed
+        outcome.confirmed = (confirmed.new, confirmed.known, confirmed.collided)
         outcome.refused = [r for r in outcome.refused if r.ordinal not in named] + [
             Refused(places[name], found.error, found.by_fallback)
             for name, found in sorted(written.refused.items())
@@ -471,7 +475,8 @@ class WindowProcessor:
             for place in range(len(messages))
             if place not in gone
         ]
-        return Outcome(failures=failures)
+        confirmed = (0, 0, 0) if outcome is None else outcome.confirmed
+        return Outcome(failures=failures, confirmed=confirmed)
 
     async def _end(self, attempt: Attempt, outcome: Outcome) -> None:
         """Complete the window; what failed becomes dead letters in the same step."""
@@ -486,6 +491,7 @@ class WindowProcessor:
             for place in range(f.first, f.last + 1)
         ]
         counts = {"sunk": len(messages) - len(dead), "dead": len(dead), "windows": 1}
+        counts |= dict(zip(RESULT_COUNTS, outcome.confirmed, strict=True))
         counts[TAKEN_FIELD] = int(len(dead) < len(messages))
         entry = None
         if self._task.limits.ledger:

@@ -21,6 +21,9 @@ from sinfer.windows.store import Store
 COUNTS = ("fetched", "filtered", "late", "dead", "sunk")
 """The counts that commits and completions add up."""
 
+RESULT_COUNTS = ("results_new", "results_known", "results_collided")
+"""What sinks confirm of results, added up by completions; see ``Account``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -34,6 +37,10 @@ class Account:
         sunk: done.
         buffered: in open windows.
         in_flight: in windows that are closed and not done.
+        results_new: results that sinks stored, once for each sink that can tell.
+        results_known: results that were there already, as after a worker died behind its writes.
+        results_collided: results that a sink has under the key of something else. They are dead
+            letters.
     """
 
     fetched: int
@@ -43,6 +50,9 @@ class Account:
     sunk: int
     buffered: int
     in_flight: int
+    results_new: int = 0
+    results_known: int = 0
+    results_collided: int = 0
 
     @property
     def missing(self) -> int:
@@ -55,7 +65,7 @@ async def read_account(store: Store, scope: Scope) -> Account:
     """Add up a partition's account at one moment; the cost grows with its open windows."""
     keys = PartitionKeys(scope)
     pipeline = store.redis.pipeline(transaction=True)
-    pipeline.hmget(keys.meta, COUNTS)
+    pipeline.hmget(keys.meta, (*COUNTS, *RESULT_COUNTS))
     pipeline.hgetall(keys.open)
     pipeline.hgetall(keys.closed)
     pipeline.hgetall(keys.held)
@@ -87,8 +97,8 @@ def add_up(
         window = unpack_closed(window_id, value)
         if not window.shares_segments:
             in_flight += window.record.count
-    fetched, filtered, late, dead, sunk = (int(count or 0) for count in counts)
-    return Account(fetched, filtered, late, dead, sunk, buffered, in_flight)
+    fetched, filtered, late, dead, sunk, *results = (int(count or 0) for count in counts)
+    return Account(fetched, filtered, late, dead, sunk, buffered, in_flight, *results)
 
 
 async def with_unreadable(

@@ -40,6 +40,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:faults``            | hash   | partition that beat cannot look after → what is wrong |
 | ``sinfer:refusals:<product/task>`` | hash | windows refused whole since one was taken (expires) |
 | ``sinfer:clock:{sinfer:due}`` | hash  | time, and when the last tick was, the last sweep, ... |
+| ``sinfer:memory``            | hash   | what partitions take of Redis' memory, which tasks stop |
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
 | ``sinfer:slow``              | hash   | worker process → hooks that take long there (expires) |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
@@ -60,6 +61,7 @@ CLOCK = f"{PREFIX}clock:{{{DUE}}}"
 """Where the time of all that belongs to no partition is noted. It is in the slot of ``DUE``."""
 
 MARK = f"{PREFIX}mark"
+MEMORY = f"{PREFIX}memory"
 
 PAUSED = f"{PREFIX}paused"
 SLOW_HOOKS = f"{PREFIX}slow"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import pytest
@@ -104,6 +105,12 @@ async def test_every_script_that_is_run_twice_says_and_does_the_same(
     assert twice.ran == SCRIPTS - {"mark"}  # which WAITAOF needs on one connection
 
 
+@pytest.mark.parametrize("folder", FOLDERS, ids=["windows", "inference"])
+def test_the_time_is_read_in_one_place(folder: Traversable) -> None:
+    for path in folder.iterdir():
+        assert "'TIME'" not in path.read_text(), f"{path.name}: call now_of"
+
+
 async def windows_to_their_ends(store: TwiceStore, scope: Scope) -> None:
     partition = Partition(store, scope, type="count", count=2, max_wait="10s")
     schedule, letters = Schedule(store), DeadLetterStore(store)
@@ -144,6 +151,7 @@ async def windows_to_their_ends(store: TwiceStore, scope: Scope) -> None:
     assert await store.run("renew_lease", *writer.renewal) == [1]
     await writer.note_hand(b"hand", 1)
     await writer.note_hand(b"", 0)
+    await Partition(store, scope, type="count", count=1).writer.seize()
     await writer.release()
 
 

@@ -95,10 +95,10 @@ async def test_a_note_of_what_was_stored_since_accuses_nobody() -> None:
 async def test_behind_a_killer_more_are_looked_at_with_care_and_then_all_is_as_usual() -> None:
     partition = Partition(2, pack_hand(1, 4))
     partition.careful.killed = 1
-    parts = await partition.feed(module._MORE + 4)
+    parts = await partition.feed(4 + module._MORE)
     assert all(with_care for _, _, with_care in parts)
     assert not partition.caution.is_needed
-    assert partition.writer.noted == [b""]
+    assert partition.writer.noted == [pack_hand(5, 4 + module._MORE), b""]
 
 
 async def test_a_quiet_source_has_nothing_that_could_be_suspected(
