@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sinfer.products.task import InferTaskConfig as InferTaskConfig
     from sinfer.products.task import JetStreamSource as JetStreamSource
     from sinfer.products.yaml_tasks import YamlTaskManager as YamlTaskManager
+    from sinfer.results import Confirmed as Confirmed
     from sinfer.results import Result as Result
     from sinfer.results import ResultRow as ResultRow
     from sinfer.results import WindowResults as WindowResults
@@ -42,7 +43,7 @@ _MODULES = {
     "sinfer.products.sql_tasks": ("SqlTaskManager",),
     "sinfer.products.task": ("InferTaskConfig", "JetStreamSource"),
     "sinfer.products.yaml_tasks": ("YamlTaskManager",),
-    "sinfer.results": ("Result", "ResultRow", "WindowResults"),
+    "sinfer.results": ("Confirmed", "Result", "ResultRow", "WindowResults"),
     "sinfer.sinks.base": ("Sink", "SinkConfig"),
     "sinfer.windows.window": ("Window",),
 }

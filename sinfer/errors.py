@@ -30,6 +30,10 @@ SinferError
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sinfer.results import Confirmed
 
 
 class SinferError(Exception):
@@ -208,13 +212,22 @@ class SinkRejectedError(SinkError):
         message: why.
         ordinals: of the rows that are refused, when the sink has stored all others of the write;
             by default, and when there are none, all rows are refused.
+        confirmed: what is known of the write, as ``Sink.write`` returns it.
 
     Attributes:
         ordinals: of the rows that are refused; None for all of them.
+        confirmed: see above.
     """
 
     ordinals: frozenset[int] | None = None
 
-    def __init__(self, message: str, *, ordinals: Iterable[int] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        ordinals: Iterable[int] | None = None,
+        confirmed: Confirmed | None = None,
+    ) -> None:
         super().__init__(message)
+        self.confirmed = confirmed
         self.ordinals = frozenset(map(int, ordinals or ())) or None

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+UNREADABLE = "Sinfer-Unreadable"
+"""Header of a message that a stream could not give in full: what is wrong with it."""
+
 
 class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One message of a stream.

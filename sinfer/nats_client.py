@@ -6,13 +6,25 @@ What is overridden here is private. Tests fail when nats-py changes it.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import time
 from urllib.parse import ParseResult
 
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
+from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
+from nats.errors import UnexpectedEOF
+from nats.protocol import parser
+
+from sinfer.nats_headers import decode_subject, parse_headers
+
+# Servers end a word at a blank, a tab or a line's end, and nowhere else; nats-py would take a
+# subject with a form feed for a broken protocol, and reconnect to meet the same message again.
+_WORDS = rb"[ \t]+([^ \t\r\n]+)[ \t]+([^ \t\r\n]+)[ \t]+(([^ \t\r\n]+)[ \t]+)?(\d+)"
+parser.MSG_RE = re.compile(rb"\AMSG" + _WORDS + rb"\r\n")
+parser.HMSG_RE = re.compile(rb"\AHMSG" + _WORDS + rb"[ \t]+(\d+)\r\n")
 
 
 class NoTlsError(NatsError):
@@ -50,6 +62,34 @@ class CarefulClient(Client):
             s.uri,
             buffer_size=DEFAULT_BUFFER_SIZE,
             connect_timeout=self.options["connect_timeout"],
+        )
+
+    async def _read_loop(self) -> None:
+        """nats-py stops reading at whatever it did not expect, and says that all is well."""
+        await super()._read_loop()
+        if self.is_connected:
+            await self._process_op_err(UnexpectedEOF())
+
+    async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
+        """nats-py stops reading for good where a first line is odd: one message ends it all."""
+        return parse_headers(headers)
+
+    def _build_message(
+        self,
+        sid: int,
+        subject: bytes,
+        reply: bytes,
+        data: bytes,
+        headers: dict[str, str] | None,
+    ) -> Msg:
+        """Likewise where a subject is not UTF-8."""
+        return self.msg_class(
+            subject=decode_subject(subject),
+            reply=decode_subject(reply),
+            data=data,
+            headers=headers,
+            _client=self,
+            _sid=sid,
         )
 
     def _connect_command(self) -> bytes:

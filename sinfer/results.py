@@ -39,6 +39,26 @@ class Result:
         return cls(outcome="retry", reason=reason)
 
 
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """What a sink knows about results that it was given.
+
+    Attributes:
+        new: results that this write stored.
+        known: results that were there already, by an earlier write of the same.
+        collided: results that were not stored, since something else has their key.
+    """
+
+    new: int = 0
+    known: int = 0
+    collided: int = 0
+
+    def __add__(self, other: Confirmed) -> Confirmed:
+        return Confirmed(
+            self.new + other.new, self.known + other.known, self.collided + other.collided
+        )
+
+
 class ResultRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One result on its way into sinks.
 

@@ -17,6 +17,7 @@ from sinfer.cli.new import new
 from sinfer.cli.observing import audit, metrics, status, where
 from sinfer.cli.pausing import drain, pause, resume
 from sinfer.cli.publish import publish
+from sinfer.cli.reset import reset
 from sinfer.cli.run import run
 from sinfer.cli.schema import schema
 from sinfer.cli.up import up
@@ -77,7 +78,7 @@ def main() -> None:
 
 
 for command in (
-    audit, check, demo, dlq, drain, ingest, metrics, new, pause, publish, resume, run, schema,
-    status, up, where, windows,
+    audit, check, demo, dlq, drain, ingest, metrics, new, pause, publish, reset, resume, run,
+    schema, status, up, where, windows,
 ):  # fmt: skip
     main.add_command(command)

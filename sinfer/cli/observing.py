@@ -66,6 +66,7 @@ def audit(
     from sinfer.cli.output import print_json, print_table
     from sinfer.operations.auditing import audit as audit_partitions
     from sinfer.operations.products import known_scopes
+    from sinfer.windows.account import RESULT_COUNTS
 
     if since is not None and not deep:
         raise click.UsageError("--since goes with --deep.")
@@ -81,7 +82,7 @@ def audit(
     found, looked = with_session(run)
     names = (
         "fetched", "buffered", "in_flight", "sunk", "dead", "filtered", "late", "missing",
-        "results", "fruitless",
+        *RESULT_COUNTS,
     )  # fmt: skip
     rows = [
         {
@@ -110,7 +111,7 @@ def audit(
     elif not rows:
         click.echo("Nothing was ingested yet.")
     else:
-        shown = names[:-1]
+        shown = [name for name in names if name != "fruitless"]
         print_table(
             [
                 "PRODUCT", "TASK", "PARTITION",
@@ -389,6 +390,7 @@ def _as_dict(found: TaskStanding) -> dict[str, Any]:
         "lag": found.lag,
         "outage": found.outage,
         "trouble": found.trouble,
+        "clocks": found.clocks,
         "partitions": [
             {
                 **{k: v for k, v in asdict(partition).items() if k != "scope"},
@@ -413,6 +415,8 @@ def _print(tasks: list[TaskStanding]) -> None:
             for t in tasks
         ),
     )
+    for problem in dict.fromkeys(problem for task in tasks for problem in task.clocks):
+        click.secho(f"! clocks: {problem}", fg="red", bold=True)
     outages = {task.product: task.outage for task in tasks if task.outage}
     for product, outage in outages.items():
         text = f"its tasks cannot be listed, so the last known stay in force: {outage}"

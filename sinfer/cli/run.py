@@ -200,7 +200,7 @@ def _summary(task: LocalTask, path: str | None, *, quiet: bool) -> None:
     if task.others:
         text += f"\n{_some(task.others, 'message')} on subjects that the task does not read"
     if task.paused:
-        text += f"\nno call can succeed: {task.paused}"
+        text += f"\nstopped, no window can succeed: {task.paused}"
     elif task.undone:
         text += f"\nnot done: {_some(task.undone, 'window')}"
     click.echo(text, err=quiet)

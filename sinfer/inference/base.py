@@ -24,9 +24,9 @@ class InferenceConfig(ConfigModel):
     max_concurrency: int = Field(default=8, ge=1, le=1000)
     """Calls of one task under way at once in one worker process."""
     endpoint_concurrency: int | None = Field(default=None, ge=1)
-    """Calls to the endpoint under way at once in all worker processes together."""
+    """Calls to the model under way at once in all worker processes together, of whichever tasks."""
     breaker_failures: int = Field(default=5, ge=1)
-    """After so many failures in a row nobody calls the endpoint for a while."""
+    """After so many failures in a row nobody calls the model for a while."""
     retry_base: Duration = Field(default="500ms", validate_default=True)
     """First wait before a failed window is tried again; it doubles each time."""
     retry_max: Duration = Field(default="30s", validate_default=True)
@@ -60,8 +60,21 @@ class InferenceClient(Plugin[InferenceConfig]):
 
     @property
     def endpoint(self) -> str:
-        """Whose failures and calls are counted together; empty where each task is by itself."""
+        """The server; empty where there is none, or each task is by itself."""
         return ""
+
+    @property
+    def called(self) -> str:
+        """The model that is called. The failures and calls of all tasks that call the same are
+        counted together, and nobody else's with them; empty where each task is by itself."""
+        return self.endpoint and name_of_model(self.type, self.endpoint, self.config)
 
     async def aclose(self) -> None:
         """Close connections."""
+
+
+def name_of_model(kind: str, place: str, config: Any) -> str:
+    """What a model is called among all that are called: protocol, place, name and version."""
+    told = (getattr(config, field, None) for field in ("model", "version", "label"))
+    model = ":".join(str(part) for part in told if part)
+    return " ".join(part for part in (kind, place, model) if part)

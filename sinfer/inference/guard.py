@@ -1,4 +1,4 @@
-"""What all workers together grant an endpoint: a cap on calls at once, and a circuit breaker.
+"""What all workers together grant a model: a cap on calls at once, and a circuit breaker.
 
 The state is in Redis. The breaker (Nygard, "Release It!", 2007) opens after failures in a row, from
 whichever worker; while it is open nobody calls, so windows wait and burn no attempts. When its
@@ -73,11 +73,11 @@ class OpenGuard:
 
 
 class EndpointGuard:
-    """Guards one endpoint for one task in one process.
+    """Guards one model for one task in one process.
 
     Args:
         store: Redis.
-        endpoint: name of the endpoint, the same for all tasks that call it.
+        endpoint: name of the model and where it is, the same for all tasks that call it.
         config: the ``inference:`` part of the task.
     """
 
@@ -120,7 +120,7 @@ class EndpointGuard:
             await self._store.ask(self._store.redis.delete(self._keys.breaker))
             if self.on_trial:
                 self.on_trial = False
-                _log.info("endpoint %s answers again", self._endpoint)
+                _log.info("model %s answers again", self._endpoint)
 
     async def failed(self) -> int:
         """A call failed for want of the endpoint.
@@ -141,7 +141,7 @@ class EndpointGuard:
         self._asked = time.monotonic()
         if opened:
             _log.warning(
-                "endpoint %s: %d failures in a row; no calls for %d ms",
+                "model %s: %d failures in a row; no calls for %d ms",
                 self._endpoint, config.breaker_failures, self._wait_ms,
             )  # fmt: skip
         return self._wait_ms

@@ -8,6 +8,7 @@ import ssl
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
@@ -15,10 +16,21 @@ from urllib.parse import quote
 import httpx
 from pydantic import Field, field_validator
 
+from sinfer.bounded_http import (
+    ACCEPT_ENCODING,
+    AnswerEncodingError,
+    AnswerTooLargeError,
+    read_bounded,
+)
 from sinfer.config import ConfigModel
 from sinfer.encoding import from_foreign_json, to_json
-from sinfer.errors import ConfigError, InferenceRejectedError, InferenceUnavailableError
-from sinfer.inference.base import InferenceClient, InferenceConfig
+from sinfer.errors import (
+    ConfigError,
+    InferenceRejectedError,
+    InferenceUnavailableError,
+    InvalidResponseError,
+)
+from sinfer.inference.base import InferenceClient, InferenceConfig, name_of_model
 from sinfer.inference.http_errors import (
     FOREIGN_ERRORS,
     error_of_exception,
@@ -26,10 +38,13 @@ from sinfer.inference.http_errors import (
     invalid_response,
     shown_url,
 )
-from sinfer.units import Duration, Secret, format_duration
+from sinfer.units import Bytes, Duration, Secret, format_duration
 
 _KEEPALIVE_S = 4.0
 """Let idle connections go before usual servers do (5 s), or requests meet them half-closed."""
+
+_CLOSED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+"""How it shows that the server has closed the connection before it answered."""
 
 _VISIBLE_ASCII = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
@@ -47,6 +62,8 @@ class HttpConfig(InferenceConfig):
     """Whether the certificate of an ``https://`` server must be valid."""
     ca_file: Path | None = None
     """PEM file of the certificate authorities to trust instead of the usual ones."""
+    max_response_bytes: Bytes = Field(default="32MiB", validate_default=True, ge=1)
+    """Largest answer that is read, unpacked; a larger one is a failed attempt."""
 
     @field_validator("url")
     @classmethod
@@ -113,14 +130,17 @@ class HttpSession:
 
     def __init__(self, config: HttpConfig, headers: Mapping[str, str] | None = None) -> None:
         self._timeout_s = config.timeout.total_seconds()
+        self._most_bytes = config.max_response_bytes
         self._timeout_text = format_duration(config.timeout)
         self._headers = _all_headers(config, headers or {})
         self._json_headers = httpx.Headers([*self._headers, (b"Content-Type", b"application/json")])
-        self._client = httpx.AsyncClient(
+        make = functools.partial(
+            httpx.AsyncClient,
             verify=_trust(config.verify, config.ca_file),
             timeout=httpx.Timeout(None, connect=config.connect_timeout.total_seconds()),
-            limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S),
         )
+        self._client = make(limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S))
+        self._new_connections = make(limits=httpx.Limits(max_keepalive_connections=0))
         self._places = asyncio.Semaphore(config.max_concurrency)
 
     async def request(
@@ -151,16 +171,45 @@ class HttpSession:
         request = httpx.Request(endpoint.method, endpoint.url, headers=all_headers, content=body)
         try:
             async with asyncio.timeout(self._timeout_s), self._places:
-                response = await self._client.send(request)
+                answer = await self._send(request)
+                response = await read_bounded(answer, self._most_bytes)
         except TimeoutError:
             raise InferenceUnavailableError(
                 f"{endpoint.call}: no answer within {self._timeout_text}"
             ) from None
+        except AnswerTooLargeError:
+            raise InvalidResponseError(
+                f"{endpoint.call}: the answer is larger than inference.max_response_bytes"
+                f" ({self._most_bytes} bytes)"
+            ) from None
+        except AnswerEncodingError as error:
+            raise InvalidResponseError(f"{endpoint.call}: {error}") from None
         except FOREIGN_ERRORS as error:
             raise error_of_exception(error, endpoint.call) from error
         if not response.is_success:
             raise error_of_status(response, endpoint.call)
         return response
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; where a connection from before turns out to be closed, on a new one.
+
+        A server may close a connection that it keeps open, at any moment and without saying so. Who
+        sends a request just then gets no answer, and the server has not seen the request. On a new
+        connection the same means that it has.
+        """
+        is_new = False
+
+        async def note(event: str, _: Any) -> None:
+            nonlocal is_new
+            is_new = is_new or event == "connection.connect_tcp.started"
+
+        request.extensions["trace"] = note
+        try:
+            return await self._client.send(request, stream=True)
+        except _CLOSED:
+            if is_new:
+                raise
+            return await self._new_connections.send(request, stream=True)
 
     async def request_json(
         self, endpoint: Endpoint, value: Any = None, *, idempotency_key: str = ""
@@ -182,6 +231,7 @@ class HttpSession:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._client.aclose()
+        await self._new_connections.aclose()
 
 
 class HttpInferenceClient(InferenceClient):
@@ -197,6 +247,14 @@ class HttpInferenceClient(InferenceClient):
     def endpoint(self) -> str:
         url = httpx.URL(self.config.url)
         return f"{url.scheme}://{url.netloc.decode()}".lower()
+
+    @property
+    def called(self) -> str:
+        url = httpx.URL(self.config.url)
+        place = self.endpoint + url.path.rstrip("/")
+        if url.query:  # may say which model, and may be a secret
+            place += f"?{sha256(url.query).hexdigest()[:8]}"
+        return name_of_model(self.type, place, self.config)
 
     async def aclose(self) -> None:
         await self.http.aclose()
@@ -220,7 +278,13 @@ def path_part(name: str) -> str:
 
 
 def _all_headers(config: HttpConfig, own: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    headers = httpx.Headers({"Accept": "application/json", "User-Agent": "sinfer"})
+    headers = httpx.Headers(
+        {
+            "Accept": "application/json",
+            "Accept-Encoding": ACCEPT_ENCODING,
+            "User-Agent": "sinfer",
+        }
+    )
     url = httpx.URL(config.url)
     if url.userinfo:
         pair = f"{url.username}:{url.password}".encode()

@@ -36,7 +36,6 @@ from sinfer.inference.v2_readiness import NotReady, Readiness
 from sinfer.inference.v2_tensors import nest, pack_tensor, unpack_tensor
 from sinfer.units import format_duration
 
-_MOST_ANSWER_BYTES = 64 * 1024 * 1024
 _PORTS = {"http": 80, "https": 443}
 
 _CONTENTS = {
@@ -78,7 +77,7 @@ class V2GrpcClient(InferenceClient):
         ]
         self._places = asyncio.Semaphore(config.max_concurrency)
         options = [
-            ("grpc.max_receive_message_length", _MOST_ANSWER_BYTES),
+            ("grpc.max_receive_message_length", config.max_response_bytes),
             ("grpc.max_send_message_length", -1),  # the server says what is too large
             ("grpc.enable_retries", 0),  # attempts are the worker's
             ("grpc.primary_user_agent", "sinfer"),

@@ -22,6 +22,7 @@ from sinfer.errors import InvalidItemError, SinferError
 from sinfer.hooks import describe
 from sinfer.ingest.careful_child import Answer, Request, receive, send
 from sinfer.ingest.entries import Prepared
+from sinfer.ingest.windowing import Refusals
 from sinfer.messages import Message
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.task import InferTaskConfig
@@ -31,8 +32,11 @@ from sinfer.windows.planner import CloseWhen, WindowStats
 
 _log = logging.getLogger(__name__)
 
-_START_S = 60.0
+_START_S = 300.0
 """How long the process may take to load the product."""
+
+_MOST_KILLED = 25
+"""Messages in a row that ended their process and were given up; then they are not to blame."""
 
 _GATHER_S = 0.5
 """What was prepared in so long is stored before more is."""
@@ -90,18 +94,24 @@ class CarefulPreparer:
         kind: class of the product's pipeline, which is made in the other process.
         task: for which task.
         name: of the partition, for the log.
+        refusals: of the partition.
 
     Attributes:
         killed: how many messages ended the process.
     """
 
     def __init__(
-        self, kind: type[InferPipeline[Any, Any]], task: InferTaskConfig, name: str
+        self,
+        kind: type[InferPipeline[Any, Any]],
+        task: InferTaskConfig,
+        name: str,
+        refusals: Refusals | None = None,
     ) -> None:
         self._kind = kind
         self._task = task
         self._timeout_s = task.limits.hook_timeout.total_seconds()
         self._name = name
+        self._refusals = refusals or Refusals()
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
         self._answered = 0
@@ -157,7 +167,17 @@ class CarefulPreparer:
         for message in messages:
             try:
                 answer = self._ask(Request(message, now_ms))
+                self._refusals.killed_in_a_row = 0
             except Killed as error:
+                if self._refusals.killed_in_a_row >= _MOST_KILLED:
+                    if prepared.count:
+                        break
+                    raise CarefulError(
+                        f"{self._name}: one message after the other ends its process ({error}), so"
+                        " no more of them are given up: the product, or what it loads, seems to be"
+                        f" broken; next is stream sequence {message.stream_seq}"
+                    ) from None
+                self._refusals.killed_in_a_row += 1
                 self.killed += 1
                 answer = Answer("dead", f"preprocess, key or event_time: {error}")
                 _log.error(

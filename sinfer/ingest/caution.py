@@ -28,6 +28,9 @@ _log = logging.getLogger(__name__)
 _PART = 64
 """Most messages that are noted at once."""
 
+_MORE = 10_000
+"""So many stream sequences behind a message that ended a process are looked at with care too."""
+
 _WATCH_S = 60.0
 """How long to note what is in hand at least: what killed is read again at once."""
 
@@ -52,7 +55,6 @@ class Caution:
         self._since_s = time.monotonic()
         self._watched = 0
         self._suspects = self._suspected(state)
-        self._more = 0
         self._killed = 0
         if state.deaths:
             _log.warning(
@@ -106,8 +108,7 @@ class Caution:
 
     def _wants_care(self, message: Message) -> bool:
         suspects = self._suspects
-        is_suspect = suspects is not None and suspects[0] <= message.stream_seq <= suspects[1]
-        return is_suspect or self._more > 0
+        return suspects is not None and suspects[0] <= message.stream_seq <= suspects[1]
 
     async def stored(self, messages: Sequence[Message], position: int) -> None:
         """These were prepared as they were chosen, and are stored.
@@ -116,30 +117,33 @@ class Caution:
             messages: in the order of the stream.
             position: how far the partition is stored.
         """
-        if self._careful.killed > self._killed:
-            self._killed, self._more = self._careful.killed, self._batch
-        elif self._more:
-            self._more = max(0, self._more - len(messages))
+        if self._careful.killed > self._killed and messages:
+            self._killed = self._careful.killed
+            first = messages[-1].stream_seq + 1
+            last = max(first + _MORE - 1, 0 if self._suspects is None else self._suspects[1])
+            # Noted, so that whoever goes on with the partition has the same suspicion.
+            await self._writer.note_hand(pack_hand(first, last), SUSPECTED)
+            self._suspects = first, last
         self._watched += len(messages)
         if self._suspects is not None and position >= self._suspects[1]:
             self._suspects = None
             if not self._killed:
                 _log.info("%s: no message in hand at the deaths ended a process", self._scope)
-        if self._suspects is not None or self._more:
+        if self._suspects is not None:
             return
         lasted_s = time.monotonic() - self._since_s
         if self._killed or (self._watched >= self._batch and lasted_s >= _WATCH_S):
             await self._forget()
 
     async def quiet(self) -> None:
-        """Nothing is left to read: what was in hand at a death was stored since."""
-        if self._suspects is None and time.monotonic() - self._since_s >= _WATCH_S:
+        """Nothing is left to read: what was in hand at a death was stored since, or is gone."""
+        if time.monotonic() - self._since_s >= _WATCH_S:
             await self._forget()
 
     async def _forget(self) -> None:
         await self._writer.note_hand(b"", 0)
         self._deaths = 0
-        self._more = 0
+        self._suspects = None
         await self._careful.release()
         _log.info("%s: goes on as usual", self._scope)
 

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
+from contextlib import aclosing
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
+from nats.js.api import PubAck
 from nats.js.errors import APIError, NotFoundError
 
 from sinfer.errors import StoreFullError, UnavailableError
 from sinfer.products.task import InferTaskConfig
-from sinfer.sinks.header_value import header_value
+from sinfer.results import qualifier
+from sinfer.sinks.header_value import header_name, header_value
 from sinfer.subjects import overlap
 from sinfer.units import to_ms
-from sinfer.windows.dead_letter_store import DeadLetterStore, StoredLetter
+from sinfer.windows.dead_letter_store import TRIM_AT_ONCE, DeadLetterStore, StoredLetter
 from sinfer.windows.dead_letters import COPIED_FIELD
-from sinfer.windows.ids import Scope
+from sinfer.windows.ids import Scope, escape
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.store import Store
 
 _log = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
+_BUSY_S = 0.05
+"""The same while there are more than can be seen to at once."""
+
 _TIMEOUT_S = 5.0
 _AT_ONCE = 32
+_ID = "Nats-Msg-Id"
+_COMPARED = ("Sinfer-Product", "Sinfer-Task", "Sinfer-Subject", "Sinfer-Sequence")
+"""Headers that copies of one message's deaths have in common."""
 _WARN_AT = 0.8
 _TOO_LARGE = 10054
 """JetStream's error code of a message that is larger than the stream takes."""
@@ -70,10 +80,11 @@ class DeadLetterCare:
     async def run(self) -> None:
         """Look after them until cancelled. An outage only delays it."""
         while True:
+            pause_s = PERIOD_S
             try:
-                if self._subject is not None:
-                    await self._mirror(self._subject)
-                await self.keep_caps()
+                is_behind = self._subject is not None and await self._mirror(self._subject)
+                if await self.keep_caps() >= TRIM_AT_ONCE or is_behind:
+                    pause_s = _BUSY_S
                 self._complaint = ""
             except (UnavailableError, StoreFullError, NatsError, APIError, TimeoutError) as error:
                 text = f"{error}" or type(error).__name__
@@ -82,16 +93,28 @@ class DeadLetterCare:
                 if text != self._complaint:
                     _log.warning("%s: dead letters: %s; trying again", self._scope, text)
                 self._complaint = text
-            await asyncio.sleep(PERIOD_S)
+            await asyncio.sleep(pause_s)
 
     # --- caps ---
 
     async def keep_caps(self) -> int:
-        """Remove what is above the caps, and warn before that happens.
+        """Remove what is above the caps, however much that is, and warn before that happens.
 
         Returns:
             How many dead letters were removed.
         """
+        removed = part = await self._trim()
+        while part >= TRIM_AT_ONCE:
+            part = await self._trim()
+            removed += part
+        if removed:
+            _log.error(
+                "%s: %d dead letters were removed for good (limits.max_dead_letters,"
+                " limits.max_dead_letter_bytes, limits.dead_letter_age)", self._scope, removed,
+            )  # fmt: skip
+        return removed
+
+    async def _trim(self) -> int:
         if self._most is None and self._age_ms is None and self._most_bytes is None:
             return 0
         now_ms = await self._store.now_ms(PartitionKeys(self._scope).meta)
@@ -129,19 +152,13 @@ class DeadLetterCare:
             if not copied:
                 return 0
             upto = copied.decode()
-        removed = await self._letters.trim(
+        return await self._letters.trim(
             self._scope,
             most=self._most,
             since_ms=since_ms,
             excess_bytes=excess_bytes,
             upto=upto,
         )
-        if removed:
-            _log.error(
-                "%s: %d dead letters were removed for good (limits.max_dead_letters,"
-                " limits.max_dead_letter_bytes, limits.dead_letter_age)", self._scope, removed,
-            )  # fmt: skip
-        return removed
 
     def _warn(self, cap: str, is_near: bool, text: str) -> None:
         if is_near and cap not in self._warned:
@@ -153,8 +170,12 @@ class DeadLetterCare:
 
     # --- copies ---
 
-    async def _mirror(self, subject: str) -> None:
-        """Publish what was stored since the last copy. Copies may repeat; their ids tell."""
+    async def _mirror(self, subject: str) -> bool:
+        """Publish what was stored since the last copy. Copies may repeat; their ids tell.
+
+        Returns:
+            Whether there are more: the caps are to be kept in between.
+        """
         if not self._is_checked:
             stream = await self._stream_of(subject)
             if stream == self._stream and overlap(subject, self._scope.partition):
@@ -163,18 +184,24 @@ class DeadLetterCare:
                     " itself; choose another subject", self._scope, subject,
                 )  # fmt: skip
                 self._subject = None
-                return
+                return False
             self._is_checked = True
         meta = PartitionKeys(self._scope).meta
         done = await self._store.ask(self._store.redis.hget(meta, COPIED_FIELD))
         batch: list[StoredLetter] = []
-        async for stored in self._letters.after(self._scope, f"({done.decode()}" if done else "-"):
-            batch.append(stored)
-            if len(batch) >= _AT_ONCE:
-                await self._publish(subject, batch)
-                batch = []
+        sent = 0
+        first = f"({done.decode()}" if done else "-"
+        async with aclosing(self._letters.after(self._scope, first)) as letters:
+            async for stored in letters:
+                batch.append(stored)
+                if len(batch) >= _AT_ONCE:
+                    await self._publish(subject, batch)
+                    sent, batch = sent + len(batch), []
+                    if sent >= TRIM_AT_ONCE:
+                        return True
         if batch:
             await self._publish(subject, batch)
+        return False
 
     async def _stream_of(self, subject: str) -> str:
         try:
@@ -197,11 +224,29 @@ class DeadLetterCare:
             return
         jetstream = self._client.jetstream()
         try:
-            await jetstream.publish(subject, data, timeout=_TIMEOUT_S, headers=headers)
+            ack = await jetstream.publish(subject, data, timeout=_TIMEOUT_S, headers=headers)
+            if ack.duplicate and not await self._is_there(subject, ack, headers):
+                _log.error(
+                    "%s: stream %s has another message under the id of the copy of dead letter %s,"
+                    " as message %d; the copy gets an id of its own",
+                    self._scope, ack.stream, stored.id, ack.seq,
+                )  # fmt: skip
+                headers[_ID] = f"{headers[_ID]}~{uuid.uuid4().hex}"
+                await jetstream.publish(subject, data, timeout=_TIMEOUT_S, headers=headers)
         except APIError as error:
             if error.err_code != _TOO_LARGE:
                 raise
             self._too_large(stored, size)
+
+    async def _is_there(self, subject: str, ack: PubAck, headers: dict[str, str]) -> bool:
+        """Whether what the stream has under an id is a copy of the same message's death. What is
+        not there any more was one."""
+        try:
+            found = await self._client.jetstream().get_msg(ack.stream, seq=ack.seq)
+        except NotFoundError:
+            return True
+        its = found.headers or {}
+        return found.subject == subject and all(its.get(n) == headers.get(n) for n in _COMPARED)
 
     def _too_large(self, stored: StoredLetter, size: int) -> None:
         _log.error(
@@ -217,11 +262,16 @@ class DeadLetterCare:
         copies are named after the message, with the time it died before where it was redriven since
         (a redriven letter's history is cut at 20 times, so that these cannot be counted). A message
         has one dead letter at a time, however many windows give it up. With ``ack: stored`` no
-        message comes again, and the letter has a name.
+        message comes again, and the letter has a name. The incarnation of the source, which tells
+        messages of the same sequence apart, is in front of both, but for letters of an earlier
+        version.
         """
+        incarnation, seq = stored.letter.incarnation, stored.letter.message.stream_seq
+        task, partition = escape(self._scope.task), escape(self._scope.partition)
+        where = f"{qualifier(self._scope.product, incarnation)}{task}/{partition}/dead"
         if not self._acks_when_done:
-            return stored.id
-        name = f"{self._scope}/{self._stream}/{stored.letter.message.stream_seq}"
+            return f"{where}/{stored.entry}" if incarnation else stored.id
+        name = f"{where}/{seq}" if incarnation else f"{self._scope}/{self._stream}/{seq}"
         history = stored.letter.history
         return f"{name}/{history[-1].time_ms}" if history else name
 
@@ -236,9 +286,9 @@ def _headers(stored: StoredLetter, name: str) -> dict[str, str]:
     """The message's own headers, less those that NATS acts on, and what became of it."""
     letter = stored.letter
     own = {
-        name: header_value(value)
+        header_name(name): header_value(value)
         for name, value in (letter.message.headers or {}).items()
-        if not name.lower().startswith("nats-")
+        if name and not name.lower().startswith("nats-")
     }
     told = {
         "Product": stored.scope.product,
@@ -253,5 +303,5 @@ def _headers(stored: StoredLetter, name: str) -> dict[str, str]:
     return {
         **own,
         **{f"Sinfer-{name}": header_value(value) for name, value in told.items() if value},
-        "Nats-Msg-Id": header_value(name),
+        _ID: header_value(name),
     }

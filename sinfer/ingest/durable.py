@@ -188,7 +188,7 @@ class DurableMode(ReadingMode):
         if state is None:
             self.starts_over = delivered.consumer_seq > 0
             self.repeats_to = delivered.stream_seq
-            self.start = _start_noted(info.config)
+            self.start = start_noted(info.config)
             is_taken_as_it_comes = info.num_ack_pending and not self._by_event_time
             self._forgotten = delivered.stream_seq if is_taken_as_it_comes else 0
         else:
@@ -366,7 +366,8 @@ def renewed(config: ConsumerConfig, begins: dict[str, Any], start: int) -> Consu
     return structs.replace(config, metadata=own or None, **where)
 
 
-def _start_noted(config: ConsumerConfig) -> int:
+def start_noted(config: ConsumerConfig) -> int:
+    """The number of the partition's start that a consumer was made for."""
     noted = (config.metadata or {}).get(START_NOTED, "0")
     return int(noted) if noted.isascii() and noted.isdigit() else 0
 

@@ -12,7 +12,7 @@ from typing import Any
 from sinfer.errors import ConfigError, InvalidItemError
 from sinfer.hooks import reason_of
 from sinfer.ingest.hand import Hand
-from sinfer.messages import Message
+from sinfer.messages import UNREADABLE, Message
 from sinfer.products.pipeline import DEFAULT_KEY, InferPipeline
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.event_time import checked_event_time_ms
@@ -167,6 +167,12 @@ class Preparer:
 
 
 def _own(message: Message) -> Message:
-    """A copy for the product: what it changes in the headers is not what is stored."""
+    """A copy for the product: what it changes in the headers is not what is stored.
+
+    Raises:
+        InvalidItemError: the message was not read in full.
+    """
     headers = dict(message.headers or {})
+    if UNREADABLE in headers:
+        raise InvalidItemError(headers[UNREADABLE])
     return Message(message.data, message.subject, headers, message.stream_seq, message.timestamp_ns)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from typing import Any
 
 from sinfer.ingest.careful import CarefulPreparer
 from sinfer.ingest.hand import SUSPECTED
+from sinfer.own_thread import OwnThread
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
@@ -30,7 +32,8 @@ class PipelineMaker:
         self._store = store
         self._product = product
         self._key = keys.making(product.name)
-        self._making = asyncio.Lock()
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._threads: dict[str, OwnThread[InferPipeline[Any, Any]]] = {}
         self._made: set[str] = set()
 
     async def make(self, task: InferTaskConfig) -> InferPipeline[Any, Any]:
@@ -41,19 +44,27 @@ class PipelineMaker:
             CarefulError: that has ended processes, and still does.
             UnavailableError, StoreFullError: Redis does not answer, or takes nothing.
         """
-        async with self._making:
+        async with self._locks[task.id]:
             if task.id in self._made:
-                return self._product.make_pipeline(task)
+                return await self._make(task)
             redis = self._store.redis
             begun = int(await self._store.ask(redis.hincrby(self._key, task.id, 1)))
             if begun > SUSPECTED:
                 await self._try_out(task)
             try:
-                pipeline = self._product.make_pipeline(task)
+                pipeline = await self._make(task)
             finally:
                 await self._store.ask(redis.hdel(self._key, task.id))
             self._made.add(task.id)
             return pipeline
+
+    async def _make(self, task: InferTaskConfig) -> InferPipeline[Any, Any]:
+        """Make it in a thread: it may take its time, and other partitions go on."""
+        thread = self._threads.setdefault(task.id, OwnThread(f"pipeline of {task.id}"))
+        pipeline = await thread.call(lambda: self._product.make_pipeline(task))
+        if pipeline.task != task:  # that was under way since before the task changed
+            pipeline = await thread.call(lambda: self._product.make_pipeline(task))
+        return pipeline
 
     async def _try_out(self, task: InferTaskConfig) -> None:
         name = f"{self._product.name}/{task.id}"

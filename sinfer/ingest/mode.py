@@ -123,20 +123,16 @@ def check_identity(stream: StreamInfo, state: SourceState) -> None:
         StreamResetError: it is another one, or was rolled back.
     """
     name = stream.config.name
-    advice = (
-        "to read it from the start, remove the stored position of this task or give the task a"
-        " new id"
-    )
     if stream.created != state.stream_created:
         raise StreamResetError(
-            f"stream {name!r} was deleted and made anew: the position belongs to the stream made"
-            f" at {state.stream_created}, this one was made at {stream.created}; {advice}"
+            f"stream {name!r} was deleted and made again: the position belongs to the stream made"
+            f" at {state.stream_created}, this one was made at {stream.created}"
         )
     read = max([state.position, *(last for _, last in state.ahead)])
     if stream.state.last_seq < read:
         raise StreamResetError(
             f"stream {name!r} was rolled back: messages up to sequence {read} are stored, but the"
-            f" stream ends at {stream.state.last_seq}; {advice}"
+            f" stream ends at {stream.state.last_seq}"
         )
 
 

@@ -17,6 +17,7 @@ from sinfer.errors import (
     ConfigError,
     StaleTokenError,
     StoreFullError,
+    StreamResetError,
     UnavailableError,
 )
 from sinfer.ingest.ack_gate import AckGate
@@ -40,7 +41,7 @@ from sinfer.ingest.windowing import Windower
 from sinfer.messages import Message
 from sinfer.products.pipeline import InferPipeline
 from sinfer.units import to_ms
-from sinfer.windows.ids import Scope
+from sinfer.windows.ids import Scope, reset_command
 from sinfer.windows.incarnation import Starts, number_of_start
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.writer import PartitionState, PartitionWriter, Unfinished
@@ -105,7 +106,8 @@ class PartitionIngest:
             partitions=self._aligned(),
         )
         self.hook_timeout_s = self._task.limits.hook_timeout.total_seconds()
-        self._careful = CarefulPreparer(type(pipeline), self._task, str(scope))
+        refusals = surroundings.refusals[scope]
+        self._careful = CarefulPreparer(type(pipeline), self._task, str(scope), refusals)
         self._caution = Caution(self.writer, self._careful, PartitionState(None, None, {}), 1)
         self._windower: Windower | None = None
         self._nothing_in_hand = Hand()
@@ -198,6 +200,15 @@ class PartitionIngest:
         """
         if not await self._acquired():
             return
+        try:
+            await self._run()
+        except StreamResetError as error:
+            raise StreamResetError(
+                f"{error}; to read it from where the task's source.deliver says, with results under"
+                f" new names: {reset_command(self.scope)}"
+            ) from error
+
+    async def _run(self) -> None:
         leases = self._surroundings.leases
         leases.add(self)
         try:
@@ -377,7 +388,12 @@ class PartitionIngest:
             else:
                 await reader.committed(in_hand.batch)
         payload = sum([len(message.data) for message in messages])
-        await self._surroundings.memory.stored(len(messages), payload)
+        memory, budgets = self._surroundings.memory, self._surroundings.budgets
+        if await memory.stored(len(messages), payload):
+            try:
+                await budgets.refresh({self.scope: self._task}, memory.used, memory.limit)
+            except (UnavailableError, StoreFullError) as error:
+                _log.debug("%s: what it takes of Redis is not known: %s", self.scope, error)
         await self._count(reader, payload)
 
     async def _count(self, reader: PartitionReader, payload: int) -> None:
@@ -456,8 +472,11 @@ class PartitionIngest:
             text = "draining" if pause.what == "drain" else "paused"
             undone = pause.what == "drain" and pause.since_ms != self._drained_ms
             return f"{text}: {pause.reason}", self._acks_when_done or undone
-        if self._surroundings.memory.is_high:
+        budgets = self._surroundings.budgets
+        if self._surroundings.memory.stops(others_are_stopped=budgets.has_stopped):
             return "Redis is nearly full", self._acks_when_done
+        if reason := budgets.reason(self.scope.product, self.scope.task):
+            return reason, self._acks_when_done
         return self._pressure.reason(self._storing.pending, self._unfinished.bytes), True
 
     async def _drain(self, windower: Windower) -> None:

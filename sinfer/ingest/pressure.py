@@ -18,6 +18,9 @@ _log = logging.getLogger(__name__)
 _HIGH_MEMORY = 0.80
 _LOW_MEMORY = 0.70
 
+_OTHERS_HIGH = 0.90
+"""The high mark for the others, while those that fill Redis are stopped."""
+
 _SHARE_OF_ROOM = 0.25
 """How much of the room below the high mark is filled before Redis is asked again: others fill it
 as well."""
@@ -35,6 +38,7 @@ class MemoryPressure:
     Attributes:
         is_high: whether it is.
         changes: how often that has changed; nobody may have looked in between.
+        used, limit: Redis' memory in use and its ``maxmemory``, bytes; 0 for none.
     """
 
     def __init__(self, store: Store) -> None:
@@ -42,12 +46,23 @@ class MemoryPressure:
         self._allowance = math.inf
         self.is_high = False
         self.changes = 0
+        self.used = self.limit = 0
+
+    def stops(self, *, others_are_stopped: bool) -> bool:
+        """Whether not to pull.
+
+        Args:
+            others_are_stopped: whether those are that take most of the memory.
+        """
+        if not others_are_stopped:
+            return self.is_high
+        return self.is_high and self.used >= _OTHERS_HIGH * self.limit
 
     async def refresh(self) -> None:
         """Ask Redis how full it is. Without a ``maxmemory`` it is never full."""
         info = await self._store.ask(self._store.redis.info("memory"))
-        limit = int(info.get("maxmemory", 0))
-        used = int(info["used_memory"])
+        self.limit = limit = int(info.get("maxmemory", 0))
+        self.used = used = int(info["used_memory"])
         share = used / limit if limit else 0.0
         was_high = self.is_high
         self.is_high = share >= (_LOW_MEMORY if was_high else _HIGH_MEMORY)
@@ -60,12 +75,15 @@ class MemoryPressure:
                 "stops" if self.is_high else "goes on",
             )  # fmt: skip
 
-    async def stored(self, messages: int, payload: int) -> None:
+    async def stored(self, messages: int, payload: int) -> bool:
         """So much more is stored: ask sooner than usual when that may have filled Redis.
 
         Args:
             messages: how many.
             payload: bytes of all of them.
+
+        Returns:
+            Whether Redis was asked.
         """
         self._allowance -= payload + _OVERHEAD_BYTES * messages
         if self._allowance < 0:
@@ -73,6 +91,9 @@ class MemoryPressure:
                 await self.refresh()
             except UnavailableError as error:
                 _log.debug("Redis does not tell how full it is: %s", error)
+            else:
+                return True
+        return False
 
 
 class PartitionPressure:

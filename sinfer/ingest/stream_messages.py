@@ -11,12 +11,12 @@ from nats.aio.client import Client
 
 from sinfer.errors import SourceError
 from sinfer.ingest.jetstream_api import JetStreamApi, StoredMessage
-from sinfer.messages import Message
+from sinfer.messages import UNREADABLE, Message
+from sinfer.nats_headers import parse_headers
 
 _AT_ONCE = 64
 _LANES = 8
 _ENOUGH_BYTES = 8 * 1024 * 1024
-_HEADER_LINE = b"NATS/1.0"
 
 
 class StreamMessages:
@@ -121,25 +121,19 @@ class StreamMessages:
 
 
 def _message(stored: StoredMessage) -> Message:
-    return Message(
-        b64decode(stored.data),
-        stored.subject,
-        parse_headers(b64decode(stored.hdrs)),
-        stored.seq,
-        parse_time_ns(stored.time),
-    )
-
-
-def parse_headers(block: bytes) -> dict[str, str] | None:
-    """The headers of a message; of a repeated name the last value. None when there are none."""
-    if not block:
-        return None
-    headers = {}
-    for line in block.removeprefix(_HEADER_LINE).split(b"\r\n"):
-        name, colon, value = line.partition(b":")
-        if colon:
-            headers[name.strip().decode()] = value.strip().decode()
-    return headers or None
+    """The message. What cannot be read of it is no reason to stop: it is told with the message,
+    which becomes a dead letter with the bytes that there are."""
+    data, headers, time_ns, wrong = stored.data.encode(), b"", 0, ""
+    try:
+        data = b64decode(stored.data)
+        headers = b64decode(stored.hdrs)
+        time_ns = parse_time_ns(stored.time)
+    except ValueError as error:
+        wrong = f"the stream's copy cannot be read: {error}"
+    read = parse_headers(headers)
+    if wrong:
+        read = {**(read or {}), UNREADABLE: wrong}
+    return Message(data, stored.subject, read, stored.seq, time_ns)
 
 
 def parse_time_ns(text: str) -> int:

@@ -236,6 +236,8 @@ class Supervisor:
             await self._reporter.tell(report)
             await shared.pauses.refresh()
             await shared.memory.refresh()
+            mine = {scope: running.config for scope, running in self._running.items()}
+            await shared.budgets.refresh(mine, shared.memory.used, shared.memory.limit)
             wanted: dict[Scope, InferTaskConfig | None] = {**self._shares.of(self._tasks, members)}
             for scope in await self._orphans():
                 wanted[scope] = None
@@ -306,7 +308,8 @@ class Supervisor:
 
     def _pass_on_signals(self) -> None:
         """Wake the partitions when something is paused or resumed, or Redis' memory fills."""
-        signals = (self._surroundings.pauses.all(), self._surroundings.memory.changes)
+        shared = self._surroundings
+        signals = (shared.pauses.all(), shared.memory.changes, shared.budgets.changes)
         if signals != self._signals:
             self._signals = signals
             self._wake_all()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from sinfer.hints import HintSender
 from sinfer.ingest.announcements import Announcements
+from sinfer.ingest.budgets import TaskBudgets
 from sinfer.ingest.leases import LeaseKeeper
 from sinfer.ingest.pressure import MemoryPressure
 from sinfer.ingest.pull import PullTiming
@@ -28,6 +29,7 @@ class Surroundings:
         store: the window store.
         hints: who tells the workers.
         pauses: what is paused, kept fresh by the supervisor.
+        budgets: which tasks take too much of Redis' memory, kept fresh by the supervisor.
         memory: whether Redis is nearly full, kept fresh by the supervisor.
         owner: name of the ingestor, unique among all.
         leases: keeps the writer leases.
@@ -49,6 +51,8 @@ class Surroundings:
     opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OPENING_AT_ONCE))
     refusals: defaultdict[Scope, Refusals] = field(default_factory=lambda: defaultdict(Refusals))
     disk: Disk = field(init=False)
+    budgets: TaskBudgets = field(init=False)
 
     def __post_init__(self) -> None:
         self.disk = Disk(self.store)
+        self.budgets = TaskBudgets(self.store)

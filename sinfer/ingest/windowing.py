@@ -51,9 +51,15 @@ SourceAfter = Callable[[int], bytes]
 
 @dataclass(slots=True)
 class Refusals:
-    """How many messages in a row the store refused; outlives a failure of the partition."""
+    """What was given up without any success between; outlives a failure of the partition.
+
+    Attributes:
+        in_a_row: messages that the store refused.
+        killed_in_a_row: messages that ended a process of their own.
+    """
 
     in_a_row: int = 0
+    killed_in_a_row: int = 0
 
 
 class Windower:

@@ -29,6 +29,7 @@ from sinfer.units import to_ms
 from sinfer.windows.claims import Claim
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
+from sinfer.windows.keys import TAKEN_FIELD
 from sinfer.windows.planners import make_planner
 from sinfer.windows.window import CloseReason
 
@@ -136,7 +137,8 @@ class LocalTask:
         counts: dict[str, int] = dict.fromkeys(("fetched", "filtered", "late", "sunk", "dead"), 0)
         for partition in self._partitions:
             for name, count in partition.memory.counts.items():
-                counts[name] = counts.get(name, 0) + count
+                if name != TAKEN_FIELD:
+                    counts[name] = counts.get(name, 0) + count
         return counts
 
     @property

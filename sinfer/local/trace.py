@@ -140,9 +140,9 @@ class Trace:
     def _watched(self, sink: str, write: Callable[..., Any]) -> Callable[..., Any]:
         timed = self._timed(f"sink {sink}", write)
 
-        async def watched(results: WindowResults) -> None:
+        async def watched(results: WindowResults) -> Any:
             try:
-                await timed(results)
+                return await timed(results)
             except Exception as error:
                 self.current.refused[sink] = error
                 raise

@@ -14,7 +14,7 @@ from sinfer.messages import Message, unpack_chunk
 from sinfer.products.pipeline import InferPipeline
 from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import PartitionKeys
+from sinfer.windows.keys import INCARNATION_FIELD, PartitionKeys
 from sinfer.windows.ledger import Finished, LedgerEntry, read_ledger, unpack_members
 from sinfer.windows.members import members_fields, read_members
 from sinfer.windows.records import (
@@ -52,6 +52,7 @@ class Found:
         letter: id of the dead letter.
         text: what else there is to say.
         product: whose task it is.
+        incarnation: of the source when it was read; empty where an earlier version read it.
     """
 
     state: State
@@ -64,6 +65,7 @@ class Found:
     letter: str = ""
     text: str = ""
     product: str = ""
+    incarnation: str = ""
 
 
 class Finder:
@@ -113,6 +115,7 @@ class Finder:
                     done_ms=stored.stored_ms,
                     letter=stored.id,
                     text=f"{letter.stage}: {letter.error}",
+                    incarnation=letter.incarnation,
                 )
             )
         ended = [
@@ -137,9 +140,14 @@ class Finder:
                     done_ms=finished.done_ms,
                     sinks=list(entry.sinks or ()) if state == "done" else [],
                     text="; ".join(filter(None, (text, _about_sinks(entry, state)))),
+                    incarnation=entry.incarnation,
                 )
             )
-        return [replace(place, product=self._scope.product) for place in found]
+        redis, meta = self._store.redis, self._keys.meta
+        now = (await self._store.ask(redis.hget(meta, INCARNATION_FIELD)) or b"").decode()
+        return [
+            replace(place, product=self._scope.product, text=_dated(place, now)) for place in found
+        ]
 
     async def _end_of(self, finished: Finished) -> tuple[State, str]:
         """How a message ended that has no dead letter, in a window that the ledger has."""
@@ -191,6 +199,7 @@ class Finder:
                         window_id,
                         due_ms=record.deadline_ms,
                         text="" if there else _GONE,
+                        incarnation=record.incarnation,
                     )
                 )
         for name, value in closed.items():
@@ -218,6 +227,7 @@ class Finder:
                     due_ms=int(due_ms),
                     sinks=await self._written(window),
                     text=text,
+                    incarnation=window.record.incarnation,
                 )
             )
         return found
@@ -261,6 +271,14 @@ class Finder:
 
 
 _GONE = "it should be in this window, and is gone from the store; see `sinfer audit`"
+
+
+def _dated(place: Found, now: str) -> str:
+    """What there is to say, and whether it is about the messages that are read now."""
+    if not now or place.incarnation in ("", now):
+        return place.text
+    told = f"read before the partition started over (incarnation {place.incarnation})"
+    return f"{told}; {place.text}" if place.text else told
 
 
 def _about_sinks(entry: LedgerEntry, state: State) -> str:

@@ -30,6 +30,9 @@ _GAUGES = {
     "filtered": "messages that preprocess filtered out",
     "late": "messages dropped as late",
     "letters": "dead letters in the store",
+    "results_new": "results that sinks stored, as far as they tell",
+    "results_known": "results that sinks had already from an earlier write",
+    "results_collided": "results that a sink has under the key of something else; must be 0",
 }
 
 

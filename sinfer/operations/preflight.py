@@ -36,6 +36,7 @@ from sinfer.products.task import InferTaskConfig
 from sinfer.settings import settings
 from sinfer.sinks.base import Sink
 from sinfer.windows.store import Store, tls_problem
+from sinfer.windows.store_time import store_time
 from sinfer.windows.window import Window
 
 Verdict = Literal["ok", "warning", "error", "unreachable"]
@@ -68,6 +69,11 @@ async def check_store(store: Store) -> AsyncIterator[Finding]:
     except SinferError as error:
         yield Finding("redis", verdict_of(error), str(error))
         return
+    problems = (await store_time(store)).problems
+    for problem in problems:
+        yield Finding("redis clock", "warning", problem)
+    if not problems:
+        yield Finding("redis clock", "ok", "it agrees with the clock of this machine")
     version = server.get("valkey_version") or server.get("redis_version", "?")
     yield Finding("redis", "ok", f"{store.shown_url} answers, version {version}")
     if clients.get("role") not in (None, "master"):

@@ -16,17 +16,19 @@ from sinfer.ingest.state import SourceState
 from sinfer.ingest.task_reports import TaskReport, task_report
 from sinfer.subjects import EVERYTHING
 from sinfer.windows import keys as names
+from sinfer.windows.account import RESULT_COUNTS
 from sinfer.windows.claims import unreadable_windows
 from sinfer.windows.dead_letters import one_line
 from sinfer.windows.faults import Fault, FaultBoard
-from sinfer.windows.ids import Scope
+from sinfer.windows.ids import Scope, reset_command
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.outages import Outage, OutageBoard
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.slow_hooks import SlowHook, SlowHookBoard
 from sinfer.windows.store import Store
-from sinfer.windows.store_time import TIME_FIELDS, told
+from sinfer.windows.store_time import TIME_FIELDS, milliseconds, store_time, told
+from sinfer.windows.task_memory import stopped_tasks
 
 _AHEAD_MS = 1_000
 """A watermark may be so far ahead of the clock: clocks differ a little."""
@@ -45,6 +47,7 @@ class PartitionStanding:
             time of their next attempt.
         fetched, sunk, dead, filtered, late: messages, as the account counts them.
         letters: dead letters in the store.
+        results_new, results_known, results_collided: as the account has them.
         writer: the ingestor that writes the partition now; empty when there is none.
         position: stream sequence up to which the partition is read.
         lag: messages of the stream behind the position, at most; None when that is not known.
@@ -54,6 +57,7 @@ class PartitionStanding:
         aside: windows that are set aside, since their messages are not all there.
         stranded: closed windows that are in no index; beat puts them back.
         is_lost: whether there are windows, and nothing says any more how far it was read.
+        unusable: why a worker cannot begin its windows; empty when it can.
         fault: why beat cannot look after it, or why it cannot be read at all; empty when all is
             well.
         deaths: how many writers in a row ended without giving it back, as far as that may be the
@@ -74,6 +78,9 @@ class PartitionStanding:
     filtered: int = 0
     late: int = 0
     letters: int = 0
+    results_new: int = 0
+    results_known: int = 0
+    results_collided: int = 0
     writer: str = ""
     position: int = 0
     lag: int | None = None
@@ -83,6 +90,7 @@ class PartitionStanding:
     aside: int = 0
     stranded: int = 0
     is_lost: bool = False
+    unusable: str = ""
     fault: str = ""
     deaths: int = 0
     hand: str = ""
@@ -100,6 +108,8 @@ class TaskStanding:
         ingestors: how many ingestors of the product are alive.
         outage: why the product's tasks cannot be listed now; empty when they can.
         trouble: what a person should know at once.
+        clocks: what is wrong with the clocks of Redis and of this machine.
+        memory: why it is stopped, when it takes too much of Redis' memory.
     """
 
     product: str
@@ -109,6 +119,8 @@ class TaskStanding:
     ingestors: int = 0
     outage: str = ""
     trouble: list[str] = field(default_factory=list)
+    clocks: list[str] = field(default_factory=list)
+    memory: str = ""
 
     def total(self, name: str) -> int:
         """A number added up over the partitions."""
@@ -141,8 +153,16 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
             task.ingestors = await ingestors_alive(store, scope.product, now_ms)
         tasks[name].partitions.append(await _partition_or_fault(store, scope, faults))
     slow = await SlowHookBoard(store).read(now_ms)
+    clocks = (await store_time(store)).problems
+    full = await stopped_tasks(store, now_ms)
     for task in tasks.values():
+        task.clocks = clocks
         task.outage = reports[task.product].outage
+        if why := full.get((task.product, task.task)):
+            task.memory = (
+                f"pulling stops: {why}; see to it that its windows are done (is its model or a sink"
+                " unavailable? are there workers?), purge dead letters, or raise Redis' maxmemory"
+            )
         task.trouble = _trouble(task, reports[task.product], slow)
     return list(tasks.values())
 
@@ -226,7 +246,7 @@ async def ingestors_alive(store: Store, product: str, now_ms: int) -> int:
 
 async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     keys = PartitionKeys(scope)
-    counts = ("fetched", "sunk", "dead", "filtered", "late")
+    counts = ("fetched", "sunk", "dead", "filtered", "late", *RESULT_COUNTS)
     pipeline = store.redis.pipeline(transaction=True)
     fields = (
         "owner",
@@ -247,9 +267,10 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     pipeline.hlen(keys.closed)
     pipeline.time()
     pipeline.hmget(keys.meta, TIME_FIELDS)
+    pipeline.get(keys.unusable)
     answers = await store.ask(pipeline.execute())
-    meta, opened, sealed, waiting, leased, letters, aside, closed, clock, noted = answers
-    now_ms = told(int(clock[0]) * 1000 + int(clock[1]) // 1000, *noted)
+    meta, opened, sealed, waiting, leased, letters, aside, closed, clock, noted, unusable = answers
+    now_ms = told(milliseconds(clock), *noted)
     *numbers, owner, lease_until, source, standstill, deaths, hand, watermark = meta
     alive = owner is not None and int(lease_until or 0) > now_ms
     return PartitionStanding(
@@ -267,6 +288,7 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
         unreadable=await unreadable_windows(store, scope),
         aside=aside,
         is_lost=source is None and bool(opened or closed),
+        unusable=(unusable or b"").decode(errors="replace"),
         fault="",
         stranded=max(0, closed - sealed - waiting - leased - aside),
         deaths=int(deaths or 0),
@@ -287,6 +309,13 @@ def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -
     trouble = []
     if task.paused:
         trouble.append(f"PAUSED ({task.paused})")
+    if task.memory:
+        trouble.append(task.memory)
+    trouble += [
+        f"{p.scope.partition}: its windows wait: {p.unusable}"
+        for p in task.partitions
+        if p.unusable
+    ]
     trouble += [f"{p.scope.partition}: {p.fault}" for p in task.partitions if p.fault]
     if not task.ingestors:
         trouble.append("no ingestor is alive")
@@ -322,7 +351,7 @@ def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -
         trouble.append(f"{outage.what} is away since {since}; windows wait: {outage.error}")
     trouble += [
         f"{p.scope.partition} has windows, and its position is gone from Redis: it is not read."
-        " Restore it from a backup, or have its windows processed and start the task over"
+        f" Restore it from a backup, or start over with `{reset_command(p.scope)}`"
         for p in task.partitions
         if p.is_lost
     ]
@@ -336,6 +365,11 @@ def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -
         trouble.append(
             f"{stranded} closed windows are in no index, as after a key was deleted or evicted;"
             " beat puts them back within a minute"
+        )
+    if collided := task.total("results_collided"):
+        trouble.append(
+            f"{collided} results were dropped by a stream as copies of other messages, and are dead"
+            " letters: something else publishes there with the same Nats-Msg-Id"
         )
     trouble += _lateness(task)
     if letters := task.total("letters"):

@@ -54,7 +54,8 @@ class TaskManager(ABC, Generic[C]):
     def list_tasks(self) -> Listed[C] | Awaitable[Listed[C]]:
         """All tasks there are at the moment; may be ``async def``.
 
-        It is called on an event loop, so that whatever waits has to be ``async``.
+        A coroutine runs on an event loop and must not block it. A plain function is called in a
+        thread of its own, one call at a time, and may take its time.
         """
 
     async def aclose(self) -> None:

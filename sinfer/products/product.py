@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import operator
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from sinfer.config import explain
 from sinfer.errors import ConfigError, HookError, SinferError
 from sinfer.hooks import Hook, made
+from sinfer.own_thread import OwnThread
 from sinfer.products.managers import BrokenTask, TaskManager
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.pipeline_check import pipeline_problem, results_per_problem
@@ -51,6 +53,13 @@ class _Checked:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _ToAwait:
+    """What a plain function returned that has to be awaited."""
+
+    result: Any
+
+
 class Product:
     """What a product package exports, usually as ``product``.
 
@@ -83,6 +92,7 @@ class Product:
         self.pipeline = pipeline
         self.task_type: type[InferTaskConfig] = pipeline.task_type()
         self._checked: dict[str, _Checked] = {}
+        self._thread = OwnThread[Any](f"tasks of {name}")
 
     def make_pipeline(self, task: InferTaskConfig) -> InferPipeline[Any, Any]:
         """The product's code, made for a task.
@@ -98,23 +108,42 @@ class Product:
             raise ConfigError(f"{what}: {problem}")
         return pipeline
 
+    async def _asked(self) -> list[Any]:
+        """What the task manager says. Where it is no coroutine it may block, and has a thread."""
+        ask = Hook(
+            "tasks", "list_tasks", self.tasks.list_tasks, task=self.name, passing=(SinferError,)
+        )
+        # A generator is the product's own code, too.
+        read = Hook("tasks", "list_tasks", list, task=self.name, passing=(SinferError,))
+        if inspect.iscoroutinefunction(self.tasks.list_tasks):
+            found: list[Any] = read(await ask.wait())
+            return found
+
+        def listed() -> Any:
+            answer = self.tasks.list_tasks()
+            return _ToAwait(answer) if inspect.isawaitable(answer) else list(answer)
+
+        plain = Hook("tasks", "list_tasks", listed, task=self.name, passing=(SinferError,))
+        answer = await self._thread.call(plain)
+        if isinstance(answer, _ToAwait):
+            later = Hook(
+                "tasks", "list_tasks", lambda: answer.result, task=self.name, passing=(SinferError,)
+            )
+            answer = read(await later.wait())
+        return list(answer)
+
     async def list_tasks(self) -> TaskList:
         """Ask the task manager, validate what it says and tell the valid from the broken.
 
         Raises:
             SinferError: the task manager cannot answer.
         """
-        ask = Hook(
-            "tasks", "list_tasks", self.tasks.list_tasks, task=self.name, passing=(SinferError,)
-        )
-        listed = await ask.wait()
-        # A generator is the product's own code, too.
-        read = Hook("tasks", "list_tasks", list, task=self.name, passing=(SinferError,))
+        listed = await self._asked()
         tasks: dict[str, InferTaskConfig] = {}
         problems: dict[str, str] = {}
         complete = True
         checked: dict[str, _Checked] = {}
-        for place, raw in enumerate(read(listed), 1):
+        for place, raw in enumerate(listed, 1):
             if isinstance(raw, BrokenTask):
                 where = raw.id or raw.where
                 problem = f"product {self.name!r}, {raw.where}: {raw.problem}"

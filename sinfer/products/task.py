@@ -110,6 +110,10 @@ class Limits(ConfigModel):
     """Stop pulling at so many closed windows that are not done; resume at half of it."""
     max_pending_bytes: Bytes = Field(default="256MiB", validate_default=True, ge=1)
     """Stop pulling likewise when these windows hold more payload than this."""
+    max_memory: Bytes | None = Field(default=None, ge=1)
+    """Stop pulling when all that is stored of the task, dead letters included, takes more of Redis'
+    memory than this. By default a task may take what it needs until Redis is 60 % full; then those
+    that take most stop first."""
     max_attempts: int = Field(default=5, ge=1, le=1000)
     """Dead-letter a window's messages after it was tried so often."""
     lease: Duration = Field(default="30s", validate_default=True)

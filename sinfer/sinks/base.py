@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from sinfer.config import ConfigModel
 from sinfer.plugins import Plugin
-from sinfer.results import WindowResults
+from sinfer.results import Confirmed, WindowResults
 
 
 class SinkConfig(ConfigModel):
@@ -43,8 +43,12 @@ class Sink(Plugin[SinkConfig]):
         self.config = config
 
     @abstractmethod
-    async def write(self, results: WindowResults) -> None:
+    async def write(self, results: WindowResults) -> Confirmed | None:
         """Write all results of a window; when this returns they are stored.
+
+        Returns:
+            How many of them are new and how many were there already, for the account; None where
+            the sink cannot tell.
 
         Raises:
             SinkUnavailableError: not now; the window is written again later.

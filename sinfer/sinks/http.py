@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Literal
@@ -11,6 +12,13 @@ from typing import Any, Literal
 import httpx
 from pydantic import Field, SecretStr, field_validator
 
+from sinfer.bounded_http import (
+    ACCEPT_ENCODING,
+    MOST_OF_ERRORS,
+    AnswerEncodingError,
+    AnswerTooLargeError,
+    read_bounded,
+)
 from sinfer.encoding import to_json
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.masking import hide, secret_parameters
@@ -24,6 +32,8 @@ from sinfer.units import Duration, Secret
 _RETRY = {408, 425, 429}
 _HALVE = {400, 413, 422}
 _SHOWN_CHARACTERS = 200
+_READING_S = 2.0
+"""How long the rest of an answer is waited for, once its status is there."""
 _LONGEST_KEY = 255
 """Receivers commonly take no longer ones."""
 
@@ -60,7 +70,7 @@ class HttpSink(Sink):
         headers: dict[str, Secret] = Field(default_factory=dict)
         """Further headers, such as ``Authorization: Bearer ${TOKEN}``."""
         timeout: Duration = Field(default="10s", validate_default=True)
-        """Longest wait for connecting, for sending, and for each part of the answer."""
+        """Longest wait for an answer, connecting and sending included."""
         max_connections: int = Field(default=16, ge=1)
         """Windows that are posted at once by one process; others wait for their turn."""
 
@@ -95,8 +105,14 @@ class HttpSink(Sink):
         basic = b64encode(f"{self._url.username}:{self._url.password}".encode()).decode()
         parameters = secret_parameters(str(self._url))
         self._secrets = [*headers.values(), f"Basic {basic}", self._url.password, *parameters]
+        self._timeout_s = config.timeout.total_seconds()
+        self._places = asyncio.Semaphore(config.max_connections)
         self._client = httpx.AsyncClient(
-            headers={**headers, "Content-Type": "application/json"},
+            headers={
+                **headers,
+                "Content-Type": "application/json",
+                "Accept-Encoding": ACCEPT_ENCODING,
+            },
             timeout=httpx.Timeout(config.timeout.total_seconds(), pool=None),
             limits=httpx.Limits(
                 max_connections=config.max_connections,
@@ -121,16 +137,14 @@ class HttpSink(Sink):
             SinkUnavailableError: not now.
         """
         body = _body(results)
-        try:
-            response = await self._client.post(
-                self._url,
-                content=body,
-                headers={"Idempotency-Key": _key(results, body, whole=whole)},
-            )
-        except httpx.RequestError as error:
-            raise SinkUnavailableError(
-                f"{self._place} did not answer: {self._masked(str(error)) or type(error).__name__}"
-            ) from error
+        request = self._client.build_request(
+            "POST",
+            self._url,
+            content=body,
+            headers={"Idempotency-Key": _key(results, body, whole=whole)},
+        )
+        async with self._places:
+            response = await self._answer(request)
         if response.is_success:
             return {}
         text = f"{self._place} answered {response.status_code} {self._masked(response.text)}"
@@ -149,6 +163,29 @@ class HttpSink(Sink):
                 raise found
             refused |= found
         return refused
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        """The answer, with as much of its body as came in time.
+
+        Raises:
+            SinkUnavailableError: there is none.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await self._client.send(request, stream=True)
+        except TimeoutError:
+            raise SinkUnavailableError(
+                f"{self._place} did not answer within {self._timeout_s:g} s"
+            ) from None
+        except httpx.RequestError as error:
+            raise SinkUnavailableError(
+                f"{self._place} did not answer: {self._masked(str(error)) or type(error).__name__}"
+            ) from error
+        # What the receiver did is known by now; whatever it sends besides changes nothing.
+        with suppress(TimeoutError, AnswerTooLargeError, AnswerEncodingError, httpx.HTTPError):
+            async with asyncio.timeout(min(self._timeout_s, _READING_S)):
+                return await read_bounded(response, MOST_OF_ERRORS)
+        return httpx.Response(response.status_code, headers=response.headers, content=b"")
 
     def _masked(self, text: str) -> str:
         return hide(text, self._secrets)[:_SHOWN_CHARACTERS]

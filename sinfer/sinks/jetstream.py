@@ -14,13 +14,14 @@ from nats.js.errors import NotFoundError
 from pydantic import Field, field_validator
 
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
-from sinfer.results import ResultRow, WindowResults
+from sinfer.results import Confirmed, ResultRow, WindowResults
 from sinfer.settings import settings
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.fitted import fitted
 from sinfer.sinks.header_value import header_value
 from sinfer.sinks.jetstream_acks import no_stream, wrong_stream
-from sinfer.sinks.jetstream_publisher import JetStreamPublisher
+from sinfer.sinks.jetstream_copies import CopyCheck
+from sinfer.sinks.jetstream_publisher import JetStreamPublisher, Published
 from sinfer.sinks.nats_wire import header_block, header_lines
 from sinfer.sinks.shared import SharedByLoop
 from sinfer.sinks.stored_keys import MOST_ENTRIES, StoredKeys
@@ -79,26 +80,49 @@ class JetStreamSink(Sink):
         self._timeout_s: float = config.timeout.total_seconds()
         self._servers: tuple[str, ...] = ()
         self._publisher: JetStreamPublisher | None = None
+        self._copies = CopyCheck(self._subject, self._timeout_s)
         self._checking = asyncio.Lock()
         self._is_checked = False
         self._keys: StoredKeys | None = None
 
-    async def write(self, results: WindowResults) -> None:
+    async def write(self, results: WindowResults) -> Confirmed:
         if not results.rows:
-            return
+            return Confirmed()
         publisher = self._shared_publisher()
         if not self._is_checked:
             await self._check(publisher)
         messages = [
             (headers, row.data) for headers, row in zip(_headers(results), results, strict=True)
         ]
-        try:
-            await publisher.publish(
-                self._subject, messages, timeout_s=self._timeout_s, stream=self._stream
+        published = await publisher.publish(
+            self._subject, messages, timeout_s=self._timeout_s, stream=self._stream
+        )
+        refused, collided = published.refused, []
+        if published.there:
+            collided = await self._copies.collisions(
+                await publisher.client(),
+                published.stream,
+                results,
+                messages,
+                published.there,
+                sent_twice=published.sent_twice,
             )
-        except SinkRejectedError as error:
-            ordinals = [results.rows[place].ordinal for place in error.ordinals or ()]
-            raise SinkRejectedError(str(error), ordinals=ordinals) from None
+            refused |= {place: self._collision(published, place) for place in collided}
+        known = len(published.there) - len(collided)
+        new = len(messages) - len(refused) - known
+        confirmed = Confirmed(new, known, len(collided))
+        if refused:
+            ordinals = [results.rows[place].ordinal for place in refused]
+            text = refused[min(refused)]
+            raise SinkRejectedError(text, ordinals=ordinals, confirmed=confirmed)
+        return confirmed
+
+    def _collision(self, published: Published, place: int) -> str:
+        return (
+            f"stream {published.stream!r} drops a result for {self._subject!r} as a copy of message"
+            f" {published.there[place]}, which is another one with the same Nats-Msg-Id; who else"
+            " publishes with such ids?"
+        )
 
     def _shared_publisher(self) -> JetStreamPublisher:
         if self._publisher is None:

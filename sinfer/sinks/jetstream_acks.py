@@ -14,6 +14,9 @@ _PASSING_ERRORS = {10002, 10109}
 """Errors of code 400 that somebody can put right: limits of the account, a sealed stream."""
 
 
+_DUPLICATE = b'"duplicate"'
+
+
 class AckedGroup:
     """Messages published together, and one future for all of their acknowledgements.
 
@@ -26,10 +29,14 @@ class AckedGroup:
         done: done when every message is acknowledged or refused for good, or fails with the first
             answer that says that it cannot be stored now.
         refused: messages that will never be stored, by their places, and why.
+        there: messages that the stream says it has, by their places, and their sequences in it.
+        stream: the stream that answered so; empty while none has.
+        sent_twice: whether some were sent again since the connection was lost.
     """
 
     __slots__ = (
-        "_acked", "_commands", "_expected", "_left", "_stream", "_subject", "done", "refused"
+        "_acked", "_commands", "_expected", "_left", "_stream", "_subject", "done", "refused",
+        "sent_twice", "stream", "there",
     )  # fmt: skip
 
     def __init__(self, commands: list[bytes], subject: str, stream: str | None) -> None:
@@ -40,6 +47,9 @@ class AckedGroup:
         self._acked = bytearray(len(commands))
         self._left = len(commands)
         self.refused: dict[int, str] = {}
+        self.there: dict[int, int] = {}
+        self.stream = ""
+        self.sent_twice = False
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __len__(self) -> int:
@@ -70,6 +80,10 @@ class AckedGroup:
             elif refusal is not None:
                 self.fail(refusal)
                 return
+        if _DUPLICATE in answer and place not in self.refused:
+            ack = from_json(answer)
+            if ack.get("duplicate"):
+                self.there[place], self.stream = int(ack.get("seq", 0)), str(ack.get("stream"))
         self._acked[place] = 1
         self._left -= 1
         if self._left == 0:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from sinfer.cancelling import end
-from sinfer.errors import ConfigError, SinkRejectedError, SinkUnavailableError, UnavailableError
+from sinfer.errors import ConfigError, SinkUnavailableError, UnavailableError
 from sinfer.nats_connection import connect
 from sinfer.sinks.jetstream_acks import AckedGroup
-from sinfer.sinks.nats_wire import encode_publish, send
+from sinfer.sinks.nats_wire import Headed, encode_publish, send
+
+_log = logging.getLogger(__name__)
 
 MAX_GROUP_MESSAGES = 512
 MAX_GROUP_BYTES = 512 * 1024
@@ -22,8 +26,38 @@ MAX_GROUPS = 32
 """Groups that wait for acks at once: 16,384 messages, and 16 MiB unless single ones are larger."""
 _LOOK_S = 0.1
 
-Headed = tuple[bytes, bytes]
-"""A message: its block of headers and its payload."""
+
+@dataclass(slots=True)
+class Published:
+    """What became of messages.
+
+    Attributes:
+        refused: those that will never be stored, by their places, and why.
+        there: those that the stream says it has already, by their places, and their sequences.
+        stream: the stream that said so.
+        sent_twice: whether the connection was lost meanwhile, so that those may be copies of these.
+    """
+
+    refused: dict[int, str] = field(default_factory=dict)
+    there: dict[int, int] = field(default_factory=dict)
+    stream: str = ""
+    sent_twice: bool = False
+
+    def note(self, places: list[int], group: AckedGroup) -> None:
+        """Add what became of a group that is done.
+
+        Args:
+            places: those that its messages have among all.
+            group: the group.
+
+        Raises:
+            SinkUnavailableError: the group failed.
+        """
+        group.done.result()
+        self.refused |= {places[place]: why for place, why in group.refused.items()}
+        self.there |= {places[place]: seq for place, seq in group.there.items()}
+        self.stream = group.stream or self.stream
+        self.sent_twice |= group.sent_twice
 
 
 class JetStreamPublisher:
@@ -43,7 +77,7 @@ class JetStreamPublisher:
         self._connecting = asyncio.Lock()
         self._inbox = ""
         self._room = asyncio.Semaphore(MAX_GROUPS)
-        self._groups: dict[str, AckedGroup] = {}
+        self._groups: dict[str, tuple[Client, AckedGroup]] = {}
         self._last_group = 0
 
     async def client(self) -> Client:
@@ -75,7 +109,7 @@ class JetStreamPublisher:
         *,
         timeout_s: float,
         stream: str | None = None,
-    ) -> None:
+    ) -> Published:
         """Publish messages; when this ends, JetStream has stored all that it did not refuse.
 
         Messages without an ack are sent again after a reconnect: they must carry ids by which
@@ -89,27 +123,25 @@ class JetStreamPublisher:
 
         Raises:
             SinkUnavailableError: not all of them are known to be stored.
-            SinkRejectedError: some will never be stored; its ordinals are places in ``messages``.
         """
         client = await self._connected(timeout_s)
         under_way: deque[tuple[list[int], AckedGroup]] = deque()
-        refused = _too_large(messages, client.max_payload)
+        published = Published(_too_large(messages, client.max_payload))
         try:
-            for places in _parts(messages, refused):
+            for places in _parts(messages, published.refused):
                 while under_way and under_way[0][1].done.done():
-                    refused |= _refused(*under_way.popleft())
+                    published.note(*under_way.popleft())
                 part = [messages[place] for place in places]
-                group = await self._enter(subject, part, stream, timeout_s)
+                group = await self._enter(client, subject, part, stream, timeout_s)
                 under_way.append((places, group))
                 await send(client, group.unacked)
             while under_way:
                 await _acked(under_way[0][1], subject, timeout_s)
-                refused |= _refused(*under_way.popleft())
+                published.note(*under_way.popleft())
         finally:
             for _, group in under_way:
                 group.done.cancel()
-        if refused:
-            raise SinkRejectedError(refused[min(refused)], ordinals=refused)
+        return published
 
     async def _connected(self, timeout_s: float) -> Client:
         """The connection once it is up: what is sent while it is down would only pile up."""
@@ -124,7 +156,12 @@ class JetStreamPublisher:
         return client
 
     async def _enter(
-        self, subject: str, messages: Sequence[Headed], stream: str | None, timeout_s: float
+        self,
+        client: Client,
+        subject: str,
+        messages: Sequence[Headed],
+        stream: str | None,
+        timeout_s: float,
     ) -> AckedGroup:
         """Wait for room and make a group; its room is free again when it is done."""
         try:
@@ -141,7 +178,8 @@ class JetStreamPublisher:
             encode_publish(to, b"%b.%d" % (inbox, place), headers, data)
             for place, (headers, data) in enumerate(messages)
         ]
-        group = self._groups[name] = AckedGroup(commands, subject, stream)
+        group = AckedGroup(commands, subject, stream)
+        self._groups[name] = client, group
         group.done.add_done_callback(lambda _: self._leave(name))
         return group
 
@@ -151,32 +189,44 @@ class JetStreamPublisher:
 
     async def _on_ack(self, msg: Msg) -> None:
         name, _, place = msg.subject[len(self._inbox) + 1 :].partition(".")
-        group = self._groups.get(name)
-        if group is not None:
+        found = self._groups.get(name)
+        if found is not None:
+            _, group = found
             status = msg.headers.get("Status") if msg.headers else None
             group.take(int(place), msg.data, status)
 
     async def _watch(self, client: Client) -> None:
-        """Send again what a lost connection has left without an ack."""
+        """Send again what a lost connection has left without an ack.
+
+        A connection that is closed for good has a successor, whose messages are not its own.
+        """
         reconnects = client.stats["reconnects"]
         while not client.is_closed:
             await asyncio.sleep(_LOOK_S)
             if client.is_connected and client.stats["reconnects"] != reconnects:
                 reconnects = client.stats["reconnects"]
-                for group in list(self._groups.values()):
-                    await send(client, group.unacked)
-        self._fail_all()
+                try:
+                    for group in self._groups_of(client):
+                        group.sent_twice = True
+                        await send(client, group.unacked)
+                except nats.errors.Error as error:
+                    _log.debug("not sent again: %s", error)
+                    reconnects -= 1
+        self._fail_all(client)
 
-    def _fail_all(self) -> None:
-        for group in self._groups.values():
+    def _groups_of(self, client: Client) -> list[AckedGroup]:
+        return [group for through, group in self._groups.values() if through is client]
+
+    def _fail_all(self, client: Client) -> None:
+        for group in self._groups_of(client):
             group.fail(SinkUnavailableError("the connection to NATS was closed"))
 
     async def aclose(self) -> None:
         """Close the connection; what waits for acks fails."""
         if self._watcher is not None:
             await end(self._watcher)
-        self._fail_all()
         if self._client is not None:
+            self._fail_all(self._client)
             await self._client.close()
 
 
@@ -188,16 +238,6 @@ async def _acked(group: AckedGroup, subject: str, timeout_s: float) -> None:
             f" of JetStream after {timeout_s:g}s"
         )
     group.done.result()
-
-
-def _refused(places: list[int], group: AckedGroup) -> dict[int, str]:
-    """What was refused of a group that is done, by the places that its messages have among all.
-
-    Raises:
-        SinkUnavailableError: the group failed.
-    """
-    group.done.result()
-    return {places[place]: why for place, why in group.refused.items()}
 
 
 def _size(message: Headed) -> int:

@@ -13,7 +13,7 @@ from pydantic import field_validator
 
 from sinfer.encoding import to_json
 from sinfer.errors import SinkUnavailableError
-from sinfer.results import WindowResults
+from sinfer.results import Confirmed, WindowResults
 from sinfer.sinks.base import Sink, SinkConfig
 
 _PLACEHOLDER = re.compile(r"\{[^}]*\}?")
@@ -57,14 +57,15 @@ class JsonlSink(Sink):
         self._path: str = config.path
         self._fsync: bool = config.fsync
 
-    async def write(self, results: WindowResults) -> None:
+    async def write(self, results: WindowResults) -> Confirmed:
         if not results.rows:
-            return
+            return Confirmed()
         path = Path(self._path.replace("{task}", results.task))
         try:
             await asyncio.to_thread(_append, path, _lines(results), self._fsync)
         except OSError as error:
             raise SinkUnavailableError(f"cannot append to {path}: {error.strerror}") from error
+        return Confirmed(new=len(results))
 
 
 def _lines(results: WindowResults) -> bytes:

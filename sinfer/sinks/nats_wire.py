@@ -12,6 +12,9 @@ from collections.abc import Iterable
 
 from nats.aio.client import Client
 
+Headed = tuple[bytes, bytes]
+"""A message: its block of headers and its payload."""
+
 
 def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
     """Lines of a block of headers; names and values hold printable ASCII only."""

@@ -15,7 +15,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, TimeoutError
 
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
-from sinfer.results import ResultRow, WindowResults
+from sinfer.results import Confirmed, ResultRow, WindowResults
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.stored_keys import StoredKeys
 from sinfer.units import Duration, Secret, to_ms
@@ -89,10 +89,11 @@ class RedisStreamSink(Sink):
         script = files("sinfer.sinks").joinpath("redis_stream.lua").read_text("utf-8")
         self._append: AsyncScript = self._redis.register_script(script)
 
-    async def write(self, results: WindowResults) -> None:
+    async def write(self, results: WindowResults) -> Confirmed:
+        new = 0
         try:
             for rows in _calls(results):
-                await self._write(results, rows)
+                new += await self._write(results, rows)
         except (ConnectionError, TimeoutError, BusyLoadingError) as error:
             raise SinkUnavailableError(
                 f"Redis did not take results for stream {self._stream!r}: {error}"
@@ -101,9 +102,10 @@ class RedisStreamSink(Sink):
             text = f"Redis refuses results for stream {self._stream!r}: {error}"
             kind = SinkUnavailableError if _PASSING.search(str(error)) else SinkRejectedError
             raise kind(text) from error
+        return Confirmed(new, len(results) - new)
 
-    async def _write(self, results: WindowResults, rows: list[ResultRow]) -> None:
-        """Append rows; they share few bitmaps, being in order."""
+    async def _write(self, results: WindowResults, rows: list[ResultRow]) -> int:
+        """Append rows, which share few bitmaps, being in order; returns how many were new."""
         written = marker_key(self._stream, f"{results.key_prefix}{results.copy_suffix}")
         blocks = dict.fromkeys(row.ordinal // _BLOCK for row in rows)
         place = {block: 3 + n for n, block in enumerate(blocks)}  # in KEYS, from 1
@@ -123,7 +125,7 @@ class RedisStreamSink(Sink):
                 place[row.ordinal // _BLOCK], row.ordinal % _BLOCK, row.ordinal, row.data,
             )
         ]  # fmt: skip
-        await self._append(keys, [*head, *words])
+        return int(await self._append(keys, [*head, *words]))
 
     async def stored(self, windows: Sequence[WindowResults]) -> list[dict[int, int]] | None:
         """What ``maxlen`` removed cannot be told from what never came: then it does not tell."""

@@ -38,15 +38,15 @@ _POSTGRESQL: dict[str, Blame] = {
     "23": "value",  # integrity constraint violation
     "44": "value",  # with check option violation
     "08": "passing",  # connection exception
-    "25": "passing",  # invalid transaction state, read-only included
+    "08P01": "unclear",  # protocol violation: a parameter may be malformed
     "28": "passing",  # invalid authorization
     "40": "passing",  # rollback: deadlocks, serialization
     "53": "passing",  # insufficient resources
-    "55": "passing",  # not in prerequisite state, locks included
+    "55P03": "passing",  # lock not available
     "57": "passing",  # operator intervention: shutdown, time-outs
     "58": "passing",  # system error
 }
-"""By the class of the SQLSTATE, its first two characters."""
+"""By the SQLSTATE, or by its class, the first two characters."""
 
 _MYSQL_VALUES = frozenset(
     {
@@ -64,7 +64,7 @@ _MYSQL_VALUES = frozenset(
 
 _MYSQL_PASSING = frozenset(
     {
-        1021, 1030, 1037, 1038, 1040, 1041, 1042, 1043, 1044, 1045, 1047, 1049, 1053, 1077, 1078,
+        1021, 1037, 1038, 1040, 1041, 1042, 1043, 1044, 1045, 1047, 1049, 1053, 1077, 1078,
         1079, 1080, 1099, 1100, 1114, 1129, 1130, 1152, 1154, 1155, 1156, 1157, 1158, 1159, 1160,
         1161, 1180, 1181, 1184, 1203, 1205, 1206, 1213, 1223, 1226, 1290, 1317, 1412, 1428, 1614,
         1637, 1792, 1836, 1927, 1969, 3024, 3032, 3100, 3101, 3572, 4031,
@@ -111,7 +111,7 @@ def _of_code(error: DBAPIError) -> Blame | None:
         return None if code is None else _SQLITE.get(code & 0xFF, "passing")
     state = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
     if isinstance(state, str) and len(state) == 5:
-        return _POSTGRESQL.get(state[:2], "unclear")
+        return _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2], "unclear")
     number = orig.args[0] if orig is not None and orig.args else None
     if isinstance(number, int):
         if number in _MYSQL_VALUES:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
+from sinfer.cancelling import end
 from sinfer.errors import ConfigError
+from sinfer.own_thread import OwnThread
 from sinfer.products.following import TaskFollower
+from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.registry import load_products, not_loaded
 from sinfer.products.revisions import Revision, task_of
@@ -27,6 +32,18 @@ _REPLACED_S = 5.0
 _UNUSED_S = 600.0
 """A task of which no window came for so long is closed."""
 _SWEEP_S = 30.0
+_ASK_S = 5.0
+"""So long windows wait for a task manager that has to be asked about their task."""
+
+_STALE_S = 1.0
+"""So long they wait for news of a task that is known."""
+
+_CLOSE_S = 0.1
+"""So long whoever closes unused tasks waits for them."""
+
+_MAKE_S = 30.0
+"""So long a pipeline may take to be made; then its windows wait for another try."""
+
 _LOAD_AGAIN_S = 10.0
 """How often products are looked for again when one that is not loaded is asked for."""
 
@@ -102,7 +119,8 @@ class Catalogue:
     """Opens tasks as they are kept with their windows, and closes those that nobody uses.
 
     Where nothing is kept, or where it lacks a secret that was written in clear, the product's task
-    manager is asked, as often as it wants.
+    manager is asked, as often as it wants. While one task waits for that, or for its pipeline to be
+    made, no other does.
 
     Args:
         store: the window store.
@@ -115,8 +133,11 @@ class Catalogue:
         self._loaded_s = float("-inf")
         self._known_calls: set[tuple[str, str | None]] = set()
         self._followers: dict[str, TaskFollower] = {}
+        self._refreshing: dict[str, tuple[asyncio.Task[bool], float]] = {}
+        self._making: dict[tuple[str, str], OwnThread[InferPipeline[Any, Any]]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self._entries: dict[tuple[str, str], list[_Entry]] = {}
-        self._lock = asyncio.Lock()
+        self._locks: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._swept_s = time.monotonic()
 
     async def hold(self, scope: Scope) -> HeldTask:
@@ -127,7 +148,7 @@ class Catalogue:
             UnavailableError: Redis is away.
         """
         packed = await self.kept(scope)
-        async with self._lock:
+        async with self._locks[scope.product, scope.task]:
             product = self._product(scope.product)
             if packed:
                 revision = Revision.unpack(packed)
@@ -135,7 +156,11 @@ class Catalogue:
             else:
                 entry = await self._own_entry(product, scope.task)
             held = HeldTask(self, scope, packed, self._take(entry))
-            await self._close_unused((product.name, scope.task))
+            try:
+                await self._close_unused((product.name, scope.task))
+            except BaseException:  # nobody would give it back
+                held.release()
+                raise
             return held
 
     def knows(self, scope: Scope) -> bool:
@@ -158,7 +183,7 @@ class Catalogue:
             return None
         text = kept.decode(errors="replace")
         newest = Revision.unpack(packed) if packed else None
-        async with self._lock:
+        async with self._locks[scope.product, scope.task]:
             product = self._product(scope.product)
             revision = Revision(config, text)
             return self._take(
@@ -181,10 +206,10 @@ class Catalogue:
         newest: Revision | None,
     ) -> _Entry:
         for entry in self._entries.get((product.name, task_id), []):
-            if entry.source == source and (
-                entry.own is None or await self._own(product, task_id) in (None, entry.own)
-            ):
-                return entry
+            if entry.source == source:
+                entry.used_s = time.monotonic()  # nobody closes it meanwhile
+                if entry.own is None or await self._own(product, task_id) in (None, entry.own):
+                    return entry
         own = None
         try:
             config = task_of(product.task_type, revision, newest)
@@ -194,7 +219,7 @@ class Catalogue:
                 raise
             config = task_of(product.task_type, revision, newest, own)
         await self._check_stored(product, task_id, config)
-        return self._open(product, config, source, own)
+        return await self._open(product, config, source, own)
 
     async def _check_stored(self, product: Product, task_id: str, config: InferTaskConfig) -> None:
         """What stands in the store is data: make sure that it is about this task, and loads
@@ -218,16 +243,17 @@ class Catalogue:
         for entry in self._entries.get((product.name, task_id), []):
             if not entry.source and entry.own == own:
                 return entry
-        return self._open(product, own, (), own)
+        return await self._open(product, own, (), own)
 
-    def _open(
+    async def _open(
         self,
         product: Product,
         config: InferTaskConfig,
         source: tuple[str, ...],
         own: InferTaskConfig | None,
     ) -> _Entry:
-        entry = _Entry(source, own, ReadyTask(self._store, product, config))
+        pipeline = await self._make_pipeline(product, config)
+        entry = _Entry(source, own, ReadyTask(self._store, product, config, pipeline=pipeline))
         self._entries.setdefault((product.name, config.id), []).append(entry)
         return entry
 
@@ -241,12 +267,65 @@ class Catalogue:
                 raise not_loaded(name, self._products, self._problems)
         return self._products[name]
 
+    async def _make_pipeline(
+        self, product: Product, config: InferTaskConfig
+    ) -> InferPipeline[Any, Any]:
+        """The product's code, made in a thread: it may load a model, or wait for something."""
+        name = (product.name, config.id)
+        thread = self._making.setdefault(name, OwnThread(f"pipeline of {config.id}"))
+        for _ in range(2):
+            try:
+                async with asyncio.timeout(_MAKE_S):
+                    pipeline = await thread.call(lambda: product.make_pipeline(config))
+            except TimeoutError:
+                raise ConfigError(
+                    f"product {product.name!r}, task {config.id!r}: its pipeline is not made within"
+                    f" {_MAKE_S:g}s"
+                ) from None
+            if pipeline.task == config:  # else it was under way since before the task changed
+                break
+        return pipeline
+
     async def _own(self, product: Product, task_id: str) -> InferTaskConfig | None:
-        """A task as this process' own task manager has it."""
+        """A task as this process' own task manager has it.
+
+        While that does not answer, what it said last counts.
+
+        Raises:
+            ConfigError: it has never said anything of the task, and takes too long.
+        """
         follower = self._followers.setdefault(product.name, TaskFollower(product))
         if not follower.wait_s or task_id not in follower.tasks:
-            await follower.refresh()
-        return follower.tasks.get(task_id)
+            patience_s = _STALE_S if task_id in follower.tasks else _ASK_S
+            if not await self._refresh(product.name, follower, patience_s) and (
+                task_id not in follower.tasks
+            ):
+                raise ConfigError(
+                    f"product {product.name!r}: its task manager has not said anything of task"
+                    f" {task_id!r} for {_ASK_S:g}s"
+                )
+        found = follower.tasks.get(task_id)
+        if found is None and follower.outage:
+            raise ConfigError(
+                f"product {product.name!r}: task {task_id!r} cannot be asked for: {follower.outage}"
+            )
+        return found
+
+    async def _refresh(self, name: str, follower: TaskFollower, patience_s: float) -> bool:
+        """Ask a task manager, or wait for the answer that it owes; returns whether it came.
+
+        Args:
+            name: of the product.
+            follower: asks it.
+            patience_s: how long to wait, seconds since it was asked.
+        """
+        asking, since_s = self._refreshing.get(name, (None, 0.0))
+        if asking is None or asking.done():
+            asking, since_s = asyncio.create_task(follower.refresh()), time.monotonic()
+            self._refreshing[name] = asking, since_s
+        rest_s = max(0.0, since_s + patience_s - time.monotonic())
+        done, _ = await asyncio.wait({asking}, timeout=rest_s)
+        return bool(done)
 
     # --- closing ---
 
@@ -260,16 +339,24 @@ class Catalogue:
 
     async def _close_since(self, name: tuple[str, str], unused_s: float) -> None:
         before_s = time.monotonic() - unused_s
-        entries = self._entries[name]
+        entries = self._entries.get(name, [])
         unused = [entry for entry in entries if not entry.users and entry.used_s <= before_s]
         self._entries[name] = [entry for entry in entries if entry not in unused]
         if not self._entries[name]:
             del self._entries[name]
-        for entry in unused:
-            await entry.ready.aclose()
+            if not self._locks[name].locked():
+                del self._locks[name]
+        if unused:
+            closing = {asyncio.create_task(entry.ready.aclose()) for entry in unused}
+            self._closing |= closing
+            for task in closing:
+                task.add_done_callback(self._closing.discard)
+            # Sinks and clients of a product may hang: then they close while others go on.
+            await asyncio.wait(closing, timeout=_CLOSE_S)
 
     async def aclose(self) -> None:
         """Close every task."""
+        await end(*self._closing, *(asking for asking, _ in self._refreshing.values()))
         for entries in self._entries.values():
             for entry in entries:
                 await entry.ready.aclose()

@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from sinfer.cancelling import end
 from sinfer.errors import ConfigError, UnavailableError
+from sinfer.masking import mask
 from sinfer.messages import Message
 from sinfer.tasks.catalogue import HeldTask
 from sinfer.tasks.processing import WindowProcessor
@@ -56,6 +57,9 @@ _LET_GO_S = 60.0
 
 _BROKEN_OFF_MS = 1000
 """When a window is tried again that was broken off."""
+
+_UNUSABLE_SHOWN_MS = 60_000
+"""How long people are shown why windows wait; each try says it again."""
 
 _UNUSABLE_MS = 30_000
 """How long a window waits whose configuration cannot be used."""
@@ -131,6 +135,7 @@ class PartitionWork:
     def __init__(self, runtime: Runtime, scope: Scope) -> None:
         self._runtime = runtime
         self._scope = scope
+        self._store = runtime.store
         self._claims = PartitionClaims(runtime.store, scope)
         self._places = runtime.places
         self._processors: dict[ReadyTask, WindowProcessor] = {}
@@ -229,16 +234,27 @@ class PartitionWork:
         if await self._is_paused():
             return None
         try:
-            return await catalogue.hold(self._scope)
+            held = await catalogue.hold(self._scope)
         except ConfigError as error:
             if await self._claims.waiting():
-                _log.error("%s; its windows wait", error)
+                await self._tell_unusable(mask(str(error)))
             return None
+        if self._runtime.unusable.pop(self._scope, None) is not None:
+            _log.info("%s: its windows go on", self._scope)
+            await self._store.ask(self._store.redis.delete(self._claims.keys.unusable))
+        return held
+
+    async def _tell_unusable(self, problem: str) -> None:
+        """Say why windows wait, in the log when it begins or changes, and for ``sinfer status``."""
+        if self._runtime.unusable.get(self._scope) != problem:
+            self._runtime.unusable[self._scope] = problem
+            _log.error("%s: %s; its windows wait", self._scope, problem)
+        key = self._claims.keys.unusable
+        await self._store.ask(self._store.redis.set(key, problem, px=_UNUSABLE_SHOWN_MS))
 
     async def _are_ready(self) -> bool:
         """Whether there is anything to claim: no task is opened for a hint that is old."""
-        store = self._runtime.store
-        if await store.ask(store.redis.exists(self._claims.keys.ready)):
+        if await self._store.ask(self._store.redis.exists(self._claims.keys.ready)):
             return True
         hinted, self._hinted = self._hinted, 0
         _, left = await self._claims.claim(0, lease_ms=0, hinted=hinted)

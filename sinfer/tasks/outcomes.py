@@ -56,6 +56,8 @@ class Outcome(msgspec.Struct, array_like=True):
         retries: items that ``build_results`` wants to be tried again.
         model: name or version of the model, where its answers tell.
         refused: results that sinks refused, which have taken the others, and that no fallback has.
+        confirmed: results that sinks took, by what they say of them: new, there already, and not
+            stored since something else has their key.
         filtered: places of messages that ``preprocess`` filters out here, and did not at ingest.
     """
 
@@ -64,6 +66,7 @@ class Outcome(msgspec.Struct, array_like=True):
     retries: list[Failure] = []
     model: str = ""
     refused: list[Refused] = []
+    confirmed: tuple[int, int, int] = (0, 0, 0)
     filtered: list[int] = []
 
 

@@ -17,6 +17,11 @@ _TURN_S = 0.2
 """How long others get their turn at least."""
 
 
+_FIRST_ALONE_S = 5.0
+_OTHERS_TURN = 4
+_LONGEST_TURN_S = 2.0
+
+
 class Places:
     """Hands out places for windows; use it on one event loop.
 
@@ -45,6 +50,7 @@ class Places:
         self._alone = asyncio.Lock()
         self._is_kept_free = False
         self._next_alone_s = float("-inf")
+        self._within_s = _FIRST_ALONE_S
         changed(0)
 
     def room(self, task: ReadyTask) -> int:
@@ -87,9 +93,12 @@ class Places:
         The place is taken, and to be given back as others are. Between two of these windows others
         get their turn, for as long as the last one took.
 
+        Others are not held up for long at a time: at first for a few seconds; when they do not end
+        within these, they get four times as long before it is tried again, for twice as long.
+
         Args:
             task: the task.
-            within_s: how long others may take to end, seconds.
+            within_s: how long others may take to end at most, seconds.
 
         Yields:
             Whether it is alone now.
@@ -97,17 +106,25 @@ class Places:
         async with self._alone:
             turn_s = self._next_alone_s - time.monotonic()
             if (self.taken or self._waiting) and turn_s > 0:
+                if turn_s > _LONGEST_TURN_S:
+                    yield False  # its partition has other windows to see to
+                    return
                 await asyncio.sleep(turn_s)
             self._is_kept_free = True
             try:
+                within_s = min(within_s, self._within_s)
                 until_s = time.monotonic() + within_s
                 while self.taken and not self._is_closed and time.monotonic() < until_s:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(until_s - time.monotonic()):
                             await self._freed.wait()
                 if self.taken or self._is_closed:
+                    # Something hangs: it must not keep the process from all others as well.
+                    self._within_s = 2 * within_s
+                    self._next_alone_s = time.monotonic() + _OTHERS_TURN * within_s
                     yield False
                     return
+                self._within_s = _FIRST_ALONE_S
                 self._take(task, 1)
                 began_s = time.monotonic()
                 try:

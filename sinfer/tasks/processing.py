@@ -17,7 +17,7 @@ from sinfer.errors import (
 )
 from sinfer.inference.guard import GRACE_MS
 from sinfer.messages import Message
-from sinfer.results import ResultRow
+from sinfer.results import Confirmed, ResultRow
 from sinfer.retry_after import asked_s
 from sinfer.tasks.attempts import Attempt, TryLaterError, backoff_ms
 from sinfer.tasks.coalescing import Coalescer
@@ -36,6 +36,7 @@ from sinfer.tasks.outcomes import Failure, Outcome, Refused, pack_outcome, unpac
 from sinfer.tasks.ready_task import MODEL, ReadyTask
 from sinfer.tasks.refusal_judge import RefusalJudge
 from sinfer.tasks.writing import SinkWriter, Written
+from sinfer.windows.account import CONFIRMED_COUNTS
 from sinfer.windows.claims import Claim, Claims, Completion, StoredOutput
 from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.windows.keys import TAKEN_FIELD
@@ -413,7 +414,8 @@ class WindowProcessor:
         written = await self._write_rows(attempt, outcome, outcome.rows, finished)
         if outcome.refused or refused or (written.away and written.done):
             # What was refused is known from now on, and is neither written nor told again.
-            output = pack_outcome(outcome) if outcome.refused or refused else None
+            keeps = outcome.refused or refused or any(outcome.confirmed)
+            output = pack_outcome(outcome) if keeps else None
             await self._claims.store_output(claim, output=output, sinks=sorted(written.done))
         if written.away:
             raise self._sinks_away(claim, written, outcome)
@@ -431,6 +433,8 @@ class WindowProcessor:
         stands = self._judge.of_sinks(attempt, time.monotonic())
         written = await self._writer.write(results, finished, refused, stands)
         attempt.answered |= written.answered
+        confirmed = Confirmed(*outcome.confirmed) + written.confirmed
+        outcome.confirmed = (confirmed.new, confirmed.known, confirmed.collided)
         outcome.refused = [r for r in outcome.refused if r.ordinal not in named] + [
             Refused(places[name], found.error, found.by_fallback)
             for name, found in sorted(written.refused.items())
@@ -467,13 +471,16 @@ class WindowProcessor:
         if outcome is not None:
             failures += self._refused(len(messages), outcome)
         gone = {place for f in failures for place in range(f.first, f.last + 1)}
+        filtered = [] if outcome is None else outcome.filtered
+        gone |= set(filtered)
         stage: Stage = "sink" if outcome is not None and not outcome.retries else "inference"
         failures += [
             Failure.at(place, place, stage, error)
             for place in range(len(messages))
             if place not in gone
         ]
-        return Outcome(failures=failures)
+        confirmed = (0, 0, 0) if outcome is None else outcome.confirmed
+        return Outcome(failures=failures, confirmed=confirmed, filtered=filtered)
 
     async def _end(self, attempt: Attempt, outcome: Outcome) -> None:
         """Complete the window; what failed becomes dead letters in the same step."""
@@ -499,6 +506,7 @@ class WindowProcessor:
         counts = {"sunk": sunk, "dead": len(dead), "filtered": len(filtered), "windows": 1}
         counts["results"] = len(outcome.rows) - len(outcome.refused)
         counts["fruitless"] = 0 if outcome.rows or outcome.refused else sunk
+        counts |= dict(zip(CONFIRMED_COUNTS, outcome.confirmed, strict=True))
         counts[TAKEN_FIELD] = int(len(dead) < len(messages))
         entry = None
         if self._task.limits.ledger:

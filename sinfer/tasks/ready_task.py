@@ -17,6 +17,7 @@ from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
 from sinfer.tasks.sink_breaker import SinkBreaker
+from sinfer.tasks.unmade_sink import make_sink
 from sinfer.units import to_ms
 from sinfer.windows.store import Store
 
@@ -42,13 +43,14 @@ class ReadyTask:
         config: the task.
         client: asks the model, instead of the client that the task names.
         sinks: take the results, instead of the sinks that the task names.
+        pipeline: the product's code, where it is made already.
 
     Attributes:
         name: ``product/task``.
         config: the task.
         pipeline: the product's code, made for it.
         client: asks its model.
-        guard: what all workers together grant the model's endpoint.
+        guard: what all workers together grant the model.
         sinks: its sinks by name.
         fallback: takes what a sink refuses for good; None when there is none.
         is_alone: whether this is the only process, as in ``sinfer run``: it has to come to an end,
@@ -68,28 +70,31 @@ class ReadyTask:
         *,
         client: InferenceClient | None = None,
         sinks: Mapping[str, Sink] | None = None,
+        pipeline: InferPipeline[Any, Any] | None = None,
     ) -> None:
         self.product = product.name
         self.name = f"{product.name}/{config.id}"
         self.config = config
-        self.pipeline: InferPipeline[Any, Any] = product.make_pipeline(config)
+        self.pipeline: InferPipeline[Any, Any] = pipeline or product.make_pipeline(config)
         if client is None:
             client = InferenceClient.make(config.inference, f"{self.name}: its inference client")
         self.client: InferenceClient = client
-        endpoint = str(made(f"{self.name}: its endpoint", lambda: client.endpoint)) or self.name
+        called = str(made(f"{self.name}: its model", lambda: client.called)) or self.name
         self.guard: Guard = OpenGuard()
         if store is not None:
-            self.guard = EndpointGuard(store, endpoint, config.inference)
+            self.guard = EndpointGuard(store, called, config.inference)
         has_own_sinks = sinks is None
         if sinks is None:
             sinks = {
-                name: Sink.make(sink, f"{self.name}: its sink {name}")
+                name: make_sink(sink, f"{self.name}: its sink {name}", may_wait=store is not None)
                 for name, sink in zip(config.sink_names(), config.sinks, strict=True)
             }
         self.sinks: dict[str, Sink] = dict(sinks)
         self.fallback: Sink | None = None
         if config.fallback is not None and has_own_sinks:
-            self.fallback = Sink.make(config.fallback, f"{self.name}: its fallback")
+            self.fallback = make_sink(
+                config.fallback, f"{self.name}: its fallback", may_wait=store is not None
+            )
         self.is_alone = store is None
         self._breakers: dict[str, SinkBreaker] = {}
         self.limit = config.inference.max_concurrency

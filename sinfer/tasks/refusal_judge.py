@@ -49,8 +49,8 @@ class Held:
     counts: bool = False
 
 
-SinkJudge: TypeAlias = Callable[[str, str, int], Awaitable[Held | None]]
-"""Given a sink's label, what it says, and of how many results."""
+SinkJudge: TypeAlias = Callable[[str, str], Awaitable[Held | None]]
+"""Given a sink's label and what it says."""
 
 
 class RefusalJudge:
@@ -127,8 +127,9 @@ class RefusalJudge:
 
     def of_sinks(self, attempt: Attempt, began_s: float) -> SinkJudge:
         """As ``holds``, for sinks that refuse all results of a window."""
+        items = len(attempt.messages)
 
-        async def holds(sink: str, reason: str, items: int) -> Held | None:
+        async def holds(sink: str, reason: str) -> Held | None:
             return await self.holds(
                 attempt, "sink", reason, sink=sink, items=items, began_s=began_s
             )

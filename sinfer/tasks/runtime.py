@@ -66,6 +66,7 @@ class Runtime:
         leases: keeps those of windows under way.
         places: how many windows are under way, and whose turn it is.
         partitions: those that are at work, by scope.
+        unusable: partitions whose task cannot be used now, and why.
         closing: set when the process is about to end.
         app: the Celery application.
         old_hints: messages in a row that led to no window.
@@ -76,6 +77,7 @@ class Runtime:
         self.hints = HintSender(app)
         self.places = Places(changed=note_load)
         self.partitions: dict[Scope, PartitionWork] = {}
+        self.unusable: dict[Scope, str] = {}
         self.closing = False
         self.app = app
         self.old_hints = 0

@@ -84,16 +84,21 @@ class _Tick:
             names = {str(scope) for scope in (*stored, *known)}
             await self._board.clear(name for name in self._faults if name not in names)
         self._is_repairing = "repair" in turn.also
-        due = [partition for partition in due if not self._has_to_wait(str(partition.scope))]
+        due = [partition for partition in due if not await self._has_to_wait(partition)]
         self._hint_ms = max(HINT_MS, _HINT_COST_MS * len(due))
         looks = await asyncio.gather(*(self._look(p) for p in due), return_exceptions=True)
         for problem in looks:
             if isinstance(problem, BaseException):
                 raise problem
 
-    def _has_to_wait(self, name: str) -> bool:
-        fault = self._faults.get(name)
-        return fault is not None and fault.next_ms > self._now_ms
+    async def _has_to_wait(self, partition: DuePartition) -> bool:
+        """Whether it failed a moment ago. It is put off, so as not to be in the way of others."""
+        fault = self._faults.get(str(partition.scope))
+        if fault is None or fault.next_ms <= self._now_ms:
+            return False
+        if partition.due_ms:
+            await self._schedule.reschedule(partition, fault.next_ms - self._now_ms)
+        return True
 
     async def _look(self, partition: DuePartition) -> None:
         """Look at one partition.

@@ -6,10 +6,11 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from sinfer.errors import HookError, SinkError, SinkRejectedError, SinkUnavailableError
 from sinfer.hooks import Hook, describe
-from sinfer.results import WindowResults
+from sinfer.results import Confirmed, WindowResults
 from sinfer.retry_after import asked_s
 from sinfer.sinks.base import Sink
 from sinfer.tasks.outcomes import Refused
@@ -32,6 +33,7 @@ class Written:
         away: what is to be asked again, and what was wrong with it.
         answered: what took results or refused them; named like ``away``.
         wait_ms: how long nobody asks those that are away.
+        confirmed: what the sinks say of results that they took, all of them together.
     """
 
     done: frozenset[str]
@@ -39,6 +41,14 @@ class Written:
     away: dict[str, str] = field(default_factory=dict)
     answered: frozenset[str] = frozenset()
     wait_ms: int = 0
+    confirmed: Confirmed = field(default_factory=Confirmed)
+
+
+class _Answer(NamedTuple):
+    """What a sink came to: what is wrong, if anything, and what it knows of the results."""
+
+    problem: SinkError | None
+    confirmed: Confirmed = Confirmed()
 
 
 class SinkWriter:
@@ -64,28 +74,30 @@ class SinkWriter:
                 everything. It is not asked where a fallback takes what is refused.
         """
         names = [name for name in self._ready.sinks if name not in finished]
-        problems = await asyncio.gather(
+        answers = await asyncio.gather(
             *(
                 self._write_one(sink_label(n), self._ready.sinks[n], results.for_sink(n))
                 for n in names
             )
         )
         done, away, refused = set(finished), {}, dict(refused)
-        held_ms = 0
+        held_ms, confirmed = 0, Confirmed()
         has_fallback = self._ready.fallback is not None
-        for name, problem in zip(names, problems, strict=True):
+        for name, (problem, of_sink) in zip(names, answers, strict=True):
             label = sink_label(name)
             if problem is None:
                 done.add(name)
+                confirmed += of_sink
             elif isinstance(problem, SinkRejectedError):
                 ordinals = refused_rows(results, problem)
                 if holds is not None and len(ordinals) == len(results) and not has_fallback:
-                    held = await holds(label, str(problem), len(ordinals))
+                    held = await holds(label, str(problem))
                     if held is not None:
                         away[label] = one_line(held.why)
                         held_ms = max(held_ms, held.wait_ms)
                         continue
                 done.add(name)
+                confirmed += of_sink
                 for ordinal in ordinals:
                     known = refused.get(ordinal, Refused(ordinal, ""))
                     refused[ordinal] = known.also(f"{label}: {problem}")
@@ -100,8 +112,9 @@ class SinkWriter:
         homeless = [row for row in homeless if not refused[row.ordinal].by_fallback]
         if homeless and self._ready.fallback is not None:
             part = replace(results.for_sink(None), rows=homeless)
-            problem = await self._write_one(FALLBACK, self._ready.fallback, part)
+            problem, of_sink = await self._write_one(FALLBACK, self._ready.fallback, part)
             if problem is None or isinstance(problem, SinkRejectedError):
+                confirmed += of_sink
                 answered.add(FALLBACK)
                 nowhere = refused_rows(part, problem) if problem is not None else []
                 for row in homeless:
@@ -113,40 +126,50 @@ class SinkWriter:
                 away[FALLBACK] = one_line(str(problem))
         wait_ms = max((self._ready.breaker(what).wait_ms for what in away), default=0)
         wait_ms = max(wait_ms, held_ms)
-        return Written(frozenset(done), refused, away, frozenset(answered), wait_ms)
+        return Written(frozenset(done), refused, away, frozenset(answered), wait_ms, confirmed)
 
-    async def _write_one(self, label: str, sink: Sink, results: WindowResults) -> SinkError | None:
+    async def _write_one(self, label: str, sink: Sink, results: WindowResults) -> _Answer:
         breaker = self._ready.breaker(label)
         if not breaker.may_write():
-            return SinkUnavailableError(breaker.error)
+            return _Answer(SinkUnavailableError(breaker.error))
         try:
-            problem = await self._try(sink, results)
+            answer = await self._try(sink, results)
         except BaseException:
             breaker.broken_off()
             raise
+        problem = answer.problem
         if problem is None or isinstance(problem, SinkRejectedError):
             breaker.answered()
         else:
             wait_s = problem.retry_after if isinstance(problem, SinkUnavailableError) else None
             breaker.failed(str(problem), asked_s(wait_s))
-        return problem
+        return answer
 
-    async def _try(self, sink: Sink, results: WindowResults) -> SinkError | None:
+    async def _try(self, sink: Sink, results: WindowResults) -> _Answer:
         write = Hook(
             "sink", "write", sink.write, task=self._ready.name, passing=(SinkError, OSError)
         )
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                await write.wait(results)
+                return _Answer(None, _checked(await write.wait(results)))
+        except SinkRejectedError as error:
+            return _Answer(error, _checked(error.confirmed))
         except SinkError as error:
-            return error
+            return _Answer(error)
         except TimeoutError:
-            return SinkUnavailableError(f"no answer within {_TIMEOUT_S:.0f}s")
+            return _Answer(SinkUnavailableError(f"no answer within {_TIMEOUT_S:.0f}s"))
         except OSError as error:  # a product's own sink: no connection, a full disk
-            return SinkUnavailableError(describe(error))
+            return _Answer(SinkUnavailableError(describe(error)))
         except HookError as error:  # a product's own sink
-            return SinkRejectedError(error.text)
-        return None
+            return _Answer(SinkRejectedError(error.text))
+
+
+def _checked(answer: object) -> Confirmed:
+    """What a sink says of its results; nothing where that is no count, as of a product's own."""
+    if type(answer) is not Confirmed:
+        return Confirmed()
+    counts = (answer.new, answer.known, answer.collided)
+    return answer if all(type(n) is int and n >= 0 for n in counts) else Confirmed()
 
 
 def refused_rows(results: WindowResults, error: SinkRejectedError) -> list[int]:

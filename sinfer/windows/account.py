@@ -18,8 +18,14 @@ from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.records import ClosedWindow, WindowRecord, unpack_closed, unpack_record
 from sinfer.windows.store import Store
 
-COUNTS = ("fetched", "filtered", "late", "dead", "sunk", "results", "fruitless")
+COUNTS = ("fetched", "filtered", "late", "dead", "sunk")
 """The counts that commits and completions add up."""
+
+CONFIRMED_COUNTS = ("results_new", "results_known", "results_collided")
+"""What sinks confirm of results, added up by completions; see ``Account``."""
+
+RESULT_COUNTS = ("results", "fruitless", *CONFIRMED_COUNTS)
+"""What completions add up of results, apart from the messages; see ``Account``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,10 @@ class Account:
             number for each. A window that is processed again adds its results once more.
         fruitless: messages among the ``sunk`` of whose windows there was no result at all; of
             windows that share messages, once for each window.
+        results_new: results that sinks stored, once for each sink that can tell.
+        results_known: results that were there already, as after a worker died behind its writes.
+        results_collided: results that a sink has under the key of something else. They are dead
+            letters.
     """
 
     fetched: int
@@ -49,6 +59,9 @@ class Account:
     in_flight: int
     results: int = 0
     fruitless: int = 0
+    results_new: int = 0
+    results_known: int = 0
+    results_collided: int = 0
 
     @property
     def missing(self) -> int:
@@ -61,7 +74,7 @@ async def read_account(store: Store, scope: Scope) -> Account:
     """Add up a partition's account at one moment; the cost grows with its open windows."""
     keys = PartitionKeys(scope)
     pipeline = store.redis.pipeline(transaction=True)
-    pipeline.hmget(keys.meta, COUNTS)
+    pipeline.hmget(keys.meta, (*COUNTS, *RESULT_COUNTS))
     pipeline.hgetall(keys.open)
     pipeline.hgetall(keys.closed)
     pipeline.hgetall(keys.held)
@@ -93,8 +106,8 @@ def add_up(
         window = unpack_closed(window_id, value)
         if not window.shares_segments:
             in_flight += window.record.count
-    fetched, filtered, late, dead, sunk, *more = (int(count or 0) for count in counts)
-    return Account(fetched, filtered, late, dead, sunk, buffered, in_flight, *more)
+    fetched, filtered, late, dead, sunk, *results = (int(count or 0) for count in counts)
+    return Account(fetched, filtered, late, dead, sunk, buffered, in_flight, *results)
 
 
 async def with_unreadable(

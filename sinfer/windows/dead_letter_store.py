@@ -17,7 +17,7 @@ from sinfer.windows.store import Store
 _PAGE = 100
 """Letters read at once: each may be as large as a message."""
 
-_TRIM_AT_ONCE = 1000
+TRIM_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,7 @@ class DeadLetterStore:
             async for stored in letters:
                 is_old = since_ms is not None and stored.stored_ms < since_ms
                 is_above = len(entries) < excess or size < excess_bytes
-                if len(entries) >= _TRIM_AT_ONCE or not (is_old or is_above):
+                if len(entries) >= TRIM_AT_ONCE or not (is_old or is_above):
                     break
                 entries.append(stored.entry)
                 size += stored.size

@@ -5,6 +5,7 @@ Components are escaped and joined by ``/``, so that no two differ in meaning and
 
 from __future__ import annotations
 
+import shlex
 from typing import NamedTuple
 
 from sinfer.escaping import escape as escape
@@ -58,3 +59,9 @@ def time_window_id(prefix: str, key: str, start_ms: int, first_seq: int | None =
 def count_window_id(prefix: str, key: str, first_seq: int) -> str:
     """Id of a count or session window: ``task/partition/key/first_seq``."""
     return f"{prefix}{escape(key)}/{first_seq}"
+
+
+def reset_command(scope: Scope) -> str:
+    """The command that starts a partition over, for texts that name the remedy."""
+    words = ("sinfer", "reset", "--product", scope.product, "--task", scope.task)
+    return shlex.join((*words, "--partition", scope.partition))

@@ -23,6 +23,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:dead``      | stream | dead letters |
 | ``sinfer:{scope}:ledger``    | stream | one entry for each finished window; capped |
 | ``sinfer:{scope}:away``      | hash   | sink that takes nothing now → since when, why |
+| ``sinfer:{scope}:unusable``  | string | why a worker cannot begin its windows (expires) |
 | ``sinfer:{scope}:seg:<name>`` | list   | packed chunks of messages |
 | ``sinfer:{scope}:bad:<name>`` | set    | given up messages of a shared segment; f: filtered |
 | ``sinfer:{scope}:ask:<name>`` | string | an answer, in case it is asked for again (expires) |
@@ -35,9 +36,11 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:endpoint:{<name>}:breaker`` | hash | failures in a row, open_until (ms), its trial |
 | ``sinfer:endpoint:{<name>}:ask:<name>`` | string | as above (expires) |
 | ``sinfer:paused`` | hash | paused product or task → why, since when, by whom |
+| ``sinfer:ask:{<key>}:<name>`` | string | an answer about that key, as above (expires) |
 | ``sinfer:faults``            | hash   | partition that beat cannot look after → what is wrong |
 | ``sinfer:refusals:<product/task>`` | hash | windows refused whole since one was taken (expires) |
 | ``sinfer:clock:{sinfer:due}`` | hash  | time, and when the last tick was, the last sweep, ... |
+| ``sinfer:memory``            | hash   | what partitions take of Redis' memory, which tasks stop |
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
 | ``sinfer:slow``              | hash   | worker process → hooks that take long there (expires) |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
@@ -58,6 +61,7 @@ CLOCK = f"{PREFIX}clock:{{{DUE}}}"
 """Where the time of all that belongs to no partition is noted. It is in the slot of ``DUE``."""
 
 MARK = f"{PREFIX}mark"
+MEMORY = f"{PREFIX}memory"
 
 PAUSED = f"{PREFIX}paused"
 SLOW_HOOKS = f"{PREFIX}slow"
@@ -74,6 +78,11 @@ STANDSTILL_FIELD = "standstill"
 
 TAKEN_FIELD = "taken"
 """Field of ``meta``: windows of which at least one item came through."""
+
+
+def asked_beside(key: str, name: str) -> str:
+    """An answer that is kept for a while, in the slot of a key without a hash tag."""
+    return f"{PREFIX}ask:{{{key}}}:{name}"
 
 
 def refusals(product: str, task: str) -> str:
@@ -142,6 +151,11 @@ class PartitionKeys:
         self.aside = f"{self._base}aside"
         self.dead = f"{self._base}dead"
         self.ledger = f"{self._base}ledger"
+
+    @property
+    def unusable(self) -> str:
+        """Why a worker cannot begin its windows."""
+        return f"{self._base}unusable"
 
     def segment(self, name: str) -> str:
         """The chunks of a segment."""

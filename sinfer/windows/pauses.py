@@ -70,7 +70,10 @@ class PauseBoard:
         Returns:
             False when there was none of that name.
         """
-        ended = await self._store.ask(self._store.redis.hdel(keys.PAUSED, _name(product, task)))
+        # Asked apart: a removal that is asked for twice says that there was nothing to remove.
+        redis, name = self._store.redis, _name(product, task)
+        ended = await self._store.ask(redis.hexists(keys.PAUSED, name))
+        await self._store.ask(redis.hdel(keys.PAUSED, name))
         self._asked = float("-inf")
         if ended:
             schedule = Schedule(self._store)

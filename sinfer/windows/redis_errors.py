@@ -38,6 +38,8 @@ def code_of(error: exceptions.RedisError) -> str:
     """The code that the server's answer began with, in capitals; empty when it had none."""
     if (known := _CODES.get(type(error))) is not None:
         return known
+    if getattr(error, "status_code", None) == "ERR":
+        return ""
     text = str(error).rpartition(" of pipeline caused error: ")[2]
     code = text.partition(" ")[0]
     return code if code.isupper() else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import dataclass
 
 from sinfer.windows import keys
@@ -54,6 +55,7 @@ class RefusalBoard:
             "note_refusal",
             [self._key],
             [what, window_id, await self._taken(), items, alike, _REMEMBERED_MS, _MOST_ENTRIES],
+            asked=keys.asked_beside(self._key, uuid.uuid4().hex),
         )
         is_over, windows, items, age_ms = map(int, found)
         return Streak(bool(is_over), windows, items, age_ms)

@@ -13,6 +13,7 @@ from sinfer.windows.alignment import unseal
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.store import HINT_MS, Argument, Store
+from sinfer.windows.store_time import TIME_FIELDS, milliseconds, told
 from sinfer.windows.tries import WAIT
 
 _log = logging.getLogger(__name__)
@@ -95,10 +96,17 @@ class Schedule:
         await self._store.ask(self._store.redis.sadd(names.PARTITIONS, *map(str, scopes)))
 
     async def unregister(self, scope: Scope) -> None:
-        """Have beat forget a partition that has no state any more."""
-        redis = self._store.redis
+        """Have beat forget a partition that has no state any more.
+
+        It may come back at any moment. Who brings it back makes state first, and registers it then:
+        so either that is behind all that happens here, or the state is seen here.
+        """
+        redis, keys = self._store.redis, PartitionKeys(scope)
         await self._store.ask(redis.srem(names.PARTITIONS, str(scope)))
         await self._store.ask(redis.zrem(names.DUE, str(scope)))
+        if await self._store.ask(redis.exists(keys.meta, keys.dead)):
+            await self.register(scope)
+            await self.announce(scope)
 
     async def with_state(self, scopes: Sequence[Scope]) -> list[Scope]:
         """Those of the partitions that have state; beat forgets those of which nothing is left."""
@@ -193,15 +201,20 @@ class Schedule:
 
     async def ready(self, scopes: Sequence[Scope], limit: int) -> list[Scope]:
         """The first of the partitions that have windows to claim now."""
-        now_ms = await self._store.now_ms()
         found: list[Scope] = []
         for at in range(0, len(scopes), _ASK_AT_ONCE):
             part = scopes[at : at + _ASK_AT_ONCE]
             pipeline = self._store.redis.pipeline(transaction=False)
             for scope in part:
-                pipeline.zcount(PartitionKeys(scope).ready, "-inf", now_ms)
-            counts = await self._store.ask(pipeline.execute(raise_on_error=False))
-            found += [s for s, n in zip(part, counts, strict=True) if isinstance(n, int) and n]
+                pipeline.zrange(PartitionKeys(scope).ready, 0, 0, withscores=True)
+                pipeline.hmget(PartitionKeys(scope).meta, TIME_FIELDS)
+            pipeline.time()
+            *answers, clock = await self._store.ask(pipeline.execute(raise_on_error=False))
+            for scope, first, noted in zip(part, answers[::2], answers[1::2], strict=True):
+                if isinstance(first, Exception) or isinstance(noted, Exception) or not first:
+                    continue
+                if first[0][1] <= told(milliseconds(clock), *noted):
+                    found.append(scope)
             if len(found) >= limit:
                 break
         return found[:limit]

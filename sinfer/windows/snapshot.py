@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sinfer.windows.account import COUNTS, Account, add_up
+from sinfer.windows.account import COUNTS, RESULT_COUNTS, Account, add_up
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.records import (
@@ -19,7 +19,8 @@ from sinfer.windows.records import (
 from sinfer.windows.store import Store
 
 _META = (
-    *COUNTS, "purged", "trimmed", "commits", "windows", "partitions", "source", "incarnation",
+    *COUNTS, *RESULT_COUNTS, "purged", "trimmed", "commits", "windows", "partitions", "source",
+    "incarnation",
 )  # fmt: skip
 
 
@@ -113,7 +114,7 @@ async def snapshot(store: Store, scope: Scope) -> Snapshot:
     deadlines, ready, leases, sealed = (_names(index) for index in indexes)
     return Snapshot(
         scope,
-        add_up(fields[: len(COUNTS)], opened, closed, held),
+        add_up(fields[: len(COUNTS) + len(RESULT_COUNTS)], opened, closed, held),
         _known(_META, fields),
         {name.decode(): unpack_record(blob) for name, blob in opened.items()},
         {name.decode(): unpack_closed(name, value) for name, value in closed.items()},

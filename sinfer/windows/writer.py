@@ -19,7 +19,7 @@ from sinfer.errors import (
 from sinfer.messages import pack_chunk
 from sinfer.windows.alignment import unseal
 from sinfer.windows.dead_letters import COPIED_FIELD, DeadEntry, DeadLetter, pack_dead_letter
-from sinfer.windows.ids import Scope
+from sinfer.windows.ids import Scope, reset_command
 from sinfer.windows.keys import CONFIG_FIELD, INCARNATION_FIELD, PartitionKeys
 from sinfer.windows.members import members_entry
 from sinfer.windows.plan import Plan
@@ -188,6 +188,13 @@ class PartitionWriter:
         """
         return self.answered(await self._store.run("acquire", *self.lease_call))
 
+    async def seize(self) -> None:
+        """Take the lease from whoever holds it. That writer notices at its next commit, which is
+        refused, or when it renews its lease, and waits for this one."""
+        args: list[Argument] = [self._owner, self._lease_ms]
+        asked = self.keys.asked(uuid.uuid4().hex)
+        self.answered(await self._store.run("seize", [self.keys.meta], args, asked=asked))
+
     @property
     def lease_call(self) -> tuple[list[str], list[Argument]]:
         """Keys and arguments of the script ``acquire``, for many leases in one round trip."""
@@ -310,11 +317,14 @@ class PartitionWriter:
             uncopied=None if is_copied else last,
         )
 
-    async def load(self) -> PartitionState:
+    async def load(self, *, may_be_lost: bool = False) -> PartitionState:
         """Read where the last writer stopped, and go on from there. Needs the lease.
 
+        Args:
+            may_be_lost: whether that may be gone while there are windows.
+
         Raises:
-            LostPositionError: that is gone, and there are windows.
+            LostPositionError: it is gone, and may not be.
         """
         redis = self._store.redis
         fields = [
@@ -336,7 +346,7 @@ class PartitionWriter:
                     windows[name.decode()] = record
             if cursor == 0:
                 break
-        if source is None:
+        if source is None and not may_be_lost:
             await self._refuse_lost_position(len(windows))
         return PartitionState(
             source or None,  # empty: nothing was read yet
@@ -358,7 +368,9 @@ class PartitionWriter:
             keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready,
             keys.segment(window_id), keys.segment(other),
         ]  # fmt: skip
-        if await self._store.run("close_unreadable", names, [self._token, window_id, other]):
+        args: list[Argument] = [self._token, window_id, other]
+        asked = keys.asked(uuid.uuid4().hex)
+        if await self._store.run("close_unreadable", names, args, asked=asked):
             _log.error("%s: open window %s closed as %s: %s", self.scope, window_id, other, problem)
 
     async def _refuse_lost_position(self, opened: int) -> None:
@@ -371,8 +383,8 @@ class PartitionWriter:
         if opened or closed:
             raise LostPositionError(
                 f"{self.scope}: its position is gone from Redis ({self.keys.meta}), while {opened}"
-                f" open and {closed} closed windows are there. Restore it from a backup; or have"
-                " the windows that are closed processed, and start the task over"
+                f" open and {closed} closed windows are there. Restore it from a backup, or start"
+                f" over with `{reset_command(self.scope)}`, which brings these windows to their end"
             )
 
     async def prune_configs(self) -> None:

@@ -46,7 +46,7 @@ def main() -> None:
         per_second=options.messages / seconds,
         longest_s=options.minutes * 60,
         kinds=ALL_FAULTS,
-        settle_s=300.0,
+        settle_s=600.0,
         is_timed=not options.untimed,
     )
     print(f"seed {seed}, Redis with appendfsync {options.fsync}", flush=True)

@@ -40,6 +40,7 @@ class Fault:
         weight: how often it is drawn, relative to the others.
         least_s, most_s: how long it lasts.
         is_timed: whether the promise of how soon all moves again is about it.
+        is_slow: whether it takes minutes until all is finished.
     """
 
     name: str
@@ -48,3 +49,4 @@ class Fault:
     least_s: float = 0.0
     most_s: float = 0.0
     is_timed: bool = True
+    is_slow: bool = False

@@ -14,7 +14,7 @@ from tests.chaos.faults import Fault, World
 from tests.chaos.messages import FIRST_POISON, poison
 
 _PATIENCE_S = 30.0
-WORKER_ACTS = ("raises", "ends")
+WORKER_ACTS = ("raises", "ends", "exits", "segfaults", "blocks")
 
 
 def meets(hook: str, act: str) -> Callable[[World], AbstractAsyncContextManager[str]]:
@@ -51,7 +51,14 @@ async def _publish(jetstream: object, subject: str, number: int, data: bytes) ->
 
 
 WORKER_HOOK_FAULTS = tuple(
-    Fault(f"hook: {hook} {act}", meets(hook, act), 0.3, is_timed=False)
+    Fault(
+        f"hook: {hook} {act}",
+        meets(hook, act),
+        0.3,
+        is_timed=False,
+        # Which item it is that ends workers is found by halving its window, over many deaths.
+        is_slow=act in ("exits", "segfaults", "blocks"),
+    )
     for hook in ("build_request", "build_results")
     for act in WORKER_ACTS
 )

@@ -316,11 +316,12 @@ class Site:
                     "timeout": "2s",
                 },
             ],
-            # Outages burn no attempts, but garbage for an answer does, and a worker that dies. A
-            # fault of that kind overlaps with another for up to seven seconds, in which a window is
-            # tried again after half a second each, and a second one may follow at once. Storms of
-            # 40 faults were seen to fail with the default of 5, and to need up to 14.
-            "limits": {"lease": f"{LEASE_S:g}s", "max_attempts": 40},
+            # Outages burn no attempts, but garbage for an answer does. A fault of that kind
+            # overlaps with another for up to seven seconds, in which a window is tried again after
+            # half a second each, and a second one may follow at once. Storms of 40 faults were seen
+            # to fail with the default of 5, and to need up to 14. So many workers die as well
+            # before an item is to blame for that.
+            "limits": {"lease": f"{LEASE_S:g}s", "max_attempts": 20},
         }  # fmt: skip
 
     async def make_streams(self) -> None:

@@ -44,6 +44,9 @@ ALL_FAULTS = (
     *HOSTILE_FAULTS,
 )
 
+SHORT_FAULTS = tuple(fault for fault in ALL_FAULTS if not fault.is_slow)
+"""Without those after which a short storm would have to wait for longer than it lasts."""
+
 _LOOK_S = 0.1
 _RESUME_S = 0.5
 _RESTART_S = 1.0
@@ -145,32 +148,26 @@ class Storm:
             total = self._report.injected.total()
             self._tell(f"{since} {total:4}  {' and '.join(words)}")
             is_timed = all(fault.is_timed for fault in chosen)
-            # What is not timed may take its time, which a short storm has not got.
-            if chance.random() < 0.5 and (is_timed or self._plan.is_timed):
-                await self._recover(" and ".join(words), is_timed=is_timed)
+            # What is not timed takes its time while the storm goes on.
+            if chance.random() < 0.5 and is_timed:
+                await self._recover(" and ".join(words))
             else:
                 await asyncio.sleep(chance.uniform(0.0, 0.5))
             if number % _FAULTS_BETWEEN_LOOKS == 0:
                 self._look_for_leaks(before)
 
-    async def _recover(self, words: str, *, is_timed: bool) -> None:
-        """Wait until the fault is behind all tasks, and note how long that took.
-
-        Args:
-            words: what it was.
-            is_timed: whether the promise of how soon all moves again is about it.
-        """
+    async def _recover(self, words: str) -> None:
+        """Wait until the fault is behind all tasks, and note how long that took."""
         resuming = asyncio.create_task(self._keep_resuming())
         try:
             recovery = await recover(self._progress, self._load.published, self._load.per_task)
         finally:
             await end(resuming)
         moved_s, caught_up_s = recovery.moved_s, recovery.caught_up_s
-        if is_timed:
-            self._report.recoveries.append((recovery, words))
+        self._report.recoveries.append((recovery, words))
         if recovery.missing:
             self._blame(f"no recovery in {caught_up_s:.0f} s after {words}: {recovery.missing}")
-        elif is_timed and self._plan.is_timed and moved_s > LONGEST_RECOVERY_S:
+        elif self._plan.is_timed and moved_s > LONGEST_RECOVERY_S:
             self._blame(f"{moved_s:.1f} s to move again after {words}")
         self._tell(f"{'':8} moved again in {moved_s:.1f} s, caught up in {caught_up_s:.1f} s")
 

@@ -26,14 +26,14 @@ from tests.chaos.site import PRODUCT, TWIN, Site, TaskPlan
 _EXAMPLES = 8
 
 _TRANSIENT_KEYS = (
-    r"sinfer:(partitions|due|paused|starts|clock:\{sinfer:due\})",
+    r"sinfer:(partitions|due|memory|paused|starts|clock:\{sinfer:due\})",
     r"sinfer:ingestors:chaos(-twin)?",
     r"sinfer:tasks:chaos(-twin)?",  # expires within seconds
     r"sinfer:refusals:chaos(-twin)?/.*",  # what the next answer of the model clears
     r"sinfer:endpoint:\{.*\}:(breaker|clock|slots|ask:.*)",
     r"sinfer:\{.*\}:(meta|dead|ledger)",
     r"sinfer:\{.*\}:away",  # which the next window puts right
-    r"sinfer:\{.*\}:ask:.*",  # expires within seconds
+    r"sinfer:(\{.*\}:)?ask:.*",  # expires within seconds
 )
 """All that may be left in Redis when every message has come to its end."""
 

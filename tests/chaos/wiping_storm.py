@@ -68,7 +68,7 @@ async def unacknowledged(site: Site) -> int:
 class WipingStorm(Storm):
     """Runs a plan on a site whose tasks all have ``ack: done``."""
 
-    async def _recover(self, words: str, *, is_timed: bool) -> None:
+    async def _recover(self, words: str) -> None:
         """How far a task is cannot be read from a Redis that was emptied: nothing is measured."""
 
     async def _settle(self, deadline: float) -> None:

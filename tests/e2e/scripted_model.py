@@ -43,6 +43,7 @@ class ScriptedModel:
         script: the next answers; right ones follow when there are no more.
         refused: statuses for requests that have a row of this number, before the script.
         down: a status for every request while it is set.
+        ready: the status of what tells whether the model is ready.
         delay_s: how long each request takes.
         delays_s: the same by the name of the model that is asked.
         calls: every request, in order of arrival.
@@ -53,6 +54,7 @@ class ScriptedModel:
         self.script = deque(script)
         self.refused: dict[float, int] = {}
         self.down = 0
+        self.ready = 404
         self.delay_s = 0.0
         self.delays_s: dict[str, float] = {}
         self.calls: list[Call] = []
@@ -65,7 +67,8 @@ class ScriptedModel:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self._send(404, {}, {"error": "no metadata"})
+                status = model.ready if self.path.endswith("/ready") else 404
+                self._send(status, {}, {"error": "no metadata"})
 
             def do_POST(self) -> None:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -71,6 +71,8 @@ MAKERS: dict[str, Callable[[], Case]] = {
     "short": lambda: Case(ScriptedModel(Answer(short=True)), max_attempts=1),
     **{f"bad-{status}": lambda: Case(ScriptedModel()) for status in (400, 413, 422, 500)},
     **{f"wrong-{status}": lambda: Case(ScriptedModel()) for status in (401, 403, 404, 501)},
+    "everything-400": lambda: Case(ScriptedModel(), max_attempts=2),
+    "loading-400": lambda: Case(ScriptedModel(), max_attempts=1),
     "redriven": lambda: Case(ScriptedModel()),
     "dark": lambda: Case(ScriptedModel()),
     "light": lambda: Case(ScriptedModel()),
@@ -103,8 +105,10 @@ class World:
             kind, _, status = name.partition("-")
             if kind == "bad":
                 case.model.refused[BAD] = int(status)
-            if kind == "wrong":
+            if kind in ("wrong", "everything", "loading"):
                 case.model.down = int(status)
+            if kind == "loading":
+                case.model.ready = 503
             if name == "redriven":
                 case.model.refused |= {3: 400, BAD: 422}
             if name == "dark":
@@ -335,6 +339,49 @@ async def test_what_no_call_can_help_pauses_the_task_loudly_until_it_is_resumed(
         await command(deployment, "resume", "--product", deployment.product, "--task", task.id)
     for task, _ in tasks.values():
         await assert_all_sunk(connections, task)
+
+
+async def test_a_model_that_refuses_everything_pauses_the_task_before_much_is_given_up(
+    world: World, connections: Connections
+) -> None:
+    deployment = world.deployment
+    task, model = world.task("everything-400")
+    await connections.publish(task, numbers(MESSAGES, 8 * MESSAGES))
+
+    async def is_paused() -> bool:
+        found = json.loads(await command(deployment, "status", "--task", task.id, "--json"))
+        return any("refuses everything" in standing["paused"] for standing in found)
+
+    await wait_for(is_paused, "the pause", PATIENCE_S)
+    await wait_for(lambda: model.at_once == 0, "the calls under way")
+    letters = await connections.dead_letters(task)
+    account = await connections.account(task)
+    assert account.dead == len(letters) <= 2 * MESSAGES
+    paused = (await status_of(deployment, task))["paused"]
+    assert f"{task.subject} 1-" in paused if letters else "no message was given up" in paused
+    assert len(model.calls) < 8 * (2 * MESSAGES - 1)  # that many to ask about each message alone
+    model.down = 0
+    ids = ("--product", deployment.product, "--task", task.id)
+    await command(deployment, "resume", *ids)
+    await command(deployment, "dlq", "redrive", *ids, "--all")
+    await connections.settled(task, 8 * MESSAGES, PATIENCE_S)
+    await connections.assert_one_result_each(task, set(range(8 * MESSAGES)))
+
+
+async def test_a_model_that_is_still_loading_refuses_nothing(
+    world: World, connections: Connections
+) -> None:
+    task, model = world.task("loading-400")
+
+    async def is_told() -> bool:
+        words = ("status", "--task", task.id, "--json")
+        [*found] = json.loads(await command(world.deployment, *words))
+        return any("the model is not ready" in str(standing["trouble"]) for standing in found)
+
+    await wait_for(is_told, "the model's outage in status", PATIENCE_S)
+    assert model.calls == []
+    model.down, model.ready = 0, 200
+    await assert_all_sunk(connections, task)
 
 
 # --- what is tried again ---

@@ -45,10 +45,15 @@ async def connections(deployment: Deployment) -> AsyncIterator[Connections]:
 
 
 async def one_by_one(
-    deployment: Deployment, connections: Connections, model: ScriptedModel, id: str, **more: Any
+    deployment: Deployment,
+    connections: Connections,
+    model: ScriptedModel,
+    id: str,
+    called: str = "example",
+    **more: Any,
 ) -> Task:
     """A task whose windows have one message each."""
-    inference = {"type": "v2", "url": model.url, "model": "example", "timeout": "60s", **more}
+    inference = {"type": "v2", "url": model.url, "model": called, "timeout": "60s", **more}
     window = {"type": "count", "count": 1}
     return await ordered(deployment, connections, id, inference=inference, window=window)
 
@@ -113,3 +118,30 @@ async def test_a_quiet_task_is_not_pushed_back_by_one_with_a_backlog(
     assert max(waits_s) < 2 * ANSWER_S, waits_s
     model.delays_s["example"] = 0.0
     await connections.settled(busy, 150)
+
+
+async def test_a_model_that_hangs_delays_no_other_of_the_same_server(
+    deployment: Deployment, connections: Connections, model: ScriptedModel
+) -> None:
+    # More windows than a process has places; one of the tasks gives up at once and breaks off.
+    model.delays_s["hanging"] = 600.0
+    stuck = [
+        await one_by_one(
+            deployment, connections, model, f"stuck{n}", called="hanging", max_concurrency=24,
+            timeout="10m" if n else "500ms", retry_base="100ms",
+        )
+        for n in range(4)
+    ]  # fmt: skip
+    healthy = await one_by_one(deployment, connections, model, "healthy")
+    for task in stuck:
+        await connections.publish(task, numbers(0, 60))
+    await wait_for(lambda: model.at_once >= 128, "both processes to be full of what hangs")
+    waits_s = []
+    for number in range(5):
+        sent_s = time.monotonic()
+        await connections.publish(healthy, numbers(number, number + 1))
+        await connections.settled(healthy, number + 1)
+        waits_s.append(time.monotonic() - sent_s)
+    assert max(waits_s) < 2.0, waits_s
+    for task in stuck:
+        assert (await connections.account(task)).held == 60

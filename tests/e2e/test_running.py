@@ -250,7 +250,7 @@ async def test_a_task_that_crashes_disturbs_no_other_and_comes_back(
 
     def all_told() -> bool:
         return (
-            f"{broken.scope}: RuntimeError: this pipeline cannot be made" in log()
+            "its pipeline cannot be made: RuntimeError: this pipeline cannot be made" in log()
             and f"{lost.scope}: " in log()
             and "NATS cannot be reached" in log()
             and "task 'invalid': window.count: is required" in log()

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = [
     {
+        "bounded_http",
         "cancelling",
         "errors",
         "extras",
@@ -31,10 +32,11 @@ LAYERS = [
         "escaping",
         "masking",
         "hooks",
+        "own_thread",
         "secret_files",
         "tls",
     },
-    {"settings", "logs", "nats_access", "nats_client", "nats_connection"},
+    {"settings", "logs", "nats_access", "nats_client", "nats_connection", "nats_headers"},
     {"windows"},
     {"inference", "sinks"},
     {"products"},

@@ -4,7 +4,8 @@
 -- KEYS  1 breaker
 -- ARGV  1 caller   whose trial it was
 -- Returns 1, or 0 when another has the trial.
-if redis.call('HGET', KEYS[1], 'trial') ~= ARGV[1] then
+local trial = redis.call('HGET', KEYS[1], 'trial')
+if trial and trial ~= ARGV[1] then
   return 0
 end
 redis.call('HDEL', KEYS[1], 'trial', 'trial_until')

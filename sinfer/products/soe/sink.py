@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from sinfer import Sink, SinkConfig, WindowResults
+from sinfer import Confirmed, Sink, SinkConfig, WindowResults
 from sinfer.encoding import from_json
 from sinfer.sinks import JetStreamSink
 
@@ -35,9 +35,9 @@ class SetPointSink(Sink):
             JetStreamSink.Config(subject=config.subject, servers=config.servers)
         )
 
-    async def write(self, results: WindowResults) -> None:
+    async def write(self, results: WindowResults) -> Confirmed | None:
         converged = [row for row in results if from_json(row.data)["status"] == "converged"]
-        await self._jetstream.write(replace(results, rows=converged))
+        return await self._jetstream.write(replace(results, rows=converged))
 
     async def aclose(self) -> None:
         await self._jetstream.aclose()

@@ -62,7 +62,7 @@ if given then
   for id, token in string.gmatch(given, '(%S+) (%d+)') do
     local value = redis.call('HGET', KEYS[2], id)
     if value and redis.call('HGET', KEYS[5], id) == token and redis.call('ZSCORE', KEYS[4], id) then
-      give(id, token, redis.call('HGET', KEYS[6], id) or '1', value)
+      give(id, token, tonumber(redis.call('HGET', KEYS[6], id) or '1'), value)
     end
   end
 else

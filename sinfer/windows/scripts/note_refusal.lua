@@ -8,8 +8,7 @@
 -- Returns {1, 0, 0, 0} when windows were taken since this one was refused first; else
 --         {0, windows, items, age_ms} of those that were refused alike since the last was taken,
 --         this one included; age_ms is since the first of them.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_of(KEYS[1], true)
 local prefix = ARGV[1] .. '\0'
 local taken = tonumber(ARGV[3])
 local pattern = '^(%d+):(%d+):(%d+):(.*)$'
@@ -39,8 +38,7 @@ for i = 1, #all, 2 do
   elseif before and alike == ARGV[5] and string.sub(all[i], 1, #prefix) == prefix then
     windows = windows + 1
     items = items + tonumber(count)
-    -- A clock that went back tells nothing: nobody waits for it.
-    first = tonumber(since) > now and 0 or math.min(first, tonumber(since))
+    first = math.min(first, tonumber(since))
   end
 end
 return {0, windows, items, math.max(0, now - first)}

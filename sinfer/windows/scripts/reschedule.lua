@@ -4,14 +4,12 @@
 -- KEYS  1 clock  2 due
 -- ARGV  1 scope  2 the time it was due when beat looked (ms)  3 wait_ms from now on (-1: not any
 --       more)
--- Returns 1, or 0 when the time had been changed.
 local score = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if score and tonumber(score) ~= tonumber(ARGV[2]) then
-  return 0
+  return
 end
 if ARGV[3] == '-1' then
   redis.call('ZREM', KEYS[2], ARGV[1])
 else
   redis.call('ZADD', KEYS[2], now_of(KEYS[1], true) + ARGV[3], ARGV[1])
 end
-return 1

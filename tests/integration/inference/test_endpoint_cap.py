@@ -44,7 +44,7 @@ async def _hammer(number: int, redis_url: str, model_url: str) -> None:
         }
     )  # fmt: skip
     client = V2Client(config)
-    guard = EndpointGuard(Store(redis_url), client.endpoint, config)
+    guard = EndpointGuard(Store(redis_url), client.called, config)
     tensor = {"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [0.0]}
 
     async def call() -> None:

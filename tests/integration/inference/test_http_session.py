@@ -7,6 +7,7 @@ import gzip
 import ssl
 from base64 import b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sinfer.errors import (
     ConfigError,
     InferenceMisconfiguredError,
     InferenceRejectedError,
+    InferenceServerError,
     InferenceUnavailableError,
     InvalidResponseError,
 )
@@ -33,6 +35,44 @@ async def test_calls_in_a_row_share_a_connection(client: Make, http_server: Scri
         http_server.body = [n]
         assert await made.infer({"n": n}) == [n]
     assert len(http_server.connections) == 1
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_a_server_that_closes_without_saying_so_costs_no_call(
+    client: Make, http_server: ScriptedServer, status: int
+) -> None:
+    made = client(type="json", url=http_server.url)
+
+    def answer_and_close(exchange: Exchange) -> None:
+        http_server.answer = lambda exchange: exchange.reply(200, b"[2]")
+        exchange.reply_and_close(status, b"[1]")
+
+    for _ in range(30):
+        http_server.answer = answer_and_close
+        with suppress(InferenceServerError):
+            assert await made.infer([]) == [1]
+        assert await made.infer([]) == [2]
+    assert len(http_server.requests) == 60
+
+
+async def test_a_connection_that_is_gone_is_replaced_and_the_request_sent_once(
+    client: Make, http_server: ScriptedServer
+) -> None:
+    made = client(type="json", url=http_server.url)
+    await made.infer([])
+
+    def drop(_: Exchange) -> None:
+        for connection in list(http_server.connections):
+            connection.abort()
+
+    http_server.answer = drop
+    with pytest.raises(InferenceUnavailableError):
+        await made.infer([])
+    # Sent once over the old connection, and once more over a new one: no third time.
+    assert len(http_server.requests) == 3
+    with pytest.raises(InferenceUnavailableError):
+        await made.infer([])
+    assert len(http_server.requests) == 4
 
 
 async def test_headers_of_the_settings_win(client: Make, http_server: ScriptedServer) -> None:
@@ -85,11 +125,11 @@ async def test_a_compressed_answer_is_read(client: Make, http_server: ScriptedSe
     http_server.answer = lambda exchange: exchange.reply(200, body, headers=encoding)
     assert await made.infer([]) == [1]
     http_server.answer = lambda exchange: exchange.reply(200, b"not gzip", headers=encoding)
-    with pytest.raises(InvalidResponseError, match="DecodingError"):
+    with pytest.raises(InvalidResponseError, match="content-encoding gzip"):
         await made.infer([])
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"NaN", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"NaNs", b"[" * 100_000])
 async def test_a_body_that_is_no_json_is_an_invalid_response(
     client: Make, http_server: ScriptedServer, body: bytes
 ) -> None:
@@ -121,6 +161,43 @@ async def test_an_answer_that_trickles_in_ends_at_the_deadline(client: Make) -> 
         with pytest.raises(InferenceUnavailableError, match="no answer within 200ms"):
             await made.infer([])
         await made.aclose()
+
+
+async def test_an_answer_beyond_the_limit_is_an_invalid_response(
+    client: Make, http_server: ScriptedServer
+) -> None:
+    made = client(type="json", url=http_server.url, max_response_bytes="1MiB")
+    bomb = gzip.compress(b" " * 100_000_000)
+    encoding = (("content-encoding", "gzip"),)
+    http_server.answer = lambda exchange: exchange.reply(200, bomb, headers=encoding)
+    with pytest.raises(InvalidResponseError, match=r"max_response_bytes \(1048576 bytes\)"):
+        await made.infer([])
+    http_server.answer = lambda exchange: exchange.reply(400, bomb, headers=encoding)
+    with pytest.raises(InferenceRejectedError, match="400"):
+        await made.infer([])
+    http_server.answer = lambda exchange: exchange.reply(200, b"[1]")
+    assert await made.infer([]) == [1]
+
+
+async def test_an_answer_without_end_is_an_invalid_response(client: Make) -> None:
+    ended = asyncio.Event()
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+                await writer.drain()
+        writer.close()
+        ended.set()
+
+    async with await asyncio.start_server(endless, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        made = client(type="json", url=f"http://127.0.0.1:{port}", timeout="30s")
+        with pytest.raises(InvalidResponseError, match="max_response_bytes"):
+            await made.infer([])
+        await made.aclose()
+        await asyncio.wait_for(ended.wait(), 10)
 
 
 async def test_cancelled_calls_leave_the_pool_usable(

@@ -17,6 +17,7 @@ from sinfer.ingest.careful import (
     ended_a_process,
 )
 from sinfer.ingest.entries import Prepared
+from sinfer.ingest.windowing import Refusals
 from sinfer.windows.planner import WindowStats
 from tests.integration.ingest.fatal_pipeline import Fatal
 
@@ -110,6 +111,25 @@ async def test_a_trigger_is_asked_in_the_other_process() -> None:
         ask(stats, found.entries[2].item)
     assert ask(stats, found.entries[1].item)
     await careful.release()
+
+
+async def test_where_each_message_kills_the_product_is_to_blame_and_the_rest_is_spared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sinfer.ingest.careful._MOST_KILLED", 1)
+    refusals = Refusals()
+    careful = CarefulPreparer(Fatal, task_of(), "p/t/s", refusals)
+    messages = [Message(b"leave", "s", None, seq, 1) for seq in (1, 2, 3)]
+    assert (await careful.prepare(messages[:1], NOW_MS)).count == 1
+    with pytest.raises(CarefulError, match=r"one message after the other.*next is .* 2"):
+        await careful.prepare(messages[1:], NOW_MS)
+    await careful.release()
+    again = CarefulPreparer(Fatal, task_of(), "p/t/s", refusals)
+    with pytest.raises(CarefulError, match="one message after the other"):
+        await again.prepare(messages[1:], NOW_MS)
+    assert (await again.prepare([Message(b"a", "s", None, 1, 1)], NOW_MS)).count == 1
+    assert (await again.prepare(messages[1:2], NOW_MS)).count == 1
+    await again.release()
 
 
 async def test_a_product_that_cannot_be_made_says_so() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from nats.js.api import StreamConfig
 
 from sinfer import InferTaskConfig, Message
 from sinfer.embedded.servers import RedisServer
@@ -138,6 +139,34 @@ async def test_a_cap_on_their_number_warns_once_at_80_percent_and_then_removes_t
     assert "2 dead letters were removed for good" in caplog.text
     assert await partition.left() == list(range(3, 13))
     assert await partition.trimmed() == 2
+
+
+async def test_a_cap_is_kept_however_many_are_above_it(partition: Partition) -> None:
+    message = Message(b"x", "in.a", None, 1, 1)
+    blob = pack_dead_letter(DeadLetter(message, "preprocess", "was wrong", 1))
+    pipeline = partition.store.redis.pipeline(transaction=False)
+    for _ in range(20_000):
+        pipeline.xadd(PartitionKeys(partition.scope).dead, {"letter": blob})
+    await pipeline.execute()
+    assert await partition.care(max_dead_letters=100).keep_caps() == 19_900
+    assert len(await partition.left()) == 100
+    assert await partition.trimmed() == 19_900
+
+
+async def test_copies_of_a_flood_do_not_keep_the_caps_waiting(partition: Partition) -> None:
+    await partition.client.jetstream().add_stream(
+        StreamConfig(name=partition.copies, subjects=[partition.copies])
+    )
+    await partition.give_up(2_500, age_ms=0)
+    care = partition.care(copies=True, max_dead_letters=100)
+    assert await care._mirror(partition.copies)  # there are more, and the caps come first
+    assert await care.keep_caps() == 1_000 + 24  # whole groups were copied, and no others go
+    while await care._mirror(partition.copies):
+        await care.keep_caps()
+    await care.keep_caps()
+    assert await partition.left() == list(range(2_401, 2_501))
+    stream = await partition.client.jetstream().stream_info(partition.copies)
+    assert stream.state.messages == 2_500
 
 
 async def test_a_cap_on_their_age_warns_once_at_80_percent_and_then_removes_what_is_older(

@@ -462,6 +462,6 @@ async def test_a_stream_made_anew_stops_the_reader(stream: Stream, store: Store)
     await stream.jetstream.delete_stream(stream.name)
     await stream.create()
     await stream.publish(numbers(9))
-    with pytest.raises(StreamResetError, match="was deleted and made anew"):
+    with pytest.raises(StreamResetError, match="was deleted and made again"):
         await read(reader, store, 6)
     await reader.aclose()

@@ -197,10 +197,12 @@ async def test_a_stream_made_anew_stops_the_reader_and_says_what_to_do(
     await stream.jetstream.delete_stream(stream.name)
     await stream.create()
     await stream.publish(numbers(9))
-    with pytest.raises(StreamResetError, match=f"stream '{stream.name}' was deleted and made anew"):
+    with pytest.raises(
+        StreamResetError, match=f"stream '{stream.name}' was deleted and made again"
+    ):
         await read(reader, store, 6)
     await reader.aclose()
-    with pytest.raises(StreamResetError, match="remove the stored position"):
+    with pytest.raises(StreamResetError, match="was deleted and made again"):
         await stream.open(store)
 
 

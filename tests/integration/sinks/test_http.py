@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
 import time
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
@@ -169,3 +174,66 @@ async def test_results_that_are_too_many_at_once_go_in_parts(receiver: Receiver)
     bodies = [json.loads(post.body)["results"] for post in receiver.posts]
     ordinals = [[row["ordinal"] for row in body] for body in bodies if len(body) <= 3]
     assert sorted(n for part in ordinals for n in part) == list(range(10))
+
+
+ENDLESS = b"HTTP/1.1 %d X\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@asynccontextmanager
+async def talkative(status: int, pause_s: float) -> AsyncIterator[str]:
+    """A receiver whose answers have no end; with status 0, no beginning either."""
+
+    talking: set[asyncio.Task[None]] = set()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        talking.add(task)
+        writer.write(ENDLESS % status if status else b"HTTP/1.1 200 OK\r\nx: ")
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n" if not pause_s else b"x")
+                await writer.drain()
+                await asyncio.sleep(pause_s)
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await asyncio.wait(talking, timeout=5)  # they end when nobody listens any more
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.02])
+async def test_what_is_told_behind_a_status_without_end_changes_nothing(pause_s: float) -> None:
+    async with talkative(200, pause_s) as url:
+        sink = http_sink(url, timeout="1s")
+        await sink.write(window_results(3))  # it was taken
+        await sink.aclose()
+    async with talkative(404, pause_s) as url:
+        sink = http_sink(url, timeout="1s")
+        with pytest.raises(SinkRejectedError, match="404"):
+            await sink.write(window_results(1))
+        await sink.aclose()
+
+
+async def test_an_answer_whose_beginning_trickles_in_ends_at_the_time_out() -> None:
+    async with talkative(0, 0.02) as url:
+        sink = http_sink(url, timeout="300ms")
+        with pytest.raises(SinkUnavailableError, match=r"did not answer within 0\.3 s"):
+            await sink.write(window_results(3))
+        await sink.aclose()
+
+
+async def test_a_packed_answer_of_any_size_takes_no_memory(receiver: Receiver) -> None:
+    bomb = gzip.compress(b" " * 200_000_000)
+    receiver.headers["Content-Encoding"] = "gzip"
+    receiver.answers.extend([(200, bomb), (500, bomb)])
+    sink = http_sink(receiver.url)
+    tracemalloc.start()
+    try:
+        await sink.write(window_results(3))
+        with pytest.raises(SinkUnavailableError, match="500"):
+            await sink.write(window_results(3))
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+    await sink.aclose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import nats
@@ -17,10 +18,11 @@ from nats.js.api import DiscardPolicy, StreamConfig
 from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import NatsServer
 from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
+from sinfer.results import Confirmed
 from sinfer.sinks import JetStreamSink
 from sinfer.sinks.jetstream_publisher import MAX_GROUP_MESSAGES, JetStreamPublisher
 from tests.integration.sinks.stalling import stalled
-from tests.window_results import window_results
+from tests.window_results import current, window_results
 
 
 def jetstream_sink(server: NatsServer, subject: str, **settings: Any) -> JetStreamSink:
@@ -351,6 +353,26 @@ async def test_a_connection_closed_for_good_fails_what_waits_and_is_made_anew(
     assert await count(nats_client, unique) == 1
 
 
+async def test_a_connection_that_was_closed_fails_none_of_its_successors_messages(
+    nats_server: NatsServer, nats_client: Client, unique: str
+) -> None:
+    await add_stream(nats_client, unique)
+    publisher = JetStreamPublisher([nats_server.url])
+    listener = await subscribed(nats_client, "nobody.answers.either")
+    first = await publisher.client()
+    await first.close()
+    message = (b"NATS/1.0\r\n\r\n", b"x")
+    writing = asyncio.create_task(
+        publisher.publish("nobody.answers.either", [message], timeout_s=30)
+    )
+    asked = await listener.next_msg(timeout=5)
+    await publisher._watch(first)  # which notices only now
+    assert not writing.done()
+    await nats_client.publish(asked.reply, b'{"stream":"S","seq":1}')
+    await writing
+    await publisher.aclose()
+
+
 async def test_who_may_only_publish_writes_with_a_warning(
     caplog: pytest.LogCaptureFixture, unique: str
 ) -> None:
@@ -371,8 +393,106 @@ async def test_who_may_only_publish_writes_with_a_warning(
         )
         sink = JetStreamSink(config)
         await sink.write(window_results(2))
-        await sink.write(window_results(2))
+        # It cannot look whether what is there is a copy, and goes by what it knows.
+        again = replace(window_results(2), may_be_there=True)
+        assert await sink.write(again) == Confirmed(known=2)
+        with pytest.raises(SinkRejectedError, match="same Nats-Msg-Id"):
+            await sink.write(window_results(2))
         await sink.aclose()
         assert await count(admin, unique) == 2
         await admin.close()
     assert caplog.text.count("cannot look up the stream") == 1
+    assert caplog.text.count("to tell copies of results") == 1
+
+
+async def test_new_results_and_those_that_are_there_are_told_apart(
+    nats_server: NatsServer, stream: str
+) -> None:
+    sink = jetstream_sink(nats_server, f"{stream}.out")
+    results = current(window_results(5))
+    assert await sink.write(results) == Confirmed(new=5)
+    # Written again as by a worker that died behind its writes, and by one that knows of none.
+    assert await sink.write(replace(results, attempt=2, may_be_there=True)) == Confirmed(known=5)
+    assert await sink.write(results) == Confirmed(known=5)
+    more = replace(current(window_results(7)), may_be_there=True)
+    assert await sink.write(more) == Confirmed(new=2, known=5)
+    await sink.aclose()
+
+
+async def test_another_answer_of_the_model_is_a_copy_where_the_result_may_be_there(
+    nats_server: NatsServer, stream: str
+) -> None:
+    sink = jetstream_sink(nats_server, f"{stream}.out")
+    await sink.write(current(window_results(["old", "old"])))
+    again = replace(current(window_results(["new", "new"])), may_be_there=True)
+    assert await sink.write(again) == Confirmed(known=2)
+    with pytest.raises(SinkRejectedError, match="another one with the same Nats-Msg-Id") as caught:
+        await sink.write(current(window_results(["new", "new"])))
+    assert caught.value.confirmed == Confirmed(collided=2)
+    await sink.aclose()
+
+
+@pytest.mark.parametrize("may_be_there", [False, True])
+async def test_a_message_of_somebody_else_under_the_same_id_is_a_collision(
+    nats_server: NatsServer, nats_client: Client, stream: str, may_be_there: bool
+) -> None:
+    jetstream = nats_client.jetstream()
+    results = replace(current(window_results(5)), may_be_there=may_be_there)
+    theirs = {"Nats-Msg-Id": results.idempotency_key(results.rows[3])}
+    await jetstream.publish(f"{stream}.out", results.rows[3].data, headers=theirs)
+    other = {"Nats-Msg-Id": results.idempotency_key(results.rows[1])}
+    await jetstream.publish(f"{stream}.other", b"x", headers=other)
+    sink = jetstream_sink(nats_server, f"{stream}.out")
+    with pytest.raises(SinkRejectedError, match="drops a result") as caught:
+        await sink.write(results)
+    await sink.aclose()
+    assert set(caught.value.ordinals or ()) == {1, 3}
+    assert caught.value.confirmed == Confirmed(new=3, collided=2)
+
+
+async def test_what_was_removed_from_the_stream_counts_by_what_is_known(
+    nats_server: NatsServer, nats_client: Client, stream: str
+) -> None:
+    sink = jetstream_sink(nats_server, f"{stream}.out")
+    results = current(window_results(3))
+    await sink.write(results)
+    await nats_client.jetstream().purge_stream(stream)
+    assert await sink.write(replace(results, may_be_there=True)) == Confirmed(known=3)
+    with pytest.raises(SinkRejectedError) as caught:
+        await sink.write(results)
+    await sink.aclose()
+    assert caught.value.confirmed == Confirmed(collided=3)
+
+
+async def test_two_sinks_reruns_and_another_beginning_share_a_stream(
+    nats_server: NatsServer, nats_client: Client, stream: str
+) -> None:
+    sink = jetstream_sink(nats_server, f"{stream}.out")
+    window = window_results(10)
+    rerun = replace(current(window), run="r1", is_again=True)
+    for results in (
+        current(window),
+        current(window, sink="other"),
+        current(window, incarnation="inc.1"),
+        current(replace(window, product="another")),
+        rerun,
+    ):
+        assert await sink.write(results) == Confirmed(new=10)
+    assert await sink.write(replace(rerun, may_be_there=True)) == Confirmed(known=10)
+    await sink.aclose()
+    jetstream = nats_client.jetstream()
+    assert (await jetstream.stream_info(stream)).state.messages == 50
+    last = (await jetstream.get_msg(stream, seq=50)).headers or {}
+    assert last["Nats-Msg-Id"] == "example~inc/ex_1/in.w1/all/0/0/9@s~r1"
+    assert last["Sinfer-Replaces"] == "example~inc/ex_1/in.w1/all/0/0/9@s"
+
+
+async def test_long_names_fit_and_stay_apart(
+    nats_server: NatsServer, nats_client: Client, stream: str
+) -> None:
+    sink = jetstream_sink(nats_server, f"{stream}.out")
+    for end in "ab":
+        name = f"ex_1/in.w1/{'%E4%BD%A0' * 4096}{end}/0"
+        assert await sink.write(current(window_results(2, base_id=name))) == Confirmed(new=2)
+    await sink.aclose()
+    assert (await nats_client.jetstream().stream_info(stream)).state.messages == 4

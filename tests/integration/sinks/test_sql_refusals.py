@@ -183,9 +183,13 @@ async def test_what_only_the_commit_would_refuse_is_found(postgresql_url: str, u
     assert await stored(postgresql_url, unique, "w") == [0, 1, 3]
 
 
-@pytest.mark.parametrize("database", ["postgresql", "mariadb"])
+@pytest.mark.parametrize(
+    ("database", "state"),
+    [("postgresql", "P0001"), ("postgresql", "55000"), ("postgresql", "42501"),
+     ("mariadb", "45000"), ("mariadb", "42000")],
+)  # fmt: skip
 async def test_a_row_that_a_trigger_refuses_does_not_wait_for_ever(
-    request: pytest.FixtureRequest, database: str, unique: str
+    request: pytest.FixtureRequest, database: str, state: str, unique: str
 ) -> None:
     """What a trigger raises may be said to all rows; once others are taken it is the row's."""
     url = request.getfixturevalue(f"{database}_url")
@@ -197,7 +201,8 @@ async def test_a_row_that_a_trigger_refuses_does_not_wait_for_ever(
         run(
             url,
             f"CREATE FUNCTION {unique}_f() RETURNS trigger AS $$ BEGIN IF {refuses} THEN"
-            " RAISE EXCEPTION 'not that one'; END IF; RETURN NEW; END $$ LANGUAGE plpgsql",
+            f" RAISE EXCEPTION 'not that one' USING ERRCODE = '{state}'; END IF; RETURN NEW;"
+            " END $$ LANGUAGE plpgsql",
             f"CREATE TRIGGER {unique}_t BEFORE INSERT ON {unique} FOR EACH ROW"
             f" EXECUTE FUNCTION {unique}_f()",
         )
@@ -205,7 +210,7 @@ async def test_a_row_that_a_trigger_refuses_does_not_wait_for_ever(
         run(
             url,
             f"CREATE TRIGGER {unique}_t BEFORE INSERT ON {unique} FOR EACH ROW BEGIN IF {refuses}"
-            " THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not that one'; END IF; END",
+            f" THEN SIGNAL SQLSTATE '{state}' SET MESSAGE_TEXT = 'not that one'; END IF; END",
         )
     assert await written(sink, [{"n": 1}, {"n": 101}, {"n": 2}], base_id="w") == [1]
     alone = window_results([{"n": 101}], base_id="alone")

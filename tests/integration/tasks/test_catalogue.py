@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -73,6 +74,23 @@ async def test_a_task_that_was_removed_is_still_known_by_its_windows(world: Worl
     held = await world.catalogue.hold(world.scope)
     assert held.current.config == kept
     held.release()
+
+
+async def test_a_hold_that_is_cancelled_gives_the_task_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.keep(world.task(threshold=0.1))
+    (await world.catalogue.hold(world.scope)).release()
+
+    async def cancelled(_: object) -> None:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.catalogue, "_close_unused", cancelled)
+        with pytest.raises(asyncio.CancelledError):
+            await world.catalogue.hold(world.scope)
+    [[entry]] = world.catalogue._entries.values()
+    assert entry.users == 0
 
 
 async def test_a_task_of_which_nothing_is_kept_is_asked_for(world: World) -> None:

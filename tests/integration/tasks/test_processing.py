@@ -27,6 +27,7 @@ from sinfer import (
 )
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import (
+    ConfigError,
     InferenceUnavailableError,
     InvalidResponseError,
     SinkRejectedError,
@@ -37,6 +38,7 @@ from sinfer.operations.finding import Finder
 from sinfer.operations.metrics import SinferCollector
 from sinfer.operations.redriving import Redrive
 from sinfer.operations.standing import standing
+from sinfer.results import Confirmed
 from sinfer.sinks import HttpSink
 from sinfer.sinks.base import SinkConfig
 from sinfer.tasks import processing
@@ -211,12 +213,15 @@ class Bench:
         for ready in self._ready:
             await ready.aclose()
 
-    async def feed(self, *windows: Sequence[int], seq: int | None = None) -> None:
+    async def feed(
+        self, *windows: Sequence[int], seq: int | None = None, incarnation: str = ""
+    ) -> None:
         """Store one closed window for each list of numbers.
 
         Args:
             windows: the numbers.
             seq: stream sequence of the first; they go on by default.
+            incarnation: of the source.
         """
         self._seq = self._seq if seq is None else seq - 1
         writer = PartitionWriter(self.store, self.scope, owner="w", lease_ms=60_000)
@@ -229,7 +234,7 @@ class Bench:
                 message = Message(b"%d" % number, "in.a", None, self._seq, self._seq)
                 entries.append(Entry(message, "k", 0))
             spec = window_spec(type="count", count=len(numbers))
-            planner = make_planner(spec, self.scope.window_prefix)
+            planner = make_planner(spec, self.scope.window_prefix, incarnation=incarnation)
             plan = planner.plan(entries, 0)
             await writer.commit(Commit(plan, b"", counts={"fetched": len(numbers)}))
         await Schedule(self.store).register(self.scope)
@@ -667,6 +672,36 @@ async def test_a_redriven_result_is_refused_by_the_name_of_its_old_place(bench: 
     assert [(x.message.data, x.ordinal) for x in await bench.dead()] == [(b"8", 3)]
 
 
+async def test_a_sink_that_cannot_be_made_is_told_in_status_and_made_once_it_can(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Record] = []
+    problem = "sinks: sql: url: its options cannot be used"
+
+    def make(config: SinkConfig, what: str) -> Sink:
+        if problem:
+            raise ConfigError(f"{what}: {problem}")
+        made.append(Record())
+        return made[-1]
+
+    monkeypatch.setattr(Sink, "make", make)
+    await bench.feed([1, 2])
+    config = bench.config(attempts=2)
+    product = Product("p", tasks=StaticTaskManager([config]), pipeline=Judging)
+    ready = ReadyTask(bench.store, product, config, client=bench.model)
+    bench._ready.append(ready)
+    processor = WindowProcessor(ready, bench.claims, bench._pause)
+    for _ in range(5):
+        await bench.try_once(processor)
+        await asyncio.sleep(0.01)
+    [told] = [line for line in await bench.trouble() if "away" in line]
+    assert problem in told
+    problem = ""
+    await bench.settle(processor)
+    assert sum(made[0].written.values()) == 2
+    assert await bench.dead() == []
+
+
 @pytest.mark.parametrize("error", [ConnectionRefusedError("no"), OSError("disk full")])
 async def test_a_product_s_own_sink_without_connection_or_room_is_away(
     bench: Bench, error: Exception
@@ -675,6 +710,67 @@ async def test_a_product_s_own_sink_without_connection_or_room_is_away(
     await bench.feed([1, 2])
     await bench.settle(bench.processor(sink=sink, attempts=2))
     assert sum(sink.written.values()) == 2
+
+
+class Telling(Record):
+    """Says what it was told to say of each write.
+
+    Attributes:
+        answers: what the next writes return.
+    """
+
+    def __init__(self, *answers: Any, errors: Sequence[Exception] = ()) -> None:
+        super().__init__(*errors)
+        self.answers = deque(answers)
+
+    async def write(self, results: WindowResults) -> Any:
+        await super().write(results)
+        return self.answers.popleft() if self.answers else None
+
+
+async def result_counts(bench: Bench) -> tuple[int, int, int]:
+    account = await read_account(bench.store, bench.scope)
+    assert account.missing == 0
+    return account.results_new, account.results_known, account.results_collided
+
+
+async def test_what_sinks_say_of_results_is_in_the_account_once(bench: Bench) -> None:
+    one = Telling(Confirmed(new=3), Confirmed(known=2))
+    collision = SinkRejectedError("taken", ordinals=[1], confirmed=Confirmed(1, 1, collided=1))
+    late = Telling(errors=[SinkUnavailableError("away"), collision])
+    await bench.feed([0, 1, 2])
+    await bench.settle(bench.processor(one=one, late=late, silent=Record()))
+    assert await result_counts(bench) == (4, 1, 1)
+    [letter] = await bench.dead()
+    assert (letter.message.data, letter.error) == (b"1", "sink late: taken")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        3, True, "x", (1, 2), Confirmed(new=-1), Confirmed(new=True), Confirmed(known=None),  # type: ignore[arg-type]
+    ],
+)  # fmt: skip
+async def test_what_a_product_s_own_sink_says_amiss_counts_nothing_and_harms_nothing(
+    bench: Bench, answer: Any
+) -> None:
+    await bench.feed([0, 1])
+    sink = Telling(answer)
+    await bench.settle(bench.processor(sink=sink))
+    assert sum(sink.written.values()) == 2
+    assert await result_counts(bench) == (0, 0, 0)
+
+
+async def test_each_sink_gets_keys_of_its_own(bench: Bench) -> None:
+    one, two, fallback = Record(), Record(), Record()
+    choosy = Choosy(1)
+    await bench.feed([0, 1, 2], incarnation="inc")
+    await bench.settle(bench.processor(one=one, two=two, choosy=choosy, fallback=fallback))
+    keys = [key for sink in (one, two, choosy, fallback) for key, _ in sink.written]
+    assert len(keys) == len(set(keys)) == 3 + 3 + 2 + 1
+    base = f"p~inc/{bench.scope.window_prefix}k/1"
+    assert keys[0] == f"{base}/0@one"
+    assert [key for key, _ in fallback.written] == [f"{base}/1@#fallback"]
 
 
 # --- the model ---

@@ -123,6 +123,11 @@ def test_a_partition_that_cannot_be_closed_holds_up_no_other_and_is_told(
             await world.tick_until(lambda: set(HEALTHY) <= world.sent.keys())
             for _ in range(20):  # it does not eat the ticks that follow, nor fill the log
                 await world.tick()
+        await world.schedule.announce(BAD)  # as its ingestor does with each commit
+        await world.tick()
+        due_ms = await world.store.redis.zscore(keys.DUE, str(BAD))
+        assert due_ms is not None
+        assert due_ms > await world.store.now_ms(), "it does not stay in the way of others"
         told = [r for r in caplog.records if "cannot be looked after" in r.getMessage()]
         assert len(told) == 1
         assert str(BAD) in told[0].getMessage()

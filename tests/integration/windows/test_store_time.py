@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from importlib.resources import files
 from typing import Any
@@ -13,14 +14,16 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from sinfer.embedded.servers import RedisServer
+from sinfer.operations.preflight import check_store
+from sinfer.operations.standing import standing
 from sinfer.windows.claims import Claim, Completion
 from sinfer.windows.dead_letter_store import DeadLetterStore, StoredLetter
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import EndpointKeys
+from sinfer.windows.keys import CLOCK, EndpointKeys
 from sinfer.windows.schedule import Closing, Schedule, Turn
 from sinfer.windows.store import Store
-from sinfer.windows.store_time import TIME_FIELDS, told
+from sinfer.windows.store_time import TIME_FIELDS, store_time, told
 from tests.integration.windows.conftest import Partition
 from tests.integration.windows.manual_store import ManualStore
 from tests.window_reference import Item
@@ -243,3 +246,27 @@ def test_it_never_goes_back_and_always_flows(
             await store.aclose()
 
     asyncio.run(run())
+
+
+async def test_status_and_check_say_that_clocks_differ(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with RedisServer() as server:
+        store = Store(server.url)
+        assert (await store_time(store)).problems == []
+        findings = {f.what: f async for f in check_store(store)}
+        assert findings["redis clock"].verdict == "ok"
+        # As after a clock that was an hour ahead, or that went back by an hour.
+        await store.redis.hset(CLOCK, "time", await store.now_ms() + HOUR_MS)
+        findings = {f.what: f async for f in check_store(store)}
+        assert findings["redis clock"].verdict == "warning"
+        assert "3600 s ahead of Redis' clock" in findings["redis clock"].text
+        partition = Partition(store, Scope("p", "t", ">"), type="count", count=1)
+        await partition.take([Item(1, "a", 0)])
+        [task] = await standing(store, [partition.scope])
+        assert task.clocks == [findings["redis clock"].text]
+        real = time.time_ns
+        monkeypatch.setattr(time, "time_ns", lambda: real() + 90_000_000_000)
+        problems = (await store_time(store)).problems
+        assert any("90 s behind the clock of this machine" in problem for problem in problems)
+        await store.aclose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sinfer.ingest.stream_messages import parse_headers, parse_time_ns
+from sinfer.ingest.stream_messages import parse_time_ns
 
 
 @pytest.mark.parametrize(
@@ -17,8 +17,3 @@ from sinfer.ingest.stream_messages import parse_headers, parse_time_ns
 )
 def test_times_are_exact_to_the_nanosecond(text: str, ns: int) -> None:
     assert parse_time_ns(text) == ns
-
-
-def test_of_a_repeated_header_the_last_value_counts() -> None:
-    assert parse_headers(b"NATS/1.0\r\nA: 1\r\nB:2:3\r\nA: 4\r\n\r\n") == {"A": "4", "B": "2:3"}
-    assert parse_headers(b"") is None

@@ -41,6 +41,15 @@ async def test_a_copy_that_the_stream_dropped_is_stored() -> None:
     group = AckedGroup([b"a"], "out", "S")
     group.take(0, b'{"stream":"S","seq":2,"duplicate": true}', None)
     await group.done
+    assert (group.there, group.stream) == ({0: 2}, "S")
+
+
+async def test_a_message_that_is_new_is_no_copy() -> None:
+    group = AckedGroup([b"a", b"b"], "out", "S")
+    group.take(0, b'{"stream":"S","seq":2,"duplicate":false}', None)
+    group.take(1, b'{"stream":"S","seq":3,"domain":"duplicate"}', None)
+    await group.done
+    assert group.there == {}
 
 
 async def test_an_ack_is_understood_however_it_is_written() -> None:

@@ -187,6 +187,8 @@ def test_errors_of_hooks_are_dead_letters_with_their_stage(task_tester: MakeTest
     task = task_tester(product(), model=lambda request: None)
     task.feed(*numbers(1, 2))
     assert {letter.stage for letter in task.dead_letters} == {"results"}
+    # In production it takes a few such windows; a test should not overlook the first.
+    assert task.paused.startswith("build_results refuses all 2 items of a window: ")
 
 
 def test_partitions_have_windows_of_their_own(task_tester: MakeTester) -> None:
@@ -220,3 +222,13 @@ def test_a_broken_task_of_the_product_is_told_by_field() -> None:
     broken = product(window={"type": "count", "count": "many"})
     with pytest.raises(ConfigError, match=r"window\.count"):
         TaskTester(broken, model=echo)
+
+
+def test_a_model_that_refuses_all_of_a_window_stops_the_task_there(task_tester: MakeTester) -> None:
+    model = FakeModel(echo)
+    model.fail(*[InferenceRejectedError("no such input")] * 1000)
+    task = task_tester(product(window={"type": "count", "count": 20}), model=model)
+    task.feed(*numbers(*range(60)))
+    assert task.paused == "the model refuses all 20 items of a window: no such input"
+    assert len(model.requests) <= 12
+    assert task.dead_letters == []  # only some items were asked about

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
+import msgspec
+import pytest
+
+from sinfer.messages import Message
+from sinfer.windows.dead_letters import DeadLetter, unpack_dead_letter
 from sinfer.windows.incarnation import incarnation_of, is_of_stream, number_of_start
+from sinfer.windows.records import WindowRecord, unpack_record
 
 CREATED = "2026-11-26T01:16:00.123456789Z"
 
@@ -30,3 +38,24 @@ def test_it_tells_its_start_and_its_stream() -> None:
     assert number_of_start(incarnation_of("S", CREATED)) == 0
     assert is_of_stream(name, "S", CREATED)
     assert not is_of_stream(name, "S", CREATED[:-2] + "Z")
+
+
+@pytest.mark.parametrize(
+    ("stored", "unpack"),
+    [
+        (WindowRecord("k", None, None, 1, 2, incarnation="inc"), unpack_record),
+        (
+            DeadLetter(Message(b"x", "s", None, 1, 1), "sink", "no", 1, incarnation="inc"),
+            unpack_dead_letter,
+        ),
+    ],
+    ids=["window", "dead letter"],
+)
+def test_what_an_earlier_version_stored_has_none(
+    stored: msgspec.Struct, unpack: Callable[[bytes], Any]
+) -> None:
+    fields = msgspec.msgpack.decode(msgspec.msgpack.encode(stored))
+    earlier = fields[: type(stored).__struct_fields__.index("incarnation")]
+    assert len(earlier) < len(fields)
+    assert unpack(msgspec.msgpack.encode(fields)).incarnation == "inc"
+    assert unpack(msgspec.msgpack.encode(earlier)).incarnation == ""
