@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from types import AsyncGeneratorType, CoroutineType
 from typing import Any, Literal, TypeAlias
@@ -66,6 +67,53 @@ _awaiting: dict[int, tuple[Hook, float]] = {}
 """Calls that await something, by a number of their own, and when they began."""
 
 _numbers = itertools.count()
+
+_OF_CLIENTS: tuple[HookStage, ...] = ("setup", "inference", "sink")
+"""Stages whose code may share connections, whichever task it works for."""
+
+
+class Caller:
+    """A hook on whose behalf code runs: its own, or what it has begun.
+
+    Args:
+        hook: the hook.
+    """
+
+    __slots__ = ("hook",)
+
+    def __init__(self, hook: Hook) -> None:
+        self.hook = hook
+
+    def may_cancel(self, owner: Caller | None) -> bool:
+        """Whether it may cancel a task that was begun on behalf of ``owner``; None is sinfer."""
+        if owner is None or isinstance(owner, _Call):
+            return owner is self
+        is_client, other = self.hook.stage in _OF_CLIENTS, owner.hook.stage in _OF_CLIENTS
+        return is_client == other and (is_client or self.hook.task == owner.hook.task)
+
+
+_caller: ContextVar[Caller | None] = ContextVar("sinfer_caller", default=None)
+
+_last: list[Hook] = []
+"""The hook that was called last, in any thread."""
+
+
+def caller() -> Caller | None:
+    """Whose code runs here; None for sinfer's own."""
+    return _caller.get()
+
+
+def caller_in(context: Context) -> Caller | None:
+    """Whose code runs in a context; None for sinfer's own."""
+    return context.get(_caller)
+
+
+def last_called() -> str:
+    """The hook that ran last in this process, as people are told of it; empty when none has."""
+    if not _last:
+        return ""
+    [hook] = _last
+    return f"{hook.name} of {hook.task}" if hook.task else hook.name
 
 
 def running() -> list[Running]:

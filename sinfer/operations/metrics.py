@@ -30,6 +30,8 @@ _GAUGES = {
     "filtered": "messages that preprocess filtered out",
     "late": "messages dropped as late",
     "letters": "dead letters in the store",
+    "results": "results that sinks have; a window that is processed again adds its own once more",
+    "fruitless": "messages, counted as sunk, of whose windows there was no result at all",
     "results_new": "results that sinks stored, as far as they tell",
     "results_known": "results that sinks had already from an earlier write",
     "results_collided": "results that a sink has under the key of something else; must be 0",

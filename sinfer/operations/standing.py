@@ -47,7 +47,7 @@ class PartitionStanding:
             time of their next attempt.
         fetched, sunk, dead, filtered, late: messages, as the account counts them.
         letters: dead letters in the store.
-        results_new, results_known, results_collided: as the account has them.
+        results, fruitless, results_new, results_known, results_collided: as the account has them.
         writer: the ingestor that writes the partition now; empty when there is none.
         position: stream sequence up to which the partition is read.
         lag: messages of the stream behind the position, at most; None when that is not known.
@@ -78,6 +78,8 @@ class PartitionStanding:
     filtered: int = 0
     late: int = 0
     letters: int = 0
+    results: int = 0
+    fruitless: int = 0
     results_new: int = 0
     results_known: int = 0
     results_collided: int = 0
