@@ -34,7 +34,8 @@ async def read_bounded(response: httpx.Response, most_bytes: int) -> httpx.Respo
     """Read an answer that was asked for with ``stream=True``, unpack it and close it.
 
     Of an answer with another status than 2xx, no more than ``MOST_OF_ERRORS`` is read, and what is
-    beyond is left aside: the status counts, and of the body an excerpt.
+    beyond is left aside: the status counts, and of the body an excerpt. After a 5xx the connection
+    is not used again: servers that meet an error of their own may close it without saying so.
 
     Args:
         response: to a request with ``ACCEPT_ENCODING``.
@@ -64,7 +65,8 @@ async def _read(response: httpx.Response, most: int, *, whole: bool) -> tuple[by
     announced = response.headers.get("content-length", "")
     if whole and coding == "identity" and announced.isdigit() and int(announced) > most:
         return b"", False
-    found = bytearray()
+    end = int(announced) if response.is_server_error and announced.isdigit() else None
+    received, found = 0, bytearray()
     try:
         unpacker = _unpacker(coding)
         async for piece in response.aiter_raw(_PIECE):
@@ -72,6 +74,9 @@ async def _read(response: httpx.Response, most: int, *, whole: bool) -> tuple[by
                 found += part
                 if len(found) > most:
                     return bytes(found[:most]), False
+            received += len(piece)
+            if received == end:  # whoever leaves before the end is told has the connection closed
+                break
     except (zlib.error, AnswerEncodingError) as error:
         if whole:
             raise AnswerEncodingError(f"content-encoding {coding[:40]}: {error}") from None

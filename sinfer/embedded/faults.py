@@ -12,10 +12,12 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What happens to the next requests instead of an answer.
 
     Attributes:
-        mode: ``"status"`` answers with ``status``; ``"hang"`` never answers; ``"close_midway"``
-            closes the connection in the middle of the right answer; ``"garbage"`` answers 200 with
-            a body that is no JSON; ``"wrong_count"`` leaves out the last result; ``"ok"`` answers
-            as usual, for a delay. By default ``"status"`` where a status is given, else ``"ok"``.
+        mode: ``"status"`` answers with ``status``; ``"status_and_close"`` does so and closes the
+            connection without saying so, as uvicorn does after an error of the model; ``"hang"``
+            never answers; ``"close_midway"`` closes the connection in the middle of the right
+            answer; ``"garbage"`` answers 200 with a body that is no JSON; ``"wrong_count"`` leaves
+            out the last result; ``"ok"`` answers as usual, for a delay. By default ``"status"``
+            where a status is given, else ``"ok"``.
         status: the HTTP status.
         retry_after: the ``Retry-After`` header: seconds, or a text as it stands.
         delay_ms: wait so long before it happens, milliseconds.
@@ -23,7 +25,9 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         value: hit only requests in which some feature equals this value.
     """
 
-    mode: Literal["", "status", "hang", "close_midway", "garbage", "wrong_count", "ok"] = ""
+    mode: Literal[
+        "", "status", "status_and_close", "hang", "close_midway", "garbage", "wrong_count", "ok"
+    ] = ""  # fmt: skip
     status: int = 0
     retry_after: int | float | str | None = None
     delay_ms: float = 0
@@ -33,7 +37,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     def __post_init__(self) -> None:
         if not self.mode:
             self.mode = "status" if self.status else "ok"
-        if self.mode == "status" and not 200 <= self.status <= 599:
+        if self.mode.startswith("status") and not 200 <= self.status <= 599:
             raise ValueError("status is from 200 to 599")
         if self.delay_ms < 0:
             raise ValueError("delay_ms is not negative")

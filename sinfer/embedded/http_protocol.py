@@ -61,6 +61,11 @@ class Exchange:
         """Answer; nothing happens if the client is gone."""
         self._connection.send(self, status, body, content_type, headers)
 
+    def reply_and_close(self, status: int, body: bytes = b"", *, content_type: str = JSON) -> None:
+        """Answer, and close the connection although the answer does not say so."""
+        self._connection.send(self, status, body, content_type, ())
+        self._connection.close()
+
     def reply_half(self, status: int, body: bytes, *, content_type: str = JSON) -> None:
         """Announce the whole body, send the first half of it, and close the connection."""
         self._connection.send(self, status, body, content_type, (), len(body) // 2)
@@ -172,6 +177,11 @@ class HttpProtocol(asyncio.Protocol):
         if not keep_alive:
             self._transport.close()
         exchange.end()
+
+    def close(self) -> None:
+        """Close the connection once all is sent."""
+        if self._transport is not None:
+            self._transport.close()
 
     def abort(self) -> None:
         """Close the connection at once."""

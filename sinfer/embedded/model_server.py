@@ -188,6 +188,9 @@ class ModelServerApp:
                 _encode({"error": f"ordered fault {fault.status}"}),
                 headers=() if wait is None else (("retry-after", str(wait)),),
             )
+        elif fault is not None and mode == "status_and_close":
+            text = _encode({"error": f"ordered fault {fault.status}"})
+            exchange.reply_and_close(fault.status, text)
         elif mode == "garbage":
             exchange.reply(200, b'{"outputs": [garbage')
         elif mode == "close_midway":

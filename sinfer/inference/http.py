@@ -43,6 +43,9 @@ from sinfer.units import Bytes, Duration, Secret, format_duration
 _KEEPALIVE_S = 4.0
 """Let idle connections go before usual servers do (5 s), or requests meet them half-closed."""
 
+_CLOSED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+"""How it shows that the server has closed the connection before it answered."""
+
 _VISIBLE_ASCII = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
 
@@ -131,11 +134,13 @@ class HttpSession:
         self._timeout_text = format_duration(config.timeout)
         self._headers = _all_headers(config, headers or {})
         self._json_headers = httpx.Headers([*self._headers, (b"Content-Type", b"application/json")])
-        self._client = httpx.AsyncClient(
+        make = functools.partial(
+            httpx.AsyncClient,
             verify=_trust(config.verify, config.ca_file),
             timeout=httpx.Timeout(None, connect=config.connect_timeout.total_seconds()),
-            limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S),
         )
+        self._client = make(limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S))
+        self._new_connections = make(limits=httpx.Limits(max_keepalive_connections=0))
         self._places = asyncio.Semaphore(config.max_concurrency)
 
     async def request(
@@ -166,7 +171,7 @@ class HttpSession:
         request = httpx.Request(endpoint.method, endpoint.url, headers=all_headers, content=body)
         try:
             async with asyncio.timeout(self._timeout_s), self._places:
-                answer = await self._client.send(request, stream=True)
+                answer = await self._send(request)
                 response = await read_bounded(answer, self._most_bytes)
         except TimeoutError:
             raise InferenceUnavailableError(
@@ -184,6 +189,27 @@ class HttpSession:
         if not response.is_success:
             raise error_of_status(response, endpoint.call)
         return response
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; where a connection from before turns out to be closed, on a new one.
+
+        A server may close a connection that it keeps open, at any moment and without saying so. Who
+        sends a request just then gets no answer, and the server has not seen the request. On a new
+        connection the same means that it has.
+        """
+        is_new = False
+
+        async def note(event: str, _: Any) -> None:
+            nonlocal is_new
+            is_new = is_new or event == "connection.connect_tcp.started"
+
+        request.extensions["trace"] = note
+        try:
+            return await self._client.send(request, stream=True)
+        except _CLOSED:
+            if is_new:
+                raise
+            return await self._new_connections.send(request, stream=True)
 
     async def request_json(
         self, endpoint: Endpoint, value: Any = None, *, idempotency_key: str = ""
@@ -205,6 +231,7 @@ class HttpSession:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._client.aclose()
+        await self._new_connections.aclose()
 
 
 class HttpInferenceClient(InferenceClient):

@@ -19,6 +19,7 @@ from sinfer.errors import (
     ConfigError,
     InferenceMisconfiguredError,
     InferenceRejectedError,
+    InferenceServerError,
     InferenceUnavailableError,
     InvalidResponseError,
 )
@@ -34,6 +35,44 @@ async def test_calls_in_a_row_share_a_connection(client: Make, http_server: Scri
         http_server.body = [n]
         assert await made.infer({"n": n}) == [n]
     assert len(http_server.connections) == 1
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_a_server_that_closes_without_saying_so_costs_no_call(
+    client: Make, http_server: ScriptedServer, status: int
+) -> None:
+    made = client(type="json", url=http_server.url)
+
+    def answer_and_close(exchange: Exchange) -> None:
+        http_server.answer = lambda exchange: exchange.reply(200, b"[2]")
+        exchange.reply_and_close(status, b"[1]")
+
+    for _ in range(30):
+        http_server.answer = answer_and_close
+        with suppress(InferenceServerError):
+            assert await made.infer([]) == [1]
+        assert await made.infer([]) == [2]
+    assert len(http_server.requests) == 60
+
+
+async def test_a_connection_that_is_gone_is_replaced_and_the_request_sent_once(
+    client: Make, http_server: ScriptedServer
+) -> None:
+    made = client(type="json", url=http_server.url)
+    await made.infer([])
+
+    def drop(_: Exchange) -> None:
+        for connection in list(http_server.connections):
+            connection.abort()
+
+    http_server.answer = drop
+    with pytest.raises(InferenceUnavailableError):
+        await made.infer([])
+    # Sent once over the old connection, and once more over a new one: no third time.
+    assert len(http_server.requests) == 3
+    with pytest.raises(InferenceUnavailableError):
+        await made.infer([])
+    assert len(http_server.requests) == 4
 
 
 async def test_headers_of_the_settings_win(client: Make, http_server: ScriptedServer) -> None:
