@@ -77,17 +77,23 @@ class Caller:
 
     Args:
         hook: the hook.
+
+    Attributes:
+        runs_in: the task that a call has to itself which awaits something.
     """
 
-    __slots__ = ("hook",)
+    __slots__ = ("hook", "runs_in")
 
     def __init__(self, hook: Hook) -> None:
         self.hook = hook
+        self.runs_in: asyncio.Task[Any] | None = None
 
-    def may_cancel(self, owner: Caller | None) -> bool:
+    def may_cancel(self, task: asyncio.Task[Any], owner: Caller | None) -> bool:
         """Whether it may cancel a task that was begun on behalf of ``owner``; None is sinfer."""
-        if owner is None or isinstance(owner, _Call):
-            return owner is self
+        if owner is self:
+            return True
+        if owner is None or owner.runs_in is task:
+            return False
         is_client, other = self.hook.stage in _OF_CLIENTS, owner.hook.stage in _OF_CLIENTS
         return is_client == other and (is_client or self.hook.task == owner.hook.task)
 
@@ -142,7 +148,7 @@ class Hook:
         passing: exceptions that mean something and are passed on as they are.
     """
 
-    __slots__ = ("_function", "_passing", "name", "stage", "task")
+    __slots__ = ("_as_caller", "_function", "_passing", "name", "stage", "task")
 
     def __init__(
         self,
@@ -158,6 +164,7 @@ class Hook:
         self.task = task
         self._function = function
         self._passing = passing
+        self._as_caller = Caller(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it where nothing is awaited.
@@ -179,6 +186,8 @@ class Hook:
         outer = _steps.get(thread)
         now_s = time.monotonic()
         _steps[thread] = (self, now_s, now_s)
+        _last[:] = [self]
+        before = _caller.set(self._as_caller)
         try:
             return self._function(*args, **kwargs)
         except BaseException as error:
@@ -186,6 +195,7 @@ class Hook:
                 raise
             raise self._failed(error) from error
         finally:
+            _caller.reset(before)
             if outer is None:
                 _steps.pop(thread, None)
             else:
@@ -207,11 +217,17 @@ class Hook:
             raise self._failed(error) from error
         if not is_awaitable:
             return result
-        inner = asyncio.create_task(_settled(_Steps(self, result)), name=f"hook {self.name}")
+        context = copy_context()
+        call = Caller(self)
+        context.run(_caller.set, call)
+        inner = asyncio.create_task(
+            _settled(_Steps(self, result)), name=f"hook {self.name}", context=context
+        )
+        call.runs_in = inner
         try:
             await asyncio.wait({inner})
         except BaseException:
-            inner.cancel()
+            asyncio.Task.cancel(inner)  # whoever asked for it: what is cancelled here is ours
             _, late = await asyncio.wait({inner}, timeout=_LEAVING_S)
             if late:
                 _log.error("%s: %s does not end though it was cancelled", self.task, self.name)
@@ -253,6 +269,7 @@ class _Steps(Awaitable[Any]):
             step = _Send(inner, None)
             while True:
                 _steps[thread] = (self._hook, began_s, time.monotonic())
+                _last[:] = [self._hook]
                 try:
                     waits_for = step()
                 except StopIteration as end:

@@ -38,6 +38,11 @@ class Coalescer(Generic[A, R]):
             try:
                 results = await self._call([argument for argument, _ in batch])
                 answered = list(zip(batch, results, strict=True))
+            except asyncio.CancelledError:
+                for _, future in [*batch, *self._waiting]:
+                    future.cancel()
+                self._waiting = []
+                raise
             except Exception as error:
                 for _, future in batch:
                     if not future.done():

@@ -140,6 +140,7 @@ class PartitionWork:
         self._places = runtime.places
         self._processors: dict[ReadyTask, WindowProcessor] = {}
         self._active: dict[asyncio.Task[None], tuple[Claim, _Round]] = {}
+        self._let_off: set[asyncio.Task[None]] = set()
         self._hinted = 0
         self._is_wanted = False
         self._has_claimed = False
@@ -194,6 +195,7 @@ class PartitionWork:
     async def _hand_back(self) -> None:
         """Let go of the windows, so that another worker has them at once; no attempt is counted."""
         claims = [claim for claim, _ in self._active.values()]
+        self._let_off.update(self._active)
         await end(*self._active)
         try:
             for claim in claims:
@@ -361,6 +363,7 @@ class PartitionWork:
         def lost() -> None:
             if not task.done():
                 _log.warning("window %s: lost to another worker", claim.window.id)
+                self._let_off.add(task)
                 task.cancel()
 
         lease_ms = to_ms(claiming.ready.config.limits.lease)
@@ -434,6 +437,9 @@ class PartitionWork:
     def _note_end(self, task: asyncio.Task[None]) -> None:
         """A window is through: note what went wrong, and let the next one have its place."""
         claim, claimed = self._active.pop(task)
+        if task.cancelled() and task not in self._let_off:
+            self._runtime.note_cancelled(f"window {claim.window.id}")
+        self._let_off.discard(task)
         self._runtime.leases.drop(self._scope, claim)
         self._places.give_back(claimed.ready)
         claimed.done()

@@ -99,8 +99,9 @@ class LeaseKeeper:
         with self._guard:
             self._held[scope, claim.window.id] = _Held(scope, claim, lease_ms, lost)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="sinfer-leases", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="sinfer-leases", daemon=True)
+            thread.start()
+            self._thread = thread  # not before: there may be no room for a thread now
 
     def drop(self, scope: Scope, claim: Claim) -> None:
         """The window is done, or handed back."""
@@ -121,7 +122,7 @@ class LeaseKeeper:
         while not self._ending.is_set():
             try:
                 asyncio.run(self._keep())
-            except Exception:
+            except BaseException:  # a hook may have got at it: no lease must depend on that
                 _log.exception("keeping leases was broken off, and begins again")
                 self._ending.wait(_LOOK_S)
 

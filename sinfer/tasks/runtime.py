@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from billiard.pool import EX_RECYCLE
@@ -25,10 +26,11 @@ from sinfer.cancelling import end
 from sinfer.complaints import Complaints
 from sinfer.errors import AccessError, SinferError, UnavailableError
 from sinfer.hints import HintSender
-from sinfer.hooks import describe
+from sinfer.hooks import describe, last_called
 from sinfer.tasks.catalogue import Catalogue
 from sinfer.tasks.lease_keeper import LeaseKeeper
 from sinfer.tasks.places import Places
+from sinfer.tasks.worker_loop import WorkerLoop
 from sinfer.windows.ids import Scope
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.schedule import Schedule
@@ -86,7 +88,7 @@ class Runtime:
         self._complaints = Complaints()
         self._works: set[asyncio.Task[None]] = set()
         self._is_ended = False
-        self._loop = asyncio.new_event_loop()
+        self._loop = WorkerLoop()
         self._thread = threading.Thread(target=self._run, name="sinfer-loop", daemon=True)
         self._thread.start()
         self.leases = LeaseKeeper(self._loop, self._thread.ident)
@@ -113,6 +115,9 @@ class Runtime:
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            self.note_cancelled("what a Celery message asked for")
+            raise
         except BaseException:
             future.cancel()
             raise
@@ -148,6 +153,8 @@ class Runtime:
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
         self._works.discard(task)
+        if task.cancelled():
+            self.note_cancelled(f"work on {task.get_name()}")
         error = None if task.cancelled() else task.exception()
         if isinstance(error, UnavailableError):
             self._tell(error)
@@ -155,6 +162,16 @@ class Runtime:
             _log.error("%s: work was broken off: %s", task.get_name(), error)
         elif error is not None:
             _log.error("%s: work was broken off", task.get_name(), exc_info=error)
+
+    def note_cancelled(self, what: str) -> None:
+        """Something of sinfer's own was cancelled, and sinfer has not asked for it: others may be
+        as well, and wait for ever. Ends the process, unless that is about to end.
+
+        Args:
+            what: it was, for the log.
+        """
+        if not self.closing:
+            end_process(f"{what} was cancelled by code that is not sinfer's")
 
     def may_hand_back(self) -> bool:
         """Whether a partition that waits for a place may be offered to other processes now."""
@@ -209,9 +226,11 @@ def end_process(problem: str) -> None:
     Celery's pool of processes replaces it; with other pools this ends the whole worker. Its windows
     come back when their leases run out.
     """
+    last = last_called()
     _log.critical(
-        "worker process %d ends: %s; its windows are processed elsewhere when their leases run out",
-        os.getpid(), problem,
+        "worker process %d ends: %s%s; its windows are processed elsewhere when their leases run"
+        " out",
+        os.getpid(), problem, f" (the last hook that ran was {last})" if last else "",
     )  # fmt: skip
     for handler in logging.getLogger().handlers:
         handler.flush()
