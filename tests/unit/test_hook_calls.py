@@ -34,6 +34,7 @@ OWN_WAY = {
     "ingest/supervisor.py",
     "ingest/changeover.py",
     "ingest/careful_child.py",
+    "products/product.py",
     "local/task.py",
     "local/trace.py",
 }
