@@ -94,7 +94,7 @@ def _aside_summary(aside: SetAside) -> dict[str, Any]:
 def list_(
     product: str | None, task: str | None, limit: int, only_aside: bool, as_json: bool
 ) -> None:
-    """List windows that are set aside, then finished windows, the latest first.
+    """List windows that are set aside or cannot be read, then finished ones, the latest first.
 
     \b
     Example:
@@ -105,24 +105,29 @@ def list_(
     from sinfer.operations.auditing import describe
     from sinfer.operations.products import known_scopes
     from sinfer.operations.set_aside import find_aside
+    from sinfer.windows.claims import unreadable_windows
     from sinfer.windows.ledger import read_ledger
 
-    async def run(session: Session) -> tuple[list[SetAside], list[Finished]]:
+    async def run(session: Session) -> tuple[list[SetAside], list[dict[str, Any]], list[Finished]]:
+        unread = []
         found: list[Finished] = []
         scopes = await known_scopes(session.store, product, task)
         aside = await find_aside(session.store, scopes)
         for scope in () if only_aside else scopes:
+            for window, why in (await unreadable_windows(session.store, scope)).items():
+                named = {"window": window, "state": "unreadable", **scope._asdict()}
+                unread.append({**named, "reason": why})
             of_scope = 0
             async for finished in read_ledger(session.store, scope):
                 found.append(finished)
                 of_scope += 1
                 if of_scope >= limit:
                     break
-        return aside, sorted(found, key=lambda finished: -finished.done_ms)[:limit]
+        return aside, unread, sorted(found, key=lambda finished: -finished.done_ms)[:limit]
 
-    aside, found = with_session(run)
+    aside, unread, found = with_session(run)
     if as_json:
-        print_json([*map(_aside_summary, aside), *map(_summary, found)])
+        print_json([*map(_aside_summary, aside), *unread, *map(_summary, found)])
         return
     for one in aside:
         click.secho(
@@ -130,6 +135,8 @@ def list_(
             fg="red",
             bold=True,
         )
+    for row in unread:
+        click.secho(f"! {row['window']} waits: {row['reason']}", fg="red", bold=True)
     if not found:
         click.echo("No windows are set aside." if only_aside and not aside else "", nl=only_aside)
         if not only_aside:

@@ -336,13 +336,16 @@ class PartitionWork:
         self._is_wanted = False
         self._claimed_s = time.monotonic()
         while True:
-            claims, left = await self._claims.claim(places, lease_ms=lease_ms, hinted=hinted)
-            whole = await self._claims.whole(claims) if claims else []
+            with self._runtime.leases.claiming(self._scope, lease_ms) as name:
+                claims, left = await self._claims.claim(
+                    places, lease_ms=lease_ms, hinted=hinted, name=name
+                )
+                whole = await self._claims.whole(claims) if claims else []
+                for claim, messages in whole:
+                    self._start(claiming, claim, messages)
             if whole or not claims or not left:
                 break
             hinted = 0  # those were set aside: the next ones must not wait for that
-        for claim, messages in whole:
-            self._start(claiming, claim, messages)
         self._has_claimed = self._has_claimed or bool(whole)
         self.begun.set()
         if left:
@@ -382,9 +385,12 @@ class PartitionWork:
             try:
                 if not await self._may_claim(claiming):
                     return
-                claims, left = await self._claims.claim(1, lease_ms=lease_ms, alone=True)
-                for claim, messages in await self._claims.whole(claims) if claims else ():
-                    task = self._start(claiming, claim, messages)
+                with self._runtime.leases.claiming(self._scope, lease_ms) as name:
+                    claims, left = await self._claims.claim(
+                        1, lease_ms=lease_ms, alone=True, name=name
+                    )
+                    for claim, messages in await self._claims.whole(claims) if claims else ():
+                        task = self._start(claiming, claim, messages)
             finally:
                 if task is None:
                     self._places.give_back(claiming.ready)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from sinfer.errors import HookError
@@ -29,7 +29,7 @@ def window_of(
     """
     pipeline, dedupe = ready.pipeline, ready.config.window.dedupe
     preprocess = Hook("preprocess", "preprocess", pipeline.preprocess, task=ready.name)
-    item_id = Hook("preprocess", "item_id", pipeline.item_id, task=ready.name)
+    item_id = _identities(ready)
     items, kept, ids = [], [], []
     for place in places:
         try:
@@ -63,6 +63,20 @@ def window_of(
     return window, kept
 
 
+def _identities(ready: ReadyTask) -> Hook:
+    """Numbers items by their ``item_id``: one number for those that have the same.
+
+    An id is hashed and compared in the call for its own item, so that one which cannot be harms
+    that item alone.
+    """
+    known: dict[Hashable, int] = {}
+
+    def number(item: Any) -> int:
+        return known.setdefault(ready.pipeline.item_id(item), len(known))
+
+    return Hook("preprocess", "item_id", number, task=ready.name)
+
+
 def leave_out_repeats(ready: ReadyTask, messages: Sequence[Message], outcome: Outcome) -> None:
     """With ``window.dedupe``: take those results out again whose items repeat others.
 
@@ -73,7 +87,7 @@ def leave_out_repeats(ready: ReadyTask, messages: Sequence[Message], outcome: Ou
     if dedupe is None:
         return
     preprocess = Hook("preprocess", "preprocess", ready.pipeline.preprocess, task=ready.name)
-    item_id = Hook("preprocess", "item_id", ready.pipeline.item_id, task=ready.name)
+    item_id = _identities(ready)
     places = [row.ordinal for row in outcome.rows]
     places += [p for f in outcome.retries for p in range(f.first, f.last + 1)]
     known, ids = [], []

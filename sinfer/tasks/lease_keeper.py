@@ -13,8 +13,10 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sinfer import hooks
@@ -60,6 +62,21 @@ class _Held:
         return time.monotonic() - self.renewed_s >= self.lease_ms / 3000 - _LOOK_S
 
 
+@dataclass(slots=True)
+class _Claiming:
+    """A claim whose windows are not held yet: Redis has given them, but who asked is behind.
+
+    Attributes:
+        scope: the partition.
+        lease_ms: how long the leases last.
+        renewed_s: when the claim began, or was last renewed, by the monotonic clock.
+    """
+
+    scope: Scope
+    lease_ms: int
+    renewed_s: float = field(default_factory=time.monotonic)
+
+
 class LeaseKeeper:
     """Keeps leases until they are dropped.
 
@@ -80,6 +97,7 @@ class LeaseKeeper:
         self._open_store = open_store
         self._process = f"{socket.gethostname()}:{os.getpid()}"
         self._held: dict[tuple[Scope, str], _Held] = {}
+        self._claiming: dict[str, _Claiming] = {}
         self._guard = threading.Lock()
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -98,10 +116,33 @@ class LeaseKeeper:
         """
         with self._guard:
             self._held[scope, claim.window.id] = _Held(scope, claim, lease_ms, lost)
+        self._begin()
+
+    def _begin(self) -> None:
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="sinfer-leases", daemon=True)
             thread.start()
             self._thread = thread  # not before: there may be no room for a thread now
+
+    @contextmanager
+    def claiming(self, scope: Scope, lease_ms: int) -> Iterator[str]:
+        """Renew what a claim is given from then on, until it is held: a hook may block the event
+        loop before the answer is read.
+
+        Args:
+            scope: the partition.
+            lease_ms: how long the leases last.
+
+        Returns:
+            What to call the claim.
+        """
+        name = uuid.uuid4().hex
+        self._claiming[name] = _Claiming(scope, lease_ms)
+        self._begin()
+        try:
+            yield name
+        finally:
+            del self._claiming[name]
 
     def drop(self, scope: Scope, claim: Claim) -> None:
         """The window is done, or handed back."""
@@ -144,10 +185,25 @@ class LeaseKeeper:
         groups: defaultdict[tuple[Scope, int], list[_Held]] = defaultdict(list)
         for held in due:
             groups[held.scope, held.lease_ms].append(held)
+        await self._renew_claiming(store)
         if groups:
             await asyncio.gather(
                 *(self._renew_some(store, *of, some) for of, some in groups.items())
             )
+
+    async def _renew_claiming(self, store: Store) -> None:
+        now_s = time.monotonic()
+        for name, found in self._claiming.copy().items():
+            if now_s - found.renewed_s < found.lease_ms / 3000 - _LOOK_S:
+                continue
+            try:
+                claims = PartitionClaims(store, found.scope)
+                await claims.renew_given(name, lease_ms=found.lease_ms)
+            except SinferError as error:
+                if self._complaints.is_due(str(error)):
+                    _log.warning("%s: leases not renewed: %s", found.scope, error)
+                return
+            found.renewed_s = now_s
 
     async def _renew_some(
         self, store: Store, scope: Scope, lease_ms: int, some: list[_Held]

@@ -140,7 +140,7 @@ class PartitionClaims:
         self.suspected = 0
 
     async def claim(
-        self, limit: int, *, lease_ms: int, hinted: int = 0, alone: bool = False
+        self, limit: int, *, lease_ms: int, hinted: int = 0, alone: bool = False, name: str = ""
     ) -> tuple[list[Claim], int]:
         """Lease up to ``limit`` closed windows, the longest waiting first.
 
@@ -152,12 +152,13 @@ class PartitionClaims:
             lease_ms: how long they are held unless renewed.
             hinted: windows that the Celery message in hand was sent for.
             alone: claim one suspected window, instead of others.
+            name: of this claim, under which ``given`` finds its windows; by default one of its own.
 
         Returns:
             The claims, and how many windows could still be claimed now, ``suspected`` not counted.
         """
         keys = self.keys
-        asked = keys.asked(uuid.uuid4().hex)
+        asked = keys.asked(name or uuid.uuid4().hex)
         reply = await self._store.run(
             "claim",
             [
@@ -290,6 +291,19 @@ class PartitionClaims:
         pairs = [word for claim in claims for word in (claim.window.id, claim.token)]
         keys = [self.keys.meta, self.keys.leases, self.keys.tokens]
         return [bool(held) for held in await self._store.run("renew", keys, [lease_ms, *pairs])]
+
+    async def renew_given(self, name: str, *, lease_ms: int) -> None:
+        """Renew the leases of what a claim was given, before its answer has been read.
+
+        Args:
+            name: of the claim, not much more than ``KEPT_MS`` ago.
+            lease_ms: how long the windows are held from now on.
+        """
+        given = await self._store.ask(self._store.redis.get(self.keys.asked(name)))
+        if given:
+            keys = [self.keys.meta, self.keys.leases, self.keys.tokens]
+            await self._store.run("renew", keys, [lease_ms, *given.split()])
+            await self._store.ask(self._store.redis.pexpire(self.keys.asked(name), KEPT_MS))
 
     async def complete(self, completions: Sequence[Completion]) -> list[bool]:
         """End windows; False for each one that was not held any more and stays as it is."""

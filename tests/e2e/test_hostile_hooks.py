@@ -64,6 +64,12 @@ class Pipeline(InferPipeline[InferTaskConfig, dict]):
                     return self.exit_elsewhere()
                 case "stop":
                     asyncio.get_running_loop().stop()
+                case "cancel":
+                    for other in asyncio.all_tasks():
+                        other.cancel()
+                case "cancel in a roundabout way":
+                    for other in asyncio.all_tasks():
+                        asyncio.Task.cancel(other)
         return [item["id"] for item in window]
 
     async def exit_elsewhere(self):
@@ -77,7 +83,7 @@ class Pipeline(InferPipeline[InferTaskConfig, dict]):
 
 product = Product("hostile", pipeline=Pipeline, tasks=StaticTaskManager([
     task("exit", 10), task("block", 2), task("quiet", 1), task("die", 40), task("segfault", 5),
-    task("loop", 4), task("stop", 4),
+    task("loop", 4), task("cancel", 4), task("meddle", 10),
 ]))
 """
 
@@ -162,6 +168,24 @@ async def test_a_hook_that_exits_harms_its_item_and_no_process(world: World) -> 
     assert "exited" not in world.worker.process.log.read_text()
 
 
+async def test_a_hook_that_meddles_with_the_event_loop_harms_its_item_and_no_process(
+    world: World,
+) -> None:
+    before = len(world.worker.process.log.read_text())
+    await world.publish("meddle", range(10), i2={"does": "stop"}, i7={"does": "cancel"})
+    await world.settled("meddle", 10)
+    letters = await world.dead("meddle")
+    assert [json.loads(letter.message.data)["id"] for letter in letters] == [2, 7]
+    errors = ["stop the worker's event loop", "cancel the task"]
+    for letter, error in zip(letters, errors, strict=True):
+        assert letter.error.startswith(f"build_request: RuntimeError: a hook must not {error}")
+        assert letter.attempts == 1
+    assert world.results("meddle") == Counter(n for n in range(10) if n not in {2, 7})
+    log = world.worker.process.log.read_text()[before:]
+    assert "ends:" not in log
+    assert "Traceback" not in log
+
+
 async def test_a_hook_that_blocks_past_the_lease_keeps_its_window_and_status_names_it(
     world: World,
 ) -> None:
@@ -219,10 +243,19 @@ async def test_a_segmentation_fault_is_found_likewise(world: World) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("task", ["loop", "stop"])
-async def test_a_process_whose_event_loop_ends_unasked_ends_itself(world: World, task: str) -> None:
-    await world.publish(task, range(4), i3={"does": task})
-    await wait_for_log(world.worker, "its event loop has ended")
+@pytest.mark.parametrize(
+    ("task", "does", "why"),
+    [
+        ("loop", "loop", "its event loop has ended: SystemExit: from a task of its own"),
+        ("cancel", "cancel in a roundabout way", "was cancelled by code that is not sinfer's"),
+    ],
+)
+async def test_a_process_whose_event_loop_ends_or_is_emptied_unasked_ends_itself(
+    world: World, task: str, does: str, why: str
+) -> None:
+    await world.publish(task, range(4), i3={"does": does})
+    await wait_for_log(world.worker, why)
+    await wait_for_log(world.worker, f"the last hook that ran was build_request of hostile/{task}")
     await world.settled(task, 4)
     assert [json.loads(x.message.data)["id"] for x in await world.dead(task)] == [3]
     assert world.results(task) == Counter([0, 1, 2])

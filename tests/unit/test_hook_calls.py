@@ -24,7 +24,7 @@ OWNERS = {"pipeline", "_pipeline", "sink", "client", "_client", "tasks", "produc
 NOT_A_PRODUCT_S = {
     "product.list_tasks", "_product.list_tasks",  # sinfer's own, that go through a hook
     "_inferrer.infer", "tasks.pipeline",
-    "_client.aclose",  # of httpx
+    "_client.aclose", "_client.build_request",  # of httpx
     "_model.infer",  # of the embedded model server
 }  # fmt: skip
 

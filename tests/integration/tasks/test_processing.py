@@ -42,6 +42,7 @@ from sinfer.results import Confirmed
 from sinfer.sinks import HttpSink
 from sinfer.sinks.base import SinkConfig
 from sinfer.tasks import processing
+from sinfer.tasks.lease_keeper import LeaseKeeper
 from sinfer.tasks.processing import WindowProcessor
 from sinfer.tasks.ready_task import ReadyTask
 from sinfer.windows.account import read_account
@@ -178,9 +179,10 @@ class Bench:
         *,
         attempts: int = 3,
         source: Mapping[str, Any] | None = None,
+        dedupe: str | None = None,
         **sinks: Sink,
     ) -> WindowProcessor:
-        config = self.config(attempts, source)
+        config = self.config(attempts, source, dedupe)
         product = Product("p", tasks=StaticTaskManager([config]), pipeline=pipeline)
         fallback = sinks.pop("fallback", None)
         ready = ReadyTask(self.store, product, config, client=self.model, sinks=sinks)
@@ -188,12 +190,17 @@ class Bench:
         self._ready.append(ready)
         return WindowProcessor(ready, self.claims, self._pause)
 
-    def config(self, attempts: int = 3, source: Mapping[str, Any] | None = None) -> InferTaskConfig:
+    def config(
+        self,
+        attempts: int = 3,
+        source: Mapping[str, Any] | None = None,
+        dedupe: str | None = None,
+    ) -> InferTaskConfig:
         return InferTaskConfig.model_validate(
             {
                 "id": self.scope.task,
                 "source": source or {"stream": "S"},
-                "window": {"type": "count", "count": 10},
+                "window": {"type": "count", "count": 10, "dedupe": dedupe},
                 "inference": {
                     "type": "python",
                     "call": "json:dumps",
@@ -961,6 +968,74 @@ async def test_messages_without_any_result_are_told_apart_from_results(bench: Be
     account = await read_account(bench.store, bench.scope)
     assert (account.fetched, account.sunk, account.missing) == (3, 3, 0)
     assert (account.results, account.fruitless) == (2, 2)
+
+
+# --- ids of items, and claims whose answer comes late ---
+
+
+class NoHash:
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Exits:
+    def __hash__(self) -> int:
+        raise SystemExit("from a hash")
+
+
+class Unequal:
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("not to be compared")
+
+
+@pytest.mark.parametrize("keep", ["first", "last"])
+async def test_an_item_id_that_cannot_be_used_harms_its_item_alone_and_at_once(
+    bench: Bench, keep: str
+) -> None:
+    class Odd(Judging):
+        def item_id(self, item: int) -> Any:
+            return {5: NoHash(), 6: Exits(), 7: Unequal()}.get(item, min(item, 3))
+
+    sink = Record()
+    await bench.feed([1, 5, 2, 6, 3, 7, 4])
+    assert await bench.try_once(bench.processor(Odd, dedupe=keep, sink=sink)) == 0
+    letters = await bench.dead()
+    assert [(x.message.data, x.stage, x.attempts) for x in letters] == [
+        (data, "preprocess", 1) for data in (b"5", b"6", b"7")
+    ]
+    reasons = ["unhashable type", "SystemExit: from a hash", "not to be compared"]
+    assert all(why in x.error for why, x in zip(reasons, letters, strict=True))
+    assert {int(data) for _, data in sink.written} == {2, 4, 6 if keep == "first" else 8}
+    assert (await read_account(bench.store, bench.scope)).missing == 0
+
+
+async def lease_ms(bench: Bench, claim: Claim) -> float:
+    until_ms: Any = await bench.store.redis.zscore(
+        PartitionKeys(bench.scope).leases, claim.window.id
+    )
+    return float(until_ms or 0)
+
+
+async def test_what_a_claim_was_given_is_kept_until_its_answer_is_read(
+    bench: Bench, redis_server: RedisServer
+) -> None:
+    await bench.feed([1, 2])
+    keeper = LeaseKeeper(asyncio.get_running_loop(), None, lambda: Store(redis_server.url))
+    try:
+        with keeper.claiming(bench.scope, 1000) as name:
+            claims, _ = await bench.claims.claim(1, lease_ms=1000, name=name)
+            [claim] = claims
+            until_ms = await lease_ms(bench, claim)
+            deadline = time.monotonic() + _PATIENCE_S
+            while await lease_ms(bench, claim) < until_ms + 1000:
+                assert time.monotonic() < deadline, "nobody renews it"
+                await asyncio.sleep(0.01)
+        assert await bench.claims.renew(claims, lease_ms=1000) == [True]
+    finally:
+        keeper.close()
+    assert not await bench.store.redis.exists(PartitionKeys(bench.scope).deaths)
 
 
 # --- what cannot be read ---
