@@ -115,7 +115,8 @@ class Limits(ConfigModel):
     memory than this. By default a task may take what it needs until Redis is 60 % full; then those
     that take most stop first."""
     max_attempts: int = Field(default=5, ge=1, le=1000)
-    """Dead-letter a window's messages after it was tried so often."""
+    """Dead-letter a window's messages after it was tried so often. What is away does not count, nor
+    do workers that die with it: then the item that they die of is searched for."""
     lease: Duration = Field(default="30s", validate_default=True)
     """How long a worker that went silent keeps its windows."""
     hook_timeout: Duration = Field(default="60s", validate_default=True)
