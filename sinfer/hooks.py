@@ -14,6 +14,7 @@ import itertools
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
@@ -100,8 +101,8 @@ class Caller:
 
 _caller: ContextVar[Caller | None] = ContextVar("sinfer_caller", default=None)
 
-_last: list[Hook] = []
-"""The hook that was called last, in any thread."""
+_last: deque[Hook] = deque(maxlen=8)
+"""The hooks that were called last, in any thread; one that runs again and again is there once."""
 
 
 def caller() -> Caller | None:
@@ -115,11 +116,11 @@ def caller_in(context: Context) -> Caller | None:
 
 
 def last_called() -> str:
-    """The hook that ran last in this process, as people are told of it; empty when none has."""
-    if not _last:
-        return ""
-    [hook] = _last
-    return f"{hook.name} of {hook.task}" if hook.task else hook.name
+    """The hooks that ran last in this process, the latest first, as people are told of them; empty
+    when none has."""
+    latest = reversed(_last.copy())
+    named = (f"{hook.name} of {hook.task}" if hook.task else hook.name for hook in latest)
+    return ", ".join(dict.fromkeys(named))
 
 
 def running() -> list[Running]:
@@ -186,7 +187,7 @@ class Hook:
         outer = _steps.get(thread)
         now_s = time.monotonic()
         _steps[thread] = (self, now_s, now_s)
-        _last[:] = [self]
+        self._note()
         before = _caller.set(self._as_caller)
         try:
             return self._function(*args, **kwargs)
@@ -200,6 +201,10 @@ class Hook:
                 _steps.pop(thread, None)
             else:
                 _steps[thread] = outer
+
+    def _note(self) -> None:
+        if not _last or _last[-1] is not self:
+            _last.append(self)
 
     async def wait(self, *args: Any, **kwargs: Any) -> Any:
         """Call it, and await what it returns if that is to be awaited.
@@ -269,7 +274,7 @@ class _Steps(Awaitable[Any]):
             step = _Send(inner, None)
             while True:
                 _steps[thread] = (self._hook, began_s, time.monotonic())
-                _last[:] = [self._hook]
+                self._hook._note()
                 try:
                     waits_for = step()
                 except StopIteration as end:

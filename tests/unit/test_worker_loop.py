@@ -65,7 +65,7 @@ def test_a_hook_that_meddles_with_the_loop_fails_and_nothing_else(
         return await other
 
     assert loop.run_until_complete(work()) == "done"
-    assert last_called() == "build_request of p/a"
+    assert last_called().startswith("build_request of p/a")
 
 
 @pytest.mark.parametrize("is_async", [False, True])
