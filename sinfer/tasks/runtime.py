@@ -230,7 +230,7 @@ def end_process(problem: str) -> None:
     _log.critical(
         "worker process %d ends: %s%s; its windows are processed elsewhere when their leases run"
         " out",
-        os.getpid(), problem, f" (the hooks that ran last, the latest first: {last})" if last else "",
+        os.getpid(), problem, f" (hooks that ran last, the latest first: {last})" if last else "",
     )  # fmt: skip
     for handler in logging.getLogger().handlers:
         handler.flush()
