@@ -173,6 +173,9 @@ class PartitionWork:
                 else:
                     await self._wait()
         except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                # At once: a window that is handed back does not count as one that does this.
+                self._runtime.note_cancelled(f"work on {self._scope}")
             self.outage = error if isinstance(error, UnavailableError) else None
             self._end()
             await self._hand_back()
