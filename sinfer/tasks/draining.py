@@ -46,6 +46,9 @@ _MOST_AT_ONCE = 16
 _GATHER_S = 0.02
 """How long free places wait for each other, so that one claim fills several."""
 
+_LOOK_AGAIN_S = 0.03
+"""So long after a claim that found windows it is looked for more."""
+
 _ALONE_S = 60.0
 """How long a window that has to be alone waits for others to end."""
 
@@ -145,6 +148,7 @@ class PartitionWork:
         self._has_claimed = False
         self._claimed_s = float("-inf")
         self._recruited_s = float("-inf")
+        self._look_s: float | None = None
         self._changed = asyncio.Event()
         self.begun = asyncio.Event()
         self.outage: UnavailableError | None = None
@@ -166,11 +170,19 @@ class PartitionWork:
             UnavailableError: Redis is away.
         """
         try:
-            while self._goes_on or self._active:
+            while self._goes_on or self._active or self._look_s is not None:
                 if self._goes_on:
                     await self._claim_for_a_while()
-                else:
+                elif self._runtime.closing:
+                    self._look_s = None
+                    if self._active:
+                        await self._wait()
+                elif self._look_s is None:
                     await self._wait()
+                elif (rest_s := self._look_s - time.monotonic()) > 0:
+                    await self._wait(rest_s)
+                else:
+                    self._is_wanted = True
         except BaseException as error:
             self.outage = error if isinstance(error, UnavailableError) else None
             self._end()
@@ -178,7 +190,7 @@ class PartitionWork:
             raise
         finally:
             self._end()
-        if self._is_wanted:  # the process is about to end: others go on
+        if self._runtime.closing and (self._is_wanted or self._hinted):  # others go on
             self._runtime.hints.send(self._scope, max(1, self._hinted))
         self._runtime.note_claims(self._has_claimed)
 
@@ -209,7 +221,7 @@ class PartitionWork:
         """Claim windows with the task as it is now."""
         held = await self._hold()
         if held is None:
-            self._is_wanted = False
+            self._leave_it()
             return
         until = time.monotonic() + _ROUND_S
         claiming = _Round(held)
@@ -292,7 +304,7 @@ class PartitionWork:
             if not self._active:
                 raise
             _log.warning("%s: no more windows claimed: %s", self._scope, error)
-            self._is_wanted = False
+            self._leave_it()
         finally:
             self._places.give_back(ready, unused)
 
@@ -319,18 +331,25 @@ class PartitionWork:
     async def _may_claim(self, claiming: _Round) -> bool:
         """Whether windows may be started now, after what may have been a long wait for places."""
         if await self._is_paused():
-            self._is_wanted = False
+            self._leave_it()
             return False
         if wait_ms := await claiming.ready.guard.wait_ms():
-            self._is_wanted = False  # beat comes back when the endpoint may be called
+            self._leave_it()  # beat comes back when the model may be called
             await self._runtime.schedule.hint_again(self._scope, wait_ms)
             return False
         return True
 
+    def _leave_it(self) -> None:
+        """Claim no more until a message comes."""
+        self._is_wanted = False
+        self._look_s = None
+
     async def _claim(self, claiming: _Round, places: int) -> int:
         """Claim and start up to so many windows; returns how many."""
         lease_ms = to_ms(claiming.ready.config.limits.lease)
-        hinted, self._hinted = self._hinted, 0
+        hinted = 0
+        if self._look_s is None:
+            hinted, self._hinted = self._hinted, 0
         self._is_wanted = False
         self._claimed_s = time.monotonic()
         while True:
@@ -346,6 +365,11 @@ class PartitionWork:
         if left:
             self._is_wanted = True
             self._recruit()
+        elif whole:  # more may follow: as long as that is so, no message has to tell of it
+            self._look_s = time.monotonic() + _LOOK_AGAIN_S
+        else:
+            self._look_s = None
+            self._is_wanted = self._is_wanted or self._hinted > 0
         return len(whole)
 
     def _start(
