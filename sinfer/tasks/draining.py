@@ -46,8 +46,12 @@ _MOST_AT_ONCE = 16
 _GATHER_S = 0.02
 """How long free places wait for each other, so that one claim fills several."""
 
-_LOOK_AGAIN_S = 0.03
-"""So long after a claim that found windows it is looked for more."""
+_LULL_S = 0.2
+"""A partition that has windows again within so long is looked at without messages that tell of
+them, until none has come for so long: a Celery message costs more than some looks."""
+
+_LOOK_S = 0.03
+"""How often it is looked at."""
 
 _ALONE_S = 60.0
 """How long a window that has to be alone waits for others to end."""
@@ -148,6 +152,8 @@ class PartitionWork:
         self._has_claimed = False
         self._claimed_s = float("-inf")
         self._recruited_s = float("-inf")
+        self._found_s = float("-inf")
+        self._looks_until_s = float("-inf")
         self._look_s: float | None = None
         self._changed = asyncio.Event()
         self.begun = asyncio.Event()
@@ -342,16 +348,17 @@ class PartitionWork:
     def _leave_it(self) -> None:
         """Claim no more until a message comes."""
         self._is_wanted = False
-        self._look_s = None
+        self._looks_until_s, self._look_s = float("-inf"), None
 
     async def _claim(self, claiming: _Round, places: int) -> int:
         """Claim and start up to so many windows; returns how many."""
         lease_ms = to_ms(claiming.ready.config.limits.lease)
         hinted = 0
-        if self._look_s is None:
+        self._claimed_s = time.monotonic()
+        looks_again = self._claimed_s < self._looks_until_s
+        if not looks_again:  # else its hints stay counted, so that no more of them are sent
             hinted, self._hinted = self._hinted, 0
         self._is_wanted = False
-        self._claimed_s = time.monotonic()
         while True:
             claims, left = await self._claims.claim(places, lease_ms=lease_ms, hinted=hinted)
             whole = await self._claims.whole(claims) if claims else []
@@ -362,14 +369,15 @@ class PartitionWork:
             self._start(claiming, claim, messages)
         self._has_claimed = self._has_claimed or bool(whole)
         self.begun.set()
+        now_s = time.monotonic()
+        if whole:
+            if now_s - self._found_s < _LULL_S:
+                self._looks_until_s, looks_again = now_s + _LULL_S, True
+            self._found_s = now_s
+        self._look_s = now_s + _LOOK_S if looks_again else None
         if left:
             self._is_wanted = True
             self._recruit()
-        elif whole:  # more may follow: as long as that is so, no message has to tell of it
-            self._look_s = time.monotonic() + _LOOK_AGAIN_S
-        else:
-            self._look_s = None
-            self._is_wanted = self._is_wanted or self._hinted > 0
         return len(whole)
 
     def _start(

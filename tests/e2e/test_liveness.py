@@ -133,9 +133,12 @@ async def test_a_model_that_hangs_delays_no_other_of_the_same_server(
         for n in range(4)
     ]  # fmt: skip
     healthy = await one_by_one(deployment, connections, model, "healthy")
-    for task in stuck:
+    for task in stuck[1:]:
         await connections.publish(task, numbers(0, 60))
     await wait_for(lambda: model.at_once >= 128, "both processes to be full of what hangs")
+    asked = len(model.calls)
+    await connections.publish(stuck[0], numbers(0, 60))
+    await wait_for(lambda: len(model.calls) > asked, "the one that gives up to ask as well")
     waits_s = []
     for number in range(5):
         sent_s = time.monotonic()
