@@ -42,6 +42,7 @@ _RECRUIT_S = 1.0
 """How often other processes are told of windows that this one leaves to them."""
 
 _MOST_AT_ONCE = 16
+"""Windows of one claim; a backlog of more is told of less often, see ``promise`` in prelude.lua."""
 
 _GATHER_S = 0.02
 """How long free places wait for each other, so that one claim fills several."""

@@ -107,3 +107,11 @@ def test_a_process_that_ends_while_it_looks_leaves_its_hints_to_others(
         assert sent == [(world.scope, 3)]
 
     world.runtime.call(run())
+
+
+def test_messages_tell_of_a_growing_backlog_only_now_and_then(world: World) -> None:
+    async def run() -> None:
+        assert await world.add(WINDOWS // 2) == 0
+        assert await world.add(1) == WINDOWS // 2 + 1, "it has grown by half"
+
+    world.runtime.call(run())
