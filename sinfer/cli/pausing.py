@@ -114,20 +114,27 @@ def drain(ctx: click.Context, product: str, task: str | None, timeout: str) -> N
         timeout_s = parse_duration(timeout).total_seconds()
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param_hint="--timeout") from None
-    left = with_session(lambda session: _drain(session, product, task, timeout_s))
+    left, unread = with_session(lambda session: _drain(session, product, task, timeout_s))
+    for scope, problem in unread.items():
+        click.echo(f"{scope} cannot be drained: {problem}", err=True)
     if left:
         click.echo(
             f"{left} windows of {_name(product, task)} are left; they go on."
             " Do workers and beat run, and is the model there? See `sinfer status`.",
             err=True,
         )
+    if left or unread:
         ctx.exit(exit_codes.FAILED)
     click.echo(f"{_name(product, task)} is empty; `sinfer resume` goes on.")
 
 
-async def _drain(session: Session, product: str, task: str | None, timeout_s: float) -> int:
+async def _drain(
+    session: Session, product: str, task: str | None, timeout_s: float
+) -> tuple[int, dict[str, str]]:
+    """Drain; returns how many windows are left, and the partitions that cannot be read."""
     from sinfer.cli.progress import bar
-    from sinfer.errors import StaleTokenError, WindowConflictError
+    from sinfer.errors import StaleTokenError, UnavailableError, WindowConflictError
+    from sinfer.hooks import describe
     from sinfer.operations.draining import close_unattended, is_drained, left_in
     from sinfer.operations.products import known_scopes
 
@@ -136,22 +143,27 @@ async def _drain(session: Session, product: str, task: str | None, timeout_s: fl
     deadline = time.monotonic() + timeout_s
     with bar("windows", None) as advance:
         before: int | None = None
+        unread: dict[str, str] = {}
         while True:
             scopes = await known_scopes(session.store, product, task)
-            left = 0
+            left, unread = 0, {}
             for scope in scopes:
-                there = await left_in(session.store, scope)
-                left += there.windows
-                if there.open:
-                    try:
+                try:
+                    there = await left_in(session.store, scope)
+                    left += there.windows
+                    if there.open:
                         await close_unattended(session.store, scope, owner)
-                    except (StaleTokenError, WindowConflictError):
-                        continue  # an ingestor or beat closes them
-                elif not await is_drained(session.store, scope, since_ms):
-                    left += 1  # its ingestor has not seen it yet and may open windows
+                    elif not await is_drained(session.store, scope, since_ms):
+                        left += 1  # its ingestor has not seen it yet and may open windows
+                except (StaleTokenError, WindowConflictError):
+                    continue  # an ingestor or beat closes them
+                except UnavailableError:
+                    raise
+                except Exception as error:  # one that cannot be read keeps no other from its end
+                    unread[str(scope)] = describe(error)
             if before is not None:
                 advance(max(0, before - left))
             before = left
             if not left or time.monotonic() > deadline:
-                return left
+                return left, unread
             await asyncio.sleep(_POLL_S)

@@ -21,7 +21,7 @@ import msgspec
 from sinfer.errors import InvalidItemError, SinferError
 from sinfer.hooks import describe
 from sinfer.ingest.careful_child import Answer, Request, receive, send
-from sinfer.ingest.entries import Prepared
+from sinfer.ingest.entries import Prepared, Preparer
 from sinfer.ingest.windowing import Refusals
 from sinfer.messages import Message
 from sinfer.products.pipeline import InferPipeline
@@ -311,3 +311,26 @@ def _how(code: int) -> str:
     except ValueError:
         name = f"signal {-code}"
     return f"{name}, as when memory runs out" if name == "SIGKILL" else name
+
+
+async def look_at(
+    pipeline: InferPipeline[Any, Any], message: Message, now_ms: int, *, name: str
+) -> Prepared:
+    """Prepare one message as a command does: what would end the process ends another one first.
+
+    Args:
+        pipeline: the product's code, made for the task.
+        message: the message.
+        now_ms: the store's clock, milliseconds since the epoch.
+        name: of the partition, for the log.
+    """
+    careful = CarefulPreparer(type(pipeline), pipeline.task, name)
+    try:
+        prepared = await careful.prepare([message], now_ms)
+        if careful.killed:
+            return prepared
+    except CarefulError as error:  # as of a product that no other process can import
+        _log.debug("%s", error)
+    finally:
+        await careful.release()
+    return Preparer(pipeline).prepare([message], now_ms)

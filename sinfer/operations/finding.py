@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from sinfer.ingest.entries import Preparer
+from sinfer.ingest.careful import look_at
 from sinfer.ingest.ranges import RangeSet
 from sinfer.ingest.state import SourceState
 from sinfer.messages import Message, unpack_chunk
@@ -315,7 +315,8 @@ async def untraceable(
     seen = await snapshot(store, scope)
     account = seen.account
     removed = int(seen.meta.get("purged", 0)) + int(seen.meta.get("trimmed", 0))
-    prepared = Preparer(pipeline).prepare([message], message.timestamp_ns // 1_000_000)
+    now_ms = message.timestamp_ns // 1_000_000
+    prepared = await look_at(pipeline, message, now_ms, name=str(scope))
     if prepared.filtered and account.filtered:
         return "filtered", "preprocess filters it out, as the product's code is now"
     if prepared.dead:

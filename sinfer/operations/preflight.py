@@ -24,8 +24,8 @@ from sinfer.errors import (
 from sinfer.hooks import Hook
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.v2 import DescribedModel
+from sinfer.ingest.careful import look_at
 from sinfer.ingest.choice import choose_mode, durable_name
-from sinfer.ingest.entries import Preparer
 from sinfer.ingest.existing import check_budget, risks
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.stream_messages import StreamMessages
@@ -208,7 +208,8 @@ class TaskCheck:
         message = await StreamMessages(client, source.stream).last(subject)
         if message is None or self._sample is not None or self._pipeline is None:
             return
-        prepared = Preparer(self._pipeline).prepare([message], message.timestamp_ns // 1_000_000)
+        now_ms = message.timestamp_ns // 1_000_000
+        prepared = await look_at(self._pipeline, message, now_ms, name=f"{self._name}/{subject}")
         where = f"the last message of {subject} ({message.stream_seq})"
         if prepared.entries:
             [entry] = prepared.entries

@@ -16,6 +16,8 @@ from nats.js.api import ConsumerConfig
 from sinfer import exit_codes
 from sinfer.embedded.process import free_port
 from sinfer.embedded.services import Service, answers, program
+from sinfer.windows import keys
+from sinfer.windows.ids import Scope
 from sinfer.windows.keys import PartitionKeys
 from tests.e2e.harness import (
     Connections,
@@ -257,6 +259,28 @@ async def test_a_drain_leaves_nothing_and_reads_nothing_until_it_is_resumed(
     await sinfer(deployment, "resume", *names)
     await connections.settled(task, 23)
     await connections.assert_one_result_each(task, range(23))
+
+
+async def test_a_partition_that_cannot_be_read_keeps_no_other_from_being_drained(
+    deployment: Deployment, connections: Connections
+) -> None:
+    task = await ordered(deployment, connections, "beside", window=LONG)
+    await connections.publish(task, numbers(0, 3))
+    await wait_for(lambda: fetched(connections, task, 3), "all to be fetched")
+    bad = Scope(deployment.product, task.id, "in.bad")
+    await connections.redis.set(PartitionKeys(bad).open, "no hash")
+    await connections.redis.sadd(keys.PARTITIONS, str(bad))
+    names = ["--product", deployment.product, "--task", task.id]
+    try:
+        answer = await sinfer(deployment, "drain", *names, "--timeout", "15s")
+    finally:
+        await connections.redis.srem(keys.PARTITIONS, str(bad))
+        await connections.redis.delete(PartitionKeys(bad).open)
+        await sinfer(deployment, "resume", *names)
+    assert answer.code == exit_codes.FAILED
+    assert f"{bad} cannot be drained: " in answer.err
+    assert "Traceback" not in answer.err
+    await connections.assert_one_result_each(task, range(3))
 
 
 async def test_a_drain_closes_what_no_ingestor_looks_after(

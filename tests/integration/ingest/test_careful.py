@@ -15,6 +15,7 @@ from sinfer.ingest.careful import (
     CarefulPreparer,
     asking_with_care,
     ended_a_process,
+    look_at,
 )
 from sinfer.ingest.entries import Prepared
 from sinfer.ingest.windowing import Refusals
@@ -154,3 +155,22 @@ async def test_closing_it_interrupts_a_hook_that_hangs() -> None:
     with pytest.raises(CarefulError, match="told to stop"):
         await preparing
     assert time.monotonic() - began_s < 10
+
+
+async def test_a_command_that_looks_at_a_message_is_not_ended_by_it() -> None:
+    def message(text: str) -> Message:
+        return Message(text.encode(), "s", None, 1, 1)
+
+    pipeline = Fatal(task_of())
+    killer = await look_at(pipeline, message("segv"), NOW_MS, name="p/t/s")
+    assert [letter.error for letter in killer.dead] == [
+        "preprocess, key or event_time: ended its process: SIGSEGV"
+    ]
+    good = await look_at(pipeline, message("a"), NOW_MS, name="p/t/s")
+    assert [(entry.key, entry.item) for entry in good.entries] == [("a", "a")]
+
+    class Local(Fatal):
+        """No other process can import it."""
+
+    local = await look_at(Local(task_of()), message("a"), NOW_MS, name="p/t/s")
+    assert [entry.item for entry in local.entries] == ["a"]

@@ -153,6 +153,23 @@ async def test_a_cap_is_kept_however_many_are_above_it(partition: Partition) -> 
     assert await partition.trimmed() == 19_900
 
 
+async def test_a_header_with_a_name_that_nats_refuses_holds_no_copy_up(
+    partition: Partition,
+) -> None:
+    await partition.client.jetstream().add_stream(
+        StreamConfig(name=partition.copies, subjects=[partition.copies])
+    )
+    headers = {"": "nameless", "a@\0b": "odd", "Good": "\ufffd"}
+    message = Message(b"x", "in.a", headers, 1, 1)
+    blob = pack_dead_letter(DeadLetter(message, "preprocess", "was wrong", 1))
+    await partition.store.redis.xadd(PartitionKeys(partition.scope).dead, {"letter": blob})
+    assert await partition.copy(ack="stored") == 1
+    copy = await partition.client.jetstream().get_msg(partition.copies, 1)
+    assert copy.headers is not None
+    assert copy.headers["a%40%00b"] == "odd"
+    assert copy.headers["Good"] == "%EF%BF%BD"
+
+
 async def test_copies_of_a_flood_do_not_keep_the_caps_waiting(partition: Partition) -> None:
     await partition.client.jetstream().add_stream(
         StreamConfig(name=partition.copies, subjects=[partition.copies])

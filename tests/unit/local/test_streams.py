@@ -20,7 +20,8 @@ def test_sources_and_results_have_a_stream_each() -> None:
     named = [{"type": "jetstream", "subject": "mine.b", "stream": "MINE"}]
     tasks = [
         task("a", "IN", out, subject="in.a"),
-        task("b", "IN", named, partitions=["in.b", "in.*"]),
+        task("b", "IN", named, partitions=["in.b", "in.c"]),
+        task("d", "IN", named, subject="in.*"),
         task("c", "ALL"),
     ]
     assert needed_streams(tasks) == {
