@@ -42,9 +42,17 @@ _RECRUIT_S = 1.0
 """How often other processes are told of windows that this one leaves to them."""
 
 _MOST_AT_ONCE = 16
+"""Windows of one claim; a backlog of more is told of less often, see ``promise`` in prelude.lua."""
 
 _GATHER_S = 0.02
 """How long free places wait for each other, so that one claim fills several."""
+
+_LULL_S = 0.2
+"""A partition that has windows again within so long is looked at without messages that tell of
+them, until none has come for so long: a Celery message costs more than some looks."""
+
+_LOOK_S = 0.03
+"""How often it is looked at."""
 
 _ALONE_S = 60.0
 """How long a window that has to be alone waits for others to end."""
@@ -146,6 +154,9 @@ class PartitionWork:
         self._has_claimed = False
         self._claimed_s = float("-inf")
         self._recruited_s = float("-inf")
+        self._found_s = float("-inf")
+        self._looks_until_s = float("-inf")
+        self._look_s: float | None = None
         self._changed = asyncio.Event()
         self.begun = asyncio.Event()
         self.outage: UnavailableError | None = None
@@ -167,11 +178,19 @@ class PartitionWork:
             UnavailableError: Redis is away.
         """
         try:
-            while self._goes_on or self._active:
+            while self._goes_on or self._active or self._look_s is not None:
                 if self._goes_on:
                     await self._claim_for_a_while()
-                else:
+                elif self._runtime.closing:
+                    self._look_s = None
+                    if self._active:
+                        await self._wait()
+                elif self._look_s is None:
                     await self._wait()
+                elif (rest_s := self._look_s - time.monotonic()) > 0:
+                    await self._wait(rest_s)
+                else:
+                    self._is_wanted = True
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 # At once: a window that is handed back does not count as one that does this.
@@ -182,7 +201,7 @@ class PartitionWork:
             raise
         finally:
             self._end()
-        if self._is_wanted:  # the process is about to end: others go on
+        if self._runtime.closing and (self._is_wanted or self._hinted):  # others go on
             self._runtime.hints.send(self._scope, max(1, self._hinted))
         self._runtime.note_claims(self._has_claimed)
 
@@ -214,7 +233,7 @@ class PartitionWork:
         """Claim windows with the task as it is now."""
         held = await self._hold()
         if held is None:
-            self._is_wanted = False
+            self._leave_it()
             return
         until = time.monotonic() + _ROUND_S
         claiming = _Round(held)
@@ -297,7 +316,7 @@ class PartitionWork:
             if not self._active:
                 raise
             _log.warning("%s: no more windows claimed: %s", self._scope, error)
-            self._is_wanted = False
+            self._leave_it()
         finally:
             self._places.give_back(ready, unused)
 
@@ -324,20 +343,28 @@ class PartitionWork:
     async def _may_claim(self, claiming: _Round) -> bool:
         """Whether windows may be started now, after what may have been a long wait for places."""
         if await self._is_paused():
-            self._is_wanted = False
+            self._leave_it()
             return False
         if wait_ms := await claiming.ready.guard.wait_ms():
-            self._is_wanted = False  # beat comes back when the endpoint may be called
+            self._leave_it()  # beat comes back when the model may be called
             await self._runtime.schedule.hint_again(self._scope, wait_ms)
             return False
         return True
 
+    def _leave_it(self) -> None:
+        """Claim no more until a message comes."""
+        self._is_wanted = False
+        self._looks_until_s, self._look_s = float("-inf"), None
+
     async def _claim(self, claiming: _Round, places: int) -> int:
         """Claim and start up to so many windows; returns how many."""
         lease_ms = to_ms(claiming.ready.config.limits.lease)
-        hinted, self._hinted = self._hinted, 0
-        self._is_wanted = False
+        hinted = 0
         self._claimed_s = time.monotonic()
+        looks_again = self._claimed_s < self._looks_until_s
+        if not looks_again:  # else its hints stay counted, so that no more of them are sent
+            hinted, self._hinted = self._hinted, 0
+        self._is_wanted = False
         while True:
             with self._runtime.leases.claiming(self._scope, lease_ms) as name:
                 claims, left = await self._claims.claim(
@@ -351,6 +378,12 @@ class PartitionWork:
             hinted = 0  # those were set aside: the next ones must not wait for that
         self._has_claimed = self._has_claimed or bool(whole)
         self.begun.set()
+        now_s = time.monotonic()
+        if whole:
+            if now_s - self._found_s < _LULL_S:
+                self._looks_until_s, looks_again = now_s + _LULL_S, True
+            self._found_s = now_s
+        self._look_s = now_s + _LOOK_S if looks_again else None
         if left:
             self._is_wanted = True
             self._recruit()

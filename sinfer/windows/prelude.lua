@@ -69,6 +69,7 @@ end
 -- Promise Celery messages for the ready windows that none is on its way for.
 --   name  of this call: asked again under it, as by a client that got no answer, it promises the same
 -- Returns how many windows messages are to be sent for, and until when those that were count (ms).
+local BACKLOG = 16 -- windows of one claim, as in tasks/draining.py
 local function promise(key, name, ready, now, hint_ms)
   local kept = redis.call('HMGET', key, 'hinted', 'hint_until', 'hint_name', 'hint')
   local hinted, until_ms = tonumber(kept[1] or '0'), tonumber(kept[2] or '0')
@@ -78,7 +79,9 @@ local function promise(key, name, ready, now, hint_ms)
   if until_ms < now then
     hinted = 0
   end
-  if ready <= hinted then
+  -- A backlog that grows is known of: whoever is at work on it tells others, or claims on.
+  local known = hinted >= BACKLOG and math.floor(hinted * 1.5) or hinted
+  if ready <= known then
     return 0, until_ms
   end
   until_ms = now + hint_ms

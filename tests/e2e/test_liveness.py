@@ -97,7 +97,7 @@ async def test_a_worker_works_at_once_whatever_hints_it_finds_and_on_all_tasks_a
     async def nothing_waits() -> bool:
         return not await connections.broker.llen(product_queue(deployment.product))
 
-    await wait_for(nothing_waits, "old hints to be discarded")
+    await wait_for(nothing_waits, "old hints to be discarded", timeout_s=90)
 
 
 async def test_a_quiet_task_is_not_pushed_back_by_one_with_a_backlog(
@@ -133,15 +133,18 @@ async def test_a_model_that_hangs_delays_no_other_of_the_same_server(
         for n in range(4)
     ]  # fmt: skip
     healthy = await one_by_one(deployment, connections, model, "healthy")
-    for task in stuck:
+    for task in stuck[1:]:
         await connections.publish(task, numbers(0, 60))
     await wait_for(lambda: model.at_once >= 128, "both processes to be full of what hangs")
+    asked = len(model.calls)
+    await connections.publish(stuck[0], numbers(0, 60))
+    await wait_for(lambda: len(model.calls) > asked, "the one that gives up to ask as well")
     waits_s = []
     for number in range(5):
         sent_s = time.monotonic()
         await connections.publish(healthy, numbers(number, number + 1))
         await connections.settled(healthy, number + 1)
         waits_s.append(time.monotonic() - sent_s)
-    assert max(waits_s) < 2.0, waits_s
+    assert max(waits_s) < 5.0, waits_s
     for task in stuck:
         assert (await connections.account(task)).held == 60

@@ -54,17 +54,24 @@ class World:
         self.meta = PartitionKeys(self.scope).meta
 
     async def fill(self) -> None:
-        writer = PartitionWriter(self.store, self.scope, owner="w", lease_ms=60_000)
-        await writer.acquire()
-        await writer.load()
-        planner = make_planner(window_spec(type="count", count=1), self.scope.window_prefix)
-        messages = [Message(b"%d" % n, "in.a", None, n, n) for n in range(1, WINDOWS + 1)]
-        plan = planner.plan([Entry(message, "k", 0) for message in messages], 0)
-        committed = await writer.commit(Commit(plan, b"", counts={"fetched": WINDOWS}))
+        self._writer = PartitionWriter(self.store, self.scope, owner="w", lease_ms=60_000)
+        await self._writer.acquire()
+        await self._writer.load()
+        self._planner = make_planner(window_spec(type="count", count=1), self.scope.window_prefix)
+        self._messages = 0
+        hint = await self.add(WINDOWS)
         await self.store.redis.hset(self.meta, CONFIG_FIELD, revision_of(self.task).pack())
-        assert committed.hint == WINDOWS
+        assert hint == WINDOWS
         await self.schedule.register(self.scope)
         await self.pretend_just_sent()
+
+    async def add(self, windows: int) -> int:
+        """Close so many windows; returns how many a message is to be sent for."""
+        first, self._messages = self._messages + 1, self._messages + windows
+        messages = [Message(b"%d" % n, "in.a", None, n, n) for n in range(first, first + windows)]
+        plan = self._planner.plan([Entry(message, "k", 0) for message in messages], 0)
+        committed = await self._writer.commit(Commit(plan, b"", counts={"fetched": windows}))
+        return committed.hint
 
     async def pretend_just_sent(self) -> None:
         """As if hints counted as on their way for long, so that nothing depends on speed."""
