@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from sinfer.errors import HookError
@@ -69,12 +69,16 @@ def _identities(ready: ReadyTask) -> Hook:
     An id is hashed and compared in the call for its own item, so that one which cannot be harms
     that item alone.
     """
+    return Hook("preprocess", "item_id", _numbering(ready.pipeline.item_id), task=ready.name)
+
+
+def _numbering(item_id: Callable[[Any], Hashable]) -> Callable[[Any], int]:
     known: dict[Hashable, int] = {}
 
     def number(item: Any) -> int:
-        return known.setdefault(ready.pipeline.item_id(item), len(known))
+        return known.setdefault(item_id(item), len(known))
 
-    return Hook("preprocess", "item_id", number, task=ready.name)
+    return number
 
 
 def leave_out_repeats(ready: ReadyTask, messages: Sequence[Message], outcome: Outcome) -> None:
