@@ -61,6 +61,8 @@ def bypasses(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Hook", "made"):
             inside.update(node.args)
+            for arg in node.args:  # what wraps a hook's function is called through the hook
+                inside.update(arg.args if isinstance(arg, ast.Call) else ())
     called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
