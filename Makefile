@@ -4,6 +4,7 @@
 #                      PRODUCT=soe shows that product instead of the example
 #   make test          linters, types and all tests
 #   make test-long     the proofs that take minutes: clean installs, many rounds of each fault
+#   make test-install  those of them that CI runs: clean installs, a real MLServer
 #   make model-servers install MLServer, which some of the long tests ask
 #   make check         linters, types and declared dependencies alone
 #   make test-oldest   the tests against the oldest versions that pyproject.toml admits
@@ -28,7 +29,7 @@ MLSERVER := .venv-mlserver
 DOCS := .venv-docs
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
-.PHONY: setup demo test test-long stops check test-oldest chaos fuzz bench
+.PHONY: setup demo test test-long test-install stops check test-oldest chaos fuzz bench
 .PHONY: servers model-servers docs audit lock clean
 
 setup: $(VENV)/.ready
@@ -47,6 +48,10 @@ test: check
 
 test-long: setup model-servers
 	$(BIN)/python -m pytest -m long --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-install: setup model-servers
+	$(BIN)/python -m pytest -m long --numprocesses 2 \
+	  tests/install tests/integration/inference/test_mlserver.py
 
 model-servers: $(MLSERVER)/.ready
 
