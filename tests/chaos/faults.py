@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+from tests.chaos.load import Load
 from tests.chaos.progress import Progress
 from tests.chaos.site import Site
 
@@ -18,11 +19,13 @@ class World:
     Attributes:
         site: servers, proxies and processes.
         progress: the driver's own connections.
+        load: what is published.
         random: the only source of chance.
     """
 
     site: Site
     progress: Progress
+    load: Load
     random: random.Random
 
 

@@ -28,7 +28,7 @@ def meets(hook: str, act: str) -> Callable[[World], AbstractAsyncContextManager[
         poisons[number] = act
         client = await world.site.connect()
         try:
-            data = poison(number, hook, act, time.time())
+            data = poison(number, hook, act, world.load.now(task.id))
             await _publish(client.jetstream(timeout=2.0), task.subject, number, data)
         finally:
             await client.close()

@@ -38,6 +38,14 @@ class Load:
         self._began_s = time.time()
         self.published = {task.id: 0 for task in site.tasks}
 
+    def time_of(self, number: int) -> float:
+        """The event time of a message, seconds since the epoch."""
+        return self._began_s + number * self._item_s
+
+    def now(self, task_id: str) -> float:
+        """How far event time is at the end of a task's stream; a slow machine leaves it behind."""
+        return self.time_of(self.published[task_id])
+
     async def run(self) -> None:
         """Publish all messages; the server's outages are waited for."""
         client = await self._site.connect()
@@ -72,7 +80,7 @@ class Load:
         acks = [
             jetstream.publish(
                 task.subject,
-                payload(n, self._began_s + n * self._item_s),
+                payload(n, self.time_of(n)),
                 headers={"Nats-Msg-Id": str(n)},
             )
             for n in numbers

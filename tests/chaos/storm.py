@@ -66,8 +66,8 @@ class Storm:
         self._plan = plan
         self._tell = tell
         self._progress = Progress(site)
-        self._world = World(site, self._progress, random.Random(plan.seed))
         self._load = Load(site, messages=plan.messages, per_second=plan.per_second)
+        self._world = World(site, self._progress, self._load, random.Random(plan.seed))
         self._report = Report()
         self._began = time.monotonic()
 
