@@ -95,7 +95,7 @@ MISTAKES = {
     "wrong task": Mistake(
         [*INGEST, "counting", "--task", "wrong"],
         {},
-        ["product 'counting', task 'wrong': window.count.count: ", "got 0"],
+        ["product 'counting', task 'wrong': window.count: ", "got 0"],
     ),
     "no Redis URL": Mistake(
         [*INGEST, "counting"],

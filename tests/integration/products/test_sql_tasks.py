@@ -88,7 +88,7 @@ async def test_a_json_column_holds_whole_tasks_and_a_broken_row_disturbs_nobody(
     assert found.tasks.keys() == {"a", "c"}
     assert found.problems.keys() == {"b", "d", "e"}
     assert "task 'b': column 'config' is no JSON" in found.problems["b"]
-    assert "task 'd': window.count.count: " in found.problems["d"]
+    assert "task 'd': window.count: " in found.problems["d"]
     assert found.complete
 
 
