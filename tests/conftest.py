@@ -14,7 +14,6 @@ from redis.asyncio import Redis
 from sinfer.embedded.model_process import ModelServer
 from sinfer.embedded.servers import NatsServer, RedisServer
 
-
 # How fast an example is says something about the machine, and nothing about what is tested.
 settings.register_profile("sinfer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sinfer")
