@@ -7,6 +7,7 @@ import faulthandler
 import gc
 import logging
 import signal
+from typing import Any
 
 from sinfer.celery_app import make_app
 from sinfer.errors import SinferError
@@ -18,6 +19,24 @@ from sinfer.settings import settings
 from sinfer.windows.store import Store
 
 _log = logging.getLogger(__name__)
+
+
+class IngestLoop(asyncio.SelectorEventLoop):
+    """An event loop that ends with what it was started for, and not because a hook stops it.
+
+    That would end the process in good order, again and again at the same message.
+
+    Attributes:
+        main: what it was started for.
+    """
+
+    main: asyncio.Task[Any] | None = None
+
+    def stop(self) -> None:
+        """Stop it, at the end; before that it is refused."""
+        if self.main is not None and not self.main.done():
+            raise RuntimeError("a hook must not stop the ingestor's event loop: others use it too")
+        super().stop()
 
 
 def run(product_name: str, task_id: str | None = None) -> None:
@@ -38,6 +57,8 @@ def run(product_name: str, task_id: str | None = None) -> None:
         store = Store.from_settings()
         supervisor = Supervisor(store, product, hints, task_id, is_process=True)
         loop = asyncio.get_running_loop()
+        if isinstance(loop, IngestLoop):
+            loop.main = asyncio.current_task()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.stop)
         try:
@@ -47,7 +68,8 @@ def run(product_name: str, task_id: str | None = None) -> None:
 
     faulthandler.enable()  # a hook that crashes leaves a trace in the log
     try:
-        asyncio.run(ingest())
+        with asyncio.Runner(loop_factory=IngestLoop) as runner:
+            runner.run(ingest())
     except SinferError:
         raise
     except BaseException as error:
