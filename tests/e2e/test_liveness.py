@@ -58,6 +58,7 @@ async def one_by_one(
     return await ordered(deployment, connections, id, inference=inference, window=window)
 
 
+@pytest.mark.long
 async def test_a_worker_works_at_once_whatever_hints_it_finds_and_on_all_tasks_at_a_time(
     deployment: Deployment, connections: Connections, model: ScriptedModel
 ) -> None:

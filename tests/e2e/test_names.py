@@ -167,7 +167,8 @@ async def test_a_result_that_a_stream_takes_for_another_message_is_a_dead_letter
     assert "1 results were dropped by a stream as copies of other messages" in told.out + told.err
 
 
-@pytest.mark.parametrize("ack", [pytest.param("stored", marks=pytest.mark.long), "done"])
+@pytest.mark.long
+@pytest.mark.parametrize("ack", ["stored", "done"])
 async def test_a_task_starts_over_while_it_is_read(
     deployment: Deployment, connections: Connections, ack: str
 ) -> None:
