@@ -115,6 +115,7 @@ async def test_a_redriven_message_gets_its_result_in_a_redis_stream(
     assert Counter(r["id"] for r in await connections.results(task)) == Counter(range(20))
 
 
+@pytest.mark.long
 async def test_a_stream_made_again_starts_over_by_the_command_that_is_named(
     deployment: Deployment, connections: Connections, running: list[Service]
 ) -> None:

@@ -538,6 +538,7 @@ async def test_the_ledger_tells_what_each_window_took_and_keeps_the_latest(
     assert "limits.ledger" in gone.err
 
 
+@pytest.mark.long
 async def test_windows_that_lost_their_messages_are_set_aside_and_rebuilt_from_the_stream(
     deployment: Deployment, connections: Connections
 ) -> None:
