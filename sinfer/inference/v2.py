@@ -11,13 +11,13 @@ from pydantic import Field, field_validator
 
 from sinfer.encoding import from_json
 from sinfer.errors import (
-    ConfigError,
     InferenceError,
     InferenceMisconfiguredError,
     InferenceRejectedError,
     InferenceServerError,
     InferenceUnavailableError,
 )
+from sinfer.extras import extras_named
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient, path_part
 from sinfer.inference.http_errors import invalid_response
@@ -98,13 +98,8 @@ class V2Client(HttpInferenceClient):
     def fitting(cls, config: V2Config) -> builtins.type[InferenceClient]:
         if config.transport == "http":
             return cls
-        try:
+        with extras_named("inference.transport: "):
             from sinfer.inference.v2_grpc import V2GrpcClient
-        except ImportError as error:
-            raise ConfigError(
-                f"inference.transport: grpc needs a package that is not installed ({error.name});"
-                " pip install 'sinfer[grpc]'"
-            ) from error
         return V2GrpcClient
 
     def __init__(self, config: V2Config) -> None:
