@@ -54,8 +54,9 @@ def check(ctx: click.Context, product: str | None, task: str | None, as_json: bo
         async for finding in check_store(session.store):
             tell(finding)
         tell(await check_broker())
+        everybody = await session.tasks.find(None, None) if tasks else []
         for owner, config in tasks:
-            async for finding in TaskCheck(owner, config).run():
+            async for finding in TaskCheck(owner, config, session.store, everybody).run():
                 tell(finding)
 
     with_session(run)

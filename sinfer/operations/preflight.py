@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,22 +20,25 @@ from sinfer.errors import (
     InferenceError,
     SinferError,
     SourceError,
+    StoreError,
     UnavailableError,
 )
 from sinfer.hooks import Hook
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.v2 import DescribedModel
 from sinfer.ingest.careful import look_at
-from sinfer.ingest.choice import choose_mode, durable_name
+from sinfer.ingest.choice import choose_mode, durable_name, held_by_other
 from sinfer.ingest.existing import check_budget, risks
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.stream_messages import StreamMessages
 from sinfer.nats_connection import connect
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
-from sinfer.products.task import InferTaskConfig
+from sinfer.products.task import InferTaskConfig, JetStreamSource
 from sinfer.settings import settings
 from sinfer.sinks.base import Sink
+from sinfer.windows.consumers import ConsumerBoard
+from sinfer.windows.ids import Scope
 from sinfer.windows.store import Store, tls_problem
 from sinfer.windows.store_time import store_time
 from sinfer.windows.window import Window
@@ -139,11 +143,21 @@ class TaskCheck:
     Args:
         product: the product.
         task: the task.
+        store: the window store, to see which consumers other tasks read; None where it is away.
+        others: all tasks that are known, to see the same before they run.
     """
 
-    def __init__(self, product: Product, task: InferTaskConfig) -> None:
+    def __init__(
+        self,
+        product: Product,
+        task: InferTaskConfig,
+        store: Store | None = None,
+        others: Sequence[tuple[Product, InferTaskConfig]] = (),
+    ) -> None:
         self._product = product
         self._task = task
+        self._store = store
+        self._others = others
         self._name = f"{product.name}/{task.id}"
         self._sample: Window[Any] | None = None
         self._pipeline: InferPipeline[Any, Any] | None = None
@@ -198,8 +212,10 @@ class TaskCheck:
             client, api, source, subject, name=f"{self._name}/{subject}", state=None
         )
         await mode.aclose([])
-        yield self._finding("source", "ok", f"{subject}: {mode.text}")
         durable = durable_name(source, subject)
+        if durable is not None and mode.consumer:
+            await self._check_consumer(subject, durable, mode.consumer)
+        yield self._finding("source", "ok", f"{subject}: {mode.text}")
         info = None if durable is None else await api.consumer_info(durable)
         if info is not None:
             yield self._budget(subject, info.config.max_ack_pending)
@@ -220,6 +236,29 @@ class TaskCheck:
         elif prepared.dead:
             text = f"{where} would be a dead letter: {prepared.dead[0].error}"
             yield self._finding("pipeline", "warning", text)
+
+    async def _check_consumer(self, subject: str, durable: str, consumer: str) -> None:
+        """Whether another task reads the same durable, or is about to.
+
+        Raises:
+            SourceError: one does.
+        """
+        source, me = self._task.source, Scope(self._product.name, self._task.id, subject)
+        if self._store is not None:
+            with suppress(UnavailableError, StoreError):  # told by other checks
+                if (other := await ConsumerBoard(self._store).holder(consumer, me)) is not None:
+                    raise held_by_other(source.stream, consumer, other)
+        for product, task in self._others:
+            theirs = task.source
+            for partition in theirs.partition_subjects:
+                other = Scope(product.name, task.id, partition)
+                if (
+                    (other.product, other.task) != (me.product, me.task)
+                    and theirs.stream == source.stream
+                    and durable_name(theirs, partition) == durable
+                    and _servers(theirs) == _servers(source)
+                ):
+                    raise held_by_other(source.stream, consumer, other)
 
     def _budget(self, subject: str, max_ack_pending: int | None) -> Finding:
         """Whether windows can become full before the consumer stops delivering."""
@@ -317,6 +356,10 @@ def held_back(task: InferTaskConfig) -> str:
         f"its windows wait for the watermarks of all {len(subjects)} partitions, so one without"
         " messages holds all of them back for ever; set window.idle, such as 5s"
     )
+
+
+def _servers(source: JetStreamSource) -> set[str]:
+    return set(source.servers or settings().nats_servers)
 
 
 def differences(request: Any, metadata: dict[str, Any]) -> list[str]:
