@@ -49,7 +49,12 @@ _MISCONFIGURED = {
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.PERMISSION_DENIED,
 }
-_NO_CONNECTION = ("failed to connect", "connections to all backends failing", "dns resolution")
+_NO_CONNECTION = (
+    "failed to connect",
+    "connections to all backends failing",
+    "dns resolution",
+    "errors resolving",
+)
 """How UNAVAILABLE reads when nothing was sent; the code alone does not tell."""
 
 

@@ -41,3 +41,8 @@ class TorchServeClient(HttpInferenceClient):
             self._endpoint, request, idempotency_key=idempotency_key
         )
         return answer
+
+    @property
+    def harmless(self) -> Endpoint:
+        """Of the server, not of the model: the port for predictions tells nothing of those."""
+        return Endpoint.of("GET", self.config.url, "/ping")

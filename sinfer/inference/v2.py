@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import httpx
 from pydantic import Field, field_validator
 
+from sinfer.checks import Checked
 from sinfer.encoding import from_json
 from sinfer.errors import (
     InferenceError,
@@ -21,6 +22,7 @@ from sinfer.extras import extras_named
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient, path_part
 from sinfer.inference.http_errors import invalid_response
+from sinfer.inference.v2_check import checked_model
 from sinfer.inference.v2_messages import (
     HEADER_LENGTH,
     V2Response,
@@ -71,8 +73,8 @@ class DescribedModel(Protocol):
     async def metadata(self) -> dict[str, Any]:
         """The model's metadata: name, versions, platform, inputs, outputs."""
 
-    async def is_ready(self) -> bool:
-        """Whether the server can be reached and says that the model is ready."""
+    async def ready(self) -> bool:
+        """Whether the server says that the model is ready."""
 
 
 class V2Client(HttpInferenceClient):
@@ -167,12 +169,23 @@ class V2Client(HttpInferenceClient):
             raise invalid_response(response, self._model.call, "is no model metadata")
         return answer
 
+    async def ready(self) -> bool:
+        """Whether the server says that the model is ready.
+
+        Raises:
+            InferenceError: it says something else, or nothing.
+        """
+        return not _denies_it(await self.http.request(self._ready))
+
     async def is_ready(self) -> bool:
         """Whether the server can be reached and says that the model is ready."""
         try:
-            return not _denies_it(await self.http.request(self._ready))
+            return await self.ready()
         except InferenceError:
             return False
+
+    async def check(self) -> list[Checked]:
+        return await checked_model(self)
 
 
 def _denies_it(response: httpx.Response) -> bool:
