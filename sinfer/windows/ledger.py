@@ -136,6 +136,15 @@ def pack_entry(entry: LedgerEntry) -> bytes:
     return _encoder.encode(entry)
 
 
+def unpack_entry(blob: bytes) -> LedgerEntry:
+    """Decode an entry.
+
+    Raises:
+        msgspec.MsgspecError, UnicodeDecodeError: it cannot be read, as of another version.
+    """
+    return _decoder.decode(blob)
+
+
 async def read_ledger(store: Store, scope: Scope) -> AsyncIterator[Finished]:
     """The finished windows of a partition that the ledger still has, the latest first.
 
@@ -149,7 +158,7 @@ async def read_ledger(store: Store, scope: Scope) -> AsyncIterator[Finished]:
         for name, fields in page:
             done_ms = int(name.partition(b"-")[0])
             try:
-                entry = _decoder.decode(fields.get(b"entry", b""))
+                entry = unpack_entry(fields.get(b"entry", b""))
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 _log.warning("%s: entry %s of the ledger cannot be read: %s", scope, name, error)
                 continue

@@ -39,6 +39,10 @@ class Document:
         """The fenced blocks of a language."""
         return re.findall(rf"```{language}\n(.*?)```", self.text, re.DOTALL)
 
+    def terminals(self) -> list[str]:
+        """What a reader types into each terminal: the blocks of the shell."""
+        return self.blocks("sh")
+
     def commands(self) -> list[str]:
         """The lines that a reader types into a shell."""
         return [line for block in self.blocks("sh") for line in block.splitlines() if line]

@@ -25,6 +25,7 @@ from sinfer import exit_codes
 from sinfer.embedded.process import ChildProcess
 from sinfer.embedded.services import program
 from tests.e2e.documents import ROOT, Document, Terminal
+from tests.e2e.fresh_shells import source_line
 from tests.e2e.harness import PATIENCE_S
 
 pytestmark = pytest.mark.e2e
@@ -51,20 +52,9 @@ def sinfer(
 
 def run_tests(directory: Path, target: str) -> None:
     """Run pytest as a user does, with warnings as errors."""
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
     finished = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-W",
-            "error",
-            "-p",
-            "no:cacheprovider",
-            "-o",
-            "asyncio_default_fixture_loop_scope=function",
-            target,
-        ],
+        [*command, "-o", "asyncio_default_fixture_loop_scope=function", target],
         cwd=directory,
         env=ENVIRONMENT,
         capture_output=True,
@@ -91,11 +81,7 @@ def test_a_new_product_passes_its_test_and_runs_at_once(pumps: Path) -> None:
     assert len((pumps / "pumps.jsonl").read_text().splitlines()) == 60
 
 
-def test_the_readme_and_the_page_on_tasks_say_what_works(tmp_path: Path) -> None:
-    with ExitStack() as ending:
-        terminal = Terminal(tmp_path, ending)
-        for line in Document(ROOT / "README.md", "Develop a product").commands():
-            terminal.type(line)
+def test_the_page_on_tasks_says_what_works(tmp_path: Path) -> None:
     page = Document(ROOT / "docs" / "tasks.md")
     page.check_links()
     for block in page.blocks("python"):
@@ -414,8 +400,15 @@ class Up:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What it tells other terminals to export."""
-        return dict(re.findall(r"^  export (\w+)=(.*)$", self.log.read_text(), re.MULTILINE))
+        """What another terminal has after the line that it tells people to type there."""
+        printed = subprocess.run(
+            ["bash", "-ec", f"{source_line(self.log.read_text())}\nenv -0"],
+            env={"PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return dict(pair.split("=", 1) for pair in printed.stdout.split("\0") if "=" in pair)
 
 
 @pytest.fixture
@@ -437,8 +430,20 @@ def test_up_keeps_a_product_running_and_follows_its_code_and_its_tasks(up: Up) -
     def has(lines: int) -> Callable[[str], bool]:
         return lambda _: results.exists() and len(results.read_text().splitlines()) == lines
 
+    variables = up.variables
+    assert variables["PATH"].split(":")[0] == str(Path(sys.executable).parent)
+    assert variables["SINFER_PRODUCTS"] == "pumps"
+    assert all(value for name, value in variables.items() if name.startswith("SINFER_"))
     published("--rate", "200")
     up.wait_for(has(60), "60 results")
+    up.wait_for(lambda log: log.count("\nwindow  | pumps_1/") >= 3, "a line for each window")
+    window = r"^window  \| pumps_1/\S+: \d+ messages?, closed by time, model \d+ ms, sinks \d+ ms$"
+    assert re.search(window, up.log.read_text(), re.MULTILINE)
+    nonsense = up.directory / "nonsense"
+    nonsense.write_text("nonsense\n")
+    sinfer(up.directory, "publish", "--input", str(nonsense), more=variables)
+    reason = re.compile(r"^error   \| pumps_1: message 61 given up: preprocess: ", re.MULTILINE)
+    up.wait_for(lambda log: reason.search(log) is not None, "the reason of the dead letter")
     assert re.search(r"^ingest  \| .*: ingesting; ", up.log.read_text(), re.MULTILINE)
 
     model = up.directory / "pumps" / "model.py"
@@ -446,7 +451,8 @@ def test_up_keeps_a_product_running_and_follows_its_code_and_its_tasks(up: Up) -
     up.wait_for(lambda log: log.count(" ready.") == 2, "the worker to start again")
     published("--messages", "2")
     up.wait_for(has(62), "2 more results")
-    assert json.loads(results.read_text().splitlines()[-1])["result"]["prediction"] == 7.0
+    latest = [json.loads(line)["result"] for line in results.read_text().splitlines()[-2:]]
+    assert sorted(result["prediction"] for result in latest) == [0.0, 7.0]
 
     tasks = up.directory / "pumps" / "tasks.yaml"
     tasks.write_text(
@@ -459,7 +465,9 @@ def test_up_keeps_a_product_running_and_follows_its_code_and_its_tasks(up: Up) -
     pipeline = up.directory / "pumps" / "pipeline.py"
     good = pipeline.read_text()
     pipeline.write_text(good + "def broken(\n")
-    up.wait_for(lambda log: "ingest has ended" in log and "SyntaxError" in log, "the mistake")
+    up.wait_for(
+        lambda log: "error   | ingest has ended" in log and "SyntaxError" in log, "the mistake"
+    )
     pipeline.write_text(good)
     up.wait_for(lambda log: log.count(" ready.") == 3, "the worker to start once more")
 
