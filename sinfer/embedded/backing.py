@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -76,6 +77,7 @@ class BackingServers:
             # Keys of the user's own servers are no business of these.
             **dict.fromkeys(_KEYS, ""),
             "SINFER_NATS_TLS_HANDSHAKE_FIRST": "false",
+            **{n: "" for n in os.environ if n.startswith("SINFER_") and n.endswith("_FILE")},
         }
 
     def start(self) -> None:
