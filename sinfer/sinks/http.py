@@ -7,6 +7,7 @@ from base64 import b64encode
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx
@@ -24,12 +25,13 @@ from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.masking import hide, secret_parameters
 from sinfer.results import WindowResults
 from sinfer.retry_after import retry_after
+from sinfer.routes import route_to
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.fitted import fitted
 from sinfer.sinks.header_value import header_value
-from sinfer.units import Duration, Secret
+from sinfer.units import Duration, Proxy, Secret
 
-_RETRY = {408, 425, 429}
+_RETRY = {407, 408, 425, 429}
 _HALVE = {400, 413, 422}
 _SHOWN_CHARACTERS = 200
 _READING_S = 2.0
@@ -53,10 +55,11 @@ class HttpSink(Sink):
     replaces it. With ``ack: done`` it names the message: after Redis was wiped, a result may come
     once more in a window of another name, with the same ``id``.
 
-    2xx means written. 408, 425, 429, 5xx and errors of the connection: the window is written
-    again later, and not before a ``Retry-After`` says so. 400, 413 and 422 say that some result is
-    bad, or that there are too many: the window is posted in halves, each under a key of its own,
-    until what is refused stands alone. Everything else, redirects included, refuses the window.
+    2xx means written. 407 (of a proxy), 408, 425, 429, 5xx and errors of the connection: the window
+    is written again later, and not before a ``Retry-After`` says so. 400, 413 and 422 say that some
+    result is bad, or that there are too many: the window is posted in halves, each under a key of
+    its own, until what is refused stands alone. Everything else, redirects included, refuses the
+    window.
     """
 
     type = "http"
@@ -71,6 +74,14 @@ class HttpSink(Sink):
         """Further headers, such as ``Authorization: Bearer ${TOKEN}``."""
         timeout: Duration = Field(default="10s", validate_default=True)
         """Longest wait for an answer, connecting and sending included."""
+        verify: bool = True
+        """Whether the certificate of an ``https://`` receiver must be valid."""
+        ca_file: Path | None = None
+        """PEM file of the certificate authorities to trust instead of those that ``SSL_CERT_FILE``
+        or ``SSL_CERT_DIR`` names, or the usual ones."""
+        proxy: Proxy | None = None
+        """The proxy to ask through: a URL, ``none``, or ``environment`` for what ``HTTPS_PROXY``,
+        ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say; by default that of ``SINFER_PROXY``."""
         max_connections: int = Field(default=16, ge=1)
         """Windows that are posted at once by one process; others wait for their turn."""
 
@@ -99,15 +110,24 @@ class HttpSink(Sink):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self._url = httpx.URL(config.url.get_secret_value())
-        self._place = f"{self._url.scheme}://{self._url.netloc.decode().rpartition('@')[2]}"
+        self._route = route_to(
+            self._url,
+            part="",
+            proxy=config.proxy,
+            verify=config.verify,
+            ca_file=config.ca_file,
+        )
+        server = f"{self._url.scheme}://{self._url.netloc.decode().rpartition('@')[2]}"
+        self._place = f"{server}{self._route.through}"
         headers = {name: value.get_secret_value() for name, value in config.headers.items()}
         # What httpx makes of the user in the URL.
         basic = b64encode(f"{self._url.username}:{self._url.password}".encode()).decode()
         parameters = secret_parameters(str(self._url))
         self._secrets = [*headers.values(), f"Basic {basic}", self._url.password, *parameters]
+        self._secrets += self._route.secrets
         self._timeout_s = config.timeout.total_seconds()
         self._places = asyncio.Semaphore(config.max_connections)
-        self._client = httpx.AsyncClient(
+        self._client = self._route.client(
             headers={
                 **headers,
                 "Content-Type": "application/json",
@@ -172,7 +192,7 @@ class HttpSink(Sink):
         """
         try:
             async with asyncio.timeout(self._timeout_s):
-                response = await self._client.send(request, stream=True)
+                response = await self._route.send(self._client, request)
         except TimeoutError:
             raise SinkUnavailableError(
                 f"{self._place} did not answer within {self._timeout_s:g} s"
