@@ -78,6 +78,7 @@ class BackingServers:
             **dict.fromkeys(_KEYS, ""),
             "SINFER_NATS_TLS_HANDSHAKE_FIRST": "false",
             **_no_proxy(),
+            **{n: "" for n in os.environ if n.startswith("SINFER_") and n.endswith("_FILE")},
         }
 
     def start(self) -> None:

@@ -29,10 +29,14 @@ from sinfer.routes import route_to
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.fitted import fitted
 from sinfer.sinks.header_value import header_value
+from sinfer.sinks.http_doubts import DoubtfulError, Doubts
 from sinfer.units import Duration, Proxy, Secret
 
-_RETRY = {407, 408, 425, 429}
-_HALVE = {400, 413, 422}
+_RETRY = {408, 425, 429}
+_SETTINGS = {401, 402, 405, 406, 407, 411, 414, 415, 417, 421, 426, 428, 431, 451}
+"""What these say does not depend on the results; nor does a redirect."""
+_DOUBTFUL = {403, 404, 410}
+_REMEDY = "correct 'url' or 'headers' of the sink, or what they have access to"
 _SHOWN_CHARACTERS = 200
 _READING_S = 2.0
 """How long the rest of an answer is waited for, once its status is there."""
@@ -55,11 +59,12 @@ class HttpSink(Sink):
     replaces it. With ``ack: done`` it names the message: after Redis was wiped, a result may come
     once more in a window of another name, with the same ``id``.
 
-    2xx means written. 407 (of a proxy), 408, 425, 429, 5xx and errors of the connection: the window
-    is written again later, and not before a ``Retry-After`` says so. 400, 413 and 422 say that some
-    result is bad, or that there are too many: the window is posted in halves, each under a key of
-    its own, until what is refused stands alone. Everything else, redirects included, refuses the
-    window.
+    2xx means written. 408, 425, 429, 5xx and errors of the connection: the window is written
+    again later, and not before a ``Retry-After`` says so. The same goes for answers that tell of
+    the URL or its headers and not of the results, such as 401 and redirects: nothing is given up
+    while somebody corrects them. 403, 404 and 410 may tell of either, see ``http_doubts``. All
+    other 4xx say that some result is bad, or that there are too many: the window is posted in
+    halves, each under a key of its own, until what is refused stands alone.
     """
 
     type = "http"
@@ -127,6 +132,7 @@ class HttpSink(Sink):
         self._secrets += self._route.secrets
         self._timeout_s = config.timeout.total_seconds()
         self._places = asyncio.Semaphore(config.max_connections)
+        self._doubts = Doubts(lambda part: self._post(part, whole=False))
         self._client = self._route.client(
             headers={
                 **headers,
@@ -143,7 +149,13 @@ class HttpSink(Sink):
     async def write(self, results: WindowResults) -> None:
         if not results.rows:
             return
-        refused = await self._post(results, whole=True)
+        try:
+            refused = await self._post(results, whole=True)
+        except DoubtfulError as doubt:
+            refused = await self._doubts.look(results, doubt)
+        else:
+            if len(refused) < len(results):
+                self._doubts.taken()
         if refused:
             raise SinkRejectedError(refused[min(refused)], ordinals=refused)
 
@@ -154,6 +166,7 @@ class HttpSink(Sink):
             The ordinals of those that are refused, and why.
 
         Raises:
+            DoubtfulError: they are refused, or the receiver refuses everything.
             SinkUnavailableError: not now.
         """
         body = _body(results)
@@ -167,12 +180,17 @@ class HttpSink(Sink):
             response = await self._answer(request)
         if response.is_success:
             return {}
-        text = f"{self._place} answered {response.status_code} {self._masked(response.text)}"
-        if response.status_code in _RETRY or response.is_server_error:
+        status = response.status_code
+        text = f"{self._place} answered {status} {self._masked(response.text)}".strip()
+        if status in _RETRY or status >= 500:
             wait_s = retry_after(response.headers.get("Retry-After"))
-            raise SinkUnavailableError(text.strip(), retry_after=wait_s)
-        if response.status_code not in _HALVE or len(results) == 1:
-            return dict.fromkeys((row.ordinal for row in results), text.strip())
+            raise SinkUnavailableError(text, retry_after=wait_s)
+        if status in _DOUBTFUL:
+            raise DoubtfulError(f"{text}; {_REMEDY}")
+        if status in _SETTINGS or status < 400:
+            raise SinkUnavailableError(f"{text}; {_REMEDY}")
+        if len(results) == 1:
+            return {results.rows[0].ordinal: text}
         middle = len(results) // 2
         halves = (results.rows[:middle], results.rows[middle:])
         posts = [self._post(replace(results, rows=half), whole=False) for half in halves]

@@ -26,14 +26,10 @@ _MAX_CONNECTIONS = 8
 _PAGE = 1000
 _BLOCK = 8192
 """Messages that share a bitmap."""
-_PASSING = re.compile(
-    r"^(OOM|READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS|UNBLOCKED"
-    r"|WRONGTYPE|NOPERM|NOAUTH|WRONGPASS)\b"
-    # redis-py takes the code off the errors that it has classes for.
-    r"|^(command not allowed when used memory|You can't write against a read only replica)"
-    r"|WRONGTYPE|has no permissions"
-)
-"""Answers of a server that takes the same write later, once somebody did something about it."""
+_TOO_LARGE = re.compile(r"exceeds maximum allowed size|invalid bulk length", re.IGNORECASE)
+"""Answers of a server to a result that it can never take. All others, such as OOM, WRONGTYPE or
+NOPERM, tell of the server, the key or the user: it takes the same write later, once somebody did
+something about that."""
 
 
 class RedisStreamSink(Sink):
@@ -100,7 +96,7 @@ class RedisStreamSink(Sink):
             ) from error
         except RedisError as error:
             text = f"Redis refuses results for stream {self._stream!r}: {error}"
-            kind = SinkUnavailableError if _PASSING.search(str(error)) else SinkRejectedError
+            kind = SinkRejectedError if _TOO_LARGE.search(str(error)) else SinkUnavailableError
             raise kind(text) from error
         return Confirmed(new, len(results) - new)
 

@@ -508,6 +508,7 @@ class WindowProcessor:
         counts["fruitless"] = 0 if outcome.rows or outcome.refused else sunk
         counts |= dict(zip(CONFIRMED_COUNTS, outcome.confirmed, strict=True))
         counts[TAKEN_FIELD] = int(len(dead) < len(messages))
+        sequences = [message.stream_seq for message in filtered]
         entry = None
         if self._task.limits.ledger:
             entry = pack_entry(
@@ -518,9 +519,9 @@ class WindowProcessor:
                     len(dead),
                     attempt.timings,
                     list(self._ready.sinks) if outcome.rows else (),
+                    sequences,
                 )
             )
-        sequences = [message.stream_seq for message in filtered]
         completion = Completion(claim, counts, dead, entry, self._task.limits.ledger, sequences)
         if not await self._complete(completion):
             _log.warning("window %s: lost to another worker before its end", window.id)
