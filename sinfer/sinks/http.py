@@ -7,6 +7,7 @@ from base64 import b64encode
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
+from http.client import PROXY_AUTHENTICATION_REQUIRED
 from pathlib import Path
 from typing import Any, Literal
 
@@ -188,7 +189,9 @@ class HttpSink(Sink):
         if status in _DOUBTFUL:
             raise DoubtfulError(f"{text}; {_REMEDY}")
         if status in _SETTINGS or status < 400:
-            raise SinkUnavailableError(f"{text}; {_REMEDY}")
+            is_of_proxy = response.status_code == PROXY_AUTHENTICATION_REQUIRED
+            remedy = "correct the proxy's user and password" if is_of_proxy else _REMEDY
+            raise SinkUnavailableError(f"{text}; {remedy}")
         if len(results) == 1:
             return {results.rows[0].ordinal: text}
         middle = len(results) // 2
