@@ -36,12 +36,12 @@ class OpenAiClient(HttpInferenceClient):
         key = config.api_key
         headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
         super().__init__(config, headers)
-        self._endpoint = Endpoint.of("POST", config.url, path)
+        self._endpoint = self.http.endpoint("POST", path)
         self._fields = {"model": config.model, **config.options}
 
     @property
     def harmless(self) -> Endpoint:
-        return Endpoint.of("GET", self.config.url, "/models")
+        return self.http.endpoint("GET", "/models")
 
     async def check(self) -> list[Checked]:
         [found] = await super().check()

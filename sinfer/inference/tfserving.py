@@ -52,8 +52,8 @@ class TfServingClient(HttpInferenceClient):
             path += f"/versions/{path_part(config.version)}"
         elif config.label:
             path += f"/labels/{path_part(config.label)}"
-        self._endpoint = Endpoint.of("POST", config.url, f"{path}:predict")
-        self._status = Endpoint.of("GET", config.url, path)
+        self._endpoint = self.http.endpoint("POST", f"{path}:predict")
+        self._status = self.http.endpoint("GET", path)
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
         body = dict(request) if isinstance(request, Mapping) else {"instances": request}

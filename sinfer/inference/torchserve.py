@@ -34,7 +34,7 @@ class TorchServeClient(HttpInferenceClient):
         path = f"/predictions/{path_part(config.model)}"
         if config.version:
             path += f"/{path_part(config.version)}"
-        self._endpoint = Endpoint.of("POST", config.url, path)
+        self._endpoint = self.http.endpoint("POST", path)
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
         answer, _ = await self.http.request_json(
@@ -45,4 +45,4 @@ class TorchServeClient(HttpInferenceClient):
     @property
     def harmless(self) -> Endpoint:
         """Of the server, not of the model: the port for predictions tells nothing of those."""
-        return Endpoint.of("GET", self.config.url, "/ping")
+        return self.http.endpoint("GET", "/ping")

@@ -15,14 +15,18 @@ if TYPE_CHECKING:
 _UNKNOWN = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
 
 
-async def checked_model(client: DescribedModel) -> list[Checked]:
+async def checked_model(client: DescribedModel, through: str = "") -> list[Checked]:
     """Ask a server about a model, and nothing of the model.
 
     Servers answer in many ways for a model that they do not have; the one that counts is that to
     the question for its metadata.
+
+    Args:
+        client: of the model.
+        through: behind the name of the server, for people.
     """
     model = _model_of(client.config)
-    place = client.endpoint
+    place = f"{client.endpoint}{through}"
     not_ready = Checked("unreachable", f"{place}: {model} is not ready; wait, or see its log")
     try:
         is_ready = await client.ready()

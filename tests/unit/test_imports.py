@@ -36,6 +36,7 @@ LAYERS = [
         "own_thread",
         "secret_files",
         "tls",
+        "trust",
     },
     {
         "settings",
@@ -45,6 +46,8 @@ LAYERS = [
         "nats_connection",
         "nats_headers",
         "nats_rights",
+        "proxies",
+        "routes",
     },
     {"windows"},
     {"inference", "sinks"},
