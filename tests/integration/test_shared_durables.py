@@ -17,7 +17,7 @@ from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.errors import SourceError
 from sinfer.hints import HintSender
 from sinfer.ingest.supervisor import Supervisor
-from sinfer.operations.preflight import TaskCheck
+from sinfer.operations.preflight import preflight
 from sinfer.operations.products import known_scopes
 from sinfer.operations.standing import broken_tasks, standing
 from sinfer.operations.starting_over import start_over
@@ -223,8 +223,8 @@ async def test_check_tells_before_they_run_and_while_one_runs(site: Site) -> Non
         everybody += [(product, task) for task in listed.tasks.values()]
 
     async def found(product: Product, task: Any, others: Any) -> list[str]:
-        check = TaskCheck(product, task, site.store, others)
-        return [f.text for f in [f async for f in check.run()] if f.verdict == "error"]
+        found = preflight(site.store, [(product, task)], others)
+        return [f.text for f in [f async for f in found] if f.verdict == "error"]
 
     for place, (product, task) in enumerate(everybody):
         [text] = [t for t in await found(product, task, everybody) if "is read by" in t]
