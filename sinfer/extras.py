@@ -15,6 +15,7 @@ EXTRA_OF = {
     "pymysql": "mysql",
     "grpc": "grpc",
     "google": "grpc",
+    "socksio": "socks",
     "numpy": "soe",
     "scipy": "soe",
     "pytest": "testing",

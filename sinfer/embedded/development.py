@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from dotenv import dotenv_values
 
 from sinfer.embedded.backing import BackingServers
 from sinfer.embedded.log_lines import LogLines
@@ -28,6 +31,9 @@ USUAL_PORTS = {"nats": 4222, "redis": 6379, "model": 8000, "flower": 5555}
 """Where sinfer's settings look by default, and other terminals with them."""
 
 _STREAMS_TIMEOUT_S = 30.0
+
+_NOTHING = ("", "false")
+"""Values that stand for what is so by default."""
 
 
 def usual_or_free(name: str) -> int:
@@ -93,6 +99,28 @@ class DevelopmentStack:
             **self._own_environment(self._backing.model.url, database),
         }
 
+    @property
+    def exports(self) -> dict[str, str]:
+        """What other terminals need in their environment to work with this stack.
+
+        What would be empty is left out, unless it has to take the place of a value that the user
+        has set, here or in ``.env``.
+        """
+        given = {name for name, value in {**dotenv_values(".env"), **os.environ}.items() if value}
+        return {k: v for k, v in self.environment.items() if v not in _NOTHING or k in given}
+
+    def write_exports(self) -> Path:
+        """Write ``exports`` as a file that sh, bash, zsh and fish can source, and return its path.
+
+        It puts the programs of this Python environment first on the path, too.
+        """
+        programs = shlex.quote(str(Path(sys.executable).parent))
+        lines = [f'export PATH={programs}:"$PATH"']
+        lines += [f"export {name}={shlex.quote(value)}" for name, value in self.exports.items()]
+        path = self.directory / "env.sh"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
     def start_servers(self) -> None:
         """Start NATS, Redis and the model server.
 
@@ -101,15 +129,23 @@ class DevelopmentStack:
         """
         self._backing.start()
 
+    def problems(self) -> list[str]:
+        """What is wrong with the product's tasks, as far as that shows without any server."""
+        return self._ask_product("--look")
+
     def make_streams(self) -> str:
         """Make the streams that the product's tasks need, as its code is now.
 
         Returns:
             What went wrong, empty when nothing did.
         """
+        return "\n".join(self._ask_product())
+
+    def _ask_product(self, *options: str) -> list[str]:
+        """Have the product's code looked at by a program of its own; returns its complaints."""
         try:
             finished = subprocess.run(
-                [sys.executable, "-m", "sinfer.local.make_streams", self._product],
+                [sys.executable, "-m", "sinfer.local.make_streams", self._product, *options],
                 env={**os.environ, **self.environment},
                 capture_output=True,
                 text=True,
@@ -117,8 +153,8 @@ class DevelopmentStack:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return f"its tasks were not listed within {_STREAMS_TIMEOUT_S:.0f} s"
-        return finished.stderr.strip() if finished.returncode else ""
+            return [f"its tasks were not listed within {_STREAMS_TIMEOUT_S:.0f} s"]
+        return finished.stderr.strip().splitlines() if finished.returncode else []
 
     def start_services(self) -> None:
         """Start sinfer's own processes; what they say is in ``new_lines``."""

@@ -1,7 +1,8 @@
 """``python -m sinfer.local.make_streams PRODUCT``: make the streams that its tasks need.
 
-With ``--follow`` it stays, and makes those of tasks that come later. A program of its own, so that
-`sinfer up` can start it again when the product's code has changed.
+With ``--follow`` it stays, and makes those of tasks that come later. With ``--look`` it makes
+nothing, and says what is wrong with the product's tasks. A program of its own, so that `sinfer up`
+can start it again when the product's code has changed.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from nats.js.errors import Error as JetStreamError
 from sinfer.errors import ConfigError, SinferError
 from sinfer.local.streams import make_streams, needed_streams
 from sinfer.logs import set_up_logging
+from sinfer.masking import mask
 from sinfer.nats_connection import connect
 from sinfer.products.following import TaskFollower
+from sinfer.products.managers import StaticTaskManager
 from sinfer.products.product import Product
 from sinfer.products.registry import find_product
 from sinfer.products.scenario import demonstration_of
 from sinfer.products.task import InferTaskConfig
+from sinfer.products.yaml_tasks import YamlTaskManager
 from sinfer.settings import settings
 
 _log = logging.getLogger("sinfer.local.make_streams")
@@ -37,6 +41,21 @@ async def _make_once(product: Product) -> None:
         await _make(product, listed.tasks, client)
     finally:
         await client.close()
+
+
+async def _problems(product: Product) -> list[str]:
+    """What is wrong with tasks that can be listed without any server."""
+    if not isinstance(product.tasks, StaticTaskManager | YamlTaskManager):
+        return []
+    listed = await product.list_tasks()
+    await product.close_tasks()
+    problems = list(listed.problems.values())
+    for task in listed.tasks.values():
+        try:
+            product.make_pipeline(task)
+        except ConfigError as error:
+            problems.append(str(error))
+    return problems
 
 
 async def _follow(product: Product) -> None:
@@ -66,12 +85,15 @@ def main() -> None:
     """The command line."""
     name, *options = sys.argv[1:] or ["--help"]
     if name.startswith("-"):
-        sys.exit("usage: python -m sinfer.local.make_streams PRODUCT [--follow]")
+        sys.exit("usage: python -m sinfer.local.make_streams PRODUCT [--follow | --look]")
     try:
         product = find_product(name, settings().products)
         if "--follow" in options:
             set_up_logging(settings().log_level, settings().log_format)
             asyncio.run(_follow(product))
+        elif "--look" in options:
+            if problems := asyncio.run(_problems(product)):
+                sys.exit(mask("\n".join(" ".join(problem.split()) for problem in problems)))
         else:
             asyncio.run(_make_once(product))
     except SinferError as error:

@@ -117,16 +117,8 @@ def open_table(
         SinkUnavailableError: the table that is there lacks columns or its unique key.
         DBAPIError: it cannot be made or looked up.
     """
-    name = quoted_name(name, quote=True)
-    schema = None if schema is None else quoted_name(schema, quote=True)
     if not inspect(connection).has_table(name, schema):
-        options: dict[str, Any] = {
-            f"{dialect}_{option}": value
-            for dialect in ("mysql", "mariadb")
-            for option, value in _MYSQL_OPTIONS.items()
-        }
-        columns = [*base_columns(), *mapped_columns(mapped)]
-        wanted = Table(name, MetaData(), *columns, schema=schema, **options)
+        wanted = wanted_table(name, schema, mapped)
         try:
             connection.execute(CreateTable(wanted, if_not_exists=True))
             connection.commit()
@@ -135,9 +127,35 @@ def open_table(
             connection.rollback()
             if not inspect(connection).has_table(name, schema):
                 raise
+    return look_up(connection, name, schema, mapped)
+
+
+def wanted_table(name: str, schema: str | None, mapped: Sequence[MappedColumn]) -> Table:
+    """The table as it is made; see ``open_table``."""
+    options: dict[str, Any] = {
+        f"{dialect}_{option}": value
+        for dialect in ("mysql", "mariadb")
+        for option, value in _MYSQL_OPTIONS.items()
+    }
+    columns = [*base_columns(), *mapped_columns(mapped)]
+    return Table(_quoted(name), MetaData(), *columns, schema=schema and _quoted(schema), **options)
+
+
+def look_up(
+    connection: Connection, name: str, schema: str | None, mapped: Sequence[MappedColumn]
+) -> SinkTable:
+    """The table, which is there, as the database has it; see ``open_table``.
+
+    Raises:
+        SinkUnavailableError: it lacks columns or its unique key.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SAWarning)  # types that SQLAlchemy does not know
-        return _Found(connection, name, schema).checked(mapped)
+        return _Found(connection, _quoted(name), schema and _quoted(schema)).checked(mapped)
+
+
+def _quoted(name: str) -> quoted_name:
+    return quoted_name(name, quote=True)
 
 
 class _Found:
@@ -170,7 +188,7 @@ class _Found:
         self._check_case(base[0].name, id_type)
         further = [
             Column(
-                quoted_name(self._spelled[self._same(column.name)], quote=True),
+                _quoted(self._spelled[self._same(column.name)]),
                 NullType(),
                 key=column.name,
             )

@@ -23,7 +23,7 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.sql.dml import Insert
+from sqlalchemy.sql.dml import Delete, Insert
 from sqlalchemy.sql.elements import quoted_name
 from sqlalchemy.types import JSON, UserDefinedType
 
@@ -39,25 +39,29 @@ _AT_ONCE = 500
 
 
 class Upsert:
-    """Writes rows; one that is there is replaced unless its (revision, attempt) is higher."""
+    """Writes rows; one that is there is replaced unless its (revision, attempt) is higher.
+
+    Attributes:
+        statement: what is executed.
+    """
 
     def __init__(self, table: SinkTable, dialect: str) -> None:
         self._is_json = dialect == "postgresql"
         self._raw: list[str] = []
         if self._is_json:
-            self._statement = _postgresql(table)
+            self.statement = _postgresql(table)
             if _is_json(table.types["result"]):
                 self._raw = ["result"]
         else:
-            self._statement = _UPSERTS[dialect](table.table)
+            self.statement = _UPSERTS[dialect](table.table)
 
     def __call__(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Write them in one statement."""
         if self._is_json:
             encoded = to_json([self._encodable(row) for row in rows]).decode()
-            connection.execute(self._statement, {"rows": encoded})
+            connection.execute(self.statement, {"rows": encoded})
         else:
-            connection.execute(self._statement, list(rows))
+            connection.execute(self.statement, list(rows))
 
     def _encodable(self, row: Row) -> Row:
         return row | {name: msgspec.Raw(row[name].encode()) for name in self._raw}
@@ -86,8 +90,14 @@ def drop_older(connection: Connection, table: Table, newest: Mapping[str, int]) 
                 stale.append({"name": name, "below": below})
     if stale:
         stale.sort(key=lambda window: str(window["name"]))
-        older = delete(table).where(id_ == bindparam("name"), revision < bindparam("below"))
-        connection.execute(older, stale)
+        connection.execute(delete_older(table), stale)
+
+
+def delete_older(table: Table) -> Delete:
+    """Delete the rows of window ``:name`` that are of revisions below ``:below``."""
+    return delete(table).where(
+        table.c.base_id == bindparam("name"), table.c.revision < bindparam("below")
+    )
 
 
 def _replaced(table: Table) -> list[str]:

@@ -46,6 +46,8 @@ class LedgerEntry(msgspec.Struct, array_like=True, frozen=True):
         incarnation: of the source when it was opened; see ``sinfer.windows.incarnation``.
         sinks: the sinks that its results went to, or the fallback instead of one that refused
             some; None where an earlier version did not note them.
+        filtered: the stream sequences that ``preprocess`` filtered out when the window was
+            processed, as ``pack_members`` writes them.
     """
 
     window: str
@@ -68,6 +70,7 @@ class LedgerEntry(msgspec.Struct, array_like=True, frozen=True):
     ordinals: list[int] = []
     incarnation: str = ""
     sinks: list[str] | None = None
+    filtered: list[int] = []
 
     @property
     def sequences(self) -> Iterator[int]:
@@ -136,6 +139,15 @@ def pack_entry(entry: LedgerEntry) -> bytes:
     return _encoder.encode(entry)
 
 
+def unpack_entry(blob: bytes) -> LedgerEntry:
+    """Decode an entry.
+
+    Raises:
+        msgspec.MsgspecError, UnicodeDecodeError: it cannot be read, as of another version.
+    """
+    return _decoder.decode(blob)
+
+
 async def read_ledger(store: Store, scope: Scope) -> AsyncIterator[Finished]:
     """The finished windows of a partition that the ledger still has, the latest first.
 
@@ -149,7 +161,7 @@ async def read_ledger(store: Store, scope: Scope) -> AsyncIterator[Finished]:
         for name, fields in page:
             done_ms = int(name.partition(b"-")[0])
             try:
-                entry = _decoder.decode(fields.get(b"entry", b""))
+                entry = unpack_entry(fields.get(b"entry", b""))
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 _log.warning("%s: entry %s of the ledger cannot be read: %s", scope, name, error)
                 continue

@@ -39,6 +39,10 @@ class Document:
         """The fenced blocks of a language."""
         return re.findall(rf"```{language}\n(.*?)```", self.text, re.DOTALL)
 
+    def terminals(self) -> list[str]:
+        """What a reader types into each terminal: the blocks of the shell."""
+        return self.blocks("sh")
+
     def commands(self) -> list[str]:
         """The lines that a reader types into a shell."""
         return [line for block in self.blocks("sh") for line in block.splitlines() if line]
@@ -71,7 +75,7 @@ class Terminal:
     """Runs a document's commands: those that go on for ever in the background, others to the end.
 
     Args:
-        directory: where they run.
+        directory: where they run, until ``cd`` leads elsewhere.
         ending: stops them.
 
     Attributes:
@@ -108,6 +112,9 @@ class Terminal:
         if line.startswith("export "):
             name, _, value = line.removeprefix("export ").partition("=")
             self.environment[name] = value
+            return
+        if line.startswith("cd "):
+            self.directory /= line.removeprefix("cd ")
             return
         for start, ready in self.endless.items():
             if line.startswith(start):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,8 @@ from sinfer.inference.base import InferenceConfig
 from sinfer.products.task import JetStreamSource, Limits
 from sinfer.settings import PREFIX, Settings
 from sinfer.windows.specs import TumblingWindow
-from tests.e2e.documents import PATIENCE_S, ROOT, Document, Terminal
+from tests.e2e.documents import ROOT, Document
+from tests.e2e.fresh_shells import FreshShells, fresh_shells, source_line, wait_for
 
 README = Document(ROOT / "README.md")
 
@@ -28,17 +28,23 @@ def section(name: str) -> Document:
     return Document(README.path, name)
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of a reader who has cloned the repository, and whose `make setup` is done."""
+    directory = tmp_path_factory.mktemp("a reader's home")
+    with fresh_shells(directory) as shells:
+        [block] = section("See it work").terminals()[:1]
+        shells.type(block.replace("make demo", "make --dry-run demo"))
+        shells.bring_up_to_date()
+        shells.stand_in_for_setup()
+    return directory
+
+
 @pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    with ExitStack() as ending:
-        yield Terminal(tmp_path, ending)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+def shells(home: Path) -> Iterator[FreshShells]:
+    with fresh_shells(home) as shells:
+        yield shells
+    (shells.checkout / ".env").unlink(missing_ok=True)
 
 
 def test_make_targets_that_are_named_exist() -> None:
@@ -51,21 +57,35 @@ def test_links_lead_to_files_and_headings_that_exist() -> None:
     README.check_links()
 
 
-def test_the_product_from_nothing_makes_a_verdict_of_each_message(terminal: Terminal) -> None:
+def test_the_product_from_nothing_makes_a_verdict_of_each_message(shells: FreshShells) -> None:
+    follow_the_product_from_nothing(shells)
+
+
+def follow_the_product_from_nothing(shells: FreshShells) -> None:
+    """What the section says, terminal by terminal."""
     document = section("A product from nothing in five minutes")
-    document.write_files(terminal.directory, "python")
-    for line in document.commands():
-        if not line.startswith(("make ", ". .venv")):
-            terminal.type(line)
-    verdicts = terminal.directory / "verdicts.jsonl"
-    wait_for(lambda: verdicts.exists() and len(verdicts.read_text().splitlines()) >= 100)
-    lines = [json.loads(line) for line in verdicts.read_text().splitlines()]
-    assert len(lines) == 100
-    assert len({line["idempotency_key"] for line in lines}) == 100
-    counts = {"hot": 0, "fine": 0}
-    for line in lines:
-        counts[line["result"]["verdict"]] += 1
-    assert counts["hot"] == sum(15 + number % 25 > 30 for number in range(100))
+    document.write_files(shells.checkout, "python")
+    first, *others = document.terminals()
+    printed = shells.type(first)
+    assert "=\n" not in printed
+    for block in others:
+        told = shells.type(
+            block.replace("source /tmp/sinfer-XXXXXXXX/env.sh", source_line(printed))
+        )
+        assert "published 3 messages" in told
+        assert "thermometer" in told
+    verdicts = shells.checkout / "verdicts.jsonl"
+    wait_for(
+        lambda: verdicts.exists() and len(verdicts.read_text().splitlines()) >= 3, *shells.running
+    )
+    results = [json.loads(line)["result"] for line in verdicts.read_text().splitlines()]
+    assert sorted((r["sensor"], r["verdict"]) for r in results) == [
+        ("room-1", "fine"),
+        ("room-1", "fine"),
+        ("room-2", "hot"),
+    ]
+    [up] = shells.running
+    wait_for(lambda: up.log.read_text().count("\nwindow  | rooms/temperatures/room-") >= 2, up)
 
 
 def test_a_product_from_nothing_is_short() -> None:
@@ -73,12 +93,20 @@ def test_a_product_from_nothing_is_short() -> None:
     assert len(product.splitlines()) <= 40
 
 
-def test_the_processes_by_hand_make_a_result_of_each_message(terminal: Terminal) -> None:
-    for line in section("Run the processes by hand").commands():
-        terminal.type(line)
+def test_a_new_product_is_made_tested_and_run(shells: FreshShells) -> None:
+    [block] = section("Develop a product").terminals()
+    printed = shells.type(block)
+    assert "passed" in printed
+    assert "60 fetched, 60 sunk" in printed
+
+
+def test_the_processes_by_hand_make_a_result_of_each_message(shells: FreshShells) -> None:
+    shells.use_other_ports()
+    for block in section("Run the processes by hand").terminals():
+        shells.type(block)
 
     def rows() -> int:
-        path = terminal.directory / "results.sqlite"
+        path = shells.checkout / "results.sqlite"
         if not path.exists():
             return 0
         with closing(sqlite3.connect(path)) as connection:
@@ -87,8 +115,17 @@ def test_the_processes_by_hand_make_a_result_of_each_message(terminal: Terminal)
             except sqlite3.OperationalError:  # the table is not there yet
                 return 0
 
-    wait_for(lambda: rows() >= 1000)
+    wait_for(lambda: rows() >= 1000, *shells.running)
     assert rows() == 1000
+
+
+@pytest.mark.long
+def test_all_of_it_works_with_nothing_but_git_make_and_python(tmp_path: Path) -> None:
+    """As the tests above, with the real `make setup` and the real demo. It installs everything."""
+    with fresh_shells(tmp_path) as shells:
+        [block] = section("See it work").terminals()
+        assert "10000 messages" in shells.type(block).replace(",", "")
+        follow_the_product_from_nothing(shells)
 
 
 def test_every_setting_is_listed_with_its_default() -> None:
