@@ -29,6 +29,7 @@ from sinfer.inference.v2_messages import (
     encode_json_request,
 )
 from sinfer.inference.v2_readiness import NotReady, Readiness
+from sinfer.units import Version
 
 BINARY_EXTENSION = "binary_tensor_data"
 """What a server calls it that has binary tensors."""
@@ -40,7 +41,7 @@ class V2Config(HttpConfig):
     type: Literal["v2"] = "v2"
     model: str = Field(min_length=1)
     """The model's name."""
-    version: str = Field(default="", coerce_numbers_to_str=True)
+    version: Version = ""
     """The server's choice by default."""
     transport: Literal["http", "grpc"] = "http"
     """``grpc`` calls the host and port of ``url``, tensors as bytes both ways; ``https://`` stands

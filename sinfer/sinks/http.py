@@ -28,7 +28,7 @@ from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.fitted import fitted
 from sinfer.sinks.header_value import header_value
 from sinfer.sinks.http_doubts import DoubtfulError, Doubts
-from sinfer.units import Duration, Secret
+from sinfer.units import Duration, Secret, unit
 
 _RETRY = {408, 425, 429}
 _SETTINGS = {401, 402, 405, 406, 407, 411, 414, 415, 417, 421, 426, 428, 431, 451}
@@ -77,7 +77,7 @@ class HttpSink(Sink):
         """Further headers, such as ``Authorization: Bearer ${TOKEN}``."""
         timeout: Duration = Field(default="10s", validate_default=True)
         """Longest wait for an answer, connecting and sending included."""
-        max_connections: int = Field(default=16, ge=1)
+        max_connections: int = Field(default=16, ge=1, json_schema_extra=unit("connections"))
         """Windows that are posted at once by one process; others wait for their turn."""
 
         @field_validator("url")
