@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from sinfer.config import ConfigModel
-from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient
+from sinfer.inference.http import HttpConfig, HttpInferenceClient
 from sinfer.units import Secret
 
 
@@ -33,5 +33,5 @@ class OpenAiClient(HttpInferenceClient):
         key = config.api_key
         headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
         super().__init__(config, headers)
-        self._endpoint = Endpoint.of("POST", config.url, path)
+        self._endpoint = self.http.endpoint("POST", path)
         self._fields = {"model": config.model, **config.options}

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient, path_part
+from sinfer.inference.http import HttpConfig, HttpInferenceClient, path_part
 from sinfer.inference.http_errors import invalid_response
 from sinfer.units import Version
 
@@ -50,7 +50,7 @@ class TfServingClient(HttpInferenceClient):
             path += f"/versions/{path_part(config.version)}"
         elif config.label:
             path += f"/labels/{path_part(config.label)}"
-        self._endpoint = Endpoint.of("POST", config.url, f"{path}:predict")
+        self._endpoint = self.http.endpoint("POST", f"{path}:predict")
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
         body = dict(request) if isinstance(request, Mapping) else {"instances": request}

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient, path_part
+from sinfer.inference.http import HttpConfig, HttpInferenceClient, path_part
 from sinfer.units import Version
 
 
@@ -35,7 +35,7 @@ class TorchServeClient(HttpInferenceClient):
         path = f"/predictions/{path_part(config.model)}"
         if config.version:
             path += f"/{path_part(config.version)}"
-        self._endpoint = Endpoint.of("POST", config.url, path)
+        self._endpoint = self.http.endpoint("POST", path)
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
         answer, _ = await self.http.request_json(

@@ -19,7 +19,7 @@ from sinfer.errors import (
 )
 from sinfer.extras import extras_named
 from sinfer.inference.base import InferenceClient
-from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient, path_part
+from sinfer.inference.http import HttpConfig, HttpInferenceClient, path_part
 from sinfer.inference.http_errors import invalid_response
 from sinfer.inference.v2_messages import (
     HEADER_LENGTH,
@@ -106,13 +106,13 @@ class V2Client(HttpInferenceClient):
     def __init__(self, config: V2Config) -> None:
         super().__init__(config)
         self._binary: bool | None = None if config.binary == "auto" else config.binary
-        self._server = Endpoint.of("GET", config.url, "/v2")
+        self._server = self.http.endpoint("GET", "/v2")
         path = f"/v2/models/{path_part(config.model)}"
         if config.version:
             path += f"/versions/{path_part(config.version)}"
-        self._infer = Endpoint.of("POST", config.url, f"{path}/infer")
-        self._model = Endpoint.of("GET", config.url, path)
-        self._ready = Endpoint.of("GET", config.url, f"{path}/ready")
+        self._infer = self.http.endpoint("POST", f"{path}/infer")
+        self._model = self.http.endpoint("GET", path)
+        self._ready = self.http.endpoint("GET", f"{path}/ready")
         self._readiness = Readiness(self._not_ready)
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> V2Response:

@@ -246,26 +246,31 @@ class TaskCheck:
                 async for finding in self._check_v2(client):
                     yield finding
             elif client.endpoint:
-                yield await self._check_endpoint(client.endpoint)
+                yield await self._check_endpoint(client)
             else:
                 yield self._finding("model", "ok", f"{config.type} is ready")
         finally:
             await Hook("inference", "aclose", client.aclose).wait()
 
-    async def _check_endpoint(self, endpoint: str) -> Finding:
+    async def _check_endpoint(self, client: InferenceClient) -> Finding:
         """Something listens there; these protocols have no harmless question to ask."""
         import httpx
 
-        url = httpx.URL(endpoint)
-        port = url.port or (443 if url.scheme == "https" else 80)
+        from sinfer.inference.http import HttpInferenceClient
+
+        proxy = client.http.route.proxy if isinstance(client, HttpInferenceClient) else None
+        what = client.endpoint if proxy is None else f"the proxy {proxy.shown}"
+        url = httpx.URL(client.endpoint) if proxy is None else proxy.url
+        port = url.port or {"https": 443, "socks5": 1080, "socks5h": 1080}.get(url.scheme, 80)
         try:
             async with asyncio.timeout(5):
                 _, writer = await asyncio.open_connection(url.host, port)
         except (OSError, TimeoutError) as error:
-            text = f"{endpoint} takes no connection ({str(error) or type(error).__name__})"
+            text = f"{what} takes no connection ({str(error) or type(error).__name__})"
             return self._finding("model", "unreachable", text)
         writer.close()
-        return self._finding("model", "ok", f"{endpoint} takes connections")
+        behind = "" if proxy is None else f"; whether it leads to {client.endpoint} is not known"
+        return self._finding("model", "ok", f"{what} takes connections{behind}")
 
     async def _check_v2(self, client: DescribedModel) -> AsyncIterator[Finding]:
         try:

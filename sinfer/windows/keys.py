@@ -16,6 +16,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:attempts``  | hash   | window id → its tries, as ``Tries`` packs them |
 | ``sinfer:{scope}:deaths``    | hash   | window id → how often its lease ran out |
 | ``sinfer:{scope}:unreadable`` | hash  | closed window id → why its record cannot be read |
+| ``sinfer:{scope}:costly``    | string | why its windows cost several calls each (expires) |
 | ``sinfer:{scope}:refs``      | hash   | shared segment → number of holders |
 | ``sinfer:{scope}:held``      | hash   | shared segment → messages in it |
 | ``sinfer:{scope}:members``   | hash   | segment → stream sequences of each of its chunks |
@@ -156,6 +157,11 @@ class PartitionKeys:
     def unusable(self) -> str:
         """Why a worker cannot begin its windows."""
         return f"{self._base}unusable"
+
+    @property
+    def costly(self) -> str:
+        """Why its windows cost several calls each."""
+        return f"{self._base}costly"
 
     def segment(self, name: str) -> str:
         """The chunks of a segment."""
