@@ -47,7 +47,8 @@ def settings(server: ModelServer, /, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("version", ["", "1"])
 async def test_each_row_has_its_own_answer(client: Make, model: ModelServer, version: str) -> None:
     x = rows(100)
-    response = await client(**settings(model, version=version)).infer(request(x))
+    made = client(**settings(model, version=version, binary=False))
+    response = await made.infer(request(x))
     assert response.outputs["y"] == [expected(row) for row in x]
     assert response.shapes["y"] == [100]
     assert response.datatypes["y"] == "FP32"
@@ -89,7 +90,7 @@ async def test_auto_is_json_where_the_server_has_no_binary(
 
 async def test_json_takes_arrays_too(client: Make, model: ModelServer) -> None:
     x = rows(3)
-    response = await client(**settings(model)).infer(request(x, np.array(x)))
+    response = await client(**settings(model, binary=False)).infer(request(x, np.array(x)))
     assert response.outputs["y"] == [expected(row) for row in x]
 
 
