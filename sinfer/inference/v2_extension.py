@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
+from sinfer.checks import Checked
 from sinfer.errors import InferenceError, InferenceUnavailableError
 
 BINARY_EXTENSION = "binary_tensor_data"
@@ -22,14 +23,44 @@ _FRESH_S = 1.0
 _KEPT_S = 600.0
 """After so long the server is asked again, whatever it said."""
 
+_PATIENCE_S = 2.0
+"""So long a call waits for the answer at most."""
+
 _SILENT_S = 30.0
 """After so long a server is asked again that gave no answer to the question."""
+
+
+class AsksServer(Protocol):
+    """A client that can ask for its server's metadata."""
+
+    @property
+    def endpoint(self) -> str:
+        """The server."""
+
+    async def server_metadata(self) -> Any:
+        """The server's metadata: name, version, extensions."""
 
 
 def lists_binary(metadata: Any) -> bool:
     """Whether a server's metadata list the extension."""
     extensions = metadata.get("extensions") if isinstance(metadata, Mapping) else None
     return isinstance(extensions, list | tuple) and BINARY_EXTENSION in extensions
+
+
+async def checked_binary(client: AsksServer) -> list[Checked]:
+    """Whether a server has the binary tensors that a task wants to send; nothing where it has."""
+    try:
+        metadata = await client.server_metadata()
+    except InferenceError as error:
+        text = f"inference.binary: true, and whether the server can do that is not known ({error})"
+        return [Checked("warning", text)]
+    if lists_binary(metadata):
+        return []
+    text = (
+        f"inference.binary: true, and {client.endpoint} does not list {BINARY_EXTENSION} among its"
+        " extensions; leave it at auto, or set it to false"
+    )
+    return [Checked("error", text)]
 
 
 class BinaryExtension:
@@ -67,8 +98,9 @@ class BinaryExtension:
     async def _find_out(self) -> None:
         kept_s = _KEPT_S
         try:
-            self._is_there = lists_binary(await self._ask())
-        except InferenceUnavailableError:
+            async with asyncio.timeout(_PATIENCE_S):
+                self._is_there = lists_binary(await self._ask())
+        except (InferenceUnavailableError, TimeoutError):
             self._is_there, kept_s = False, _SILENT_S
         except InferenceError:  # it does not know the question
             self._is_there = False

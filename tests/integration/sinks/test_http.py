@@ -89,7 +89,8 @@ async def test_credentials_and_places_that_are_refused_are_an_outage_with_its_re
         receiver.posts.clear()
         with pytest.raises(SinkUnavailableError) as caught:
             await sink.write(window_results(size))
-        told = f"answered {status} no ***; correct 'url' or 'headers' of the sink"
+        remedy = "the proxy's user and password" if status == 407 else "'url' or 'headers' of the"
+        told = f"answered {status} no ***; correct {remedy}"
         assert told in str(caught.value)
         assert len(receiver.posts) <= 12
     receiver.judge = lambda body: None
