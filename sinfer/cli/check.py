@@ -55,7 +55,8 @@ def check(ctx: click.Context, product: str | None, task: str | None, as_json: bo
         tasks = await session.tasks.find(product, task) if not problems or task is None else []
         for name, problem in problems.items():
             tell(Finding(name, "error", problem))
-        async for finding in preflight(session.store, tasks):
+        everybody = await session.tasks.find(None, None) if tasks else []
+        async for finding in preflight(session.store, tasks, everybody):
             tell(finding)
 
     with_session(run)
