@@ -15,6 +15,7 @@ LAYERS = [
     {
         "bounded_http",
         "cancelling",
+        "checks",
         "errors",
         "extras",
         "exit_codes",
@@ -44,6 +45,7 @@ LAYERS = [
         "nats_client",
         "nats_connection",
         "nats_headers",
+        "nats_rights",
         "proxies",
         "routes",
     },
