@@ -24,9 +24,10 @@ _COLORS = {"ok": "green", "warning": "yellow", "error": "red", "unreachable": "r
 def check(ctx: click.Context, product: str | None, task: str | None, as_json: bool) -> None:
     """Find out before the start whether everything is there and fits.
 
-    Settings and tasks; Redis, its persistence and eviction policy; the broker; streams and
-    consumers; models, and what the product asks of them. Changes nothing. Ends with 0 when all is
-    well or only risky, with 3 when something is wrong, with 4 when something is not reachable.
+    Settings and tasks; Redis, its persistence and eviction policy; the broker; whether ingestors,
+    workers and beat run; streams and consumers; models, and what the product asks of them. Changes
+    nothing. Ends with 0 when all is well or only risky, with 3 when something is wrong, with 4 when
+    something is not reachable.
 
     \b
     Example:
@@ -46,6 +47,7 @@ def check(ctx: click.Context, product: str | None, task: str | None, as_json: bo
 
     async def run(session: Session) -> None:
         from sinfer.operations.preflight import Finding, TaskCheck, check_broker, check_store
+        from sinfer.operations.processes import check_processes
 
         problems = await session.tasks.problems(product, task)
         tasks = await session.tasks.find(product, task) if not problems or task is None else []
@@ -54,6 +56,8 @@ def check(ctx: click.Context, product: str | None, task: str | None, as_json: bo
         async for finding in check_store(session.store):
             tell(finding)
         tell(await check_broker())
+        async for finding in check_processes(session.store, await session.tasks.names(product)):
+            tell(finding)
         for owner, config in tasks:
             async for finding in TaskCheck(owner, config).run():
                 tell(finding)
