@@ -13,12 +13,10 @@ from typing import Any
 
 from celery import beat
 
-from sinfer.celery_app import TICK_QUEUE, TICK_TASK, waiting_messages
+from sinfer.celery_app import TICK_QUEUE, TICK_TASK, shown_broker, waiting_messages
 from sinfer.overdue import Overdue
-from sinfer.settings import settings
 from sinfer.sign_of_life import SignOfLife
 from sinfer.windows.presence import Presence
-from sinfer.windows.store import shown_url
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +61,7 @@ class Scheduler(beat.Scheduler):
             gethostname(),
             os.getpid(),
             self._token,
-            broker=shown_url(settings().celery_broker_url),
+            broker=shown_broker(),
             version=version("sinfer"),
         )
 

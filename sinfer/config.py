@@ -18,7 +18,18 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from sinfer.errors import ConfigError
 from sinfer.masking import mask, masked
 
-_SECRET_WORDS = ("password", "token", "secret", "url", "auth", "servers", "creds", "seed", "header")
+_SECRET_WORDS = (
+    "password",
+    "token",
+    "secret",
+    "url",
+    "auth",
+    "servers",
+    "creds",
+    "seed",
+    "header",
+    "proxy",
+)
 """What values of such fields may hold is not shown."""
 
 

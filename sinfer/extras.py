@@ -13,6 +13,7 @@ EXTRA_OF = {
     "sqlalchemy": "sql",
     "grpc": "grpc",
     "google": "grpc",
+    "socksio": "socks",
     "numpy": "soe",
     "scipy": "soe",
     "pytest": "testing",

@@ -28,7 +28,7 @@ from sinfer.errors import ConfigError
 from sinfer.masking import masked
 from sinfer.secret_files import read_creds, read_file, read_seed
 from sinfer.tls import TlsFiles
-from sinfer.units import Duration, NatsUrls
+from sinfer.units import Duration, NatsUrls, Proxy
 
 PREFIX = "SINFER_"
 
@@ -41,8 +41,20 @@ FILES = (
 _FILE = "_FILE"
 """Ends the name of a setting whose value stands in a file."""
 
-_NEAR = 0.8
+_NEAR = 0.7
 """How alike two names are, of 1, for one to be taken for a misspelling of the other."""
+
+_MEANT = {
+    "BROKER": "BROKER_URL",
+    "CELERY_BROKER_URL": "BROKER_URL",
+    "HTTP_PROXY": "PROXY",
+    "HTTPS_PROXY": "PROXY",
+    "NATS": "NATS_SERVERS",
+    "NATS_URL": "NATS_SERVERS",
+    "NATS_URLS": "NATS_SERVERS",
+    "REDIS": "REDIS_URL",
+}
+"""What people call settings whose names are others."""
 
 _SHORTEST_TICK = timedelta(milliseconds=10)
 
@@ -90,6 +102,9 @@ class Settings(BaseSettings):
     """Name that the NATS servers' certificates must have; by default the one in the URL."""
     nats_tls_handshake_first: bool = False
     """Begin with TLS, as NATS servers with ``handshake_first`` demand."""
+    proxy: Proxy | None = None
+    """The proxy for models and http sinks that name none: a URL, ``none``, or ``environment`` as by
+    default. ``NO_PROXY`` counts."""
     tick: Duration = Field(default="200ms", validate_default=True)
     """How often beat closes what is due."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -104,7 +119,7 @@ class Settings(BaseSettings):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
 
-    @field_validator(*FILES, mode="before")
+    @field_validator(*FILES, "proxy", mode="before")
     @classmethod
     def _none(cls, value: object) -> object:
         return None if value == "" else value
@@ -194,15 +209,26 @@ def load_settings(dotenv: Path | None = None) -> Settings:
             continue
         if name not in in_file and is_service_link(name, os.environ[name], PREFIX):
             continue
-        nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=_NEAR)
+        nearest = _nearest(name.upper().removeprefix(PREFIX))
         raise ConfigError(
             f"setting {name} is unknown; "
-            + (f"did you mean {nearest[0]}?" if nearest else "remove it, or see the README for all")
+            + (f"did you mean {nearest}?" if nearest else "remove it, or see the README for all")
         )
     try:
         return Settings(_env_file=path, **_from_files(path))
     except ValidationError as error:
         raise explain(error, "settings (SINFER_*)") from None
+
+
+def _nearest(name: str) -> str:
+    """The setting that was meant by an unknown name, less the prefix; empty where none is near."""
+    end = _FILE if name.endswith(_FILE) else ""
+    stem = name.removesuffix(end)
+    found = _MEANT.get(stem)
+    if found is None:
+        fields = [field.upper() for field in Settings.model_fields]
+        found = next(iter(difflib.get_close_matches(stem, fields, n=1, cutoff=_NEAR)), None)
+    return "" if found is None else f"{PREFIX}{found}{end}"
 
 
 def _from_files(dotenv: Path) -> dict[str, Any]:

@@ -156,18 +156,23 @@ class TlsProxy(EmbeddedServer):
     Args:
         upstream: port of the server.
         certificates: what it shows, and whose clients it lets in.
+        knows_clients: whether clients have to show a certificate.
     """
 
     name = "tls-proxy"
 
-    def __init__(self, upstream: int, certificates: Certificates) -> None:
+    def __init__(
+        self, upstream: int, certificates: Certificates, *, knows_clients: bool = True
+    ) -> None:
+        self._knows_clients = knows_clients
         self._upstream = upstream
         self._certificates = certificates
         super().__init__()
 
     def _command(self) -> list[str]:
         program = str(Path(__file__).with_name("tls_proxy.py"))
-        files = (self._certificates.cert, self._certificates.key, self._certificates.ca)
+        files = [self._certificates.cert, self._certificates.key]
+        files += [self._certificates.ca] if self._knows_clients else []
         ports = (str(self.port), str(self._upstream))
         return [sys.executable, program, *ports, *map(str, files)]
 

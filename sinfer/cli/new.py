@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -13,12 +14,13 @@ import click
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(),
-    help="Where the package goes; here by default.",
+    help="Where it goes; here by default.",
 )
 def new(name: str, directory: Path) -> None:
-    """Write a product: a task, a task manager, a pipeline and a test.
+    """Write a product: a task, a task manager, a pipeline, a test, a pyproject.toml, an image.
 
-    It runs at once, and its test passes. Change what is in it piece by piece.
+    It runs at once, and its test passes. Change what is in it piece by piece. Within a package that
+    is there already, only the package of the product is written.
 
     \b
     Example:
@@ -28,17 +30,18 @@ def new(name: str, directory: Path) -> None:
     from sinfer.templates.writing import write_product
 
     written = write_product(name, directory)
-    target = written[0].parent
     for file in written:
         click.echo(f"  {file}")
-    inside = (directory / "__init__.py").exists()  # of a package, which is found from here
-    place = target if inside else Path(name)
-    lines = [] if inside or directory == Path() else [f"cd {directory}"]
+    project = directory / name
+    is_project = (project / "pyproject.toml") in written
+    place = Path(name) if is_project else project
     samples = place / "samples.jsonl"
-    lines += [
-        f"pytest {place}",
+    lines = [
+        f"cd {shlex.quote(str(project))}" if is_project else None,
+        "pytest" if is_project else f"pytest {place}",
         f"sinfer run --product {name} --input {samples} --virtual-time",
         f"sinfer up --product {name}",
         f"sinfer publish --product {name} --input {samples} --rate 10",
+        "pip install ." if is_project else None,
     ]
-    click.echo("\nReady. Try:\n" + "\n".join(f"  {line}" for line in lines))
+    click.echo("\nReady. Try:\n" + "\n".join(f"  {line}" for line in lines if line))

@@ -20,20 +20,29 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _product_or_only(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
-    """The product that is named, or the only one of ``SINFER_PRODUCTS``."""
+    """The product that is named, or the only one of ``SINFER_PRODUCTS`` or else of those that are
+    installed."""
     if value is not None or ctx.resilient_parsing:
         return value
-    from sinfer.products.registry import product_in, reference_of
+    from sinfer.errors import ConfigError
+    from sinfer.products.registry import load_products, product_in, reference_of
     from sinfer.settings import settings
 
-    modules = settings().products
-    if not modules:
-        raise click.UsageError("Name the product with --product, or set SINFER_PRODUCTS.", ctx)
-    names = [product_in(reference_of(module)).name for module in modules]
-    if len(names) > 1:
+    if modules := settings().products:
+        names = [product_in(reference_of(module)).name for module in modules]
+        where = "SINFER_PRODUCTS names"
+    else:
+        products, problems = load_products()
+        if problems and not products:
+            raise ConfigError("; ".join(problems.values()))
+        names = sorted(products)
+        where = "There are the products"
+    if not names:
         raise click.UsageError(
-            f"SINFER_PRODUCTS names {', '.join(names)}: say which one with --product.", ctx
+            "Name the product with --product, set SINFER_PRODUCTS, or install one.", ctx
         )
+    if len(names) > 1:
+        raise click.UsageError(f"{where} {', '.join(names)}: say which one with --product.", ctx)
     return names[0]
 
 
@@ -41,7 +50,8 @@ one_product_option = click.option(
     "--product",
     metavar="NAME",
     callback=_product_or_only,
-    help="Name of the product, or a module that has it; the one of SINFER_PRODUCTS by default.",
+    help="Name of the product, or a module that has it; by default the one of SINFER_PRODUCTS, or"
+    " the one that is installed.",
 )
 product_option = click.option(
     "--product", metavar="NAME", default=None, help="Only this product; all by default."

@@ -77,6 +77,7 @@ class BackingServers:
             # Keys of the user's own servers are no business of these.
             **dict.fromkeys(_KEYS, ""),
             "SINFER_NATS_TLS_HANDSHAKE_FIRST": "false",
+            **_no_proxy(),
             **{n: "" for n in os.environ if n.startswith("SINFER_") and n.endswith("_FILE")},
         }
 
@@ -124,3 +125,10 @@ class BackingServers:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _no_proxy() -> dict[str, str]:
+    """The environment's proxy, if there is one, does not lead to this machine."""
+    others = os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))
+    exempt = ",".join(filter(None, (others, "127.0.0.1")))
+    return {"no_proxy": exempt, "NO_PROXY": exempt}

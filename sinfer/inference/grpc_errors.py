@@ -21,6 +21,7 @@ The meaning of the codes: https://grpc.io/docs/guides/status-codes/.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from http.client import TOO_MANY_REQUESTS
 
@@ -34,7 +35,7 @@ from sinfer.errors import (
     InferenceUnavailableError,
     InvalidResponseError,
 )
-from sinfer.inference.http_errors import excerpt
+from sinfer.inference.http_errors import PROXY_MISCONFIGURED, excerpt
 
 _FAILED = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
 _REJECTED = {
@@ -49,7 +50,13 @@ _MISCONFIGURED = {
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.PERMISSION_DENIED,
 }
-_NO_CONNECTION = ("failed to connect", "connections to all backends failing", "dns resolution")
+_PROXY_REFUSAL = re.compile(r"HTTP proxy returned response code (\d+)")
+_NO_CONNECTION = (
+    "failed to connect",
+    "connections to all backends failing",
+    "dns resolution",
+    "errors resolving",
+)
 """How UNAVAILABLE reads when nothing was sent; the code alone does not tell."""
 
 
@@ -65,6 +72,11 @@ def error_of_status(
     """
     code, details = error.code(), error.details() or ""
     text = f"{call}: {code.name}: {excerpt(details.encode(), secrets)}"
+    if (refusal := _PROXY_REFUSAL.search(details)) is not None:
+        status = int(refusal[1])
+        if status in PROXY_MISCONFIGURED:
+            return InferenceMisconfiguredError(text, status=status)
+        return InferenceUnavailableError(text, status=status, not_begun=True)
     if code in _FAILED:
         return InferenceServerError(text)
     if code in _MISCONFIGURED:

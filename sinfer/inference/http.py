@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import ssl
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
@@ -22,23 +22,27 @@ from sinfer.bounded_http import (
     AnswerTooLargeError,
     read_bounded,
 )
+from sinfer.checks import Checked
 from sinfer.config import ConfigModel
 from sinfer.encoding import from_foreign_json, to_json
 from sinfer.errors import (
-    ConfigError,
+    InferenceError,
     InferenceRejectedError,
     InferenceUnavailableError,
     InvalidResponseError,
 )
 from sinfer.inference.base import InferenceClient, InferenceConfig, name_of_model
+from sinfer.inference.check import checked_error
 from sinfer.inference.http_errors import (
     FOREIGN_ERRORS,
+    FURTHER_SECRETS,
     error_of_exception,
     error_of_status,
     invalid_response,
     shown_url,
 )
-from sinfer.units import Bytes, Duration, Secret, format_duration
+from sinfer.routes import route_to
+from sinfer.units import Bytes, Duration, Proxy, Secret, format_duration
 
 _KEEPALIVE_S = 4.0
 """Let idle connections go before usual servers do (5 s), or requests meet them half-closed."""
@@ -61,7 +65,11 @@ class HttpConfig(InferenceConfig):
     verify: bool = True
     """Whether the certificate of an ``https://`` server must be valid."""
     ca_file: Path | None = None
-    """PEM file of the certificate authorities to trust instead of the usual ones."""
+    """PEM file of the certificate authorities to trust instead of those that ``SSL_CERT_FILE`` or
+    ``SSL_CERT_DIR`` names, or the usual ones."""
+    proxy: Proxy | None = None
+    """The proxy to ask through: a URL, ``none``, or ``environment`` for what ``HTTPS_PROXY``,
+    ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say; by default that of ``SINFER_PROXY``."""
     max_response_bytes: Bytes = Field(default="32MiB", validate_default=True, ge=1)
     """Largest answer that is read, unpacked; a larger one is a failed attempt."""
 
@@ -103,18 +111,19 @@ class Endpoint:
     call: str
 
     @classmethod
-    def of(cls, method: str, base: str, path: str = "") -> Self:
+    def of(cls, method: str, base: str, path: str = "", through: str = "") -> Self:
         """The endpoint at a path below a base URL, whose query is kept.
 
         Args:
             path: begins with ``/``; names within it are already quoted.
+            through: behind the URL, for messages.
         """
         url = httpx.URL(base).copy_with(username=None, password=None)
         if path:
             raw_path = url.raw_path.partition(b"?")[0].rstrip(b"/") + path.encode("ascii")
             query = b"?" + url.query if url.query else b""
             url = url.copy_with(raw_path=raw_path + query)
-        return cls(method, url, f"{method} {shown_url(url)}")
+        return cls(method, url, f"{method} {shown_url(url)}{through}")
 
 
 class HttpSession:
@@ -126,6 +135,12 @@ class HttpSession:
     Args:
         config: the settings.
         headers: the protocol's own headers; those of the settings override them.
+
+    Attributes:
+        route: the way to the server.
+
+    Raises:
+        ConfigError: there is none; see ``sinfer.routes``.
     """
 
     def __init__(self, config: HttpConfig, headers: Mapping[str, str] | None = None) -> None:
@@ -134,14 +149,25 @@ class HttpSession:
         self._timeout_text = format_duration(config.timeout)
         self._headers = _all_headers(config, headers or {})
         self._json_headers = httpx.Headers([*self._headers, (b"Content-Type", b"application/json")])
+        self._url = config.url
+        self.route = route_to(
+            httpx.URL(config.url),
+            part="inference.",
+            proxy=config.proxy,
+            verify=config.verify,
+            ca_file=config.ca_file,
+        )
         make = functools.partial(
-            httpx.AsyncClient,
-            verify=_trust(config.verify, config.ca_file),
+            self.route.client,
             timeout=httpx.Timeout(None, connect=config.connect_timeout.total_seconds()),
         )
         self._client = make(limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S))
         self._new_connections = make(limits=httpx.Limits(max_keepalive_connections=0))
         self._places = asyncio.Semaphore(config.max_concurrency)
+
+    def endpoint(self, method: str, path: str = "") -> Endpoint:
+        """What to call at a path below the URL of the settings; see ``Endpoint.of``."""
+        return Endpoint.of(method, self._url, path, self.route.through)
 
     async def request(
         self,
@@ -168,7 +194,13 @@ class HttpSession:
                 all_headers.update(headers)
             if idempotency_key:
                 all_headers["Idempotency-Key"] = quote(idempotency_key, safe=_VISIBLE_ASCII)
-        request = httpx.Request(endpoint.method, endpoint.url, headers=all_headers, content=body)
+        request = httpx.Request(
+            endpoint.method,
+            endpoint.url,
+            headers=all_headers,
+            content=body,
+            extensions={FURTHER_SECRETS: self.route.secrets},
+        )
         try:
             async with asyncio.timeout(self._timeout_s), self._places:
                 answer = await self._send(request)
@@ -201,15 +233,15 @@ class HttpSession:
 
         async def note(event: str, _: Any) -> None:
             nonlocal is_new
-            is_new = is_new or event == "connection.connect_tcp.started"
+            is_new = is_new or event.endswith(".connect_tcp.started")
 
         request.extensions["trace"] = note
         try:
-            return await self._client.send(request, stream=True)
+            return await self.route.send(self._client, request)
         except _CLOSED:
             if is_new:
                 raise
-            return await self._new_connections.send(request, stream=True)
+            return await self.route.send(self._new_connections, request)
 
     async def request_json(
         self, endpoint: Endpoint, value: Any = None, *, idempotency_key: str = ""
@@ -256,8 +288,41 @@ class HttpInferenceClient(InferenceClient):
             place += f"?{sha256(url.query).hexdigest()[:8]}"
         return name_of_model(self.type, place, self.config)
 
+    @property
+    def missing(self) -> str:
+        """What a server lacks that answers ``harmless`` with 404, and the remedy."""
+        return ""
+
+    @property
+    def harmless(self) -> Endpoint:
+        """A question that the server answers without the model."""
+        return self.http.endpoint("OPTIONS")
+
+    async def check(self) -> list[Checked]:
+        harmless = self.harmless
+        try:
+            response = await self.http.request(harmless)
+        except InferenceError as error:
+            if _is_there(harmless, error):
+                return [Checked("ok", f"{harmless.call} is answered with {error.status}")]
+            place = f"{shown_url(harmless.url)}{self.http.route.through}"
+            return [checked_error(error, place, self.missing)]
+        return self.checked_answer(response)
+
+    def checked_answer(self, response: httpx.Response) -> list[Checked]:
+        """What an answer of status 2xx to ``harmless`` says."""
+        return [Checked("ok", f"{self.harmless.call} is answered with {response.status_code}")]
+
     async def aclose(self) -> None:
         await self.http.aclose()
+
+
+def _is_there(endpoint: Endpoint, error: InferenceError) -> bool:
+    """Whether an error of OPTIONS comes from a server that only does not know the method."""
+    return endpoint.method == "OPTIONS" and (
+        error.status in (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
+        or isinstance(error, InferenceRejectedError)
+    )
 
 
 def json_body(value: Any) -> bytes:
@@ -292,14 +357,3 @@ def _all_headers(config: HttpConfig, own: Mapping[str, str]) -> list[tuple[bytes
     headers.update(own)
     headers.update({name: value.get_secret_value() for name, value in config.headers.items()})
     return headers.raw
-
-
-@functools.lru_cache(maxsize=32)
-def _trust(verify: bool, ca_file: Path | None) -> ssl.SSLContext:
-    """The TLS context, shared by all clients of a process: reading the authorities is slow."""
-    if not verify or ca_file is None:
-        return httpx.create_ssl_context(verify=verify)
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise ConfigError(f"inference.ca_file: {ca_file} cannot be used: {error}") from error

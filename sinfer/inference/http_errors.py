@@ -4,7 +4,7 @@
 what happened                           error                          what the worker does
 ======================================  =============================  ===========================
 time-out, broken answer                 InferenceUnavailableError      tries later
-no connection                           the same, not_begun            tries later, burns nothing
+no connection, a proxy that gives none  the same, not_begun            tries later, burns nothing
 408 409 423 425 499, other 5xx          InferenceUnavailableError      tries later
 429, 503                                the same, not_begun            tries later, burns nothing
 500, 424 (a gateway's "model failed")   InferenceServerError           tries once, then bisects
@@ -47,6 +47,9 @@ FOREIGN_ERRORS = (
 
 EXCERPT_CHARS = 200
 
+FURTHER_SECRETS = "sinfer_secrets"
+"""Extension of a request: what its answer must not be quoted with besides its headers."""
+
 _OPEN_HEADERS = frozenset(
     {
         "accept", "accept-encoding", "connection", "content-length", "content-type", "host",
@@ -62,6 +65,9 @@ _FAILED = frozenset({424, 500})
 _MISCONFIGURED = frozenset(
     {401, 402, 403, 404, 405, 406, 407, 410, 411, 414, 415, 421, 426, 428, 431, 451, 501, 505, 511}
 )
+PROXY_MISCONFIGURED = frozenset({401, 403, 405, 407})
+"""What a proxy that is asked for a connection answers until somebody changes a setting."""
+
 _NEVER_ANY_BETTER = (
     httpx.UnsupportedProtocol,
     httpx.LocalProtocolError,
@@ -84,7 +90,8 @@ def excerpt(content: bytes, secrets: Iterable[str] = ()) -> str:
 def sent_secrets(request: httpx.Request) -> list[str]:
     """What an answer to a request must not be quoted with: its headers, and parts of its URL."""
     headers = [value for name, value in request.headers.items() if name not in _OPEN_HEADERS]
-    return [*headers, *secret_parameters(str(request.url))]
+    further = request.extensions.get(FURTHER_SECRETS, ())
+    return [*headers, *secret_parameters(str(request.url)), *further]
 
 
 def _excerpt_of(response: httpx.Response) -> str:
@@ -121,12 +128,26 @@ def error_of_exception(error: Exception, call: str) -> InferenceError:
     """
     if isinstance(error, httpx.LocalProtocolError):  # its text may quote a header, secrets included
         return InferenceMisconfiguredError(f"{call}: the request is no valid HTTP; check headers")
+    if isinstance(error, httpx.ProxyError):
+        return _error_of_proxy(error, call)
     text = f"{call}: {type(error).__name__}: {error}".removesuffix(": ")
     if isinstance(error, _NEVER_ANY_BETTER) or _is_distrust(error):
         return InferenceMisconfiguredError(text)
     if isinstance(error, httpx.DecodingError):
         return InvalidResponseError(text)
     return InferenceUnavailableError(text, not_begun=isinstance(error, _NO_CONNECTION))
+
+
+def _error_of_proxy(error: httpx.ProxyError, call: str) -> InferenceError:
+    """The error for a proxy that lets nothing through: the model has not seen the request."""
+    code, _, _ = str(error).partition(" ")
+    if code.isdigit():
+        status = int(code)
+        text = f"{call}: the proxy refuses: {_named(status)}"
+        if status in PROXY_MISCONFIGURED:
+            return InferenceMisconfiguredError(text, status=status)
+        return InferenceUnavailableError(text, status=status, not_begun=True)
+    return InferenceUnavailableError(f"{call}: the proxy refuses: {error}", not_begun=True)
 
 
 def invalid_response(response: httpx.Response, call: str, reason: str) -> InvalidResponseError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient
+from sinfer.inference.http import HttpConfig, HttpInferenceClient
 
 
 class JsonConfig(HttpConfig):
@@ -26,7 +26,7 @@ class JsonClient(HttpInferenceClient):
 
     def __init__(self, config: JsonConfig) -> None:
         super().__init__(config)
-        self._endpoint = Endpoint.of(config.method, config.url)
+        self._endpoint = self.http.endpoint(config.method)
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
         answer, _ = await self.http.request_json(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sinfer.errors import InferenceRejectedError
@@ -37,6 +37,18 @@ class EmbeddingsResponse:
     model: str
     usage: dict[str, Any]
     raw: dict[str, Any]
+
+    def is_by_items(self, of: int) -> bool:
+        """Whether there are so many embeddings."""
+        return len(self.embeddings) == of
+
+    def part_for(self, first: int, last: int, of: int) -> EmbeddingsResponse | None:
+        """The answer to the inputs ``[first, last)`` of ``of``; None where there were others."""
+        if not self.is_by_items(of):
+            return None
+        entries = sorted(self.raw["data"], key=lambda entry: entry.get("index", 0))
+        raw = {**self.raw, "data": entries[first:last]}
+        return replace(self, embeddings=self.embeddings[first:last], raw=raw)
 
 
 class OpenAiEmbeddingsClient(OpenAiClient):

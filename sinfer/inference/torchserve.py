@@ -34,10 +34,15 @@ class TorchServeClient(HttpInferenceClient):
         path = f"/predictions/{path_part(config.model)}"
         if config.version:
             path += f"/{path_part(config.version)}"
-        self._endpoint = Endpoint.of("POST", config.url, path)
+        self._endpoint = self.http.endpoint("POST", path)
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
         answer, _ = await self.http.request_json(
             self._endpoint, request, idempotency_key=idempotency_key
         )
         return answer
+
+    @property
+    def harmless(self) -> Endpoint:
+        """Of the server, not of the model: the port for predictions tells nothing of those."""
+        return self.http.endpoint("GET", "/ping")

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import httpx
 from pydantic import Field, field_validator
 
+from sinfer.checks import Checked
 from sinfer.encoding import from_json
 from sinfer.errors import (
     InferenceError,
@@ -19,8 +20,9 @@ from sinfer.errors import (
 )
 from sinfer.extras import extras_named
 from sinfer.inference.base import InferenceClient
-from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient, path_part
+from sinfer.inference.http import HttpConfig, HttpInferenceClient, path_part
 from sinfer.inference.http_errors import invalid_response
+from sinfer.inference.v2_check import checked_model
 from sinfer.inference.v2_messages import (
     HEADER_LENGTH,
     V2Response,
@@ -71,8 +73,8 @@ class DescribedModel(Protocol):
     async def metadata(self) -> dict[str, Any]:
         """The model's metadata: name, versions, platform, inputs, outputs."""
 
-    async def is_ready(self) -> bool:
-        """Whether the server can be reached and says that the model is ready."""
+    async def ready(self) -> bool:
+        """Whether the server says that the model is ready."""
 
 
 class V2Client(HttpInferenceClient):
@@ -105,13 +107,13 @@ class V2Client(HttpInferenceClient):
     def __init__(self, config: V2Config) -> None:
         super().__init__(config)
         self._binary: bool | None = None if config.binary == "auto" else config.binary
-        self._server = Endpoint.of("GET", config.url, "/v2")
+        self._server = self.http.endpoint("GET", "/v2")
         path = f"/v2/models/{path_part(config.model)}"
         if config.version:
             path += f"/versions/{path_part(config.version)}"
-        self._infer = Endpoint.of("POST", config.url, f"{path}/infer")
-        self._model = Endpoint.of("GET", config.url, path)
-        self._ready = Endpoint.of("GET", config.url, f"{path}/ready")
+        self._infer = self.http.endpoint("POST", f"{path}/infer")
+        self._model = self.http.endpoint("GET", path)
+        self._ready = self.http.endpoint("GET", f"{path}/ready")
         self._readiness = Readiness(self._not_ready)
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> V2Response:
@@ -167,12 +169,23 @@ class V2Client(HttpInferenceClient):
             raise invalid_response(response, self._model.call, "is no model metadata")
         return answer
 
+    async def ready(self) -> bool:
+        """Whether the server says that the model is ready.
+
+        Raises:
+            InferenceError: it says something else, or nothing.
+        """
+        return not _denies_it(await self.http.request(self._ready))
+
     async def is_ready(self) -> bool:
         """Whether the server can be reached and says that the model is ready."""
         try:
-            return not _denies_it(await self.http.request(self._ready))
+            return await self.ready()
         except InferenceError:
             return False
+
+    async def check(self) -> list[Checked]:
+        return await checked_model(self, self.http.route.through)
 
 
 def _denies_it(response: httpx.Response) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import grpc
 import httpx
 
+from sinfer.checks import Checked
 from sinfer.config import ConfigModel
 from sinfer.errors import (
     ConfigError,
@@ -22,6 +24,7 @@ from sinfer.errors import (
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.grpc_errors import error_of_status
 from sinfer.inference.v2 import V2Config
+from sinfer.inference.v2_check import checked_model
 from sinfer.inference.v2_grpc_messages import (
     SERVICE,
     ModelInferRequest,
@@ -34,6 +37,8 @@ from sinfer.inference.v2_grpc_messages import (
 from sinfer.inference.v2_messages import V2Response, inputs_of
 from sinfer.inference.v2_readiness import NotReady, Readiness
 from sinfer.inference.v2_tensors import nest, pack_tensor, unpack_tensor
+from sinfer.proxies import Proxy, proxy_for, through
+from sinfer.trust import authorities
 from sinfer.units import format_duration
 
 _PORTS = {"http": 80, "https": 443}
@@ -76,16 +81,23 @@ class V2GrpcClient(InferenceClient):
             (name.lower(), value.get_secret_value()) for name, value in config.headers.items()
         ]
         self._places = asyncio.Semaphore(config.max_concurrency)
-        options = [
+        self._proxy = _proxy(config, url)
+        self._secrets += [] if self._proxy is None else self._proxy.secrets
+        options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", config.max_response_bytes),
             ("grpc.max_send_message_length", -1),  # the server says what is too large
             ("grpc.enable_retries", 0),  # attempts are the worker's
             ("grpc.primary_user_agent", "sinfer"),
+            ("grpc.enable_http_proxy", 0),  # by its own rules, which are others
         ]
+        target = self._target
+        if self._proxy is not None:
+            target = f"{self._proxy.url.host}:{self._proxy.url.port or _PORTS['http']}"
+            options += _tunnel_options(self._proxy, self._target, url)
         if url.scheme == "https":
-            self._channel = grpc.aio.secure_channel(self._target, _trust(config), options)
+            self._channel = grpc.aio.secure_channel(target, _trust(config), options)
         else:
-            self._channel = grpc.aio.insecure_channel(self._target, options)
+            self._channel = grpc.aio.insecure_channel(target, options)
         self._infer = self._method("ModelInfer", ModelInferRequest, ModelInferResponse)
         self._ready = self._method("ModelReady", ModelReadyRequest, ModelReadyResponse)
         self._readiness = Readiness(self._not_ready)
@@ -101,7 +113,7 @@ class V2GrpcClient(InferenceClient):
             request_serializer=request.SerializeToString,
             response_deserializer=response.FromString,
         )
-        return f"{name} at {self._target}", call
+        return f"{name} at {self._target}{through(self._proxy)}", call
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> V2Response:
         message = encode_request(request, self.config.model, self.config.version)
@@ -140,13 +152,24 @@ class V2GrpcClient(InferenceClient):
             return None
         return None if ready else (f"{self._ready[0]}: ready is false", True)
 
+    async def ready(self) -> bool:
+        """Whether the server says that the model is ready.
+
+        Raises:
+            InferenceError: it says something else, or nothing.
+        """
+        which = ModelReadyRequest(**self._which)
+        return bool((await self._call(self._ready, which)).ready)
+
     async def is_ready(self) -> bool:
         """Whether the server can be reached and says that the model is ready."""
-        which = ModelReadyRequest(**self._which)
         try:
-            return bool((await self._call(self._ready, which)).ready)
-        except (InferenceUnavailableError, InferenceMisconfiguredError):
+            return await self.ready()
+        except InferenceError:
             return False
+
+    async def check(self) -> list[Checked]:
+        return await checked_model(self, through(self._proxy))
 
     async def _call(
         self, method: tuple[str, Any], message: Any, further: Iterable[tuple[str, str]] = ()
@@ -277,9 +300,33 @@ def _parameters(given: Any) -> dict[str, Any]:
 def _trust(config: V2Config) -> grpc.ChannelCredentials:
     if not config.verify:
         raise ConfigError("inference.verify: gRPC knows no TLS without it; give a ca_file instead")
-    if config.ca_file is None:
-        return grpc.ssl_channel_credentials()
-    try:
-        return grpc.ssl_channel_credentials(config.ca_file.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"inference.ca_file: {config.ca_file} cannot be used: {error}") from error
+    return grpc.ssl_channel_credentials(authorities(config.ca_file, "inference.ca_file"))
+
+
+def _proxy(config: V2Config, url: httpx.URL) -> Proxy | None:
+    """The proxy to ask through, by the rule of all clients; ``grpc_proxy`` goes before the rest.
+
+    Raises:
+        ConfigError: gRPC cannot go through it.
+    """
+    proxy = proxy_for(url, config.proxy, "inference.proxy", first=["grpc_proxy"])
+    if proxy is not None and proxy.url.scheme != "http":
+        raise ConfigError(
+            f"gRPC goes through http:// proxies only, not through {proxy.shown}; name one as"
+            " inference.proxy, or none, or set inference.transport: http"
+        )
+    return proxy
+
+
+def _tunnel_options(proxy: Proxy, target: str, url: httpx.URL) -> list[tuple[str, Any]]:
+    """Have the channel connect to the proxy, and ask that for the server behind it."""
+    options: list[tuple[str, Any]] = [
+        ("grpc.http_connect_server", target),
+        ("grpc.default_authority", target),
+    ]
+    if url.scheme == "https":
+        options.append(("grpc.ssl_target_name_override", url.host))
+    if proxy.url.userinfo:
+        pair = b64encode(f"{proxy.url.username}:{proxy.url.password}".encode()).decode()
+        options.append(("grpc.http_connect_headers", f"Proxy-Authorization:Basic {pair}"))
+    return options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sinfer.encoding import from_foreign_json
@@ -35,6 +35,37 @@ class V2Response:
     model_version: str
     id: str
     raw: dict[str, Any]
+
+    def is_by_items(self, of: int) -> bool:
+        """Whether each output has a row for each of so many items."""
+        return bool(self.shapes) and all(shape[:1] == [of] for shape in self.shapes.values())
+
+    def part_for(self, first: int, last: int, of: int) -> V2Response | None:
+        """The answer to the items ``[first, last)`` of ``of``. Outputs that have not a row for each
+        item stay whole; None where all do."""
+        names = [name for name, shape in self.shapes.items() if shape[:1] == [of]]
+        if not names:
+            return None
+        rows = {name: self.outputs[name][first:last] for name in names}
+        shapes = {name: [last - first, *self.shapes[name][1:]] for name in names}
+        raw = dict(self.raw)
+        if "outputs" in raw:
+            raw["outputs"] = [_part_of(output, first, last, of) for output in raw["outputs"]]
+        return replace(
+            self, outputs={**self.outputs, **rows}, shapes={**self.shapes, **shapes}, raw=raw
+        )
+
+
+def _part_of(output: dict[str, Any], first: int, last: int, of: int) -> dict[str, Any]:
+    """Some rows of an output as it stands in the JSON of an answer."""
+    shape = output["shape"]
+    if shape[:1] != [of]:
+        return output
+    part = {**output, "shape": [last - first, *shape[1:]]}
+    if isinstance(data := output.get("data"), list):
+        size = len(data) // of
+        part["data"] = data[first * size : last * size]
+    return part
 
 
 def encode_json_request(request: Any) -> bytes:

@@ -27,6 +27,7 @@ class _Waiting:
         waits: the claims that did not count.
         output: what its last attempt stored.
         sinks: those that have its results.
+        progress: what its attempts stored while its items were asked about.
     """
 
     window: ClosedWindow
@@ -35,6 +36,7 @@ class _Waiting:
     waits: int = 0
     output: bytes | None = None
     sinks: frozenset[str] = field(default_factory=frozenset)
+    progress: dict[str, bytes] = field(default_factory=dict)
 
 
 class MemoryPartition:
@@ -157,7 +159,7 @@ class MemoryPartition:
 
     async def read_output(self, claim: Claim) -> StoredOutput:
         waiting = self._waiting[claim.window.id]
-        return StoredOutput(waiting.output, waiting.sinks)
+        return StoredOutput(waiting.output, waiting.sinks, progress=dict(waiting.progress))
 
     async def store_output(
         self,
@@ -166,8 +168,10 @@ class MemoryPartition:
         output: bytes | None = None,
         sinks: Sequence[str] = (),
         search: bytes | None = None,
+        progress: Mapping[str, bytes] | None = None,
     ) -> bool:
         waiting = self._waiting[claim.window.id]
+        waiting.progress.update(progress or {})
         waiting.output = waiting.output if output is None else output
         waiting.sinks |= frozenset(sinks)
         return True
@@ -221,3 +225,6 @@ class MemoryPartition:
 
     async def note_unreadable(self, claim: Claim) -> None:
         """Nothing: what is in the memory can be read."""
+
+    async def note_costly(self, why: str) -> None:
+        """Nothing: it is in the log."""

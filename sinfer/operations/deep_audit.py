@@ -24,7 +24,7 @@ from sinfer.subjects import EVERYTHING
 from sinfer.windows.claims import PartitionClaims
 from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.windows.ids import Scope
-from sinfer.windows.ledger import Finished, read_ledger
+from sinfer.windows.ledger import Finished, read_ledger, unpack_members
 from sinfer.windows.records import ClosedWindow
 from sinfer.windows.snapshot import Snapshot, snapshot
 from sinfer.windows.store import Store
@@ -69,7 +69,8 @@ class DeepAudited:
         unknown: what could not be told, and why.
         sinks: of each sink, how many results it was asked about, or why it was not asked.
         messages: messages of the stream that were accounted for one by one.
-        filtered: those of them that ``preprocess`` filters out.
+        filtered: those of them that ``preprocess`` filters out, or did when their windows were
+            processed.
     """
 
     scope: Scope
@@ -205,6 +206,7 @@ class DeepAudit:
         kept = 0
         unfinished = {window.public_id for window in seen.closed.values()} | seen.opened.keys()
         done: set[str] = set()
+        filtered: set[int] = set()
         async for finished in read_ledger(self._store, self._scope):
             kept += 1
             entry = finished.entry
@@ -214,8 +216,10 @@ class DeepAudit:
             is_known = entry.window in unfinished or entry.window in done
             is_new = entry.kind == "first" and not is_known
             done.add(entry.window)
+            filtered.update(unpack_members(entry.filtered))
             self._take(entry.sequences, entry.window, seen if is_new else None)
             self._progress(entry.count)
+        self.result.filtered += len(filtered)
         ended = int(seen.meta.get("windows", 0))
         if kept >= ended:
             self._horizon_ms = 0

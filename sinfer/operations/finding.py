@@ -130,7 +130,7 @@ class Finder:
             if entry.window in told:
                 continue
             told.add(entry.window)  # earlier times of the same window say nothing new
-            state, text = await self._end_of(finished)
+            state, text = await self._end_of(finished, seq)
             found.append(
                 Found(
                     state,
@@ -149,9 +149,11 @@ class Finder:
             replace(place, product=self._scope.product, text=_dated(place, now)) for place in found
         ]
 
-    async def _end_of(self, finished: Finished) -> tuple[State, str]:
+    async def _end_of(self, finished: Finished, seq: int) -> tuple[State, str]:
         """How a message ended that has no dead letter, in a window that the ledger has."""
         entry = finished.entry
+        if seq in unpack_members(entry.filtered):
+            return "filtered", "preprocess filtered it out when its window was processed"
         if not entry.dead:
             return "done", ""
         if entry.dead == entry.count:

@@ -12,7 +12,7 @@ from sinfer.missing import (
     missing_beat,
     missing_worker,
 )
-from sinfer.operations.preflight import Finding
+from sinfer.operations.preflight.finding import Finding
 from sinfer.operations.standing import TaskStanding, ingestors_alive
 from sinfer.products.registry import modules_with
 from sinfer.settings import settings

@@ -20,7 +20,7 @@ from sinfer.sinks.base import Sink
 from sinfer.tasks.naming import names_of
 from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.windows.ids import Scope
-from sinfer.windows.ledger import LedgerEntry, read_ledger
+from sinfer.windows.ledger import LedgerEntry, read_ledger, unpack_members
 from sinfer.windows.store import Store
 
 _WINDOWS_AT_ONCE = 200
@@ -37,8 +37,10 @@ class _Window:
 
     def __init__(self, entry: LedgerEntry, letters: set[int], redriven: set[int]) -> None:
         self.entry = entry
-        dead = letters - redriven
-        self.expected = [n for n in range(entry.count) if n not in dead]
+        without = letters - redriven
+        filtered = set(unpack_members(entry.filtered))
+        without |= {n for n, seq in enumerate(entry.sequences) if seq in filtered}
+        self.expected = [n for n in range(entry.count) if n not in without]
         self.uncertain = max(0, entry.dead - len(letters | redriven))
 
 

@@ -59,6 +59,7 @@ class PartitionStanding:
         stranded: closed windows that are in no index; beat puts them back.
         is_lost: whether there are windows, and nothing says any more how far it was read.
         unusable: why a worker cannot begin its windows; empty when it can.
+        costly: why its windows cost several calls each; empty when they do not.
         fault: why beat cannot look after it, or why it cannot be read at all; empty when all is
             well.
         deaths: how many writers in a row ended without giving it back, as far as that may be the
@@ -95,6 +96,7 @@ class PartitionStanding:
     stranded: int = 0
     is_lost: bool = False
     unusable: str = ""
+    costly: str = ""
     fault: str = ""
     deaths: int = 0
     hand: str = ""
@@ -295,10 +297,12 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     pipeline.time()
     pipeline.hmget(keys.meta, TIME_FIELDS)
     pipeline.get(keys.unusable)
+    pipeline.get(keys.costly)
     pipeline.zrange(keys.ready, 0, 0, withscores=True)
     answers = await store.ask(pipeline.execute())
     meta, opened, sealed, waiting, leased, letters, aside, closed, clock, *answers = answers
-    noted, unusable, first = answers
+    noted, *why, first = answers
+    unusable, costly = ((text or b"").decode(errors="replace") for text in why)
     now_ms = told(milliseconds(clock), *noted)
     *numbers, owner, lease_until, source, standstill, deaths, hand, watermark = meta
     alive = owner is not None and int(lease_until or 0) > now_ms
@@ -317,7 +321,8 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
         unreadable=await unreadable_windows(store, scope),
         aside=aside,
         is_lost=source is None and bool(opened or closed),
-        unusable=(unusable or b"").decode(errors="replace"),
+        unusable=unusable,
+        costly=costly,
         fault="",
         stranded=max(0, closed - sealed - waiting - leased - aside),
         deaths=int(deaths or 0),
@@ -401,6 +406,7 @@ def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -
             f"{collided} results were dropped by a stream as copies of other messages, and are dead"
             " letters: something else publishes there with the same Nats-Msg-Id"
         )
+    trouble += dict.fromkeys(p.costly for p in task.partitions if p.costly)
     trouble += _lateness(task)
     if letters := task.total("letters"):
         trouble.append(f"{letters} dead letters")

@@ -60,6 +60,12 @@ def product_in(reference: str) -> Product:
             f"product module {module_name!r} holds no product under the name {attribute!r}"
         )
     found = {id(value): value for value in vars(module).values() if isinstance(value, Product)}
+    if not found and getattr(module, "__file__", None) is None:
+        folder = next(iter(getattr(module, "__path__", ())), module_name)
+        raise ConfigError(
+            f"{module_name!r} is a folder ({folder}) and no package; if it is the project of the"
+            " product, go into it (cd) or install it (pip install)"
+        )
     if len(found) != 1:
         raise ConfigError(
             f"product module {module_name!r} ({getattr(module, '__file__', 'no file')}) holds"
@@ -160,9 +166,10 @@ def loaded_product(name: str, modules: Iterable[str] = ()) -> Product:
 
 def not_loaded(name: str, products: Iterable[str], problems: Mapping[str, str]) -> ConfigError:
     """The error for a product that is not among those that ``load_products`` found."""
-    broken = [text for module, text in problems.items() if module.rpartition(".")[2] == name]
-    if broken:
-        return ConfigError(broken[0])
+    for reference, text in problems.items():
+        module, _, attribute = reference.partition(":")
+        if name in (reference, module, module.rpartition(".")[2], attribute):
+            return ConfigError(text)
     return ProductNotFoundError(
         f"product {name[:_LONGEST_SHOWN]!r} is not known"
         f" (known: {', '.join(sorted(products)) or 'none'}; to try: {', '.join(DEMONSTRATIONS)});"

@@ -7,6 +7,8 @@ from base64 import b64encode
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
+from http.client import PROXY_AUTHENTICATION_REQUIRED
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx
@@ -19,18 +21,27 @@ from sinfer.bounded_http import (
     AnswerTooLargeError,
     read_bounded,
 )
+from sinfer.checks import Checked, connection_problem
 from sinfer.encoding import to_json
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.masking import hide, secret_parameters
 from sinfer.results import WindowResults
 from sinfer.retry_after import retry_after
+from sinfer.routes import route_to
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.fitted import fitted
 from sinfer.sinks.header_value import header_value
-from sinfer.units import Duration, Secret
+from sinfer.sinks.http_doubts import DoubtfulError, Doubts
+from sinfer.units import Duration, Proxy, Secret
 
 _RETRY = {408, 425, 429}
-_HALVE = {400, 413, 422}
+_DENIED = {401, 403, 407}
+_MISSING = {404, 410}
+_NO_ANSWER = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+_SETTINGS = {401, 402, 405, 406, 407, 411, 414, 415, 417, 421, 426, 428, 431, 451}
+"""What these say does not depend on the results; nor does a redirect."""
+_DOUBTFUL = {403, 404, 410}
+_REMEDY = "correct 'url' or 'headers' of the sink, or what they have access to"
 _SHOWN_CHARACTERS = 200
 _READING_S = 2.0
 """How long the rest of an answer is waited for, once its status is there."""
@@ -54,9 +65,11 @@ class HttpSink(Sink):
     once more in a window of another name, with the same ``id``.
 
     2xx means written. 408, 425, 429, 5xx and errors of the connection: the window is written
-    again later, and not before a ``Retry-After`` says so. 400, 413 and 422 say that some result is
-    bad, or that there are too many: the window is posted in halves, each under a key of its own,
-    until what is refused stands alone. Everything else, redirects included, refuses the window.
+    again later, and not before a ``Retry-After`` says so. The same goes for answers that tell of
+    the URL or its headers and not of the results, such as 401 and redirects: nothing is given up
+    while somebody corrects them. 403, 404 and 410 may tell of either, see ``http_doubts``. All
+    other 4xx say that some result is bad, or that there are too many: the window is posted in
+    halves, each under a key of its own, until what is refused stands alone.
     """
 
     type = "http"
@@ -71,6 +84,14 @@ class HttpSink(Sink):
         """Further headers, such as ``Authorization: Bearer ${TOKEN}``."""
         timeout: Duration = Field(default="10s", validate_default=True)
         """Longest wait for an answer, connecting and sending included."""
+        verify: bool = True
+        """Whether the certificate of an ``https://`` receiver must be valid."""
+        ca_file: Path | None = None
+        """PEM file of the certificate authorities to trust instead of those that ``SSL_CERT_FILE``
+        or ``SSL_CERT_DIR`` names, or the usual ones."""
+        proxy: Proxy | None = None
+        """The proxy to ask through: a URL, ``none``, or ``environment`` for what ``HTTPS_PROXY``,
+        ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say; by default that of ``SINFER_PROXY``."""
         max_connections: int = Field(default=16, ge=1)
         """Windows that are posted at once by one process; others wait for their turn."""
 
@@ -99,15 +120,25 @@ class HttpSink(Sink):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self._url = httpx.URL(config.url.get_secret_value())
-        self._place = f"{self._url.scheme}://{self._url.netloc.decode().rpartition('@')[2]}"
+        self._route = route_to(
+            self._url,
+            part="",
+            proxy=config.proxy,
+            verify=config.verify,
+            ca_file=config.ca_file,
+        )
+        server = f"{self._url.scheme}://{self._url.netloc.decode().rpartition('@')[2]}"
+        self._place = f"{server}{self._route.through}"
         headers = {name: value.get_secret_value() for name, value in config.headers.items()}
         # What httpx makes of the user in the URL.
         basic = b64encode(f"{self._url.username}:{self._url.password}".encode()).decode()
         parameters = secret_parameters(str(self._url))
         self._secrets = [*headers.values(), f"Basic {basic}", self._url.password, *parameters]
+        self._secrets += self._route.secrets
         self._timeout_s = config.timeout.total_seconds()
         self._places = asyncio.Semaphore(config.max_connections)
-        self._client = httpx.AsyncClient(
+        self._doubts = Doubts(lambda part: self._post(part, whole=False))
+        self._client = self._route.client(
             headers={
                 **headers,
                 "Content-Type": "application/json",
@@ -123,7 +154,13 @@ class HttpSink(Sink):
     async def write(self, results: WindowResults) -> None:
         if not results.rows:
             return
-        refused = await self._post(results, whole=True)
+        try:
+            refused = await self._post(results, whole=True)
+        except DoubtfulError as doubt:
+            refused = await self._doubts.look(results, doubt)
+        else:
+            if len(refused) < len(results):
+                self._doubts.taken()
         if refused:
             raise SinkRejectedError(refused[min(refused)], ordinals=refused)
 
@@ -134,6 +171,7 @@ class HttpSink(Sink):
             The ordinals of those that are refused, and why.
 
         Raises:
+            DoubtfulError: they are refused, or the receiver refuses everything.
             SinkUnavailableError: not now.
         """
         body = _body(results)
@@ -147,12 +185,19 @@ class HttpSink(Sink):
             response = await self._answer(request)
         if response.is_success:
             return {}
-        text = f"{self._place} answered {response.status_code} {self._masked(response.text)}"
-        if response.status_code in _RETRY or response.is_server_error:
+        status = response.status_code
+        text = f"{self._place} answered {status} {self._masked(response.text)}".strip()
+        if status in _RETRY or status >= 500:
             wait_s = retry_after(response.headers.get("Retry-After"))
-            raise SinkUnavailableError(text.strip(), retry_after=wait_s)
-        if response.status_code not in _HALVE or len(results) == 1:
-            return dict.fromkeys((row.ordinal for row in results), text.strip())
+            raise SinkUnavailableError(text, retry_after=wait_s)
+        if status in _DOUBTFUL:
+            raise DoubtfulError(f"{text}; {_REMEDY}")
+        if status in _SETTINGS or status < 400:
+            is_of_proxy = response.status_code == PROXY_AUTHENTICATION_REQUIRED
+            remedy = "correct the proxy's user and password" if is_of_proxy else _REMEDY
+            raise SinkUnavailableError(f"{text}; {remedy}")
+        if len(results) == 1:
+            return {results.rows[0].ordinal: text}
         middle = len(results) // 2
         halves = (results.rows[:middle], results.rows[middle:])
         posts = [self._post(replace(results, rows=half), whole=False) for half in halves]
@@ -172,7 +217,7 @@ class HttpSink(Sink):
         """
         try:
             async with asyncio.timeout(self._timeout_s):
-                response = await self._client.send(request, stream=True)
+                response = await self._route.send(self._client, request)
         except TimeoutError:
             raise SinkUnavailableError(
                 f"{self._place} did not answer within {self._timeout_s:g} s"
@@ -186,6 +231,32 @@ class HttpSink(Sink):
             async with asyncio.timeout(min(self._timeout_s, _READING_S)):
                 return await read_bounded(response, MOST_OF_ERRORS)
         return httpx.Response(response.status_code, headers=response.headers, content=b"")
+
+    async def check(self) -> list[Checked]:
+        """Ask with OPTIONS, which receivers answer without taking anything."""
+        request = self._client.build_request("OPTIONS", self._url)
+        try:
+            status = (await self._answer(request)).status_code
+        except SinkUnavailableError as error:
+            found = connection_problem(error)
+            if found is None and isinstance(error.__cause__, _NO_ANSWER):
+                found = connection_problem(ConnectionResetError())
+            if found is None and isinstance(error.__cause__, httpx.ConnectTimeout):
+                found = connection_problem(TimeoutError())
+            if found is None:
+                return [Checked("unreachable", str(error), "url", is_silent=True)]
+            return [found._replace(text=f"{self._place} {found.text}", field="url")]
+        if status in _DENIED:
+            text = f"{self._place} answers {status} to OPTIONS: it may refuse the credentials"
+            return [Checked("warning", text, "headers")]
+        if status in _MISSING:
+            text = f"{self._place} answers {status} to OPTIONS: there may be nothing at this path"
+            return [Checked("warning", text, "url")]
+        return [Checked("ok", f"{self._place} answers (OPTIONS: {status}); nothing was sent")]
+
+    @property
+    def server(self) -> str:
+        return self._place
 
     def _masked(self, text: str) -> str:
         return hide(text, self._secrets)[:_SHOWN_CHARACTERS]

@@ -13,6 +13,9 @@ _PASSING_CODES = {408, 409, 429}
 _PASSING_ERRORS = {10002, 10109}
 """Errors of code 400 that somebody can put right: limits of the account, a sealed stream."""
 
+_MESSAGE_ERRORS = {10054, 10097}
+"""Errors that tell of a message: it, or its headers, are larger than the stream takes. Other client
+errors may tell of a message, or of the stream."""
 
 _DUPLICATE = b'"duplicate"'
 
@@ -27,7 +30,8 @@ class AckedGroup:
 
     Attributes:
         done: done when every message is acknowledged or refused for good, or fails with the first
-            answer that says that it cannot be stored now.
+            answer that says that it cannot be stored now. It fails as well when all are refused and
+            it is not clear that the messages are to blame.
         refused: messages that will never be stored, by their places, and why.
         there: messages that the stream says it has, by their places, and their sequences in it.
         stream: the stream that answered so; empty while none has.
@@ -35,8 +39,8 @@ class AckedGroup:
     """
 
     __slots__ = (
-        "_acked", "_commands", "_expected", "_left", "_stream", "_subject", "done", "refused",
-        "sent_twice", "stream", "there",
+        "_acked", "_commands", "_doubtful", "_expected", "_left", "_stream", "_subject", "done",
+        "refused", "sent_twice", "stream", "there",
     )  # fmt: skip
 
     def __init__(self, commands: list[bytes], subject: str, stream: str | None) -> None:
@@ -46,6 +50,7 @@ class AckedGroup:
         self._expected = f'{{"stream":"{stream}"'.encode() if stream else b'{"stream":"'
         self._acked = bytearray(len(commands))
         self._left = len(commands)
+        self._doubtful: set[int] = set()
         self.refused: dict[int, str] = {}
         self.there: dict[int, int] = {}
         self.stream = ""
@@ -74,9 +79,11 @@ class AckedGroup:
             return
         # Not to parse JSON for each message: an ack begins with the stream, a refusal does not.
         if not answer.startswith(self._expected):
-            refusal = self._refusal(answer, status)
+            refusal, is_certain = self._refusal(answer, status)
             if isinstance(refusal, SinkRejectedError):
                 self.refused[place] = str(refusal)
+                if not is_certain:
+                    self._doubtful.add(place)
             elif refusal is not None:
                 self.fail(refusal)
                 return
@@ -86,7 +93,9 @@ class AckedGroup:
                 self.there[place], self.stream = int(ack.get("seq", 0)), str(ack.get("stream"))
         self._acked[place] = 1
         self._left -= 1
-        if self._left == 0:
+        if self._left == 0 and len(self._doubtful) == len(self):
+            self.fail(SinkUnavailableError(self.refused[place]))  # whatever was published
+        elif self._left == 0:
             self.done.set_result(None)
             self._commands = []
 
@@ -97,29 +106,32 @@ class AckedGroup:
             # Marks it as seen: whoever waited may have left already.
             self.done.exception()
 
-    def _refusal(self, answer: bytes, status: str | None) -> SinkError | None:
+    def _refusal(self, answer: bytes, status: str | None) -> tuple[SinkError | None, bool]:
+        """What an answer that is no plain ack says, and whether that tells of the message."""
         if status == "503":
-            return no_stream(self._subject)
+            return no_stream(self._subject), False
         try:
             ack = from_json(answer)
             error, stream = ack.get("error"), ack.get("stream")
         except (ValueError, AttributeError):
-            return SinkUnavailableError(
+            stranger = SinkUnavailableError(
                 f"{self._subject!r}: somebody other than JetStream answered {answer[:80]!r};"
                 " who replies on that subject?"
             )
+            return stranger, False
         if error is not None:
-            code = error.get("code", 0)
+            code, number = error.get("code", 0), error.get("err_code")
             text = (
                 f"JetStream refuses a result for {self._subject!r}: {error.get('description')}"
-                f" (code {code}, error {error.get('err_code')})"
+                f" (code {code}, error {number})"
             )
-            passing = code in _PASSING_CODES or error.get("err_code") in _PASSING_ERRORS
-            lasting = 400 <= code < 500 and not passing
-            return SinkRejectedError(text) if lasting else SinkUnavailableError(text)
+            is_passing = code in _PASSING_CODES or number in _PASSING_ERRORS
+            if is_passing or not 400 <= code < 500:
+                return SinkUnavailableError(text), False
+            return SinkRejectedError(text), number in _MESSAGE_ERRORS
         if self._stream is not None and stream != self._stream:
-            return wrong_stream(self._subject, stream, self._stream)
-        return None
+            return wrong_stream(self._subject, stream, self._stream), False
+        return None, False
 
 
 def no_stream(subject: str) -> SinkUnavailableError:

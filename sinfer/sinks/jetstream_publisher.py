@@ -136,7 +136,7 @@ class JetStreamPublisher:
                 under_way.append((places, group))
                 await send(client, group.unacked)
             while under_way:
-                await _acked(under_way[0][1], subject, timeout_s)
+                await _acked(client, under_way[0][1], subject, timeout_s)
                 published.note(*under_way.popleft())
         finally:
             for _, group in under_way:
@@ -230,12 +230,15 @@ class JetStreamPublisher:
             await self._client.close()
 
 
-async def _acked(group: AckedGroup, subject: str, timeout_s: float) -> None:
+async def _acked(client: Client, group: AckedGroup, subject: str, timeout_s: float) -> None:
     await asyncio.wait([group.done], timeout=timeout_s)
     if not group.done.done():
+        # A server that forbids to publish answers with an error that tells of no message.
+        said = str(client.last_error or "")
         raise SinkUnavailableError(
             f"{len(group.unacked)} of {len(group)} results for {subject!r} have no ack"
             f" of JetStream after {timeout_s:g}s"
+            + (f"; the server said last: {said}" if f'"{subject.lower()}"' in said.lower() else "")
         )
     group.done.result()
 

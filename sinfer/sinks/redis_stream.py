@@ -14,9 +14,12 @@ from redis.backoff import ExponentialBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, TimeoutError
 
+from sinfer.checks import Checked
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
+from sinfer.masking import without_credentials
 from sinfer.results import Confirmed, ResultRow, WindowResults
 from sinfer.sinks.base import Sink, SinkConfig
+from sinfer.sinks.redis_stream_check import checked_stream
 from sinfer.sinks.stored_keys import StoredKeys
 from sinfer.units import Duration, Secret, to_ms
 
@@ -26,14 +29,10 @@ _MAX_CONNECTIONS = 8
 _PAGE = 1000
 _BLOCK = 8192
 """Messages that share a bitmap."""
-_PASSING = re.compile(
-    r"^(OOM|READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS|UNBLOCKED"
-    r"|WRONGTYPE|NOPERM|NOAUTH|WRONGPASS)\b"
-    # redis-py takes the code off the errors that it has classes for.
-    r"|^(command not allowed when used memory|You can't write against a read only replica)"
-    r"|WRONGTYPE|has no permissions"
-)
-"""Answers of a server that takes the same write later, once somebody did something about it."""
+_TOO_LARGE = re.compile(r"exceeds maximum allowed size|invalid bulk length", re.IGNORECASE)
+"""Answers of a server to a result that it can never take. All others, such as OOM, WRONGTYPE or
+NOPERM, tell of the server, the key or the user: it takes the same write later, once somebody did
+something about that."""
 
 
 class RedisStreamSink(Sink):
@@ -100,7 +99,7 @@ class RedisStreamSink(Sink):
             ) from error
         except RedisError as error:
             text = f"Redis refuses results for stream {self._stream!r}: {error}"
-            kind = SinkUnavailableError if _PASSING.search(str(error)) else SinkRejectedError
+            kind = SinkRejectedError if _TOO_LARGE.search(str(error)) else SinkUnavailableError
             raise kind(text) from error
         return Confirmed(new, len(results) - new)
 
@@ -134,6 +133,14 @@ class RedisStreamSink(Sink):
         if self._keys is None:
             self._keys = await self._read_keys()
         return self._keys.of(windows, _entry_id)
+
+    async def check(self) -> list[Checked]:
+        marker = marker_key(self._stream, "check")
+        return await checked_stream(self._redis, self._stream, marker, self.server)
+
+    @property
+    def server(self) -> str:
+        return without_credentials(self.config.url.get_secret_value())
 
     async def _read_keys(self) -> StoredKeys:
         keys = StoredKeys()

@@ -7,8 +7,9 @@ value      PostgreSQL 22, 23, 44; MySQL's errors of data   finds the row; it is 
            and constraints; SQLite constraint, mismatch,
            too big; a value that its column cannot be given
 passing    lost connections, deadlocks, time-outs, full    hands all back, to be written again
-           disks, shutdown, read-only servers
-unclear    everything else: casts, syntax, permissions,    finds the rows; one that is refused
+           disks, shutdown, read-only servers, missing
+           privileges
+unclear    everything else: casts, syntax, row security,   finds the rows; one that is refused
            missing columns, what triggers raise            alone while others are taken is
                                                            refused, else all are handed back
 =========  ==============================================  ====================================
@@ -48,6 +49,10 @@ _POSTGRESQL: dict[str, Blame] = {
 }
 """By the SQLSTATE, or by its class, the first two characters."""
 
+_NO_PRIVILEGE = ("42501", "aclcheck_error")
+"""SQLSTATE and function of PostgreSQL: a table or schema is closed to the user. Row security and
+triggers refuse single rows with the same state."""
+
 _MYSQL_VALUES = frozenset(
     {
         1048,  # column cannot be NULL
@@ -65,12 +70,14 @@ _MYSQL_VALUES = frozenset(
 _MYSQL_PASSING = frozenset(
     {
         1021, 1037, 1038, 1040, 1041, 1042, 1043, 1044, 1045, 1047, 1049, 1053, 1077, 1078,
-        1079, 1080, 1099, 1100, 1114, 1129, 1130, 1152, 1154, 1155, 1156, 1157, 1158, 1159, 1160,
-        1161, 1180, 1181, 1184, 1203, 1205, 1206, 1213, 1223, 1226, 1290, 1317, 1412, 1428, 1614,
-        1637, 1792, 1836, 1927, 1969, 3024, 3032, 3100, 3101, 3572, 4031,
+        1079, 1080, 1099, 1100, 1114, 1129, 1130, 1142, 1143, 1152, 1154, 1155, 1156, 1157, 1158,
+        1159, 1160, 1161, 1180, 1181, 1184, 1203, 1205, 1206, 1213, 1223, 1226, 1227, 1290, 1317,
+        1370, 1412, 1428, 1614, 1637, 1698, 1792, 1820, 1836, 1862, 1927, 1969, 3024, 3032, 3100,
+        3101, 3118, 3572, 4031, 4151,
     }
 )  # fmt: skip
-"""Full disks and memory, lost connections, limits of users, locks, shutdown, read-only servers."""
+"""Full disks and memory, lost connections, limits and privileges of users, locks, shutdown,
+read-only servers."""
 
 _MYSQL_OF_CLIENT = range(2000, 3000)
 """Errors of the driver's own: no server, a lost connection."""
@@ -109,16 +116,19 @@ def _of_code(error: DBAPIError) -> Blame | None:
     if isinstance(orig, sqlite3.Error):
         code = getattr(orig, "sqlite_errorcode", None)
         return None if code is None else _SQLITE.get(code & 0xFF, "passing")
-    state = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
-    if isinstance(state, str) and len(state) == 5:
-        return _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2], "unclear")
     number = orig.args[0] if orig is not None and orig.args else None
-    if isinstance(number, int):
+    if isinstance(number, int):  # MySQL's; their SQLSTATE, which drivers may tell too, says less
         if number in _MYSQL_VALUES:
             return "value"
         if number <= 0 or number in _MYSQL_PASSING or number in _MYSQL_OF_CLIENT:
             return "passing"
         return "unclear"
+    state = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
+    if isinstance(state, str) and len(state) == 5:
+        function = getattr(getattr(orig, "diag", None), "source_function", None)
+        if (state, function) == _NO_PRIVILEGE:
+            return "passing"
+        return _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2], "unclear")
     return None
 
 

@@ -10,6 +10,7 @@ from sinfer.inference.base import InferenceConfig
 from sinfer.messages import Message
 from sinfer.tasks.ending import Timings
 from sinfer.tasks.outcomes import Outcome
+from sinfer.tasks.search_progress import SearchProgress
 from sinfer.units import to_ms
 from sinfer.windows.claims import Claim
 
@@ -24,6 +25,8 @@ class Attempt:
         is_last: whether what cannot be had in this try is given up.
         timings: how long the stages took.
         answered: what was asked and is not away: the model, sinks by their labels.
+        progress: how far asking about the items has come.
+        pending: places of the items that were still to be asked about when that ended.
     """
 
     claim: Claim
@@ -31,6 +34,12 @@ class Attempt:
     is_last: bool
     timings: Timings = field(default_factory=Timings)
     answered: set[str] = field(default_factory=set)
+    progress: SearchProgress = field(default_factory=SearchProgress)
+    pending: list[int] = field(default_factory=list)
+
+
+class LostWindowError(Exception):
+    """Another worker has the window, and what this one finds of it counts no more."""
 
 
 class TryLaterError(Exception):

@@ -80,8 +80,19 @@ def ledger_entry(
     dead: int,
     timings: Timings,
     sinks: Sequence[str] = (),
+    filtered: Sequence[int] = (),
 ) -> LedgerEntry:
-    """What the ledger notes of a window that ends."""
+    """What the ledger notes of a window that ends.
+
+    Args:
+        claim: the window.
+        messages: of the window, in order.
+        model: name or version of the model.
+        dead: how many of the messages were given up.
+        timings: of the last attempt.
+        sinks: that its results went to.
+        filtered: stream sequences of the messages that ``preprocess`` filtered out.
+    """
     window, record = claim.window, claim.window.record
     again = record.again
     return LedgerEntry(
@@ -105,4 +116,5 @@ def ledger_entry(
         ordinals=[] if again is None else again.ordinals,
         incarnation=record.incarnation,
         sinks=list(sinks),
+        filtered=pack_members(sorted(filtered)),
     )

@@ -1,15 +1,18 @@
 """From a window to rows: requests, the model's answers, and the search for bad items.
 
 A request that the model refuses is halved until the culprit stands alone (design guarantee 8): of
-64 items with one bad, 63 get results after at most 13 calls.
+64 items with one bad, 63 get results after at most 13 calls. The model is asked only about what it
+refuses. Where ``build_request`` fails, its own parts are tried; where ``build_results`` does, the
+answer is kept and cut by rows.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from http.client import TOO_MANY_REQUESTS
-from typing import Any
+from typing import Any, TypeAlias
 
 from sinfer.errors import (
     HookError,
@@ -18,76 +21,50 @@ from sinfer.errors import (
     InferenceServerError,
     InferenceUnavailableError,
     InvalidResponseError,
+    SinferError,
 )
 from sinfer.hooks import Hook, describe
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.guard import Guard
 from sinfer.products.pipeline import InferPipeline
 from sinfer.results import ResultRow
+from sinfer.tasks.answer_rows import CutAnswer, cut_answer
+from sinfer.tasks.item_search import ItemSearch, Places, Refusal
 from sinfer.tasks.likeness import likeness
 from sinfer.tasks.outcomes import Failure, Outcome
-from sinfer.tasks.result_check import Checked, check, result_list
+from sinfer.tasks.result_check import Checked, WrongNumberError, check, result_list
 from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.windows.window import Window
 
-_SMALL = 8
-"""Fewer items are all asked about, whatever becomes of the first ones."""
-
-_SAMPLED_AFTER = 2
-"""Items refused alone, with none taken, after which others are sampled. One bad item never is the
-reason: in each pair of halves there is one that is taken."""
+Keep: TypeAlias = Callable[[Outcome], Awaitable[None]]
+"""Is given what an answer brought, while others are still to come."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """All items of a window were refused alike.
-
-    Attributes:
-        stage: where.
-        reason: as it was told of the first item.
-        alike: what the reasons have in common.
-        is_sample: whether only some items were asked about.
-    """
+class _Refused:
+    """Part of a window was refused, and it is not known for which of its items."""
 
     stage: Stage
     reason: str
-    alike: str
-    is_sample: bool
 
 
-class _Search:
-    """What is known of a window while its items are asked about."""
+@dataclass(slots=True)
+class _Sorted:
+    """What became of the items of a part, one by one.
 
-    def __init__(self, window: Window[Any], call: str, last_try: bool, sample: bool) -> None:
-        self.window = window
-        self.call = call
-        self.last_try = last_try
-        self.sample = sample and len(window) >= _SMALL
-        self.outcome = Outcome()
-        self.is_taken = False
+    Attributes:
+        results: of those that have one, by place.
+        failed: the others that are known, by place: where they failed, and why.
+        rest: parts that are still to be asked about.
+    """
 
-    def refused(self, failure: Failure) -> None:
-        self.outcome.failures.append(failure)
+    results: dict[int, Checked] = field(default_factory=dict)
+    failed: dict[int, tuple[Stage, str]] = field(default_factory=dict)
+    rest: list[Places] = field(default_factory=list)
 
-    def is_like_the_others(self, stage: Stage, reason: str) -> bool:
-        return {(stage, likeness(stage, one_line(reason)))} == self._kinds
 
-    @property
-    def wants_a_sample(self) -> bool:
-        alone = len(self.outcome.failures)
-        return self.sample and not self.is_taken and alone >= _SAMPLED_AFTER
-
-    @property
-    def _kinds(self) -> set[tuple[Stage, str]]:
-        return {(f.stage, likeness(f.stage, f.error)) for f in self.outcome.failures}
-
-    def refusal(self, *, is_sample: bool) -> Refusal | None:
-        """Why all were refused; None when some were not, or for several reasons."""
-        kinds = self._kinds
-        if self.is_taken or len(kinds) != 1:
-            return None
-        [(stage, alike)] = kinds
-        return Refusal(stage, self.outcome.failures[0].error, alike, is_sample)
+_Found: TypeAlias = list[Checked] | _Refused | _Sorted
+"""All results of a part, in order; or what else became of it."""
 
 
 class Inferrer:
@@ -120,6 +97,7 @@ class Inferrer:
         self._infer = Hook(
             "inference", "infer", client.infer, task=name, passing=(InferenceError, OSError)
         )
+        self._cut = Hook("results", "answer", cut_answer, task=name)
         self._results_per = pipeline.results_per
         self._max_batch = pipeline.task.inference.max_batch
         self._per_item = pipeline.results_per == "item"
@@ -149,81 +127,256 @@ class Inferrer:
 
         Args:
             window, call, last_try: as of ``infer``.
-            sample: of a large window in which nothing is taken, ask about some items alone and
-                leave it at that when all of them are refused alike.
+            sample: as of ``begin``.
 
         Returns:
             What became of the items, and why all of them were refused; None where they were not.
             After a sample the outcome lacks the items that were not asked about.
         """
-        search = _Search(window, call or window.id, last_try, sample)
-        size = self._max_batch if self._max_batch and self._per_item else len(window)
-        try:
-            for first in range(0, len(window), size):
-                await self._ask(window[first : first + size], first, search)
-        except _SampledError:
-            return search.outcome, search.refusal(is_sample=True)
-        return search.outcome, search.refusal(is_sample=False)
+        search = self.begin(window, call=call, last_try=last_try, sample=sample)
+        await self.go_on(search)
+        return search.outcome, search.refusal
 
-    async def _ask(self, window: Window[Any], first: int, search: _Search) -> None:
-        """Ask about part of a window; when it is refused, about its halves."""
-        found = await self._answer(window, first, search)
-        if isinstance(found, list):
-            self._take(found, len(window), first, search)
-            return
-        stage, reason = found
-        if len(window) == 1 or not self._per_item:
-            last = first + len(window) - 1
-            search.refused(Failure.at(first, last, stage, reason))
-            if search.wants_a_sample:
-                await self._sample(search)
-            return
-        middle = len(window) // 2
-        await self._ask(window[:middle], first, search)
-        await self._ask(window[middle:], first + middle, search)
+    def begin(
+        self,
+        window: Window[Any],
+        *,
+        call: str = "",
+        names: Sequence[int] = (),
+        last_try: bool = False,
+        sample: bool = False,
+        todo: list[Places] | None = None,
+        before: Outcome | None = None,
+    ) -> ItemSearch:
+        """What ``go_on`` goes on with.
 
-    async def _answer(
-        self, window: Window[Any], first: int, search: _Search
-    ) -> list[Checked] | tuple[Stage, str]:
-        """The results of part of a window; or the stage at which it was refused, and why."""
-        try:
-            return await self._results(window, first, search.outcome, search.call)
-        except (InferenceRejectedError, InferenceServerError) as error:
-            return "inference", str(error)
-        except InvalidResponseError as error:
-            if not search.last_try:
-                raise
-            return "inference", str(error)
-        except HookError as error:
-            return "request" if error.stage == "request" else "results", str(error)
+        Args:
+            window: the items to be asked about.
+            call, names, last_try, sample: as ``ItemSearch`` has them.
+            todo: the parts that an earlier attempt left; by default as ``max_batch`` says.
+            before: what earlier attempts found of the window's other items.
+        """
+        places = range(len(window))
+        if todo is None:
+            size = self._max_batch if self._max_batch and self._per_item else len(window)
+            todo = [list(places[first : first + size]) for first in range(0, len(window), size)]
+        return ItemSearch(
+            window,
+            call or window.id,
+            names or places,
+            last_try,
+            sample,
+            todo,
+            before or Outcome(),
+        )
 
-    async def _sample(self, search: _Search) -> None:
-        """Ask about an item in the middle and the last one: are they refused as well?
+    async def go_on(self, search: ItemSearch, keep: Keep | None = None) -> None:
+        """Ask about what is still to be asked about.
+
+        Args:
+            search: tells what that is, and has what was found afterwards. After an error it is
+                as before the call that failed, and after a sample it can be gone on with as well.
+            keep: is called with what was found whenever more is to be asked.
 
         Raises:
-            _SampledError: all are refused alike.
+            InferenceUnavailableError, InferenceMisconfiguredError, InvalidResponseError: the rest
+                of the window has to wait.
+        """
+        search.is_sampled = False
+        while search.todo:
+            part = search.todo[0]
+            known = _lengths(search.outcome)
+            found = await self._answer(part, search)
+            del search.todo[0]
+            is_sampled = await self._note(found, part, search)
+            if keep is not None and (search.todo or is_sampled):
+                await keep(_since(search.outcome, known))
+            if is_sampled:
+                search.is_sampled = True
+                return
+
+    async def _note(self, found: _Found, part: Places, search: ItemSearch) -> bool:
+        """Note what became of a part, and what is still to be asked of it.
+
+        Returns:
+            Whether a sample of the others says that everything is refused.
+        """
+        if isinstance(found, list):
+            search.taken(len(part))
+            self._take(dict(zip(part, found, strict=False)) if self._per_item else found, search)
+            return False
+        if isinstance(found, _Sorted):
+            self._take(found.results, search)
+            for place, (stage, reason) in sorted(found.failed.items()):
+                search.refused(Failure.at(place, place, stage, reason))
+            search.todo[:0] = found.rest
+            return False
+        stage, reason = found.stage, found.reason
+        if len(part) == 1 or not self._per_item:
+            search.refused(Failure.at(part[0], part[-1], stage, reason))
+            return search.wants_a_sample and await self._sample(search, stage, reason)
+        search.refused_whole(part, stage, reason)
+        middle = len(part) // 2
+        search.todo[:0] = [part[:middle], part[middle:]]
+        # Which items the hook fails for only calls can tell here, and it may well be for all.
+        is_hook = stage == "results" and search.sample and not search.is_taken
+        return is_hook and await self._sample(search, stage, reason)
+
+    async def _answer(self, part: Places, search: ItemSearch) -> _Found:
+        """The results of part of a window; or where it was refused, and why."""
+        try:
+            return await self._results(part, search)
+        except (InferenceRejectedError, InferenceServerError) as error:
+            return _Refused("inference", str(error))
+        except InvalidResponseError as error:
+            search.note(str(error))
+            if not search.last_try:
+                raise
+            return _Refused("inference", str(error))
+
+    async def _sample(self, search: ItemSearch, stage: Stage, reason: str) -> bool:
+        """Ask about an item in the middle and others at the ends: are all refused alike?
+
+        What becomes of them is noted, and they are not asked about again.
         """
         search.sample = False
-        for place in (len(search.window) // 2, len(search.window) - 1):
-            found = await self._answer(search.window[place : place + 1], place, search)
-            if isinstance(found, list) or not search.is_like_the_others(*found):
-                return
-        raise _SampledError
+        left = [place for part in search.todo for place in part]
+        ends = left[-1:] if search.outcome.failures else [left[0], left[-1]]
+        for place in dict.fromkeys((left[len(left) // 2], *ends) if left else ()):
+            found = await self._answer([place], search)
+            search.take_out(place)
+            await self._note(found, [place], search)
+            if not isinstance(found, _Refused) or not search.is_like_the_others(stage, reason):
+                return False
+        return True
 
     async def _results(
-        self, window: Window[Any], first: int, outcome: Outcome, call: str
-    ) -> list[Checked]:
-        key = f"{call}/{first}+{len(window)}"
-        request = await self._build_request.wait(window)
+        self, part: Places, search: ItemSearch
+    ) -> list[Checked] | _Refused | _Sorted:
+        window = search.window.at(part)
+        try:
+            request = await self._build_request.wait(window)
+        except HookError as error:
+            return await self._without_request(window, part, search, error)
+        key = search.key(part)
+        search.calls += 1
         try:
             response = await self._call(request, key)
-        except InferenceServerError:
+        except InferenceServerError as error:
+            search.note(str(error))
+            search.calls += 1
             response = await self._call(request, key)
-        outcome.model = _model_of(response) or outcome.model
+        search.outcome.model = _model_of(response) or search.outcome.model
+        try:
+            return await self._checked(window, response)
+        except _OF_RESULTS as error:
+            if not self._per_item or len(part) == 1:
+                return _Refused(_stage_of(error), str(error))
+            return await self._by_rows(window, part, response, error)
+
+    async def _checked(self, window: Window[Any], response: Any) -> list[Checked]:
         returned = await self._build_results.wait(window, response)
         expected = {"item": len(window), "window": 1}.get(self._results_per)
         results = result_list(returned, expected, self._results_per, len(window))
         return [check(result) for result in results]
+
+    # --- code of the product that fails ---
+
+    async def _without_request(
+        self, window: Window[Any], part: Places, search: ItemSearch, error: HookError
+    ) -> _Refused | _Sorted:
+        """Which items no request can be built of; the others are asked about together, where that
+        works, and else in the largest parts of which one can be built."""
+        if not self._per_item or len(part) == 1:
+            return _Refused("request", str(error))
+        found = _Sorted()
+        await self._try_requests(window, part, error, found)
+        if not found.failed:
+            search.refused_whole(part, "request", str(error))
+        elif found.rest:
+            found.rest = [[place for group in found.rest for place in group]]
+        return found
+
+    async def _try_requests(
+        self, window: Window[Any], part: Places, error: HookError, found: _Sorted
+    ) -> None:
+        if len(part) == 1:
+            found.failed[part[0]] = ("request", str(error))
+            return
+        middle = len(part) // 2
+        for first, last in ((0, middle), (middle, len(part))):
+            half = window[first:last]
+            try:
+                await self._build_request.wait(half)
+            except HookError as failed:
+                await self._try_requests(half, part[first:last], failed, found)
+            else:
+                found.rest.append(part[first:last])
+
+    async def _by_rows(
+        self, window: Window[Any], part: Places, response: Any, error: SinferError
+    ) -> _Refused | _Sorted:
+        """For which items ``build_results`` fails, by an answer that is there already.
+
+        A wrong number of results is an item's fault only where the number follows from the items:
+        code that returns one result whatever it is given would be right about each item alone.
+        """
+        stage = _stage_of(error)
+        unknown: _Refused | _Sorted = _Refused(stage, str(error))
+        if isinstance(error, WrongNumberError):
+            unknown = _Sorted(failed=dict.fromkeys(part, (stage, str(error))))
+        cut = self._cut_answer(response, len(part))
+        if cut is None:
+            return unknown
+        trial = _Trial(cut, error)
+        try:
+            await self._try_rows(window, trial, 0, len(part))
+        except _OtherwiseError:  # it has no rows of this kind, by all appearance
+            return unknown
+        if isinstance(error, WrongNumberError) and not trial.explains(error.found):
+            return unknown
+        if not trial.failed and not cut.is_certain:
+            return unknown
+        found = _Sorted(failed={part[n]: (stage, why) for n, why in trial.failed.items()})
+        if cut.is_certain:
+            found.results = {part[n]: result for n, result in trial.results.items()}
+        elif trial.results:
+            found.rest = [[part[n] for n in sorted(trial.results)]]
+        return found
+
+    def _cut_answer(self, response: Any, items: int) -> CutAnswer | None:
+        try:
+            found: CutAnswer | None = self._cut(response, items)
+        except HookError:  # an answer of a product's own client, that does not like to be looked at
+            return None
+        return found
+
+    async def _try_rows(self, window: Window[Any], trial: _Trial, first: int, last: int) -> None:
+        """Try ``build_results`` on part of an answer of which it failed on the whole.
+
+        Raises:
+            _OtherwiseError: it fails in another way there.
+        """
+        middle = (first + last) // 2
+        for at, end in ((first, middle), (middle, last)):
+            await asyncio.sleep(0)
+            try:
+                response = Hook("results", "answer", trial.cut.rows)(at, end)
+                results = await self._checked(window[at:end], response)
+            except _OF_RESULTS as error:
+                if not trial.is_alike(error):
+                    raise _OtherwiseError from None
+                if end - at > 1:
+                    await self._try_rows(window, trial, at, end)
+                else:
+                    trial.failed[at] = str(error)
+                    trial.count(error)
+            except InferenceError:
+                raise _OtherwiseError from None
+            else:
+                trial.took(at, results)
+
+    # --- calls ---
 
     async def _call(self, request: Any, key: str) -> Any:
         """One call, within what the endpoint grants."""
@@ -257,25 +410,25 @@ class Inferrer:
         except HookError as error:
             raise InferenceServerError(str(error)) from error
 
-    def _take(self, results: list[Checked], items: int, first: int, search: _Search) -> None:
-        """Sort the results out. Where they do not belong to single items, they stay together: the
+    def _take(self, found: dict[int, Checked] | list[Checked], search: ItemSearch) -> None:
+        """Sort results out. Where they do not belong to single items, they stay together: the
         first that asks for a retry, or else the first that failed, speaks for the whole window."""
+        results = found if isinstance(found, dict) else dict(enumerate(found))
         rows: list[ResultRow] = []
         failures: list[Failure] = []
         retries: list[Failure] = []
-        for place, result in enumerate(results):
-            ordinal = first + place
-            last = ordinal if self._per_item else first + items - 1
-            at = ordinal if self._per_item else first
+        for place, result in results.items():
+            at, last = (place, place) if self._per_item else (0, len(search.window) - 1)
             if result.fate == "ok":
-                rows.append(ResultRow(ordinal, result.data))
+                rows.append(ResultRow(place, result.data))
             else:
                 into = retries if result.fate == "retry" else failures
                 into.append(Failure.at(at, last, "results", result.reason))
         if not self._per_item and (retries or failures):
             rows, retries, failures = [], retries[:1], [] if retries else failures[:1]
         # Odd results are nobody's verdict on the items.
-        if not results or any(result.fate == "ok" or result.is_verdict for result in results):
+        is_empty = isinstance(found, list) and not found
+        if is_empty or any(r.fate == "ok" or r.is_verdict for r in results.values()):
             search.is_taken = True
         for failure in failures:
             search.refused(failure)
@@ -283,8 +436,74 @@ class Inferrer:
         search.outcome.retries += retries
 
 
-class _SampledError(Exception):
-    """Enough items were refused alike, and none was taken."""
+_OF_RESULTS = (HookError, InferenceRejectedError, InferenceServerError)
+"""What ``build_results`` raises about items."""
+
+
+def _stage_of(error: SinferError) -> Stage:
+    return "results" if isinstance(error, HookError) else "inference"
+
+
+class _OtherwiseError(Exception):
+    """``build_results`` fails on part of an answer in another way than on the whole."""
+
+
+@dataclass(slots=True)
+class _Trial:
+    """What ``build_results`` makes of the parts of an answer that it failed on.
+
+    Attributes:
+        cut: the answer.
+        error: how it failed on the whole.
+        results, failed: of single items, by their places in the answer.
+        numbers: how many results there were for all parts together; None where one is not known.
+        right: sizes of parts of several items for which the number was right.
+    """
+
+    cut: CutAnswer
+    error: SinferError
+    results: dict[int, Checked] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    numbers: int | None = 0
+    right: set[int] = field(default_factory=set)
+
+    def is_alike(self, error: SinferError) -> bool:
+        first, second = (
+            (_stage_of(found), likeness(_stage_of(found), one_line(str(found))))
+            for found in (error, self.error)
+        )
+        return first == second
+
+    def took(self, first: int, results: list[Checked]) -> None:
+        self.results.update(enumerate(results, first))
+        if len(results) > 1:
+            self.right.add(len(results))
+        if self.numbers is not None:
+            self.numbers += len(results)
+
+    def count(self, error: SinferError) -> None:
+        number = error.found if isinstance(error, WrongNumberError) else None
+        if self.numbers is not None:
+            self.numbers = None if number is None else self.numbers + number
+
+    def explains(self, number: int | None) -> bool:
+        """Whether so many results of the whole are the fault of the items that failed alone: they
+        add up, or the number was right for others that were several."""
+        if not self.failed:
+            return False
+        return (self.numbers is not None and self.numbers == number) or bool(self.right - {number})
+
+
+def _lengths(outcome: Outcome) -> tuple[int, int, int]:
+    return len(outcome.rows), len(outcome.failures), len(outcome.retries)
+
+
+def _since(outcome: Outcome, known: tuple[int, int, int]) -> Outcome:
+    """What an outcome has beyond these lengths."""
+    rows, failures, retries = known
+    return Outcome(
+        outcome.rows[rows:], outcome.failures[failures:], outcome.retries[retries:], outcome.model
+    )
 
 
 def _model_of(response: Any) -> str:

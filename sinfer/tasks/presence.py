@@ -10,11 +10,10 @@ from typing import Any
 
 from celery import Celery
 
+from sinfer.celery_app import shown_broker
 from sinfer.masking import mask
-from sinfer.settings import settings
 from sinfer.sign_of_life import SignOfLife
 from sinfer.windows.presence import SILENT_AFTER_MS, Presence
-from sinfer.windows.store import shown_url
 from sinfer.worker_memory import silent_s
 
 _LONGEST_PROBLEM = 300
@@ -44,7 +43,7 @@ def begin(app: Celery) -> None:
         return
     token = secrets.token_hex(4)
     queues = sorted(app.amqp.queues.consume_from)
-    broker = shown_url(settings().celery_broker_url)
+    broker = shown_broker()
 
     def describe() -> Presence:
         return Presence(

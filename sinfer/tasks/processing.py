@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from http.client import TOO_MANY_REQUESTS
-from typing import Any
 
 import msgspec
 
@@ -19,10 +19,11 @@ from sinfer.inference.guard import GRACE_MS
 from sinfer.messages import Message
 from sinfer.results import Confirmed, ResultRow
 from sinfer.retry_after import asked_s
-from sinfer.tasks.attempts import Attempt, TryLaterError, backoff_ms
+from sinfer.tasks.attempts import Attempt, LostWindowError, TryLaterError, backoff_ms
 from sinfer.tasks.coalescing import Coalescer
 from sinfer.tasks.ending import dead_letter, ledger_entry
-from sinfer.tasks.inference import Inferrer
+from sinfer.tasks.inference import Inferrer, Keep
+from sinfer.tasks.item_search import ItemSearch
 from sinfer.tasks.items import leave_out_repeats, window_of
 from sinfer.tasks.killer_search import (
     KillerSearch,
@@ -35,6 +36,7 @@ from sinfer.tasks.naming import name_results
 from sinfer.tasks.outcomes import Failure, Outcome, Refused, pack_outcome, unpack_outcome
 from sinfer.tasks.ready_task import MODEL, ReadyTask
 from sinfer.tasks.refusal_judge import RefusalJudge
+from sinfer.tasks.search_progress import SearchProgress, add
 from sinfer.tasks.writing import SinkWriter, Written
 from sinfer.windows.account import CONFIRMED_COUNTS
 from sinfer.windows.claims import Claim, Claims, Completion, StoredOutput
@@ -42,7 +44,6 @@ from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.windows.keys import TAKEN_FIELD
 from sinfer.windows.ledger import pack_entry
 from sinfer.windows.refusals import RefusalBoard
-from sinfer.windows.window import Window
 
 _log = logging.getLogger(__name__)
 
@@ -114,10 +115,13 @@ class WindowProcessor:
             outcome = await self._run_stages(attempt)
         except TryLaterError as later:
             if later.counts and attempt.is_last:
-                outcome = self._given_up(messages, _given_up_text(claim, later), later.outcome)
+                outcome = self._given_up(messages, _given_up_text(attempt, later), later.outcome)
             else:
                 await self._hand_back(attempt, later)
                 return
+        except LostWindowError:
+            _log.warning("window %s: lost to another worker before its end", claim.window.id)
+            return
         await self._end(attempt, outcome)
 
     async def _wait_unread(self, attempt: Attempt) -> None:
@@ -166,24 +170,21 @@ class WindowProcessor:
             return self._given_up(attempt.messages, f"{error}; the worker's log says why", known)
         is_searched = claim.deaths >= _SEARCHED_AFTER
         if stored.output is None or outcome.retries:
+            attempt.progress = SearchProgress.read(stored.progress)
             with attempt.timings.of("inference"):
                 if is_searched:
-                    found = await self._infer_in_groups(attempt, stored, outcome)
-                    if found is None:
-                        return outcome  # another worker has the window
-                    outcome = found
-                elif stored.output is None:
-                    await self._infer(attempt, outcome, list(range(len(attempt.messages))))
+                    outcome = await self._infer_in_groups(attempt, stored, outcome)
                 else:
-                    await self._infer_again(attempt, outcome)
+                    await self._infer_missing(attempt, stored, outcome)
             if attempt.is_last:
                 outcome.failures += outcome.retries
                 outcome.retries = []
-            search = b"" if is_searched else None
-            if not await self._claims.store_output(
-                claim, output=pack_outcome(outcome), search=search
-            ):
-                return outcome  # another worker has the window; completing it will be refused
+            await self._store(
+                attempt,
+                output=pack_outcome(outcome),
+                search=b"" if is_searched else None,
+                progress=attempt.progress.forget(),
+            )
             if outcome.retries:
                 error = outcome.retries[0].error
                 raise TryLaterError(error, self._backoff(claim), outcome=outcome)
@@ -195,27 +196,91 @@ class WindowProcessor:
                     await self._write(attempt, outcome, stored.sinks)
         return outcome
 
-    async def _infer_in_groups(
-        self, attempt: Attempt, stored: StoredOutput, outcome: Outcome
-    ) -> Outcome | None:
-        """Ask the model about some items at a time: one of them may be what workers die of.
+    async def _store(
+        self,
+        attempt: Attempt,
+        *,
+        output: bytes | None = None,
+        search: bytes | None = None,
+        progress: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Keep something for later attempts.
 
-        Returns:
-            The whole outcome; None when another worker has the window by now.
+        Raises:
+            LostWindowError: the window is not held any more.
+        """
+        if not await self._claims.store_output(
+            attempt.claim, output=output, search=search, progress=progress
+        ):
+            raise LostWindowError
+
+    async def _infer_missing(
+        self, attempt: Attempt, stored: StoredOutput, outcome: Outcome
+    ) -> None:
+        """Ask the model about the items that no earlier attempt has an answer for.
+
+        In the last try they are given up when there is no answer; the others keep their results.
 
         Raises:
             TryLaterError: not now; what came of other items is stored.
         """
-        claim = attempt.claim
-        places = list(range(len(attempt.messages)))
+        places, call = _missing(attempt.messages, attempt.progress, stored, outcome), ""
         if stored.output is not None:
-            places = [p for f in outcome.retries for p in range(f.first, f.last + 1)]
+            # Other items than before, or a new question about the same ones: no model may take it
+            # for one that it has answered already.
+            call = f"{attempt.claim.window.id}#{attempt.claim.attempt}"
+        try:
+            await self._infer(attempt, outcome, places, call)
+        except TryLaterError as later:
+            if not (later.counts and attempt.is_last):
+                raise
+            self._give_up(attempt, outcome, places, later)
+
+    def _give_up(
+        self, attempt: Attempt, outcome: Outcome, places: list[int], later: TryLaterError
+    ) -> None:
+        """Give up what was still to be asked about; all of the places, where nothing is known."""
+        if outcome.rows or outcome.retries or attempt.progress.todo is not None:
+            places = attempt.pending
+        known = {p for f in outcome.failures for p in range(f.first, f.last + 1)}
+        error = _given_up_text(attempt, later)
+        outcome.failures += [
+            Failure.at(place, place, "inference", error)
+            for place in places
+            if place not in known and place not in outcome.filtered
+        ]
+
+    async def _infer_in_groups(
+        self, attempt: Attempt, stored: StoredOutput, outcome: Outcome
+    ) -> Outcome:
+        """Ask the model about some items at a time: one of them may be what workers die of.
+
+        Returns:
+            The whole outcome.
+
+        Raises:
+            TryLaterError: not now; what came of other items is stored.
+            LostWindowError: the window is not held any more.
+        """
+        claim, progress = attempt.claim, attempt.progress
         search = search_of(stored.search, "inference")
         if search is None:
+            places = _missing(attempt.messages, progress, stored, outcome)
             search = KillerSearch.begin("inference", places, claim.deaths)
             search.outcome = Outcome(
-                outcome.rows, outcome.failures, [], outcome.model, filtered=outcome.filtered
+                outcome.rows,
+                outcome.failures,
+                outcome.retries,
+                outcome.model,
+                filtered=outcome.filtered,
             )
+        else:
+            places = _missing(attempt.messages, SearchProgress(), stored, outcome)
+            if progress.todo is not None and search.outcome is not None:
+                # It is that of the group that was tried.
+                add(search.outcome, progress.outcome)
+                search.trying = [place for place in search.trying if place in progress.places]
+        forgotten = progress.forget()
         if not self._is_per_item:
             return await self._infer_unsplit(attempt, search, places)
         found = search.outcome or Outcome()
@@ -234,8 +299,7 @@ class WindowProcessor:
             found.failures += [Failure.at(place, place, "inference", error) for place in left]
         while group := search.next_group(claim.deaths):
             search.outcome = found
-            if not await self._claims.store_output(claim, search=pack_search(search)):
-                return None
+            await self._store(attempt, search=pack_search(search), progress=forgotten)
             _log.warning(
                 "window %s: %d workers died with it; trying %d of its %d items",
                 claim.window.id, claim.deaths, len(group), len(places),
@@ -246,9 +310,10 @@ class WindowProcessor:
             except TryLaterError as later:
                 if not (later.counts and attempt.is_last):
                     raise
-                error = _given_up_text(claim, later)
-                left = search.give_up()
-                found.failures += [Failure.at(place, place, "inference", error) for place in left]
+                self._give_up(attempt, found, group, later)
+                attempt.pending = search.give_up()[len(group) :]
+                self._give_up(attempt, found, attempt.pending, later)
+            forgotten = progress.forget()
         leave_out_repeats(self._ready, attempt.messages, found)
         return found
 
@@ -300,65 +365,97 @@ class WindowProcessor:
                 raise self._sinks_away(claim, written, outcome)
         outcome.failures += self._refused(len(attempt.messages), outcome)
 
-    async def _infer_again(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Ask the model about the items that an earlier attempt left open, and no others.
-
-        In the last try they are given up when there is no answer; the others keep their results.
-        """
-        places = [p for f in outcome.retries for p in range(f.first, f.last + 1)]
-        outcome.retries = []
-        # Other items than before, or a new question about the same ones: no model may take it for
-        # one that it has answered already.
-        call = f"{attempt.claim.window.id}#{attempt.claim.attempt}"
-        try:
-            await self._infer(attempt, outcome, places, call)
-        except TryLaterError as later:
-            if not (later.counts and attempt.is_last):
-                raise
-            error = _given_up_text(attempt.claim, later)
-            outcome.failures += [Failure.at(place, place, "inference", error) for place in places]
-
     async def _infer(
         self, attempt: Attempt, outcome: Outcome, places: list[int], call: str = ""
     ) -> None:
-        """Ask the model about the items at some places.
+        """Ask the model about the items at some places, and add to the outcome what it says.
 
         Raises:
-            TryLaterError: not now; the outcome has no more in it than failures of ``preprocess``.
+            TryLaterError: not now, for those that are left in ``attempt.pending``; what came of the
+                others is stored, and in the outcome.
+            LostWindowError: the window is not held any more.
         """
-        claim = attempt.claim
+        claim, progress = attempt.claim, attempt.progress
+        todo, known = progress.todo, len(outcome.failures)
         window, kept = window_of(self._ready, claim, attempt.messages, places, outcome)
+        attempt.pending = list(kept)
         if not len(window):
             return
+        if todo is None:
+            progress.begin(f"{claim.token}@{places[0]}")
+        is_known = todo is not None
+        parts = None
+        if todo is not None:
+            at = {place: n for n, place in enumerate(kept)}
+            groups = ([at[place] for place in part if place in at] for part in todo)
+            parts = [group for group in groups if group]
+        search = self._inferrer.begin(
+            window,
+            call=call or claim.window.id,
+            names=kept,
+            last_try=attempt.is_last,
+            sample=not call,
+            todo=parts,
+            before=copy(progress.outcome) if is_known else None,
+        )
+
+        async def keep(found: Outcome) -> None:
+            nonlocal is_known
+            step = self._placed(found, kept)
+            if not is_known:
+                step.failures = [*outcome.failures[known:], *step.failures]
+                step.filtered = outcome.filtered
+                is_known = True
+            progress.reason = progress.reason or search.reason
+            left = [[kept[n] for n in part] for part in search.todo]
+            await self._store(attempt, progress=progress.step(step, left))
+
         try:
-            inferred = await self._search(attempt, window, call)
-        except InferenceMisconfiguredError as error:
-            await self._pause(str(error))
-            wait_ms = 0 if self._ready.is_alone else _PAUSED_MS
-            raise TryLaterError(str(error), wait_ms, counts=False) from error
-        except InferenceUnavailableError as error:
-            raise await self._unavailable(claim, error) from error
+            await self._search(attempt, search, keep, is_whole=not call)
         except InferenceError as error:
-            attempt.answered.add(MODEL)
-            raise TryLaterError(str(error), self._backoff(claim)) from error
+            await self._note_reason(attempt, search)
+            raise await self._later(attempt, error) from error
+        finally:
+            add(outcome, self._placed(search.outcome, kept))
+            attempt.pending = [kept[n] for part in search.todo for n in part]
         attempt.answered.add(MODEL)
-        per_item = self._ready.pipeline.results_per == "item"
-        rows = [
-            type(row)(kept[row.ordinal], row.data) if per_item else row for row in inferred.rows
-        ]
-        outcome.model = inferred.model or outcome.model
-        outcome.rows = sorted([*outcome.rows, *rows], key=lambda row: row.ordinal)
-        for found, into in (
-            (inferred.failures, outcome.failures),
-            (inferred.retries, outcome.retries),
-        ):
-            into += [
+
+    def _placed(self, found: Outcome, kept: list[int]) -> Outcome:
+        """What was found of items, by the places of their messages."""
+        rows = found.rows
+        if self._is_per_item:
+            rows = [type(row)(kept[row.ordinal], row.data) for row in rows]
+        failures, retries = (
+            [
                 Failure.at(kept[place], kept[place], f.stage, f.error)
-                for f in found
+                for f in part
                 for place in range(f.first, f.last + 1)
             ]
+            for part in (found.failures, found.retries)
+        )
+        return Outcome(rows, failures, retries, found.model)
 
-    async def _search(self, attempt: Attempt, window: Window[Any], call: str) -> Outcome:
+    async def _note_reason(self, attempt: Attempt, search: ItemSearch) -> None:
+        """Keep what was said first against an item: an outage must not hide it."""
+        progress = attempt.progress
+        if search.reason and not progress.reason:
+            progress.reason = search.reason
+            await self._store(attempt, progress=progress.state())
+
+    async def _later(self, attempt: Attempt, error: InferenceError) -> TryLaterError:
+        """When to try again what the model gave no answer to."""
+        if isinstance(error, InferenceMisconfiguredError):
+            await self._pause(str(error))
+            wait_ms = 0 if self._ready.is_alone else _PAUSED_MS
+            return TryLaterError(str(error), wait_ms, counts=False)
+        if isinstance(error, InferenceUnavailableError):
+            return await self._unavailable(attempt.claim, error)
+        attempt.answered.add(MODEL)
+        return TryLaterError(str(error), self._backoff(attempt.claim))
+
+    async def _search(
+        self, attempt: Attempt, search: ItemSearch, keep: Keep, *, is_whole: bool
+    ) -> None:
         """Ask the model about items; when it refuses all of them, is it due to them?
 
         Raises:
@@ -366,28 +463,28 @@ class WindowProcessor:
             InferenceError: not now.
         """
         began_s = time.monotonic()
-        is_whole = not call
-        call = call or attempt.claim.window.id
-        found, refusal = await self._inferrer.search(
-            window, call=call, last_try=attempt.is_last, sample=is_whole
-        )
+        await self._inferrer.go_on(search, keep)
+        refusal = search.refusal
+        if is_whole and (costly := self._ready.halving.look_at(search)):
+            await self._claims.note_costly(costly)
         if refusal is None or not is_whole:
-            return found
+            return
         held = await self._judge.holds(
             attempt,
             refusal.stage,
             refusal.reason,
-            items=len(window),
+            items=len(search.window) + len(search.before.failures),
             began_s=began_s,
             is_sample=refusal.is_sample,
         )
         if held is not None:
+            if forgotten := attempt.progress.forget():  # no refusal stands, so all are asked again
+                await self._store(attempt, progress=forgotten)
             wait_ms = max(held.wait_ms, self._backoff(attempt.claim))
             away = {MODEL: one_line(held.why)}
             raise TryLaterError(held.why, wait_ms, counts=held.counts, away=away)
         if refusal.is_sample:
-            found, _ = await self._inferrer.search(window, call=call, last_try=attempt.is_last)
-        return found
+            await self._inferrer.go_on(search, keep)
 
     async def _unavailable(self, claim: Claim, error: InferenceUnavailableError) -> TryLaterError:
         """When to try again.
@@ -508,6 +605,7 @@ class WindowProcessor:
         counts["fruitless"] = 0 if outcome.rows or outcome.refused else sunk
         counts |= dict(zip(CONFIRMED_COUNTS, outcome.confirmed, strict=True))
         counts[TAKEN_FIELD] = int(len(dead) < len(messages))
+        sequences = [message.stream_seq for message in filtered]
         entry = None
         if self._task.limits.ledger:
             entry = pack_entry(
@@ -518,9 +616,9 @@ class WindowProcessor:
                     len(dead),
                     attempt.timings,
                     list(self._ready.sinks) if outcome.rows else (),
+                    sequences,
                 )
             )
-        sequences = [message.stream_seq for message in filtered]
         completion = Completion(claim, counts, dead, entry, self._task.limits.ledger, sequences)
         if not await self._complete(completion):
             _log.warning("window %s: lost to another worker before its end", window.id)
@@ -541,5 +639,22 @@ def _read(claim: Claim, stored: StoredOutput) -> tuple[StoredOutput, Outcome]:
         return StoredOutput(None, stored.sinks, stored.search), Outcome()
 
 
-def _given_up_text(claim: Claim, later: TryLaterError) -> str:
-    return f"given up after {claim.attempt} attempts (max_attempts): {later}"
+def _missing(
+    messages: Sequence[Message], progress: SearchProgress, stored: StoredOutput, outcome: Outcome
+) -> list[int]:
+    """The places of the items without an answer; what is known of others is put in the outcome."""
+    places = list(range(len(messages)))
+    if stored.output is not None:
+        places = [p for f in outcome.retries for p in range(f.first, f.last + 1)]
+        outcome.retries = []
+    if progress.todo is not None:
+        places = progress.places
+        add(outcome, progress.outcome)
+    return places
+
+
+def _given_up_text(attempt: Attempt, later: TryLaterError) -> str:
+    """Why items are given up: what was said against one of them first, and what came last."""
+    first = attempt.progress.reason
+    told = f"{first}; then: {later}" if first and first not in str(later) else str(later)
+    return f"given up after {attempt.claim.attempt} attempts (max_attempts): {told}"

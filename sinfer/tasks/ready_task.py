@@ -16,6 +16,7 @@ from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
+from sinfer.tasks.halving import HalvingWatch
 from sinfer.tasks.sink_breaker import SinkBreaker
 from sinfer.tasks.unmade_sink import make_sink
 from sinfer.units import to_ms
@@ -59,6 +60,7 @@ class ReadyTask:
         active: windows that are.
         is_doubted_until_s: until then, by the monotonic clock, everything may be refused, and one
             window at a time is enough to see.
+        halving: watches for windows that are taken in parts only.
         turn: held by the partition that gets the next free places.
     """
 
@@ -100,6 +102,7 @@ class ReadyTask:
         self.limit = config.inference.max_concurrency
         self.active = 0
         self.is_doubted_until_s = 0.0
+        self.halving = HalvingWatch(self.name)
         self.turn = asyncio.Lock()
 
     @property

@@ -21,6 +21,18 @@ MOST_RESULTS = 1_000_000
 Fate: TypeAlias = Literal["ok", "failed", "retry"]
 
 
+class WrongNumberError(HookError):
+    """``build_results`` returned a list of another length than it should.
+
+    Attributes:
+        found: its length; None where it is longer than was read.
+    """
+
+    def __init__(self, text: str, found: int | None) -> None:
+        super().__init__("results", HOOK, text)
+        self.found = found
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """One result.
@@ -48,7 +60,8 @@ def result_list(returned: Any, expected: int | None, results_per: str, items: in
         items: in the window.
 
     Raises:
-        HookError: it is no list of results, raises while it is read, or has another length.
+        WrongNumberError: it has another length.
+        HookError: it is no list of results, or raises while it is read.
     """
     if isinstance(returned, Result):
         raise _wrong("returned a single Result, not a list of them")
@@ -65,9 +78,10 @@ def result_list(returned: Any, expected: int | None, results_per: str, items: in
     if len(found) != expected:
         number = f"more than {most}" if len(found) > most else str(len(found))
         asked = f"at most {most}" if expected is None else str(expected)
-        raise _wrong(
+        raise WrongNumberError(
             f"returned {number} results for {items} items;"
-            f" results_per = {results_per!r} asks for {asked}"
+            f" results_per = {results_per!r} asks for {asked}",
+            None if len(found) > most else len(found),
         )
     return found
 

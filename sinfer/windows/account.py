@@ -34,7 +34,7 @@ class Account:
 
     Attributes:
         fetched: taken from the stream.
-        filtered: filtered out by ``preprocess``.
+        filtered: filtered out by ``preprocess``, at ingest or, of one window at least, by a worker.
         late: dropped because they came too late.
         dead: dead-lettered.
         sunk: done.

@@ -22,6 +22,9 @@ from sinfer.windows.tries import WAIT, Tries
 
 _log = logging.getLogger(__name__)
 
+_COSTLY_S = 180
+"""As long as windows are costly, that is noted every minute."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -82,11 +85,13 @@ class StoredOutput:
         sinks: names of the sinks that need not be written again.
         search: how far the search for items that kill their worker has come; empty when there is
             none.
+        progress: what was stored while the items were asked about, by name.
     """
 
     output: bytes | None
     sinks: frozenset[str]
     search: bytes = b""
+    progress: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Claims(Protocol):
@@ -105,6 +110,7 @@ class Claims(Protocol):
         output: bytes | None = None,
         sinks: Sequence[str] = (),
         search: bytes | None = None,
+        progress: Mapping[str, bytes] | None = None,
     ) -> bool: ...
 
     async def complete(self, completions: Sequence[Completion]) -> list[bool]: ...
@@ -122,6 +128,8 @@ class Claims(Protocol):
     async def note_answers(self, back: Collection[str], known: Collection[str]) -> None: ...
 
     async def note_unreadable(self, claim: Claim) -> None: ...
+
+    async def note_costly(self, why: str) -> None: ...
 
 
 class PartitionClaims:
@@ -257,7 +265,12 @@ class PartitionClaims:
         sinks = frozenset(
             name.decode().removeprefix("sink:") for name in stored if name.startswith(b"sink:")
         )
-        return StoredOutput(stored.get(b"output"), sinks, stored.get(b"search", b""))
+        progress = {
+            name.decode().removeprefix("progress:"): value
+            for name, value in stored.items()
+            if name.startswith(b"progress:")
+        }
+        return StoredOutput(stored.get(b"output"), sinks, stored.get(b"search", b""), progress)
 
     async def store_output(
         self,
@@ -266,8 +279,10 @@ class PartitionClaims:
         output: bytes | None = None,
         sinks: Sequence[str] = (),
         search: bytes | None = None,
+        progress: Mapping[str, bytes] | None = None,
     ) -> bool:
-        """Keep the model's output, the names of finished sinks, or a search for later attempts.
+        """Keep the model's output, the names of finished sinks, a search for what kills workers, or
+        what was found while the items are asked about, for later attempts.
 
         Returns:
             Whether the window is still held; nothing is stored otherwise.
@@ -277,6 +292,8 @@ class PartitionClaims:
             fields += [f"sink:{name}", 1]
         if search is not None:
             fields += ["search", search]
+        for name, value in (progress or {}).items():
+            fields += [f"progress:{name}", value]
         keys = self.keys
         return bool(
             await self._store.run(
@@ -396,6 +413,10 @@ class PartitionClaims:
         """Note for ``sinfer status`` that what is stored of a window cannot be read."""
         names = self.keys.unreadable
         await self._store.ask(self._store.redis.hset(names, claim.window.id, claim.window.problem))
+
+    async def note_costly(self, why: str) -> None:
+        """Note for ``sinfer status`` why windows cost several calls; it is kept for a while."""
+        await self._store.ask(self._store.redis.set(self.keys.costly, why, ex=_COSTLY_S))
 
 
 async def unreadable_windows(store: Store, scope: Scope) -> dict[str, str]:

@@ -16,6 +16,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:attempts``  | hash   | window id → its tries, as ``Tries`` packs them |
 | ``sinfer:{scope}:deaths``    | hash   | window id → how often its lease ran out |
 | ``sinfer:{scope}:unreadable`` | hash  | closed window id → why its record cannot be read |
+| ``sinfer:{scope}:costly``    | string | why its windows cost several calls each (expires) |
 | ``sinfer:{scope}:refs``      | hash   | shared segment → number of holders |
 | ``sinfer:{scope}:held``      | hash   | shared segment → messages in it |
 | ``sinfer:{scope}:members``   | hash   | segment → stream sequences of each of its chunks |
@@ -30,6 +31,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:out:<id>``  | hash   | model output of a window, and the sinks that have it |
 | ``sinfer:partitions``        | set    | every scope that has state |
 | ``sinfer:starts``            | hash   | scope → the number of its last start, from 0 |
+| ``sinfer:consumers``         | hash   | durable consumer → the scope that reads it |
 | ``sinfer:due``               | zset   | scope by the time beat has to look at it (ms) |
 | ``sinfer:endpoint:{<name>}:clock`` | hash | time (expires) |
 | ``sinfer:endpoint:{<name>}:slots`` | zset | calls under way by the end of their lease (ms) |
@@ -56,6 +58,7 @@ from sinfer.windows.ids import Scope, escape
 PREFIX = "sinfer:"
 PARTITIONS = f"{PREFIX}partitions"
 STARTS = f"{PREFIX}starts"
+CONSUMERS = f"{PREFIX}consumers"
 DUE = f"{PREFIX}due"
 FAULTS = f"{PREFIX}faults"
 CLOCK = f"{PREFIX}clock:{{{DUE}}}"
@@ -75,6 +78,9 @@ CONFIG_FIELD = "config"
 
 INCARNATION_FIELD = "incarnation"
 """Field of ``meta``: which messages the partition reads; see ``sinfer.windows.incarnation``."""
+
+CONSUMER_FIELD = "consumer"
+"""Field of ``meta``: the durable consumer that the partition reads; see ``windows.consumers``."""
 
 STANDSTILL_FIELD = "standstill"
 """Field of ``meta``: why the source gives no more messages, as long as that is so."""
@@ -160,6 +166,11 @@ class PartitionKeys:
     def unusable(self) -> str:
         """Why a worker cannot begin its windows."""
         return f"{self._base}unusable"
+
+    @property
+    def costly(self) -> str:
+        """Why its windows cost several calls each."""
+        return f"{self._base}costly"
 
     def segment(self, name: str) -> str:
         """The chunks of a segment."""

@@ -46,6 +46,8 @@ class LedgerEntry(msgspec.Struct, array_like=True, frozen=True):
         incarnation: of the source when it was opened; see ``sinfer.windows.incarnation``.
         sinks: the sinks that its results went to, or the fallback instead of one that refused
             some; None where an earlier version did not note them.
+        filtered: the stream sequences that ``preprocess`` filtered out when the window was
+            processed, as ``pack_members`` writes them.
     """
 
     window: str
@@ -68,6 +70,7 @@ class LedgerEntry(msgspec.Struct, array_like=True, frozen=True):
     ordinals: list[int] = []
     incarnation: str = ""
     sinks: list[str] | None = None
+    filtered: list[int] = []
 
     @property
     def sequences(self) -> Iterator[int]:

@@ -63,18 +63,25 @@ class Window(Sequence[T], Generic[T]):
     def __getitem__(self, index: slice) -> Window[T]: ...
     def __getitem__(self, index: int | slice) -> T | Window[T]:
         if isinstance(index, slice):
-            return Window(
-                self._items[index],
-                self.messages[index],
-                id=self.id,
-                task=self.task,
-                key=self.key,
-                start=self.start,
-                end=self.end,
-                close_reason=self.close_reason,
-                revision=self.revision,
-            )
+            return self._of(self._items[index], self.messages[index])
         return self._items[index]
+
+    def at(self, places: Sequence[int]) -> Window[T]:
+        """A window of the same identity with the items at some places, as a slice is one."""
+        return self._of([self._items[n] for n in places], [self.messages[n] for n in places])
+
+    def _of(self, items: Sequence[T], messages: Sequence[Message]) -> Window[T]:
+        return Window(
+            items,
+            messages,
+            id=self.id,
+            task=self.task,
+            key=self.key,
+            start=self.start,
+            end=self.end,
+            close_reason=self.close_reason,
+            revision=self.revision,
+        )
 
     def __len__(self) -> int:
         return len(self._items)

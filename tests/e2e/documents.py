@@ -75,7 +75,7 @@ class Terminal:
     """Runs a document's commands: those that go on for ever in the background, others to the end.
 
     Args:
-        directory: where they run.
+        directory: where they run, until ``cd`` leads elsewhere.
         ending: stops them.
 
     Attributes:
@@ -112,6 +112,9 @@ class Terminal:
         if line.startswith("export "):
             name, _, value = line.removeprefix("export ").partition("=")
             self.environment[name] = value
+            return
+        if line.startswith("cd "):
+            self.directory /= line.removeprefix("cd ")
             return
         for start, ready in self.endless.items():
             if line.startswith(start):

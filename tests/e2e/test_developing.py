@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -51,8 +52,9 @@ def sinfer(
 
 def run_tests(directory: Path, target: str) -> None:
     """Run pytest as a user does, with warnings as errors."""
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
     finished = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", target],
+        [*command, "-o", "asyncio_default_fixture_loop_scope=function", target],
         cwd=directory,
         env=ENVIRONMENT,
         capture_output=True,
@@ -64,13 +66,14 @@ def run_tests(directory: Path, target: str) -> None:
 
 @pytest.fixture
 def pumps(tmp_path: Path) -> Path:
+    """The directory of a new project."""
     sinfer(tmp_path, "new", "pumps")
-    return tmp_path
+    return tmp_path / "pumps"
 
 
 def test_a_new_product_passes_its_test_and_runs_at_once(pumps: Path) -> None:
-    (pumps / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
-    run_tests(pumps, "pumps")
+    run_tests(pumps, ".")
+    run_tests(pumps.parent, "pumps")
     printed = sinfer(
         pumps, "run", "--product", "pumps", "--input", "pumps/samples.jsonl", "--virtual-time"
     )
@@ -99,7 +102,6 @@ def test_a_new_product_inside_a_package_is_called_accordingly(tmp_path: Path) ->
     for folder in (package, package.parent):
         (folder / "__init__.py").touch()
     sinfer(tmp_path, "new", "pumps", "--directory", "plant/products")
-    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope=function\n")
     run_tests(tmp_path, "plant")
     printed = sinfer(
         tmp_path, "run", "--product", "plant.products.pumps", "--json", "--no-sinks",
@@ -116,9 +118,15 @@ def test_a_new_product_inside_a_package_is_called_accordingly(tmp_path: Path) ->
         ("my-pumps", "such as 'my_pumps'"),
         ("a/b", "such as 'a_b'"),
         ("9", "is no name"),
-        ("class", "a word of Python"),
+        ("9lives", "begin with a letter"),
+        ("pumps_", "such as 'pumps'"),
+        ("class", "a word of Python, so no package can have that name; choose another, such as"),
         ("json", "a module of Python"),
+        ("sinfer", "a package that is there already"),
         ("pydantic", "a package that is there already"),
+        ("pyyaml", "'PyYAML' is installed, and installing the product would replace it"),
+        ("tests", "a folder that every project has"),
+        ("infer", "would hide what sinfer itself has"),
         ("example", "there is a product 'example' already"),
     ],
 )
@@ -131,10 +139,9 @@ def test_a_name_that_cannot_be_is_refused(tmp_path: Path, name: str, why: str) -
 def test_a_new_product_is_formatted_for_where_it_is(tmp_path: Path, place: str) -> None:
     if place == "beside sinfer":
         (tmp_path / "sinfer").symlink_to(ROOT / "sinfer")
-    (tmp_path / "ruff.toml").write_text('lint.select = ["E", "F", "W", "I", "B", "UP", "SIM"]\n')
     (tmp_path / "products").mkdir()
     sinfer(tmp_path / "products", "new", "heat_pumps")
-    for command in (["check"], ["format", "--check"]):
+    for command in (["check", "--select", "E,F,W,I,B,UP,SIM"], ["format", "--check"]):
         finished = subprocess.run(
             [program("ruff"), *command, "--no-cache", "products"],
             cwd=tmp_path,
@@ -146,7 +153,62 @@ def test_a_new_product_is_formatted_for_where_it_is(tmp_path: Path, place: str) 
 
 
 def test_nothing_is_written_over(pumps: Path) -> None:
-    assert "there already" in sinfer(pumps, "new", "pumps", code=exit_codes.CONFIGURATION)
+    mine = (pumps / "pumps" / "pipeline.py").read_text() + "# mine\n"
+    (pumps / "pumps" / "pipeline.py").write_text(mine)
+    told = sinfer(pumps.parent, "new", "pumps", code=exit_codes.CONFIGURATION)
+    assert "pumps is there already" in told
+    assert (pumps / "pumps" / "pipeline.py").read_text() == mine
+
+
+def test_what_cannot_be_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told = sinfer(
+        tmp_path, "new", "pumps", "--directory", "file/below", code=exit_codes.CONFIGURATION
+    )
+    assert "file/below/pumps cannot be made" in told
+    (tmp_path / "pumps").symlink_to(tmp_path / "nowhere")
+    assert "there already" in sinfer(tmp_path, "new", "pumps", code=exit_codes.CONFIGURATION)
+
+
+def test_a_name_with_the_templates_own_name_in_it_is_replaced_once(tmp_path: Path) -> None:
+    sinfer(tmp_path, "new", "newproduct_2")
+    run_tests(tmp_path / "newproduct_2", ".")
+    words = (tmp_path / "newproduct_2" / "newproduct_2" / "tasks.yaml").read_text()
+    assert "id: newproduct_2_1\n" in words
+    assert '"newproduct_2.model:predict"' in words
+
+
+def test_the_entry_point_of_a_new_product_leads_to_it_from_anywhere(
+    pumps: Path, tmp_path: Path
+) -> None:
+    """As pip would install it; tests/install has pip do so."""
+    project = tomllib.loads((pumps / "pyproject.toml").read_text())["project"]
+    [(name, value)] = project["entry-points"]["sinfer.products"].items()
+    site = tmp_path / "site"
+    info = site / f"{project['name']}-{project['version']}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text(f"[sinfer.products]\n{name} = {value}\n")
+    (site / "pumps").symlink_to(pumps / "pumps")
+    samples = str(pumps / "pumps" / "samples.jsonl")
+    for product in ([], ["--product", "pumps"]):
+        printed = sinfer(
+            tmp_path, "run", *product, "--input", samples, "--virtual-time", "--no-sinks",
+            more={"PYTHONPATH": str(site)},
+        )  # fmt: skip
+        assert "60 fetched, 60 sunk" in printed
+
+
+def test_the_guide_shows_the_project_as_it_is_written(pumps: Path) -> None:
+    guide = Document(ROOT / "docs" / "product-guide.md")
+    [shown] = guide.blocks("toml")
+    assert shown == "# pyproject.toml\n" + (pumps / "pyproject.toml").read_text()
+    assert guide.blocks("dockerfile") == [(pumps / "Dockerfile").read_text()]
+
+
+def test_the_project_seen_from_outside_is_told_as_what_it_is(pumps: Path) -> None:
+    told = sinfer(pumps.parent, "run", "--product", "pumps", code=exit_codes.CONFIGURATION)
+    assert f"({pumps}) and no package; if it is the project of the product, go into it" in told
 
 
 def test_run_reads_stdin_and_ends_with_1_when_a_message_was_given_up(pumps: Path) -> None:

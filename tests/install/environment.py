@@ -1,4 +1,4 @@
-"""Clean environments outside the checkout, what is built for them, and the Dockerfile's lines."""
+"""Clean environments outside the checkout, what is built for them, and lines of Dockerfiles."""
 
 from __future__ import annotations
 
@@ -110,21 +110,23 @@ def packed_files() -> set[str]:
 
 
 class Dockerfile:
-    """The Dockerfile, whose stages that install are followed without Docker.
+    """A Dockerfile, whose stages that install are followed without Docker.
 
     Args:
-        context: takes what the image copies of the checkout.
-        prefix: stands for the environment that the image makes in ``/opt/sinfer``.
+        context: takes what the image copies.
+        prefix: stands for the environment that the image has in ``/opt/sinfer``.
+        root: where the Dockerfile is.
     """
 
-    def __init__(self, context: Path, prefix: Path) -> None:
+    def __init__(self, context: Path, prefix: Path, root: Path = ROOT) -> None:
         self._context = context
         self._prefix = prefix
-        text = (ROOT / "Dockerfile").read_text()
+        self._root = root
+        text = (root / "Dockerfile").read_text()
         self._lines = re.sub(r"\\\n\s*", "", text).splitlines()
         context.mkdir(parents=True)
 
-    def stage(self, name: str) -> Iterator[tuple[str, str]]:
+    def stage(self, name: str = "") -> Iterator[tuple[str, str]]:
         """The instructions of a stage, without those of the stages that it begins with."""
         current = ""
         for line in self._lines:
@@ -144,6 +146,7 @@ class Dockerfile:
                     self._copy(source, target)
             elif word == "RUN":
                 command = rest.replace("/opt/sinfer", str(self._prefix))
+                command = command.replace(" /src/", f" {self._context}/src/")
                 command = re.sub(r"^python ", f"{shlex.quote(sys.executable)} ", command)
                 done = subprocess.run(
                     ["sh", "-ec", command], cwd=self._context, env=dict(environment),
@@ -159,9 +162,13 @@ class Dockerfile:
         return list(shlex.split(rest.strip("[]").replace(",", " ")))
 
     def _copy(self, source: str, target: str) -> None:
-        allowed = (ROOT / ".dockerignore").read_text().splitlines()
+        ignored = self._root / ".dockerignore"
+        allowed = ignored.read_text().splitlines() if ignored.exists() else [f"!{source}"]
         assert f"!{source}" in allowed, f".dockerignore keeps {source} out of the image"
-        if (ROOT / source).is_dir():
-            shutil.copytree(ROOT / source, self._context / target, ignore=_LEFT_OUT)
+        place = self._context / target.lstrip("/")
+        if (self._root / source).is_dir():
+            shutil.copytree(self._root / source, place, ignore=_LEFT_OUT)
         else:
-            shutil.copy(ROOT / source, self._context / target)
+            if target.endswith("/"):
+                place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(self._root / source, place)

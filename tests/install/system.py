@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from sinfer.embedded.process import free_port
 from sinfer.embedded.services import BEAT_READY, INGEST_READY, WORKER_READY, answers
-from tests.e2e.harness import Connections, Deployment, Task, ordered
+from tests.e2e.harness import Connections, Deployment, Task, ordered, wait_for
 from tests.install.environment import Installation
 
 MESSAGES = 25
@@ -130,11 +131,56 @@ def a_new_product_works(installation: Installation, tests_run: bool) -> None:
     """`sinfer new` writes a product that runs at once; with pytest, its test passes."""
     place: Path = installation.cwd
     installation.run("sinfer", "new", "pumps")
+    project = place / "pumps"
     told = installation.run(
         "sinfer", "run", "--product", "pumps", "--input", "pumps/samples.jsonl",
-        "--virtual-time", "--json",
+        "--virtual-time", "--json", cwd=project,
     )  # fmt: skip
     assert len([line for line in told.splitlines() if line.startswith("{")]) > 0
-    assert (place / "pumps").is_dir()
     if tests_run:
-        assert "2 passed" in installation.run("pytest", "-q", "-p", "no:cacheprovider", "pumps")
+        assert "2 passed" in installation.run("pytest", "-q", "-p", "no:cacheprovider", cwd=project)
+
+
+async def a_new_product_works_where_it_is_installed(
+    installation: Installation, deployment: Deployment, install: Callable[[Path], object]
+) -> None:
+    """What `sinfer new` wrote is installed, and all processes find it from elsewhere.
+
+    Args:
+        install: puts the project in this directory into the installation.
+    """
+    projects = installation.directory / "projects"
+    projects.mkdir()
+    installation.run("sinfer", "new", "pumps", cwd=projects)
+    install(projects / "pumps")
+    samples = str(projects / "pumps" / "pumps" / "samples.jsonl")
+    installation.variables |= {
+        "SINFER_NATS_SERVERS": deployment.nats.url,
+        "SINFER_REDIS_URL": deployment.redis.url,
+    }
+    run = ("sinfer", "run", "--input", samples, "--virtual-time", "--no-sinks")
+    for place in (installation.cwd, projects):  # where the project's folder has the package's name
+        assert "60 fetched, 60 sunk" in installation.run(*run, cwd=place)
+    installation.run("python", "-m", "sinfer.local.make_streams", "pumps")
+    services = [
+        installation.service("ingest", ("sinfer", "ingest"), INGEST_READY),
+        installation.service(
+            "worker", ("celery", "-A", "sinfer.tasks", "worker", "-l", "INFO", "-c", "1"),
+            WORKER_READY,
+        ),
+        installation.service(
+            "beat", ("celery", "-A", "beat_schedule", "beat", "-l", "INFO"), BEAT_READY
+        ),
+    ]  # fmt: skip
+    results = installation.cwd / "pumps.jsonl"
+    with ExitStack() as ending:
+        for service in services:
+            ending.callback(service.process.kill)
+            service.start()
+        for service in services:
+            service.wait_until_ready()
+        installation.run("sinfer", "publish", "--product", "pumps", "--input", samples)
+        await wait_for(
+            lambda: results.exists() and len(results.read_text().splitlines()) == 60, "60 results"
+        )
+        installation.run("sinfer", "audit", "--product", "pumps")

@@ -13,7 +13,12 @@ from sinfer.embedded.process import free_port
 from sinfer.embedded.services import answers
 from tests.e2e.harness import Deployment
 from tests.install.environment import Dockerfile, Installation, build, packed_files
-from tests.install.system import a_new_product_works, a_system_works, every_command_has_help
+from tests.install.system import (
+    a_new_product_works,
+    a_new_product_works_where_it_is_installed,
+    a_system_works,
+    every_command_has_help,
+)
 
 pytestmark = [pytest.mark.long, pytest.mark.e2e]
 
@@ -58,6 +63,12 @@ async def test_the_lines_of_the_dockerfile_make_images_that_work(
     dockerfile = Dockerfile(tmp_path / "context", image.prefix)
     assert any("pip install" in line for line in dockerfile.follow("build", image.environment))
     assert "Usage: sinfer" in image.run(*dockerfile.command("sinfer"))
+
+    def install(project: Path) -> None:
+        own = Dockerfile(tmp_path / "own", image.prefix, project)
+        assert any("pip install" in line for line in own.follow("", image.environment))
+
+    await a_new_product_works_where_it_is_installed(image, deployment, install)
     await a_system_works(image, deployment, "image")
 
     assert any(
@@ -107,6 +118,13 @@ async def test_with_all_it_does_everything(
     installation = Installation(tmp_path)
     installation.make(f"{wheel}[all]")
     a_new_product_works(installation, tests_run=True)
+    await a_new_product_works_where_it_is_installed(
+        installation,
+        deployment,
+        lambda project: installation.run(
+            "python", "-m", "pip", "install", "--quiet", ".[test]", cwd=project
+        ),
+    )
     installation.run("sinfer", "demo", "--messages", "1000")
     installation.run("sinfer", "demo", "--product", "soe", "--messages", "300")
     await a_system_works(installation, deployment, "wheel-all")

@@ -131,7 +131,7 @@ def test_all_is_all_but_the_tools_of_development() -> None:
 
 def test_the_extra_that_a_missing_module_is_told_with_installs_it() -> None:
     for module, extra in EXTRA_OF.items():
-        wheel = {"grpc": "grpcio", "google": "protobuf"}.get(module, module)
+        wheel = {"grpc": "grpcio", "google": "protobuf", "socksio": "httpx"}.get(module, module)
         assert wheel in {Requirement(line).name for line in EXTRAS[extra]}
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from sinfer import celery_app
 from sinfer.celery_app import TICK_QUEUE, product_queue
 from sinfer.missing import listening, missing_beat, missing_worker
+from sinfer.settings import Settings
 from sinfer.windows.presence import Presence, Present
 
 PUMPS = product_queue("pumps")
@@ -111,3 +113,11 @@ def test_beat_is_not_missed_while_its_ticks_come_however_seldom() -> None:
 def test_beat_is_not_blamed_where_no_worker_can_take_its_ticks() -> None:
     assert missing_beat(present(beat(), tick_ms=None), 0.2) == ""
     assert missing_beat(present(worker(deaf="stopped"), beat(), tick_ms=None), 0.2) == ""
+
+
+def test_a_broker_is_shown_without_passwords_sentinels_included(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = "sentinel://:secret1@a:1;sentinel://:secret2@b:2"
+    monkeypatch.setattr(celery_app, "settings", lambda: Settings(broker_url=url))
+    assert celery_app.shown_broker() == "sentinel://a:1;sentinel://b:2"

@@ -133,3 +133,15 @@ async def test_what_is_no_number_is_read_from_json(
     made = client(type="v2", url=addresses["http"], model="sums")
     (value,) = (await made.infer(rows([1, math.nan]))).outputs["y"][0]
     assert math.isnan(value)
+
+
+@pytest.mark.parametrize("transport", ["http", "grpc"])
+async def test_a_check_tells_a_model_that_is_there_from_one_that_is_not(
+    client: Callable[..., Any], addresses: dict[str, str], transport: str
+) -> None:
+    settings = {"type": "v2", "transport": transport, "url": addresses[transport]}
+    [found] = await client(**settings, model="sums").check()
+    assert (found.verdict, "model 'sums' is ready" in found.text) == ("ok", True)
+    [found] = await client(**settings, model="nothing").check()
+    assert found.verdict == "error"
+    assert "it has no model 'nothing'" in found.text

@@ -7,7 +7,7 @@ import gzip
 import json
 import time
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from email.utils import formatdate
@@ -64,7 +64,7 @@ async def test_another_attempt_sends_the_same_bytes(receiver: Receiver) -> None:
     ("status", "kind"),
     [
         *((status, SinkUnavailableError) for status in (408, 425, 429, 500, 502, 503, 504)),
-        *((status, SinkRejectedError) for status in (301, 307, 400, 401, 404, 409, 413, 422)),
+        *((status, SinkRejectedError) for status in (400, 409, 413, 418, 422, 424)),
     ],
 )
 async def test_a_status_decides_whether_the_window_is_written_again(
@@ -76,6 +76,80 @@ async def test_a_status_decides_whether_the_window_is_written_again(
         await sink.write(window_results(1))
     await sink.aclose()
     assert str(caught.value).endswith(f"answered {status} because of ***")
+
+
+@pytest.mark.parametrize("status", [301, 307, 401, 402, 403, 404, 405, 407, 410, 415, 431, 451])
+async def test_credentials_and_places_that_are_refused_are_an_outage_with_its_remedy(
+    receiver: Receiver, status: int
+) -> None:
+    """Whoever corrects the receiver finds all results written, and the search is a short one."""
+    receiver.judge = lambda body: (status, b"no s3cret")
+    sink = http_sink(receiver.url, headers={"X-Token": "s3cret"})
+    for size in (1, 64, 64):
+        receiver.posts.clear()
+        with pytest.raises(SinkUnavailableError) as caught:
+            await sink.write(window_results(size))
+        remedy = "the proxy's user and password" if status == 407 else "'url' or 'headers' of the"
+        told = f"answered {status} no ***; correct {remedy}"
+        assert told in str(caught.value)
+        assert len(receiver.posts) <= 12
+    receiver.judge = lambda body: None
+    await sink.write(window_results(64))
+    await sink.aclose()
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+@pytest.mark.parametrize("bad", [{0}, {9}, {0, 1}, {3, 4, 8}])
+async def test_a_result_that_is_refused_while_others_are_taken_is_refused(
+    receiver: Receiver, status: int, bad: set[int]
+) -> None:
+    """A firewall that dislikes one text answers 403, as to a token without permission."""
+    receiver.judge = refusing(bad, status)
+    sink = http_sink(receiver.url)
+    with pytest.raises(SinkRejectedError) as caught:
+        await sink.write(window_results(list(range(10)), ordinals=range(100, 110)))
+    assert set(caught.value.ordinals or ()) == {100 + n for n in bad}
+    await sink.aclose()
+
+
+async def test_a_permission_that_is_lost_while_results_are_looked_for_refuses_none(
+    receiver: Receiver,
+) -> None:
+    first = refusing({9}, 403)
+    receiver.judge = lambda body: (403, b"") if len(receiver.posts) > 2 else first(body)
+    sink = http_sink(receiver.url)
+    with pytest.raises(SinkUnavailableError, match="answered 403"):
+        await sink.write(window_results(list(range(10))))
+    await sink.aclose()
+
+
+async def test_a_window_of_one_result_that_is_refused_again_and_again_is_refused(
+    receiver: Receiver,
+) -> None:
+    """Between the tries others are taken; without those it may be the receiver that is to blame."""
+    receiver.judge = refusing({7}, 404)
+    sink = http_sink(receiver.url)
+    one = window_results([7], base_id="ex_1/in.w1/one/0")
+    for _ in range(5):
+        with pytest.raises(SinkUnavailableError):
+            await sink.write(one)
+    await sink.write(window_results([1]))
+    with pytest.raises(SinkUnavailableError):
+        await sink.write(one)
+    await sink.write(window_results([2]))
+    with pytest.raises(SinkRejectedError, match="404"):
+        await sink.write(one)
+    await sink.aclose()
+
+
+def refusing(bad: set[int], status: int) -> Callable[[bytes], tuple[int, bytes] | None]:
+    """Refuses whatever has one of these results in it."""
+
+    def judge(body: bytes) -> tuple[int, bytes] | None:
+        found = {result["data"] for result in json.loads(body)["results"]}
+        return (status, b"no") if found & bad else None
+
+    return judge
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
@@ -150,11 +224,7 @@ async def test_results_that_are_refused_with_others_are_looked_for(
 ) -> None:
     """What is posted twice is posted under the same key, and under no other's."""
 
-    def judge(body: bytes) -> tuple[int, bytes] | None:
-        found = {result["data"] for result in json.loads(body)["results"]}
-        return (status, b"no") if found & bad else None
-
-    receiver.judge = judge
+    receiver.judge = refusing(bad, status)
     sink = http_sink(receiver.url)
     results = window_results(list(range(10)), ordinals=range(100, 110))
     for _ in range(2):
@@ -210,7 +280,7 @@ async def test_what_is_told_behind_a_status_without_end_changes_nothing(pause_s:
         await sink.aclose()
     async with talkative(404, pause_s) as url:
         sink = http_sink(url, timeout="1s")
-        with pytest.raises(SinkRejectedError, match="404"):
+        with pytest.raises(SinkUnavailableError, match="404"):
             await sink.write(window_results(1))
         await sink.aclose()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
@@ -39,6 +41,19 @@ async def stream(nats_client: Client, unique: str) -> AsyncIterator[str]:
 
 async def add_stream(client: Client, name: str, **settings: Any) -> None:
     await client.jetstream().add_stream(StreamConfig(name=name, subjects=[f"{name}.>"], **settings))
+
+
+def reconfigure(server: NatsServer, config: str) -> None:
+    """Have a server take other users while it runs."""
+    server._extra = config
+    server._command()
+    log = server.directory / "server.log"
+    before = log.read_text().count("Reloaded server")
+    server.process.signal(signal.SIGHUP)
+    deadline = time.monotonic() + 10
+    while log.read_text().count("Reloaded server") == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 async def count(client: Client, stream: str) -> int:
@@ -403,6 +418,37 @@ async def test_who_may_only_publish_writes_with_a_warning(
         await admin.close()
     assert caplog.text.count("cannot look up the stream") == 1
     assert caplog.text.count("to tell copies of results") == 1
+
+
+async def test_results_wait_for_a_permission_that_was_lost_and_for_a_stream_that_was_deleted(
+    unique: str,
+) -> None:
+    users = "authorization {{ users: [{{user: admin, password: a}}, {{user: w, password: w{}}}] }}"
+    closed = ', permissions: {publish: {deny: ">"}}'
+    with NatsServer(config=users.format("")) as server:
+        admin = await nats.connect(server.url.replace("//", "//admin:a@"))
+        await add_stream(admin, unique)
+        sink = JetStreamSink(
+            JetStreamSink.Config(
+                servers=[server.url.replace("//", "//w:w@")],
+                subject=f"{unique}.out",
+                timeout="500ms",
+            )
+        )
+        await sink.write(window_results(2, base_id="first"))
+        await admin.jetstream().delete_stream(unique)
+        with pytest.raises(SinkUnavailableError, match="no stream covers subject"):
+            await sink.write(window_results(2))
+        await add_stream(admin, unique)
+        assert await sink.write(window_results(2)) == Confirmed(new=2)
+        reconfigure(server, users.format(closed))
+        with pytest.raises(SinkUnavailableError, match="permissions violation for publish to"):
+            await sink.write(window_results(2, base_id="next"))
+        reconfigure(server, users.format(""))
+        assert await sink.write(window_results(2, base_id="next")) == Confirmed(new=2)
+        await sink.aclose()
+        assert await count(admin, unique) == 4
+        await admin.close()
 
 
 async def test_new_results_and_those_that_are_there_are_told_apart(

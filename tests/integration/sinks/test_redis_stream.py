@@ -99,6 +99,41 @@ async def test_while_the_key_is_of_another_type_results_wait(
     assert await redis.xlen(unique) == 1
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        ("resetpass", ">other"),
+        ("off",),
+        ("-evalsha", "-eval"),
+        ("-xadd",),
+        ("resetkeys", "~nothing"),
+        ("-setbit",),
+    ],
+)
+async def test_whoever_may_not_write_waits_until_it_may(
+    unique: str, rules: tuple[str, ...]
+) -> None:
+    """A password that was changed, a command or key that is closed, within scripts as well."""
+    with RedisServer() as server:
+        async with Redis.from_url(server.url) as admin:
+            granted = ("on", ">right", "~*", "&*", "+@all")
+            set_rules: Any = admin.execute_command
+            await set_rules("ACL", "SETUSER", "writer", *granted)
+            url = server.url.replace("//", "//writer:right@")
+            sink = redis_sink(url, unique)
+            await sink.write(window_results(2, base_id="first"))
+            await set_rules("ACL", "SETUSER", "writer", *rules)
+            await sink._redis.connection_pool.disconnect()
+            for _ in range(2):
+                with pytest.raises(SinkUnavailableError, match=unique):
+                    await sink.write(window_results(2))
+            await set_rules("ACL", "SETUSER", "writer", *granted)
+            await sink.write(window_results(2))
+            entries: Any = await admin.xrange(unique)
+            assert len({fields[b"id"] for _, fields in entries}) == 4
+            await sink.aclose()
+
+
 async def test_a_full_server_takes_the_results_once_there_is_room(unique: str) -> None:
     with RedisServer() as server:
         async with Redis.from_url(server.url) as client:

@@ -169,6 +169,40 @@ async def test_a_table_that_takes_no_row_refuses_none(database_url: str, unique:
     assert await stored(database_url, unique, "w") == [0, 1]
 
 
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"])
+@pytest.mark.parametrize("size", [1, 40])
+async def test_privileges_that_are_taken_away_and_given_again_refuse_no_row(
+    request: pytest.FixtureRequest, database: str, unique: str, size: int
+) -> None:
+    """However often that happens, and whatever is written meanwhile."""
+    url = request.getfixturevalue(f"{database}_url")
+    user, host, table = unique[:16], "", unique
+    if database == "postgresql":
+        run(url, f"CREATE ROLE {user} LOGIN")
+    else:
+        host = "@'127.0.0.1'"
+        run(url, f"CREATE USER {user}{host}")
+        table = f"sinfer.{unique}"
+    owner = sql_sink(url, unique)
+    assert await written(owner, ["made"], base_id="made") == []
+    await owner.aclose()
+    grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {user}{host}"
+    revoke = f"REVOKE INSERT ON {table} FROM {user}{host}"
+    run(url, grant)
+    theirs = url.replace("//sinfer@", f"//{user}@").replace("//root@", f"//{user}@")
+    sink = sql_sink(theirs, unique)
+    for turn in range(3):
+        assert await written(sink, ["a"], base_id=f"other{turn}") == []
+        run(url, revoke)
+        for _ in range(2):
+            with pytest.raises(SinkUnavailableError, match="denied"):
+                await sink.write(window_results(size, base_id="w"))
+        run(url, grant)
+    assert await written(sink, list(range(size)), base_id="w") == []
+    await sink.aclose()
+    assert await stored(url, unique, "w") == list(range(size))
+
+
 async def test_what_only_the_commit_would_refuse_is_found(postgresql_url: str, unique: str) -> None:
     columns = {"n": {"field": "n", "type": "integer"}}
     sink = sql_sink(postgresql_url, unique, columns=columns)

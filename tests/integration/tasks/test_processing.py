@@ -180,9 +180,10 @@ class Bench:
         attempts: int = 3,
         source: Mapping[str, Any] | None = None,
         dedupe: str | None = None,
+        inference: Mapping[str, Any] | None = None,
         **sinks: Sink,
     ) -> WindowProcessor:
-        config = self.config(attempts, source, dedupe)
+        config = self.config(attempts, source, dedupe, inference)
         product = Product("p", tasks=StaticTaskManager([config]), pipeline=pipeline)
         fallback = sinks.pop("fallback", None)
         ready = ReadyTask(self.store, product, config, client=self.model, sinks=sinks)
@@ -195,6 +196,7 @@ class Bench:
         attempts: int = 3,
         source: Mapping[str, Any] | None = None,
         dedupe: str | None = None,
+        inference: Mapping[str, Any] | None = None,
     ) -> InferTaskConfig:
         return InferTaskConfig.model_validate(
             {
@@ -207,6 +209,7 @@ class Bench:
                     "retry_base": "1ms",
                     "retry_max": "10ms",
                     "breaker_failures": 1000,
+                    **(inference or {}),
                 },
                 "sinks": [{"type": "log"}],
                 "limits": {"max_attempts": attempts},

@@ -213,22 +213,39 @@ async def test_a_sink_that_refuses_everything_pauses_the_task_and_others_have_it
     assert {len(window) for window in well.windows} == {5}
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404])
-async def test_an_http_sink_that_refuses_everything_pauses_the_task(
-    board: Board, status: int
-) -> None:
+async def test_an_http_sink_that_refuses_everything_pauses_the_task(board: Board) -> None:
     with Receiver() as receiver:
-        receiver.judge = lambda body: (status, b"no")
+        receiver.judge = lambda body: (400, b"no")
         sink = HttpSink(HttpSink.Config(url=receiver.url))
         worker = board.watching(board.processor(sink=sink))
         await board.feed(*windows(12, 5))
         await board.run(worker)
-        assert f"answered {status} no" in board.paused
+        assert "answered 400 no" in board.paused
         assert len(await board.dead()) == 10
         receiver.judge = lambda body: None
         await board.resume()
         await board.settle(worker)
         assert await board.counts() == {"fetched": 60, "sunk": 50, "dead": 10}
+
+
+@pytest.mark.parametrize("status", [302, 401, 403, 404])
+async def test_of_an_http_sink_that_lets_nobody_in_nothing_dies(board: Board, status: int) -> None:
+    """It is away, with the reason; however long that lasts, no attempt is used up."""
+    with Receiver() as receiver:
+        receiver.judge = lambda body: (status, b"no")
+        sink, well = HttpSink(HttpSink.Config(url=receiver.url)), Record()
+        worker = board.watching(board.processor(sink=sink, well=well, attempts=2))
+        await board.feed(*windows(12, 5))
+        for _ in range(10):
+            await board.try_once(worker)
+        assert board.paused == ""
+        assert await board.dead() == []
+        [told] = [line for line in await board.trouble() if "away" in line]
+        assert f"answered {status} no; correct 'url' or 'headers' of the sink" in told
+        receiver.judge = lambda body: None
+        await board.settle(worker)
+        assert (await board.counts())["sunk"] == 60
+        assert sum(well.written.values()) == 60
 
 
 async def test_where_a_fallback_takes_what_a_sink_refuses_nothing_pauses(board: Board) -> None:

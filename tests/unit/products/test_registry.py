@@ -120,6 +120,25 @@ def test_one_package_offers_several_products(
     assert find_product("one", [f"{module}:one"]).name == "one"
 
 
+def test_what_is_wrong_with_an_installed_product_is_told_to_who_asks_for_it(
+    write: Write, tmp_path: Path
+) -> None:
+    module = write("1 / 0", product="torn")
+    install(tmp_path, "torn", f"{module}:heat")
+    for name in (module, "heat"):
+        with pytest.raises(ConfigError, match="ZeroDivisionError"):
+            loaded_product(name)
+
+
+def test_a_folder_that_is_no_package_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unique: str
+) -> None:
+    (tmp_path / unique / unique).mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match=rf"is a folder \({tmp_path / unique}\) and no package"):
+        find_product(unique)
+
+
 def test_a_module_is_found_by_its_name(write: Write) -> None:
     module = write(product="by-hand")
     assert find_product(module).name == "by-hand"

@@ -102,3 +102,17 @@ async def test_a_message_refused_for_good_is_told_when_all_others_are_stored() -
     assert group.refused.keys() == {1, 2}
     assert "error 10054" in group.refused[1]
     assert "code 404" in group.refused[2]
+
+
+async def test_what_is_said_to_all_messages_tells_of_the_stream_and_refuses_none() -> None:
+    """But for what can only tell of the messages."""
+    for number, kind in ((1, SinkUnavailableError), (10054, None), (10097, None)):
+        group = AckedGroup(COMMANDS, "out", "S")
+        for place in range(3):
+            group.take(place, refusal(403, number), None)
+        if kind is None:
+            await group.done
+            assert group.refused.keys() == {0, 1, 2}
+        else:
+            with pytest.raises(kind, match=f"code 403, error {number}"):
+                await group.done

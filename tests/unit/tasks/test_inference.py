@@ -549,18 +549,6 @@ async def test_a_large_window_that_is_refused_whole_is_sampled(size: int) -> Non
     assert client.calls[-1] == [size - 1]
 
 
-async def test_hooks_that_fail_for_every_item_are_sampled_as_well() -> None:
-    class Raising(Numbers):
-        def build_results(self, window: Window[int], response: Any) -> list[Result]:
-            raise KeyError(f"column {window[0]}")
-
-    client = Doubling()
-    _, refusal = await inferrer(client, Raising).search(window(range(64)), sample=True)
-    assert refusal is not None
-    assert refusal.stage == "results"
-    assert len(client.calls) <= 14
-
-
 @pytest.mark.parametrize("good", [0, 1, 2, 13, 32, 62, 63])
 async def test_a_single_good_one_among_bad_ones_gets_its_result_in_the_end(good: int) -> None:
     client = Doubling(
