@@ -12,7 +12,9 @@ from prometheus_client.registry import Collector
 
 from sinfer.errors import SinferError
 from sinfer.ingest.task_reports import task_report
+from sinfer.missing import listening
 from sinfer.operations.auditing import audit
+from sinfer.operations.processes import add_processes
 from sinfer.operations.products import known_scopes
 from sinfer.operations.standing import standing
 from sinfer.products.registry import load_products
@@ -89,6 +91,14 @@ METRICS = {
         Metric("sinfer_paused", "1 when the task is paused or drained", ("product", "task")),
         Metric("sinfer_ingestors", "ingestors of the product that are alive", ("product",)),
         Metric(
+            "sinfer_workers", "processes of workers that take the product's windows", ("product",)
+        ),
+        Metric("sinfer_beats", "beats that run", ()),
+        Metric(
+            "sinfer_waits_seconds",
+            "how long the first of the windows that wait could have been taken by a worker",
+        ),
+        Metric(
             "sinfer_tasks_unlisted",
             "1 while a task manager cannot answer, and the last known tasks stay in force",
             ("product",),
@@ -146,6 +156,7 @@ class SinferCollector(Collector):
             scopes = await known_scopes(store, None, None)
             audited = await audit(store, scopes)
             tasks = await standing(store, scopes)
+            present = await add_processes(store, tasks)
             now_ms = await store.now_ms()
             reports = {
                 product: await task_report(store, product, now_ms)
@@ -161,16 +172,21 @@ class SinferCollector(Collector):
             families["sinfer_windows_stranded"].add_metric(found.scope, len(found.stranded))
         fields = {metric.name: metric.field for metric in METRICS.values() if metric.field}
         ahead, away = families["sinfer_watermark_ahead_seconds"], families["sinfer_away"]
+        waits = families["sinfer_waits_seconds"]
         for partition in (partition for task in tasks for partition in task.partitions):
             for name, field in fields.items():
                 families[name].add_metric(partition.scope, getattr(partition, field))
             ahead.add_metric(partition.scope, partition.ahead_ms / 1000)
+            waits.add_metric(partition.scope, partition.waits_ms / 1000)
             for outage in partition.away:
                 away.add_metric([*partition.scope, outage.what], 1.0)
         for task in tasks:
             families["sinfer_paused"].add_metric([task.product, task.task], bool(task.paused))
         for product, number in {task.product: task.ingestors for task in tasks}.items():
             families["sinfer_ingestors"].add_metric([product], number)
+        for product in {*self._products, *(task.product for task in tasks)}:
+            families["sinfer_workers"].add_metric([product], len(listening(product, present)))
+        families["sinfer_beats"].add_metric([], len(present.beats))
         for product, report in reports.items():
             families["sinfer_tasks_unlisted"].add_metric([product], bool(report.outage))
             families["sinfer_tasks_broken"].add_metric([product], report.broken)
