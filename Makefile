@@ -73,7 +73,7 @@ docs: $(DOCS)/.ready
 $(DOCS)/.ready: pyproject.toml constraints.txt constraints-docs.txt
 	@$(call new-venv,$(DOCS))
 	$(DOCS)/bin/python $(PIP_INSTALL) --constraint constraints.txt --constraint constraints-docs.txt \
-	  mkdocs-material 'mkdocstrings[python]' ruff --editable .
+	  mkdocs-material 'mkdocstrings[python]' ruff --editable '.[testing]'
 	@touch $@
 
 # What make test does by itself in CI.
