@@ -33,7 +33,6 @@ from sinfer.nats_connection import connect
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
-from sinfer.settings import settings
 from sinfer.sinks.base import Sink
 from sinfer.windows.store import Store, tls_problem
 from sinfer.windows.store_time import store_time
@@ -175,7 +174,7 @@ class TaskCheck:
     async def _check_source(self) -> AsyncIterator[Finding]:
         source = self._task.source
         try:
-            client = await connect(source.servers or settings().nats_servers, name="sinfer-check")
+            client = await connect(source.place, name="sinfer-check")
         except (ConfigError, UnavailableError) as error:
             yield self._finding("source", verdict_of(error), str(error))
             return
