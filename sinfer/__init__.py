@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sinfer.checks import Checked as Checked
     from sinfer.errors import ConfigError as ConfigError
     from sinfer.errors import InvalidItemError as InvalidItemError
     from sinfer.errors import SinferError as SinferError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from sinfer.windows.window import Window as Window
 
 _MODULES = {
+    "sinfer.checks": ("Checked",),
     "sinfer.errors": ("ConfigError", "InvalidItemError", "SinferError", "UnavailableError"),
     "sinfer.inference.base": ("InferenceClient", "InferenceConfig"),
     "sinfer.messages": ("Message",),

@@ -7,7 +7,7 @@ from base64 import b64decode
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")
 _SECRET_PARAMETERS = re.compile(
@@ -41,6 +41,12 @@ def masked(value: Any) -> Any:
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         return type(value)(masked(part) for part in value)
     return value
+
+
+def without_credentials(url: str) -> str:
+    """A URL without user, password and parameters, for messages."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def secret_parameters(url: str) -> list[str]:

@@ -38,6 +38,7 @@ async def connect(
     timeout_s: float = 5.0,
     reconnected: Callable[[], None] | None = None,
     access: NatsAccess | None = None,
+    forbidden: Callable[[str], None] | None = None,
 ) -> Client:
     """Connect, and stay connected: once it was up, the connection is re-made for ever.
 
@@ -48,6 +49,8 @@ async def connect(
         timeout_s: how long to try one server.
         reconnected: is called whenever the connection was made anew.
         access: credentials and TLS; by default those of the settings.
+        forbidden: is called with what the server says of each permission that is missing, instead
+            of a line in the log.
 
     Raises:
         UnavailableError: none of the servers answers; the text names them, without passwords.
@@ -94,7 +97,9 @@ async def connect(
         elif _PERMISSION.search(str(error)):
             if _NOT_NEEDED in str(error).upper():
                 return
-            if complaints.is_due(str(error)):
+            if forbidden is not None:
+                forbidden(str(error))
+            elif complaints.is_due(str(error)):
                 _log.error("NATS %s: %s; docs/security.md lists what sinfer needs", name, error)
         else:
             level = logging.DEBUG if client.is_reconnecting or client.is_closed else logging.WARNING

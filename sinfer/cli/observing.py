@@ -114,11 +114,11 @@ def audit(
         shown = [name for name in names if name != "fruitless"]
         print_table(
             [
-                "PRODUCT", "TASK", "PARTITION",
+                "PARTITION",
                 *(name.replace("_", " ").upper() for name in shown), "STRANDED",
             ],
             (
-                [r["product"], r["task"], r["partition"], *(r[n] for n in shown),
+                [f"{r['product']}/{r['task']} {r['partition']}", *(r[n] for n in shown),
                  len(r["stranded"])]
                 for r in rows
             ),
@@ -347,12 +347,14 @@ def status(product: str | None, task: str | None, watch: bool, as_json: bool) ->
 
 async def _standing(session: Session, product: str | None, task: str | None) -> list[TaskStanding]:
     from sinfer.errors import ConfigError, UnavailableError
+    from sinfer.operations.processes import add_processes, without_tasks
     from sinfer.operations.products import known_scopes
     from sinfer.operations.standing import broken_index, broken_tasks, measure_lag, standing
     from sinfer.products.registry import load_products
     from sinfer.settings import settings
 
     tasks = await standing(session.store, await known_scopes(session.store, product, task))
+    await add_processes(session.store, tasks)
     for found in tasks:
         try:
             is_gone = await session.tasks.is_gone(found.product, found.task)
@@ -376,6 +378,9 @@ async def _standing(session: Session, product: str | None, task: str | None) -> 
     products = {found.product for found in tasks}
     products |= {product} if product is not None else load_products(settings().products)[0].keys()
     broken = await broken_tasks(session.store, products, tasks)
+    if task is None:
+        shown = {found.product for found in (*tasks, *broken)}
+        broken += await without_tasks(session.store, products - shown)
     if product is None and task is None:
         broken += await broken_index(session.store)
     return tasks + [found for found in broken if task in (None, found.task)]
@@ -387,6 +392,9 @@ def _as_dict(found: TaskStanding) -> dict[str, Any]:
         "task": found.task,
         "paused": found.paused,
         "ingestors": found.ingestors,
+        "workers": found.workers,
+        "beats": found.beats,
+        "missing": found.missing,
         "lag": found.lag,
         "outage": found.outage,
         "trouble": found.trouble,
@@ -404,19 +412,24 @@ def _as_dict(found: TaskStanding) -> dict[str, Any]:
 def _print(tasks: list[TaskStanding]) -> None:
     from sinfer.cli.output import print_table
 
-    if not tasks:
-        click.echo("Nothing was ingested yet.")
-        return
+    stored = [task for task in tasks if task.task]
     names = ("open", "sealed", "waiting", "leased", "letters", "sunk")
-    print_table(
-        ["PRODUCT", "TASK", *(name.upper() for name in names), "LAG", "INGESTORS"],
-        (
-            [t.product, t.task, *map(t.total, names), "?" if t.lag is None else t.lag, t.ingestors]
-            for t in tasks
-        ),
-    )
+    if not stored:
+        click.echo("Nothing was ingested yet.")
+    else:
+        print_table(
+            ["TASK", *(name.upper() for name in names), "LAG", "INGESTORS", "WORKERS"],
+            (
+                [f"{t.product}/{t.task}", *map(t.total, names), "?" if t.lag is None else t.lag,
+                 t.ingestors, t.workers]
+                for t in stored
+            ),
+        )  # fmt: skip
     for problem in dict.fromkeys(problem for task in tasks for problem in task.clocks):
         click.secho(f"! clocks: {problem}", fg="red", bold=True)
+    for product, missing in {task.product: task.missing for task in tasks}.items():
+        for text in missing:
+            click.secho(f"! {product}: {text}", fg="red", bold=True)
     outages = {task.product: task.outage for task in tasks if task.outage}
     for product, outage in outages.items():
         text = f"its tasks cannot be listed, so the last known stay in force: {outage}"

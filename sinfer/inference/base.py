@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from sinfer.checks import Checked
 from sinfer.config import ConfigModel
 from sinfer.plugins import Plugin
 from sinfer.units import Duration
@@ -68,6 +69,17 @@ class InferenceClient(Plugin[InferenceConfig]):
         """The model that is called. The failures and calls of all tasks that call the same are
         counted together, and nobody else's with them; empty where each task is by itself."""
         return self.endpoint and name_of_model(self.type, self.endpoint, self.config)
+
+    async def check(self) -> list[Checked]:
+        """Tell whether the model could be asked, without asking it; `sinfer check` wants to know.
+
+        A client may implement this where its server takes questions that change nothing. It is
+        asked with a ``timeout`` of a few seconds, once for all tasks with the same settings.
+
+        Returns:
+            What was found; nothing, as by default, where there is nobody to ask.
+        """
+        return []
 
     async def aclose(self) -> None:
         """Close connections."""

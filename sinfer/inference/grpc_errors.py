@@ -51,7 +51,12 @@ _MISCONFIGURED = {
     grpc.StatusCode.PERMISSION_DENIED,
 }
 _PROXY_REFUSAL = re.compile(r"HTTP proxy returned response code (\d+)")
-_NO_CONNECTION = ("failed to connect", "connections to all backends failing", "dns resolution")
+_NO_CONNECTION = (
+    "failed to connect",
+    "connections to all backends failing",
+    "dns resolution",
+    "errors resolving",
+)
 """How UNAVAILABLE reads when nothing was sent; the code alone does not tell."""
 
 

@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
@@ -21,14 +22,17 @@ from sinfer.bounded_http import (
     AnswerTooLargeError,
     read_bounded,
 )
+from sinfer.checks import Checked
 from sinfer.config import ConfigModel
 from sinfer.encoding import from_foreign_json, to_json
 from sinfer.errors import (
+    InferenceError,
     InferenceRejectedError,
     InferenceUnavailableError,
     InvalidResponseError,
 )
 from sinfer.inference.base import InferenceClient, InferenceConfig, name_of_model
+from sinfer.inference.check import checked_error
 from sinfer.inference.http_errors import (
     FOREIGN_ERRORS,
     FURTHER_SECRETS,
@@ -284,8 +288,41 @@ class HttpInferenceClient(InferenceClient):
             place += f"?{sha256(url.query).hexdigest()[:8]}"
         return name_of_model(self.type, place, self.config)
 
+    @property
+    def missing(self) -> str:
+        """What a server lacks that answers ``harmless`` with 404, and the remedy."""
+        return ""
+
+    @property
+    def harmless(self) -> Endpoint:
+        """A question that the server answers without the model."""
+        return self.http.endpoint("OPTIONS")
+
+    async def check(self) -> list[Checked]:
+        harmless = self.harmless
+        try:
+            response = await self.http.request(harmless)
+        except InferenceError as error:
+            if _is_there(harmless, error):
+                return [Checked("ok", f"{harmless.call} is answered with {error.status}")]
+            place = f"{shown_url(harmless.url)}{self.http.route.through}"
+            return [checked_error(error, place, self.missing)]
+        return self.checked_answer(response)
+
+    def checked_answer(self, response: httpx.Response) -> list[Checked]:
+        """What an answer of status 2xx to ``harmless`` says."""
+        return [Checked("ok", f"{self.harmless.call} is answered with {response.status_code}")]
+
     async def aclose(self) -> None:
         await self.http.aclose()
+
+
+def _is_there(endpoint: Endpoint, error: InferenceError) -> bool:
+    """Whether an error of OPTIONS comes from a server that only does not know the method."""
+    return endpoint.method == "OPTIONS" and (
+        error.status in (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
+        or isinstance(error, InferenceRejectedError)
+    )
 
 
 def json_body(value: Any) -> bytes:

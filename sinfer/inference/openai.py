@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import httpx
 from pydantic import Field
 
+from sinfer.checks import Checked
 from sinfer.config import ConfigModel
-from sinfer.inference.http import HttpConfig, HttpInferenceClient
+from sinfer.encoding import from_json
+from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient
 from sinfer.units import Secret
 
 
@@ -35,3 +38,27 @@ class OpenAiClient(HttpInferenceClient):
         super().__init__(config, headers)
         self._endpoint = self.http.endpoint("POST", path)
         self._fields = {"model": config.model, **config.options}
+
+    @property
+    def harmless(self) -> Endpoint:
+        return self.http.endpoint("GET", "/models")
+
+    async def check(self) -> list[Checked]:
+        [found] = await super().check()
+        is_missing = found.verdict == "error" and found.field == "url" and not found.is_silent
+        return [found._replace(verdict="warning")] if is_missing else [found]
+
+    @property
+    def missing(self) -> str:
+        return f"it has no list of models, so whether it has {self.config.model!r} is not known"
+
+    def checked_answer(self, response: httpx.Response) -> list[Checked]:
+        try:
+            names = [str(model["id"]) for model in from_json(response.content)["data"]]
+        except (ValueError, RecursionError, TypeError, LookupError):
+            return super().checked_answer(response)
+        call, model = self.harmless.call, self.config.model
+        if model not in names:
+            known = ", ".join(sorted(names)[:10]) or "none"
+            return [Checked("warning", f"{call} does not list {model!r} (but {known})", "model")]
+        return [Checked("ok", f"{call} lists {model!r}")]

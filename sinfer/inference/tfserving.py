@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
+import httpx
 from pydantic import Field, model_validator
 
-from sinfer.inference.http import HttpConfig, HttpInferenceClient, path_part
+from sinfer.checks import Checked
+from sinfer.encoding import from_json
+from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient, path_part
 from sinfer.inference.http_errors import invalid_response
 
 
@@ -50,6 +53,7 @@ class TfServingClient(HttpInferenceClient):
         elif config.label:
             path += f"/labels/{path_part(config.label)}"
         self._endpoint = self.http.endpoint("POST", f"{path}:predict")
+        self._status = self.http.endpoint("GET", path)
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
         body = dict(request) if isinstance(request, Mapping) else {"instances": request}
@@ -70,3 +74,24 @@ class TfServingClient(HttpInferenceClient):
                 response, self._endpoint.call, f"is not {len(body['instances'])} predictions"
             )
         return predictions
+
+    @property
+    def missing(self) -> str:
+        model = f"model {self.config.model!r}"
+        return f"it has no {model}, or no such version or label; correct them, or load it"
+
+    @property
+    def harmless(self) -> Endpoint:
+        return self._status
+
+    def checked_answer(self, response: httpx.Response) -> list[Checked]:
+        try:
+            versions = from_json(response.content)["model_version_status"]
+            states = {str(version["state"]) for version in versions}
+        except (ValueError, RecursionError, TypeError, LookupError):
+            return super().checked_answer(response)
+        model = f"model {self.config.model!r}"
+        if "AVAILABLE" not in states:
+            told = ", ".join(sorted(states)) or "it has no version"
+            return [Checked("unreachable", f"{self._status.call}: {model} is not ready: {told}")]
+        return [Checked("ok", f"{self._status.call}: {model} is available")]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sinfer.inference.http import HttpConfig, HttpInferenceClient, path_part
+from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient, path_part
 
 
 class TorchServeConfig(HttpConfig):
@@ -41,3 +41,8 @@ class TorchServeClient(HttpInferenceClient):
             self._endpoint, request, idempotency_key=idempotency_key
         )
         return answer
+
+    @property
+    def harmless(self) -> Endpoint:
+        """Of the server, not of the model: the port for predictions tells nothing of those."""
+        return self.http.endpoint("GET", "/ping")

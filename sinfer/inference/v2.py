@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import httpx
 from pydantic import Field, field_validator
 
+from sinfer.checks import Checked
 from sinfer.encoding import from_json
 from sinfer.errors import (
     InferenceError,
@@ -21,6 +22,8 @@ from sinfer.extras import extras_named
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.http import HttpConfig, HttpInferenceClient, path_part
 from sinfer.inference.http_errors import invalid_response
+from sinfer.inference.v2_check import checked_model
+from sinfer.inference.v2_extension import BinaryExtension, checked_binary
 from sinfer.inference.v2_messages import (
     HEADER_LENGTH,
     V2Response,
@@ -29,9 +32,6 @@ from sinfer.inference.v2_messages import (
     encode_json_request,
 )
 from sinfer.inference.v2_readiness import NotReady, Readiness
-
-BINARY_EXTENSION = "binary_tensor_data"
-"""What a server calls it that has binary tensors."""
 
 
 class V2Config(HttpConfig):
@@ -45,9 +45,9 @@ class V2Config(HttpConfig):
     transport: Literal["http", "grpc"] = "http"
     """``grpc`` calls the host and port of ``url``, tensors as bytes both ways; ``https://`` stands
     for TLS. It needs ``pip install 'sinfer[grpc]'``."""
-    binary: bool | Literal["auto"] = False
-    """Send and ask for tensors as bytes behind the JSON (the binary tensor data extension);
-    ``auto`` asks the server once whether it has that. Over gRPC they always are bytes."""
+    binary: bool | Literal["auto"] = "auto"
+    """Send and ask for tensors as bytes behind the JSON (the binary tensor data extension):
+    ``auto`` does so where the server's metadata list that. Over gRPC they always are bytes."""
 
     @field_validator("url")
     @classmethod
@@ -71,8 +71,8 @@ class DescribedModel(Protocol):
     async def metadata(self) -> dict[str, Any]:
         """The model's metadata: name, versions, platform, inputs, outputs."""
 
-    async def is_ready(self) -> bool:
-        """Whether the server can be reached and says that the model is ready."""
+    async def ready(self) -> bool:
+        """Whether the server says that the model is ready."""
 
 
 class V2Client(HttpInferenceClient):
@@ -84,7 +84,7 @@ class V2Client(HttpInferenceClient):
          "outputs": [{"name": "y"}], "parameters": {}, "id": ""}      # these three may be left out
 
     ``data`` is a flat or nested list, a NumPy array, or little-endian bytes as the binary extension
-    defines them; with ``binary: false``, too. A value that does not fit its datatype raises
+    defines them, whichever way they are sent. A value that does not fit its datatype raises
     ``InferenceRejectedError`` before anything is sent.
 
     Before the first call, and when one is refused, the server is asked at ``…/ready`` whether the
@@ -104,7 +104,7 @@ class V2Client(HttpInferenceClient):
 
     def __init__(self, config: V2Config) -> None:
         super().__init__(config)
-        self._binary: bool | None = None if config.binary == "auto" else config.binary
+        self._extension = BinaryExtension(self.server_metadata)
         self._server = self.http.endpoint("GET", "/v2")
         path = f"/v2/models/{path_part(config.model)}"
         if config.version:
@@ -115,10 +115,26 @@ class V2Client(HttpInferenceClient):
         self._readiness = Readiness(self._not_ready)
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> V2Response:
+        if self.config.binary != "auto":
+            return await self._ask(request, idempotency_key, binary=self.config.binary)
+        binary = await self._extension.is_there()
+        try:
+            return await self._ask(request, idempotency_key, binary=binary, texts=True)
+        except (InferenceRejectedError, InferenceServerError, InferenceMisconfiguredError) as error:
+            if not binary or error.status is None or await self._extension.is_still_there():
+                raise
+        except InferenceUnavailableError:
+            self._extension.doubt()
+            raise
+        # Another body needs another key.
+        key = idempotency_key and f"{idempotency_key}/json"
+        return await self._ask(request, key, binary=False, texts=True)
+
+    async def _ask(
+        self, request: Any, idempotency_key: str, *, binary: bool, texts: bool = False
+    ) -> V2Response:
         headers = None
-        if self._binary is None:
-            self._binary = await self._has_binary()
-        if self._binary:
+        if binary:
             body, json_length = encode_binary_request(request)
             headers = {
                 "Content-Type": "application/octet-stream",
@@ -136,7 +152,8 @@ class V2Client(HttpInferenceClient):
                 await self._readiness.refused()
             raise
         try:
-            return decode_response(response.content, response.headers.get(HEADER_LENGTH))
+            header = response.headers.get(HEADER_LENGTH)
+            return decode_response(response.content, header, texts=texts)
         except (ValueError, RecursionError) as error:
             raise invalid_response(response, self._infer.call, str(error)) from error
 
@@ -150,11 +167,14 @@ class V2Client(HttpInferenceClient):
             return str(error), error.status == SERVICE_UNAVAILABLE
         return (f"{self._ready.call}: ready is false", True) if _denies_it(response) else None
 
-    async def _has_binary(self) -> bool:
-        """Whether the server's metadata list the extension."""
+    async def server_metadata(self) -> Any:
+        """The server's metadata: name, version, extensions.
+
+        Raises:
+            InferenceError: as ``infer``.
+        """
         answer, _ = await self.http.request_json(self._server)
-        extensions = answer.get("extensions") if isinstance(answer, dict) else None
-        return isinstance(extensions, list) and BINARY_EXTENSION in extensions
+        return answer
 
     async def metadata(self) -> dict[str, Any]:
         """The model's metadata: name, versions, platform, inputs, outputs.
@@ -167,12 +187,26 @@ class V2Client(HttpInferenceClient):
             raise invalid_response(response, self._model.call, "is no model metadata")
         return answer
 
+    async def ready(self) -> bool:
+        """Whether the server says that the model is ready.
+
+        Raises:
+            InferenceError: it says something else, or nothing.
+        """
+        return not _denies_it(await self.http.request(self._ready))
+
     async def is_ready(self) -> bool:
         """Whether the server can be reached and says that the model is ready."""
         try:
-            return not _denies_it(await self.http.request(self._ready))
+            return await self.ready()
         except InferenceError:
             return False
+
+    async def check(self) -> list[Checked]:
+        found = await checked_model(self, self.http.route.through)
+        if self.config.binary is True and all(part.verdict == "ok" for part in found):
+            found += await checked_binary(self)
+        return found
 
 
 def _denies_it(response: httpx.Response) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import grpc
 import httpx
 
+from sinfer.checks import Checked
 from sinfer.config import ConfigModel
 from sinfer.errors import (
     ConfigError,
@@ -23,6 +24,7 @@ from sinfer.errors import (
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.grpc_errors import error_of_status
 from sinfer.inference.v2 import V2Config
+from sinfer.inference.v2_check import checked_model
 from sinfer.inference.v2_grpc_messages import (
     SERVICE,
     ModelInferRequest,
@@ -150,13 +152,24 @@ class V2GrpcClient(InferenceClient):
             return None
         return None if ready else (f"{self._ready[0]}: ready is false", True)
 
+    async def ready(self) -> bool:
+        """Whether the server says that the model is ready.
+
+        Raises:
+            InferenceError: it says something else, or nothing.
+        """
+        which = ModelReadyRequest(**self._which)
+        return bool((await self._call(self._ready, which)).ready)
+
     async def is_ready(self) -> bool:
         """Whether the server can be reached and says that the model is ready."""
-        which = ModelReadyRequest(**self._which)
         try:
-            return bool((await self._call(self._ready, which)).ready)
-        except (InferenceUnavailableError, InferenceMisconfiguredError):
+            return await self.ready()
+        except InferenceError:
             return False
+
+    async def check(self) -> list[Checked]:
+        return await checked_model(self, through(self._proxy))
 
     async def _call(
         self, method: tuple[str, Any], message: Any, further: Iterable[tuple[str, str]] = ()

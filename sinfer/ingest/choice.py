@@ -31,6 +31,8 @@ from sinfer.ingest.position import PositionMode
 from sinfer.ingest.state import SourceState
 from sinfer.products.task import JetStreamSource
 from sinfer.subjects import consumer_name, overlap
+from sinfer.windows.consumers import consumer_id
+from sinfer.windows.ids import Scope
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +116,7 @@ async def choose_mode(
     acks = _acks(client, source, policy, info.config if info is not None else ConsumerConfig())
     when = "done" if source.ack == "done" else "stored"
     text = f"durable {durable!r} ({why}; {origin}): messages are acknowledged when {when}"
-    return DurableMode(
+    mode = DurableMode(
         client,
         api,
         source,
@@ -127,6 +129,8 @@ async def choose_mode(
         by_event_time=by_event_time,
         start=start,
     )
+    mode.consumer = consumer_id(stream.config.name, stream.created, durable)
+    return mode
 
 
 async def _check_subject(api: JetStreamApi, stream: StreamInfo, subject_filter: str) -> None:
@@ -139,6 +143,16 @@ async def _check_subject(api: JetStreamApi, stream: StreamInfo, subject_filter: 
             f"stream {stream.config.name!r} has no messages on {subject_filter}: its subjects are"
             f" {', '.join(subjects)}; correct source.subject, or add the subject to the stream"
         )
+
+
+def held_by_other(stream: str, consumer: str, other: Scope) -> SourceError:
+    """The error for a durable that a task of this or another product reads already."""
+    name = consumer.partition("/")[2]
+    return SourceError(
+        f"consumer {name!r} of stream {stream!r} is read by task {other.product}/{other.task}"
+        " already, and each of the two would get only a part of the messages; name another"
+        " source.durable, or remove that task"
+    )
 
 
 def _acks(client: Client, source: JetStreamSource, policy: str, config: ConsumerConfig) -> Acks:

@@ -90,6 +90,10 @@ class JetStreamApi:
         """Whether a request can be answered at all at the moment."""
         return bool(self._client.is_connected)
 
+    def subject_of(self, request: str) -> str:
+        """The subject on which a request of the JetStream API is made."""
+        return f"{self._prefix}.{request}"
+
     async def stream_info(self) -> StreamInfo:
         """The stream's settings and bounds.
 
@@ -178,14 +182,14 @@ class JetStreamApi:
         payload = b"" if body is None else msgspec.json.encode(body)
         try:
             reply = await self._client.request(
-                f"{self._prefix}.{subject}", payload, timeout=self._timeout_s
+                self.subject_of(subject), payload, timeout=self._timeout_s
             )
         except NoRespondersError as error:
             raise UnavailableError(await no_jetstream(self._client, _FIELDS)) from error
         except ConnectionClosedError as error:
             raise UnavailableError("the NATS connection is closed") from error
         except (NatsError, TimeoutError) as error:
-            request = f"{self._prefix}.{subject.split('.' + self.stream)[0]}"
+            request = self.subject_of(subject.split("." + self.stream)[0])
             raise UnavailableError(
                 f"JetStream did not answer {request} in {self._timeout_s:g} s; is the server"
                 " overloaded, or does this user lack the permission?"

@@ -28,6 +28,8 @@ class ReadingMode(ABC):
             Redis was wiped.
         start: the number of the partition's start; see ``sinfer.windows.incarnation``.
         repeats_to: where it starts over, messages up to this stream sequence were read before.
+        consumer: the durable that nobody else may read; see ``sinfer.windows.consumers``. Empty
+            where there is none.
     """
 
     text: str
@@ -37,6 +39,7 @@ class ReadingMode(ABC):
     starts_over = False
     start = 0
     repeats_to = 0
+    consumer = ""
 
     @abstractmethod
     async def attach(self) -> ConsumerConfig:

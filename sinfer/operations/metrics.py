@@ -11,7 +11,9 @@ from prometheus_client.registry import Collector
 
 from sinfer.errors import SinferError
 from sinfer.ingest.task_reports import task_report
+from sinfer.missing import listening
 from sinfer.operations.auditing import audit
+from sinfer.operations.processes import add_processes
 from sinfer.operations.products import known_scopes
 from sinfer.operations.standing import standing
 from sinfer.products.registry import load_products
@@ -73,6 +75,7 @@ class SinferCollector(Collector):
             scopes = await known_scopes(store, None, None)
             audited = await audit(store, scopes)
             tasks = await standing(store, scopes)
+            present = await add_processes(store, tasks)
             now_ms = await store.now_ms()
             reports = {
                 product: await task_report(store, product, now_ms)
@@ -120,6 +123,22 @@ class SinferCollector(Collector):
             paused.add_metric([task.product, task.task], float(bool(task.paused)))
         for product, number in {task.product: task.ingestors for task in tasks}.items():
             ingestors.add_metric([product], number)
+        workers = GaugeMetricFamily(
+            "sinfer_workers",
+            "processes of workers that take the product's windows",
+            labels=labels[:1],
+        )
+        for product in {*self._products, *(task.product for task in tasks)}:
+            workers.add_metric([product], len(listening(product, present)))
+        beats = GaugeMetricFamily("sinfer_beats", "beats that run")
+        beats.add_metric([], len(present.beats))
+        waits = GaugeMetricFamily(
+            "sinfer_waits_seconds",
+            "how long the first of the windows that wait could have been taken by a worker",
+            labels=labels,
+        )
+        for partition in (partition for task in tasks for partition in task.partitions):
+            waits.add_metric(list(partition.scope), partition.waits_ms / 1000)
         unlisted = GaugeMetricFamily(
             "sinfer_tasks_unlisted",
             "1 while a task manager cannot answer, and the last known tasks stay in force",
@@ -137,4 +156,4 @@ class SinferCollector(Collector):
         for partition in (partition for task in tasks for partition in task.partitions):
             for outage in partition.away:
                 away.add_metric([*partition.scope, outage.what], 1.0)
-        return [*families, paused, ingestors, unlisted, broken, away]
+        return [*families, paused, ingestors, workers, beats, waits, unlisted, broken, away]

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar
 
+from sinfer.checks import Checked
 from sinfer.config import ConfigModel
 from sinfer.plugins import Plugin
 from sinfer.results import Confirmed, WindowResults
@@ -72,6 +73,22 @@ class Sink(Plugin[SinkConfig]):
             SinkUnavailableError: not now.
         """
         return None
+
+    async def check(self) -> list[Checked]:
+        """Tell whether results could be written, without writing any; `sinfer check` wants to know.
+
+        A sink that can ask its server may implement this. It changes nothing there. It is asked
+        with a ``timeout`` of a few seconds, once for all tasks with the same settings.
+
+        Returns:
+            What was found; nothing, as by default, where there is nobody to ask.
+        """
+        return []
+
+    @property
+    def server(self) -> str:
+        """Whom it asks, for people and without secrets; empty where there is nobody."""
+        return ""
 
     async def aclose(self) -> None:
         """Write what is held and close connections."""

@@ -21,6 +21,7 @@ from sinfer.bounded_http import (
     AnswerTooLargeError,
     read_bounded,
 )
+from sinfer.checks import Checked, connection_problem
 from sinfer.encoding import to_json
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.masking import hide, secret_parameters
@@ -34,6 +35,9 @@ from sinfer.sinks.http_doubts import DoubtfulError, Doubts
 from sinfer.units import Duration, Proxy, Secret
 
 _RETRY = {408, 425, 429}
+_DENIED = {401, 403, 407}
+_MISSING = {404, 410}
+_NO_ANSWER = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 _SETTINGS = {401, 402, 405, 406, 407, 411, 414, 415, 417, 421, 426, 428, 431, 451}
 """What these say does not depend on the results; nor does a redirect."""
 _DOUBTFUL = {403, 404, 410}
@@ -227,6 +231,32 @@ class HttpSink(Sink):
             async with asyncio.timeout(min(self._timeout_s, _READING_S)):
                 return await read_bounded(response, MOST_OF_ERRORS)
         return httpx.Response(response.status_code, headers=response.headers, content=b"")
+
+    async def check(self) -> list[Checked]:
+        """Ask with OPTIONS, which receivers answer without taking anything."""
+        request = self._client.build_request("OPTIONS", self._url)
+        try:
+            status = (await self._answer(request)).status_code
+        except SinkUnavailableError as error:
+            found = connection_problem(error)
+            if found is None and isinstance(error.__cause__, _NO_ANSWER):
+                found = connection_problem(ConnectionResetError())
+            if found is None and isinstance(error.__cause__, httpx.ConnectTimeout):
+                found = connection_problem(TimeoutError())
+            if found is None:
+                return [Checked("unreachable", str(error), "url", is_silent=True)]
+            return [found._replace(text=f"{self._place} {found.text}", field="url")]
+        if status in _DENIED:
+            text = f"{self._place} answers {status} to OPTIONS: it may refuse the credentials"
+            return [Checked("warning", text, "headers")]
+        if status in _MISSING:
+            text = f"{self._place} answers {status} to OPTIONS: there may be nothing at this path"
+            return [Checked("warning", text, "url")]
+        return [Checked("ok", f"{self._place} answers (OPTIONS: {status}); nothing was sent")]
+
+    @property
+    def server(self) -> str:
+        return self._place
 
     def _masked(self, text: str) -> str:
         return hide(text, self._secrets)[:_SHOWN_CHARACTERS]

@@ -14,7 +14,9 @@ from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 from pydantic import Field, field_validator
 
+from sinfer.checks import Checked
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
+from sinfer.masking import without_credentials
 from sinfer.nats_config import JetStreamPart
 from sinfer.nats_place import NatsPlace
 from sinfer.nats_whereabouts import is_not_enabled, no_jetstream, not_there
@@ -23,6 +25,11 @@ from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.fitted import fitted
 from sinfer.sinks.header_value import header_value
 from sinfer.sinks.jetstream_acks import NoStreamError, no_stream, wrong_stream
+from sinfer.sinks.jetstream_check import (
+    SHORTEST_DUPLICATE_WINDOW_S,
+    checked_subject,
+    no_acks,
+)
 from sinfer.sinks.jetstream_copies import CopyCheck
 from sinfer.sinks.jetstream_publisher import JetStreamPublisher, Published
 from sinfer.sinks.nats_wire import header_block, header_lines
@@ -33,7 +40,6 @@ from sinfer.units import Duration
 
 _log = logging.getLogger(__name__)
 _SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
-_MIN_DUPLICATE_WINDOW_S = 120.0
 _PAGE = 1000
 _READING_S = 60.0
 LONGEST_NAME = 1024
@@ -188,16 +194,23 @@ class JetStreamSink(Sink):
         if self._stream is not None and name != self._stream:
             raise wrong_stream(self._subject, name, self._stream)
         if stream.no_ack:
-            raise SinkUnavailableError(
-                f"stream {name!r} acknowledges nothing (no_ack); results need one that does"
-            )
-        if stream.duplicate_window < _MIN_DUPLICATE_WINDOW_S:
+            raise no_acks(name)
+        if stream.duplicate_window < SHORTEST_DUPLICATE_WINDOW_S:
             _log.warning(
                 "stream %r knows copies for %gs only: results that are written again later than"
                 " that are stored twice; set its duplicate_window to 2m or more",
                 name,
                 stream.duplicate_window,
             )
+
+    async def check(self) -> list[Checked]:
+        return await checked_subject(
+            self.config.place, self._subject, self._stream, self._timeout_s
+        )
+
+    @property
+    def server(self) -> str:
+        return ", ".join(map(without_credentials, self.config.place.servers))
 
     async def stored(self, windows: Sequence[WindowResults]) -> list[dict[int, int]] | None:
         if self._keys is None:

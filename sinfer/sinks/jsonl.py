@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
+from sinfer.checks import Checked
 from sinfer.encoding import to_json
 from sinfer.errors import SinkUnavailableError
 from sinfer.results import Confirmed, WindowResults
@@ -66,6 +67,18 @@ class JsonlSink(Sink):
         except OSError as error:
             raise SinkUnavailableError(f"cannot append to {path}: {error.strerror}") from error
         return Confirmed(new=len(results))
+
+    async def check(self) -> list[Checked]:
+        return await asyncio.to_thread(_checked, Path(self._path))
+
+
+def _checked(path: Path) -> list[Checked]:
+    """Whether a file can be appended to, or made with its directories."""
+    there = next(found for found in (path, *path.absolute().parents) if found.exists())
+    if there.is_dir() == (there == path) or not os.access(there, os.W_OK):
+        text = f"{there} cannot be written to; correct it, or give this user the right"
+        return [Checked("error", text, "path")]
+    return [Checked("ok", f"{there} can be written to")]
 
 
 def _lines(results: WindowResults) -> bytes:

@@ -14,9 +14,12 @@ from redis.backoff import ExponentialBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, TimeoutError
 
+from sinfer.checks import Checked
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
+from sinfer.masking import without_credentials
 from sinfer.results import Confirmed, ResultRow, WindowResults
 from sinfer.sinks.base import Sink, SinkConfig
+from sinfer.sinks.redis_stream_check import checked_stream
 from sinfer.sinks.stored_keys import StoredKeys
 from sinfer.units import Duration, Secret, to_ms
 
@@ -130,6 +133,14 @@ class RedisStreamSink(Sink):
         if self._keys is None:
             self._keys = await self._read_keys()
         return self._keys.of(windows, _entry_id)
+
+    async def check(self) -> list[Checked]:
+        marker = marker_key(self._stream, "check")
+        return await checked_stream(self._redis, self._stream, marker, self.server)
+
+    @property
+    def server(self) -> str:
+        return without_credentials(self.config.url.get_secret_value())
 
     async def _read_keys(self) -> StoredKeys:
         keys = StoredKeys()

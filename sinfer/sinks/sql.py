@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
+from sinfer.checks import Checked
 from sinfer.config import ConfigModel
 from sinfer.extras import extras_named
+from sinfer.masking import without_credentials
+from sinfer.own_thread import OwnThread
 from sinfer.results import WindowResults
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.shared import SharedByLoop
@@ -131,6 +136,25 @@ class SqlSink(Sink):
         if self._writer is None:
             self._writer = _writers.acquire(self._target)
         return await self._writer.stored(windows)
+
+    async def check(self) -> list[Checked]:
+        from sinfer.sinks.sql_check import checked_table
+
+        target = self._target
+        mapped = {name: kind for name, _, kind in target.columns}
+        look = partial(
+            checked_table, target.url, target.table, target.schema, mapped, target.timeout_s
+        )
+        try:
+            async with asyncio.timeout(3 * target.timeout_s):
+                return await OwnThread[list[Checked]]("sinfer-check").call(look)
+        except TimeoutError:
+            text = f"{self.server} does not answer in time; does it hang?"
+            return [Checked("unreachable", text, "url", is_silent=True)]
+
+    @property
+    def server(self) -> str:
+        return without_credentials(self._target.url)
 
     async def aclose(self) -> None:
         if self._writer is not None:

@@ -91,13 +91,7 @@ def open_table(
         SinkUnavailableError: the table that is there lacks columns or its unique key.
         DBAPIError: it cannot be made or looked up.
     """
-    wanted = Table(
-        name,
-        MetaData(),
-        *base_columns(),
-        *(Column(column, MAPPED_TYPES[type_name]) for column, type_name in mapped.items()),
-        schema=schema,
-    )
+    wanted = wanted_table(name, schema, mapped)
     if not inspect(connection).has_table(name, schema):
         try:
             connection.execute(CreateTable(wanted, if_not_exists=True))
@@ -107,6 +101,26 @@ def open_table(
             connection.rollback()
             if not inspect(connection).has_table(name, schema):
                 raise
+    return look_up(connection, wanted)
+
+
+def wanted_table(name: str, schema: str | None, mapped: Mapping[str, str]) -> Table:
+    """The table as it is made; see ``open_table``."""
+    return Table(
+        name,
+        MetaData(),
+        *base_columns(),
+        *(Column(column, MAPPED_TYPES[type_name]) for column, type_name in mapped.items()),
+        schema=schema,
+    )
+
+
+def look_up(connection: Connection, wanted: Table) -> Table:
+    """The table, which is there, as the database has it.
+
+    Raises:
+        SinkUnavailableError: it lacks columns or its unique key.
+    """
     return _checked(inspect(connection), wanted)
 
 

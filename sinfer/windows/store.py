@@ -17,6 +17,7 @@ from redis.backoff import ConstantBackoff
 from redis.commands.core import AsyncScript
 
 from sinfer.errors import AccessError, ConfigError, StoreError, StoreFullError, UnavailableError
+from sinfer.masking import without_credentials
 from sinfer.settings import settings
 from sinfer.tls import NO_FILES, TlsFiles
 from sinfer.windows.keys import CLOCK
@@ -52,13 +53,6 @@ def script_texts(source: str) -> tuple[str, str]:
         f"{how}\n{_PRELUDE}\n{body}",
         f"{how}\n{_PRELUDE}\nlocal function body()\n{body}\nend\n{kept}",
     )
-
-
-def shown_url(url: str) -> str:
-    """A URL without its password, for messages."""
-    parts = urlsplit(url)
-    place = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{place}{parts.path}"
 
 
 def tls_problem(error: BaseException | None) -> str | None:
@@ -101,7 +95,7 @@ class Store:
     """
 
     def __init__(self, url: str, tls: TlsFiles = NO_FILES) -> None:
-        self.shown_url = shown_url(url)
+        self.shown_url = without_credentials(url)
         self._url, self._tls = url, tls
         self._hint = ""
         if urlsplit(url).scheme == "rediss":

@@ -396,6 +396,11 @@ async def test_a_preflight_finds_what_does_not_fit(
 
     model = {"type": "v2", "url": deployment.model.url, "model": "nope"}
     deployment.order(task.id, inference=model)
+    answer = await sinfer(deployment, *check)
+    assert answer.code == exit_codes.CONFIGURATION
+    assert any("it has no model 'nope'" in finding["text"] for finding in answer.json)
+    model["url"] = f"http://127.0.0.1:{free_port()}"
+    deployment.order(task.id, inference=model)
     assert (await sinfer(deployment, *check)).code == exit_codes.UNREACHABLE
     deployment.order(task.id, source={"stream": "missing"})
     answer = await sinfer(deployment, *check)

@@ -11,7 +11,7 @@ import pytest
 from sinfer.celery_app import make_app
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import AccessError, UnavailableError
-from sinfer.operations.preflight import check_broker
+from sinfer.operations.preflight.servers import check_broker
 from sinfer.settings import settings
 from sinfer.sinks.redis_stream import RedisStreamSink
 from sinfer.tls import NO_FILES, TlsFiles

@@ -20,7 +20,7 @@ NAMES = {
     "BrokenTask",
     # parts that a product may ship
     "InferenceClient", "InferenceConfig", "Sink", "SinkConfig", "ResultRow", "WindowResults",
-    "Confirmed",
+    "Checked", "Confirmed",
     # errors
     "SinferError", "ConfigError", "InvalidItemError", "UnavailableError",
 }  # fmt: skip

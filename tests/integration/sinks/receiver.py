@@ -27,12 +27,14 @@ class Receiver:
         answers: status and body of the next answers; 204 once there are no more.
         judge: says what to answer to a body once there are no more ``answers``; None for 204.
         headers: what every answer has besides.
+        options_status: of the answers to OPTIONS, which are not kept.
     """
 
     def __init__(self) -> None:
         self.posts: list[Post] = []
         self.answers: deque[tuple[int, bytes]] = deque()
         self.headers: dict[str, str] = {}
+        self.options_status = 501
         self.judge: Callable[[bytes], tuple[int, bytes] | None] = lambda body: None
         receiver = self
 
@@ -53,6 +55,11 @@ class Receiver:
                     self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)
+
+            def do_OPTIONS(self) -> None:
+                self.send_response(receiver.options_status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
                 """Requests are kept, not logged."""

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from sinfer.embedded.servers import RedisServer
-from sinfer.operations.preflight import check_store
+from sinfer.operations.preflight.servers import check_store
 from sinfer.operations.standing import standing
 from sinfer.windows.claims import Claim, Completion
 from sinfer.windows.dead_letter_store import DeadLetterStore, StoredLetter

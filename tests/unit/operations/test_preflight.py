@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sinfer import InferTaskConfig
-from sinfer.operations.preflight import differences, held_back
+from sinfer.operations.preflight.request import differences
+from sinfer.operations.preflight.task import held_back
 from tests.task_settings import settings_of
 
 METADATA = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 16]}]}
