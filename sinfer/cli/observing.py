@@ -229,8 +229,14 @@ def _tell_deep(scope: Scope, answer: DeepAudited | str, *, quiet: bool) -> bool:
 
 @click.command()
 @product_option
-@click.option("--task", metavar="ID", required=True)
-@click.option("--seq", metavar="N", required=True, type=click.IntRange(min=1))
+@click.option("--task", metavar="ID", required=True, help="The task that reads the message.")
+@click.option(
+    "--seq",
+    metavar="N",
+    required=True,
+    type=click.IntRange(min=1),
+    help="The message's sequence in the task's stream.",
+)
 @json_option
 @click.pass_context
 def where(ctx: click.Context, product: str | None, task: str, seq: int, as_json: bool) -> None:
@@ -440,8 +446,19 @@ def _print(tasks: list[TaskStanding]) -> None:
 
 
 @click.command()
-@click.option("--port", default=9464, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--address", default="127.0.0.1", show_default=True)
+@click.option(
+    "--port",
+    default=9464,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Where Prometheus asks.",
+)
+@click.option(
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen on; there is no authentication.",
+)
 def metrics(port: int, address: str) -> None:
     """Serve metrics for Prometheus, until SIGTERM or Ctrl-C.
 
