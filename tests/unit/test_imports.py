@@ -32,6 +32,7 @@ LAYERS = [
         "complaints",
         "escaping",
         "masking",
+        "plain_errors",
         "hooks",
         "own_thread",
         "secret_files",
