@@ -6,7 +6,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from sinfer.checks import Checked
-from sinfer.errors import InferenceError, InferenceMisconfiguredError, InferenceRejectedError
+from sinfer.errors import (
+    InferenceError,
+    InferenceMisconfiguredError,
+    InferenceRejectedError,
+    InferenceServerError,
+)
 from sinfer.inference.check import checked_error, status_of
 
 if TYPE_CHECKING:
@@ -34,6 +39,8 @@ async def checked_model(client: DescribedModel, through: str = "") -> list[Check
         if status_of(error) not in _UNKNOWN and isinstance(error, InferenceMisconfiguredError):
             return [checked_error(error, place)]
         is_ready = isinstance(error, InferenceMisconfiguredError)
+    except InferenceServerError as error:  # some fail where they have no such model
+        return [Checked("error", f"{error}; has it a {model}, and is that loaded?", "model")]
     except InferenceError as error:
         return [checked_error(error, place)]
     try:
