@@ -36,6 +36,7 @@ LAYERS = [
         "own_thread",
         "secret_files",
         "tls",
+        "troubles",
         "trust",
     },
     {
