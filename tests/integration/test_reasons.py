@@ -21,7 +21,7 @@ from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.hints import HintSender
 from sinfer.ingest.supervisor import Supervisor
 from sinfer.operations.products import known_scopes
-from sinfer.operations.standing import broken_tasks, standing
+from sinfer.operations.standing import TaskStanding, broken_tasks, standing
 from sinfer.windows.ids import Scope
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.store import Store
@@ -96,9 +96,13 @@ async def run(
         yield begin
 
 
+async def tasks_of(store: Store, product: str) -> list[TaskStanding]:
+    return await standing(store, await known_scopes(store, product, None))
+
+
 async def told(store: Store, product: str) -> list[str]:
     """The trouble that status has."""
-    tasks = await standing(store, await known_scopes(store, product, None))
+    tasks = await tasks_of(store, product)
     tasks += await broken_tasks(store, {product}, tasks)
     return [text for task in tasks for text in task.trouble]
 
@@ -191,11 +195,11 @@ async def test_nats_that_goes_away(
     with NatsServer() as server:
         client = await nats.connect(server.url)
         await client.jetstream().add_stream(name=unique, subjects=[f"{unique}.>"])
+        await client.jetstream().publish(f"{unique}.x", b"text")
         await client.close()
         await run(source={"servers": [server.url]})
-
         async with asyncio.timeout(60):
-            while not await known_scopes(store, unique, None):
+            while sum(task.total("fetched") for task in await tasks_of(store, unique)) == 0:
                 pass
     await reason(store, unique, "NATS is disconnected", caplog)
 
