@@ -19,6 +19,7 @@ a body that cannot be decoded           InvalidResponseError           counts a 
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -46,6 +47,10 @@ FOREIGN_ERRORS = (
 """All that httpx raises when a call does not come to an answer."""
 
 EXCERPT_CHARS = 200
+
+_TRACEBACK = "Traceback (most recent call last)"
+_JSON_END = re.compile(r'(?:\\n)*"[\s\]}]*$')
+_LINE_END = re.compile(r"\n|\\n")
 
 FURTHER_SECRETS = "sinfer_secrets"
 """Extension of a request: what its answer must not be quoted with besides its headers."""
@@ -82,9 +87,20 @@ def shown_url(url: httpx.URL) -> str:
 
 
 def excerpt(content: bytes, secrets: Iterable[str] = ()) -> str:
-    """The first 200 characters of a body, on one line, without these secrets."""
+    """The first 200 characters of a body, on one line, without these secrets; of a Python traceback
+    the exception, which stands at its end."""
     text = content[: 4 * EXCERPT_CHARS].decode("utf-8", "replace")
+    if _TRACEBACK in text:
+        text = _exception_of(content.decode("utf-8", "replace")) or text
     return " ".join(hide(text, secrets).split())[:EXCERPT_CHARS] or "(empty body)"
+
+
+def _exception_of(traceback: str) -> str:
+    """The last line of a traceback, which may be a text within JSON."""
+    if traceback.lstrip()[:1] in ("{", "["):
+        traceback = _JSON_END.sub("", traceback)
+    lines = _LINE_END.split(traceback)
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def sent_secrets(request: httpx.Request) -> list[str]:

@@ -23,6 +23,7 @@ from sinfer.inference.base import InferenceClient
 from sinfer.inference.http import HttpConfig, HttpInferenceClient, path_part
 from sinfer.inference.http_errors import invalid_response
 from sinfer.inference.v2_check import checked_model
+from sinfer.inference.v2_extension import BinaryExtension, checked_binary
 from sinfer.inference.v2_messages import (
     HEADER_LENGTH,
     V2Response,
@@ -31,9 +32,7 @@ from sinfer.inference.v2_messages import (
     encode_json_request,
 )
 from sinfer.inference.v2_readiness import NotReady, Readiness
-
-BINARY_EXTENSION = "binary_tensor_data"
-"""What a server calls it that has binary tensors."""
+from sinfer.units import Version
 
 
 class V2Config(HttpConfig):
@@ -42,14 +41,14 @@ class V2Config(HttpConfig):
     type: Literal["v2"] = "v2"
     model: str = Field(min_length=1)
     """The model's name."""
-    version: str = Field(default="", coerce_numbers_to_str=True)
+    version: Version = ""
     """The server's choice by default."""
     transport: Literal["http", "grpc"] = "http"
     """``grpc`` calls the host and port of ``url``, tensors as bytes both ways; ``https://`` stands
     for TLS. It needs ``pip install 'sinfer[grpc]'``."""
-    binary: bool | Literal["auto"] = False
-    """Send and ask for tensors as bytes behind the JSON (the binary tensor data extension);
-    ``auto`` asks the server once whether it has that. Over gRPC they always are bytes."""
+    binary: bool | Literal["auto"] = "auto"
+    """Send and ask for tensors as bytes behind the JSON (the binary tensor data extension):
+    ``auto`` does so where the server's metadata list that. Over gRPC they always are bytes."""
 
     @field_validator("url")
     @classmethod
@@ -86,7 +85,7 @@ class V2Client(HttpInferenceClient):
          "outputs": [{"name": "y"}], "parameters": {}, "id": ""}      # these three may be left out
 
     ``data`` is a flat or nested list, a NumPy array, or little-endian bytes as the binary extension
-    defines them; with ``binary: false``, too. A value that does not fit its datatype raises
+    defines them, whichever way they are sent. A value that does not fit its datatype raises
     ``InferenceRejectedError`` before anything is sent.
 
     Before the first call, and when one is refused, the server is asked at ``…/ready`` whether the
@@ -106,7 +105,7 @@ class V2Client(HttpInferenceClient):
 
     def __init__(self, config: V2Config) -> None:
         super().__init__(config)
-        self._binary: bool | None = None if config.binary == "auto" else config.binary
+        self._extension = BinaryExtension(self.server_metadata)
         self._server = self.http.endpoint("GET", "/v2")
         path = f"/v2/models/{path_part(config.model)}"
         if config.version:
@@ -117,10 +116,26 @@ class V2Client(HttpInferenceClient):
         self._readiness = Readiness(self._not_ready)
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> V2Response:
+        if self.config.binary != "auto":
+            return await self._ask(request, idempotency_key, binary=self.config.binary)
+        binary = await self._extension.is_there()
+        try:
+            return await self._ask(request, idempotency_key, binary=binary, texts=True)
+        except (InferenceRejectedError, InferenceServerError, InferenceMisconfiguredError) as error:
+            if not binary or error.status is None or await self._extension.is_still_there():
+                raise
+        except InferenceUnavailableError:
+            self._extension.doubt()
+            raise
+        # Another body needs another key.
+        key = idempotency_key and f"{idempotency_key}/json"
+        return await self._ask(request, key, binary=False, texts=True)
+
+    async def _ask(
+        self, request: Any, idempotency_key: str, *, binary: bool, texts: bool = False
+    ) -> V2Response:
         headers = None
-        if self._binary is None:
-            self._binary = await self._has_binary()
-        if self._binary:
+        if binary:
             body, json_length = encode_binary_request(request)
             headers = {
                 "Content-Type": "application/octet-stream",
@@ -138,7 +153,8 @@ class V2Client(HttpInferenceClient):
                 await self._readiness.refused()
             raise
         try:
-            return decode_response(response.content, response.headers.get(HEADER_LENGTH))
+            header = response.headers.get(HEADER_LENGTH)
+            return decode_response(response.content, header, texts=texts)
         except (ValueError, RecursionError) as error:
             raise invalid_response(response, self._infer.call, str(error)) from error
 
@@ -152,11 +168,14 @@ class V2Client(HttpInferenceClient):
             return str(error), error.status == SERVICE_UNAVAILABLE
         return (f"{self._ready.call}: ready is false", True) if _denies_it(response) else None
 
-    async def _has_binary(self) -> bool:
-        """Whether the server's metadata list the extension."""
+    async def server_metadata(self) -> Any:
+        """The server's metadata: name, version, extensions.
+
+        Raises:
+            InferenceError: as ``infer``.
+        """
         answer, _ = await self.http.request_json(self._server)
-        extensions = answer.get("extensions") if isinstance(answer, dict) else None
-        return isinstance(extensions, list) and BINARY_EXTENSION in extensions
+        return answer
 
     async def metadata(self) -> dict[str, Any]:
         """The model's metadata: name, versions, platform, inputs, outputs.
@@ -185,7 +204,10 @@ class V2Client(HttpInferenceClient):
             return False
 
     async def check(self) -> list[Checked]:
-        return await checked_model(self, self.http.route.through)
+        found = await checked_model(self, self.http.route.through)
+        if self.config.binary is True and all(part.verdict == "ok" for part in found):
+            found += await checked_binary(self)
+        return found
 
 
 def _denies_it(response: httpx.Response) -> bool:

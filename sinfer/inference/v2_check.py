@@ -39,8 +39,8 @@ async def checked_model(client: DescribedModel, through: str = "") -> list[Check
         if status_of(error) not in _UNKNOWN and isinstance(error, InferenceMisconfiguredError):
             return [checked_error(error, place)]
         is_ready = isinstance(error, InferenceMisconfiguredError)
-    except InferenceServerError as error:  # some fail where they have no such model
-        return [Checked("error", f"{error}; has it a {model}, and is that loaded?", "model")]
+    except InferenceServerError:
+        is_ready = False
     except InferenceError as error:
         return [checked_error(error, place)]
     try:

@@ -10,7 +10,16 @@ from typing import Any
 from sinfer.encoding import from_foreign_json
 from sinfer.errors import InferenceMisconfiguredError, InferenceRejectedError
 from sinfer.inference.http import json_body
-from sinfer.inference.v2_tensors import FLOATS, flatten, nest, pack_tensor, unpack_tensor
+from sinfer.inference.v2_tensors import (
+    NUMBERS,
+    flatten,
+    nest,
+    no_number,
+    numbers,
+    pack_tensor,
+    size_of,
+    unpack_tensor,
+)
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -21,8 +30,9 @@ class V2Response:
 
     Attributes:
         outputs: by name, nested as the shape says: ``[n]`` is a list of n values, ``[n, k]`` a list
-            of n lists. Values of ``BYTES`` are ``str`` from JSON and ``bytes`` from binary tensors;
-            a ``null`` among floats, as some servers write what is no number, is ``nan``.
+            of n lists. Values of ``BYTES`` are ``str`` from JSON and ``bytes`` from binary tensors,
+            but with ``binary: auto`` also ``str`` where they are UTF-8. A ``null`` among floats, as
+            some servers write what is no number, is ``nan``.
         shapes, datatypes: by name, as the server gave them.
         model_name, model_version, id: as the server gave them; empty where it did not.
         raw: the whole JSON of the answer; binary tensors are not in it.
@@ -71,14 +81,24 @@ def _part_of(output: dict[str, Any], first: int, last: int, of: int) -> dict[str
 def encode_json_request(request: Any) -> bytes:
     """A request as JSON; tensors given as bytes are turned into lists.
 
+    What is no number is written as ``null``, infinities as ``"Infinity"`` and ``"-Infinity"``:
+    servers that use NumPy read them so, and JSON has no other form.
+
     Raises:
         InferenceMisconfiguredError: it has not the form of a v2 request.
-        InferenceRejectedError: a value does not fit its datatype.
+        InferenceRejectedError: a value does not fit its datatype, or the data their shape.
     """
     inputs = list(inputs_of(request))
     if any(_needs_listing(tensor) for tensor in inputs):
-        request = {**request, "inputs": [_listed(tensor) for tensor in inputs]}
-    return json_body(request)
+        inputs = [_listed(tensor) for tensor in inputs]
+        request = {**request, "inputs": inputs}
+    for tensor in inputs:
+        _check_size(tensor)
+    body = json_body(request)
+    # What JSON has no number for is written as null. To look for a letter is ten times as fast.
+    if b"l" in body and b"null" in body:
+        body = json_body({**request, "inputs": [_with_infinities(tensor) for tensor in inputs]})
+    return body
 
 
 def encode_binary_request(request: Any) -> tuple[bytes, int]:
@@ -118,11 +138,15 @@ def encode_binary_request(request: Any) -> tuple[bytes, int]:
     return b"".join((encoded, *tensors)), len(encoded)
 
 
-def decode_response(content: bytes, header_length: str | None) -> V2Response:
+def decode_response(
+    content: bytes, header_length: str | None, *, texts: bool = False
+) -> V2Response:
     """An answer, with or without binary tensors.
 
     Args:
+        content: the body.
         header_length: the header ``Inference-Header-Content-Length``, if there is one.
+        texts: make values of ``BYTES`` that are UTF-8 ``str`` in binary tensors as well.
 
     Raises:
         ValueError: it is no v2 response, or not consistent.
@@ -146,16 +170,20 @@ def decode_response(content: bytes, header_length: str | None) -> V2Response:
         raw=raw,
     )
     for output in raw["outputs"]:
-        tensors = _take_output(response, output, tensors)
+        tensors = _take_output(response, output, tensors, texts=texts)
     if len(tensors):
         raise ValueError(f"{len(tensors)} bytes follow the last output")
     return response
 
 
-def _take_output(response: V2Response, output: Any, tensors: memoryview) -> memoryview:
+def _take_output(
+    response: V2Response, output: Any, tensors: memoryview, *, texts: bool
+) -> memoryview:
     """Add an output to the response; return the binary tensors that are left."""
     if not isinstance(output, dict) or not isinstance(name := output.get("name"), str):
         raise ValueError("an output has no name")
+    if name in response.outputs:
+        raise ValueError(f"there are two outputs {name!r}")
     shape, datatype = output.get("shape"), output.get("datatype")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"output {name!r} has no shape, but {shape!r}")
@@ -167,11 +195,13 @@ def _take_output(response: V2Response, output: Any, tensors: memoryview) -> memo
             if type(size) is not int or not 0 <= size <= len(tensors):
                 raise ValueError(f"binary_data_size {size!r} is not within the body")
             values = unpack_tensor(tensors[:size], datatype)
+            if texts and datatype == "BYTES":
+                values = [_text(value) for value in values]
             tensors = tensors[size:]
         elif isinstance(data := output.get("data"), list):
             values = list(flatten(data))
-            if datatype in FLOATS and None in values:
-                values = [math.nan if value is None else value for value in values]
+            if datatype in NUMBERS:
+                values = numbers(values, datatype)
         else:
             raise ValueError("has no data")
         response.outputs[name] = nest(values, shape)
@@ -180,6 +210,13 @@ def _take_output(response: V2Response, output: Any, tensors: memoryview) -> memo
     response.shapes[name] = shape
     response.datatypes[name] = datatype
     return tensors
+
+
+def _text(value: bytes) -> str | bytes:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def inputs_of(request: Any) -> Iterator[Mapping[str, Any]]:
@@ -200,6 +237,50 @@ def inputs_of(request: Any) -> Iterator[Mapping[str, Any]]:
                 " see build_request of the pipeline"
             )
         yield tensor
+
+
+def _check_size(tensor: Mapping[str, Any]) -> None:
+    """See that numbers are as many as their shape says: what is sent can blame no item else.
+
+    Raises:
+        InferenceRejectedError: they are not.
+    """
+    data = tensor.get("data")
+    if tensor["datatype"] not in NUMBERS or data is None:
+        return
+    try:
+        size, due = size_of(data), math.prod(tensor["shape"])
+    except (TypeError, ValueError) as error:
+        raise InferenceRejectedError(f"input {tensor['name']!r}: {error}") from error
+    if size != due:
+        raise InferenceRejectedError(
+            f"input {tensor['name']!r}: shape {list(tensor['shape'])} needs {due} values,"
+            f" the data are {size}"
+        )
+
+
+def _with_infinities(tensor: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The tensor with names for infinities.
+
+    Raises:
+        InferenceRejectedError: there is nothing where a number is due.
+    """
+    data = tensor.get("data")
+    if tensor["datatype"] not in NUMBERS or data is None:
+        return tensor
+    flat = flatten(data.tolist() if hasattr(data, "tolist") else data)
+    if None in flat:
+        raise InferenceRejectedError(
+            f"input {tensor['name']!r}: {no_number(None, flat.index(None), tensor['datatype'])}"
+        )
+    if not any(map(_is_infinite, flat)):
+        return tensor
+    named = [("Infinity" if n > 0 else "-Infinity") if _is_infinite(n) else n for n in flat]
+    return {**tensor, "data": named}
+
+
+def _is_infinite(value: Any) -> bool:
+    return isinstance(value, float) and math.isinf(value)
 
 
 def _needs_listing(tensor: Mapping[str, Any]) -> bool:

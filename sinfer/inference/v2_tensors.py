@@ -40,6 +40,20 @@ DATATYPES = frozenset({*_FORMATS, "BF16", "BYTES"})
 FLOATS = frozenset({"FP16", "BF16", "FP32", "FP64"})
 """Datatypes whose values may be no number."""
 
+NUMBERS = DATATYPES - {"BYTES"}
+"""Datatypes whose values all have the same size; BOOL is one."""
+
+_NAMED = {
+    "nan": math.nan,
+    "infinity": math.inf,
+    "+infinity": math.inf,
+    "-infinity": -math.inf,
+    "inf": math.inf,
+    "+inf": math.inf,
+    "-inf": -math.inf,
+}
+"""What JSON has no number for, as servers write it in a string."""
+
 
 def pack_tensor(data: Any, datatype: str, shape: Sequence[int]) -> bytes:
     """The bytes of a tensor, row by row.
@@ -110,6 +124,64 @@ def flatten(data: Any) -> Sequence[Any]:
     return checked
 
 
+def size_of(data: Any) -> int:
+    """How many values there are in flat or nested lists, or in an array.
+
+    Raises:
+        TypeError: the nesting is not even.
+    """
+    shape = getattr(data, "shape", None)
+    if shape is not None:
+        return math.prod(shape)
+    while len(data) and isinstance(data[0], list | tuple):
+        if not (data[0] and isinstance(data[0][0], list | tuple)):
+            return sum(map(len, data))
+        data = list(chain.from_iterable(data))
+    return len(data)
+
+
+def numbers(values: list[Any], datatype: str) -> list[Any]:
+    """Values as they came in JSON: of those that JSON has no number for, floats are made, and whole
+    numbers of strings of digits, as protobuf writes large ones. A whole number that is missing
+    stays None, for the product to judge.
+
+    Raises:
+        ValueError: there is something else than a number.
+    """
+    try:
+        sum(values)
+    except TypeError:
+        return [
+            value if isinstance(value, int | float) else _number(value, place, datatype)
+            for place, value in enumerate(values)
+        ]
+    return values
+
+
+def _number(value: Any, place: int, datatype: str) -> float | None:
+    is_float = datatype in FLOATS
+    if value is None:
+        return math.nan if is_float else None
+    if isinstance(value, str):
+        found = _NAMED.get(value.strip().lower()) if is_float else _whole(value)
+        if found is not None:
+            return found
+    raise ValueError(no_number(value, place, datatype))
+
+
+def _whole(text: str) -> int | None:
+    digits = text.removeprefix("-")
+    return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 21 else None
+
+
+def no_number(value: Any, place: int, datatype: str) -> str:
+    """What is wrong with a value that does not fit its datatype, and the remedy."""
+    if value is None:
+        hint = "; write nan for a number that is missing" if datatype in FLOATS else ""
+        return f"value {place} is null where {datatype} is due{hint}"
+    return f"value {place} is no {datatype}: {repr(value)[:60]}"
+
+
 def nest(flat: list[Any], shape: Sequence[int]) -> list[Any]:
     """A flat list as lists within lists, one level for each dimension but the last.
 
@@ -141,7 +213,18 @@ def _pack(values: Sequence[Any], datatype: str) -> bytes:
     except KeyError:
         raise ValueError(f"datatype {datatype!r} is unknown") from None
     except (struct.error, TypeError, OverflowError) as error:
-        raise ValueError(f"not {datatype}: {error}") from error
+        raise ValueError(_told(values, datatype) or f"not {datatype}: {error}") from error
+
+
+def _told(values: Sequence[Any], datatype: str) -> str:
+    """Which value cannot be packed; empty where each of them can."""
+    pack = struct.Struct("<" + _FORMATS.get(datatype, "f")).pack
+    for place, value in enumerate(values):
+        try:
+            list(_length_prefixed([value])) if datatype == "BYTES" else pack(value)
+        except (struct.error, TypeError, OverflowError):
+            return no_number(value, place, datatype)
+    return ""
 
 
 def _pack_bf16(values: Sequence[float]) -> bytes:

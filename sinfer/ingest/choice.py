@@ -31,6 +31,8 @@ from sinfer.ingest.position import PositionMode
 from sinfer.ingest.state import SourceState
 from sinfer.products.task import JetStreamSource
 from sinfer.subjects import consumer_name, overlap
+from sinfer.windows.consumers import consumer_id
+from sinfer.windows.ids import Scope
 
 _log = logging.getLogger(__name__)
 
@@ -130,6 +132,7 @@ async def choose_mode(
         start=start,
     )
     mode.risks = found
+    mode.consumer = consumer_id(stream.config.name, stream.created, durable)
     return mode
 
 
@@ -143,6 +146,16 @@ async def _check_subject(api: JetStreamApi, stream: StreamInfo, subject_filter: 
             f"stream {stream.config.name!r} has no messages on {subject_filter}: its subjects are"
             f" {', '.join(subjects)}; correct source.subject, or add the subject to the stream"
         )
+
+
+def held_by_other(stream: str, consumer: str, other: Scope) -> SourceError:
+    """The error for a durable that a task of this or another product reads already."""
+    name = consumer.partition("/")[2]
+    return SourceError(
+        f"consumer {name!r} of stream {stream!r} is read by task {other.product}/{other.task}"
+        " already, and each of the two would get only a part of the messages; name another"
+        " source.durable, or remove that task"
+    )
 
 
 def _acks(client: Client, source: JetStreamSource, policy: str, config: ConsumerConfig) -> Acks:

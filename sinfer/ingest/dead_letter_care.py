@@ -224,7 +224,7 @@ class DeadLetterCare:
     async def _copy(self, subject: str, stored: StoredLetter) -> None:
         """Send a copy. What is too large for NATS must not hold the others up for ever."""
         data = stored.letter.message.data
-        headers = _headers(stored, self._name_of(stored))
+        headers = letter_headers(stored, self._name_of(stored))
         size = len(data) + _size_of(headers)
         if size > self._client.max_payload:
             self._too_large(stored, size)
@@ -289,7 +289,7 @@ def _size_of(headers: dict[str, str]) -> int:
     return len(b"NATS/1.0\r\n\r\n") + sum(len(line) + 2 for line in lines)
 
 
-def _headers(stored: StoredLetter, name: str) -> dict[str, str]:
+def letter_headers(stored: StoredLetter, name: str) -> dict[str, str]:
     """The message's own headers, less those that NATS acts on, and what became of it."""
     letter = stored.letter
     own = {

@@ -29,6 +29,8 @@ class ReadingMode(ABC):
         start: the number of the partition's start; see ``sinfer.windows.incarnation``.
         risks: what of the source's settings may lose messages or have them come again.
         repeats_to: where it starts over, messages up to this stream sequence were read before.
+        consumer: the durable that nobody else may read; see ``sinfer.windows.consumers``. Empty
+            where there is none.
     """
 
     text: str
@@ -39,6 +41,7 @@ class ReadingMode(ABC):
     start = 0
     repeats_to = 0
     risks: tuple[str, ...] = ()
+    consumer = ""
 
     @abstractmethod
     async def attach(self) -> ConsumerConfig:

@@ -41,6 +41,7 @@ from sinfer.ingest.windowing import Windower
 from sinfer.messages import Message
 from sinfer.products.pipeline import InferPipeline
 from sinfer.units import to_ms
+from sinfer.windows.consumers import ConsumerBoard
 from sinfer.windows.ids import Scope, reset_command
 from sinfer.windows.incarnation import Starts, number_of_start
 from sinfer.windows.schedule import Schedule
@@ -268,6 +269,7 @@ class PartitionIngest:
         self._caution = Caution(self.writer, self._careful, state, self._task.source.batch)
         await Schedule(self._surroundings.store).register(self.scope)
         starts = Starts(self._surroundings.store)
+        consumers = ConsumerBoard(self._surroundings.store)
         reader = await PartitionReader.open(
             self._connection,
             self._task.source,
@@ -278,6 +280,7 @@ class PartitionIngest:
             start=await self._number_of_start(state, starts),
             timing=self._surroundings.timing,
             troubles=self._troubles,
+            take=lambda consumer: consumers.take(consumer, self.scope),
         )
         try:
             layout = self._clock.now_ms() if reader.starts_over else None

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,7 +18,7 @@ from sinfer.cancelling import end
 from sinfer.complaints import AGAIN_S
 from sinfer.errors import UnavailableError
 from sinfer.ingest.batch import Batch
-from sinfer.ingest.choice import choose_mode
+from sinfer.ingest.choice import choose_mode, held_by_other
 from sinfer.ingest.inbox import Inbox
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.mode import ReadingMode
@@ -25,6 +26,7 @@ from sinfer.ingest.pull import DROP_BYTES, PullRequests, PullTiming
 from sinfer.ingest.state import SourceState
 from sinfer.products.task import JetStreamSource
 from sinfer.troubles import PartitionTroubles, Troubles
+from sinfer.windows.ids import Scope
 from sinfer.windows.incarnation import incarnation_of
 
 _log = logging.getLogger(__name__)
@@ -110,6 +112,7 @@ class PartitionReader:
         start: int = 0,
         timing: PullTiming | None = None,
         troubles: PartitionTroubles | None = None,
+        take: Callable[[str], Awaitable[Scope | None]] | None = None,
     ) -> Self:
         """Check the source, choose the mode and start to read.
 
@@ -122,13 +125,14 @@ class PartitionReader:
             by_event_time: whether a message behind newer ones may be late. After the store was
                 wiped, all behind a durable's ack floor is then read before any other message.
             start: the number of this start, or, with a state, of the start that it is of.
-            troubles: those of the partition.
-        timing: how long requests live and how soon silence is noticed.
+            timing: how long requests live and how soon silence is noticed.
             troubles: those of the partition, where somebody else wants to know of them.
+            take: notes the durable that is read from now on, unless another task has it, which it
+                returns then; see ``sinfer.windows.consumers``.
 
         Raises:
-            SourceError: the stream is missing or cannot be read as the source asks for; the text
-                names stream, consumer, field and remedy.
+            SourceError: the stream is missing or cannot be read as the source asks for, or another
+                task reads the durable; the text names stream, consumer, field and remedy.
             StreamResetError: the stream is not the one that the state belongs to.
             UnavailableError: the server does not answer.
         """
@@ -155,6 +159,8 @@ class PartitionReader:
         for number, risk in enumerate(mode.risks):
             reader._troubles.tell(f"risk {number}", risk)
         try:
+            if take is not None and (other := await take(mode.consumer)) is not None:
+                raise held_by_other(source.stream, mode.consumer, other)
             await reader._attach()
         except BaseException:
             await reader.aclose()

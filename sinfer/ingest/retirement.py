@@ -11,6 +11,7 @@ from sinfer.ingest.changeover import stored_spec
 from sinfer.ingest.leases import LEASE_MS
 from sinfer.ingest.surroundings import Surroundings
 from sinfer.products.revisions import Revision
+from sinfer.windows.consumers import ConsumerBoard
 from sinfer.windows.ids import Scope
 from sinfer.windows.planners import make_planner
 from sinfer.windows.schedule import Schedule
@@ -76,7 +77,9 @@ class Retirement:
         self.renewed_s = time.monotonic()
         leases = self._surroundings.leases
         leases.add(self)
+        board = ConsumerBoard(self._surroundings.store)
         try:
+            consumer = await board.of(self.scope)
             async with self._surroundings.opening:
                 await self._close()
             if await self._stopped(self._grace_s):
@@ -95,6 +98,7 @@ class Retirement:
         if self._lost is not None:
             raise self._lost
         if not left:
+            await board.give_up(self.scope, consumer)
             await self._leave()
 
     async def _stopped(self, seconds: float) -> bool:

@@ -40,6 +40,7 @@ from sinfer.ingest.retirement import Retirement
 from sinfer.ingest.shares import Shares
 from sinfer.ingest.surroundings import Surroundings
 from sinfer.ingest.task_reports import TaskReport, TaskReporter
+from sinfer.overdue import Overdue
 from sinfer.products.following import TaskFollower
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
@@ -166,6 +167,7 @@ class Supervisor:
         self._looked_for_orphans_s = float("-inf")
         self._signals: object = None
         self._complaints = Complaints()
+        self._overdue = Overdue(product.name)
         self._was_up = False
 
     def stop(self) -> None:
@@ -242,6 +244,7 @@ class Supervisor:
             await shared.memory.refresh()
             mine = {scope: running.config for scope, running in self._running.items()}
             await shared.budgets.refresh(mine, shared.memory.used, shared.memory.limit)
+            await self._overdue.look(self._store)
             wanted: dict[Scope, InferTaskConfig | None] = {**self._shares.of(self._tasks, members)}
             for scope in await self._orphans():
                 wanted[scope] = None

@@ -18,7 +18,7 @@ from nats.aio.client import Client
 
 from sinfer.errors import SourceError, StreamResetError, WindowConflictError
 from sinfer.ingest.changeover import stored_spec
-from sinfer.ingest.choice import durable_name
+from sinfer.ingest.choice import durable_name, held_by_other
 from sinfer.ingest.durable import renewed, start_noted
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.jetstream_types import ConsumerInfo, StreamInfo
@@ -28,6 +28,7 @@ from sinfer.ingest.state import SourceState
 from sinfer.products.revisions import Revision
 from sinfer.products.task import InferTaskConfig
 from sinfer.subjects import consumer_name
+from sinfer.windows.consumers import ConsumerBoard, consumer_id
 from sinfer.windows.ids import Scope
 from sinfer.windows.incarnation import Starts
 from sinfer.windows.keys import INCARNATION_FIELD, PartitionKeys
@@ -73,13 +74,14 @@ async def start_over(
         task: the task as it is now.
 
     Raises:
-        SourceError: the stream is missing, or has nothing any more of what was read. Nothing was
-            changed.
+        SourceError: the stream is missing, or has nothing any more of what was read, or another
+            task reads the durable. Nothing was changed.
         StaleTokenError: somebody else did the same at the same time.
         UnavailableError, StoreFullError: not now. It may be repeated.
     """
     api = JetStreamApi(client, task.source.stream)
     stream = await api.stream_info()
+    await _check_own(store, api, stream, scope, task)
     writer = PartitionWriter(store, scope, owner=f"reset-{uuid.uuid4().hex}", lease_ms=LEASE_MS)
     await _check_worth(store, scope, stream)
     await writer.seize()
@@ -97,6 +99,20 @@ async def start_over(
     await schedule.announce(scope, await store.now_ms())
     position = SourceState.decode(state.source).position if state.source else 0
     return StartedOver(scope, position, closed, waiting, start, consumer)
+
+
+async def _check_own(
+    store: Store, api: JetStreamApi, stream: StreamInfo, scope: Scope, task: InferTaskConfig
+) -> None:
+    """Making a durable again that another task reads would have that one start over."""
+    name = durable_name(task.source, scope.partition)
+    info = None if name is None else await api.consumer_info(name)
+    if name is None or info is None or info.config.ack_policy == "none":
+        return
+    consumer = consumer_id(stream.config.name, stream.created, name)
+    other = await ConsumerBoard(store).holder(consumer, scope)
+    if other is not None:
+        raise held_by_other(stream.config.name, consumer, other)
 
 
 async def _check_worth(store: Store, scope: Scope, stream: StreamInfo) -> None:

@@ -31,6 +31,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:out:<id>``  | hash   | model output of a window, and the sinks that have it |
 | ``sinfer:partitions``        | set    | every scope that has state |
 | ``sinfer:starts``            | hash   | scope → the number of its last start, from 0 |
+| ``sinfer:consumers``         | hash   | durable consumer → the scope that reads it |
 | ``sinfer:due``               | zset   | scope by the time beat has to look at it (ms) |
 | ``sinfer:endpoint:{<name>}:clock`` | hash | time (expires) |
 | ``sinfer:endpoint:{<name>}:slots`` | zset | calls under way by the end of their lease (ms) |
@@ -44,6 +45,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:memory``            | hash   | what partitions take of Redis' memory, which tasks stop |
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
 | ``sinfer:slow``              | hash   | worker process → hooks that take long there (expires) |
+| ``sinfer:alive:{sinfer:due}`` | zset  | worker process or beat by its last sign of life (ms) |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
 | ``sinfer:making:<product>`` | hash   | task → how often making its pipeline began |
 | ``sinfer:tasks:<product>`` | hash   | ingestor → what is wrong with its tasks (expires) |
@@ -56,10 +58,14 @@ from sinfer.windows.ids import Scope, escape
 PREFIX = "sinfer:"
 PARTITIONS = f"{PREFIX}partitions"
 STARTS = f"{PREFIX}starts"
+CONSUMERS = f"{PREFIX}consumers"
 DUE = f"{PREFIX}due"
 FAULTS = f"{PREFIX}faults"
 CLOCK = f"{PREFIX}clock:{{{DUE}}}"
 """Where the time of all that belongs to no partition is noted. It is in the slot of ``DUE``."""
+
+ALIVE = f"{PREFIX}alive:{{{DUE}}}"
+"""Who works, and who is beat. It is in the slot of ``DUE``."""
 
 MARK = f"{PREFIX}mark"
 MEMORY = f"{PREFIX}memory"
@@ -72,6 +78,9 @@ CONFIG_FIELD = "config"
 
 INCARNATION_FIELD = "incarnation"
 """Field of ``meta``: which messages the partition reads; see ``sinfer.windows.incarnation``."""
+
+CONSUMER_FIELD = "consumer"
+"""Field of ``meta``: the durable consumer that the partition reads; see ``windows.consumers``."""
 
 STANDSTILL_FIELD = "standstill"
 """Field of ``meta``: why the source gives no more messages, as long as that is so."""

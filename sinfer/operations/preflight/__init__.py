@@ -6,10 +6,11 @@ All is asked at once, each server for each thing once, and nothing is changed an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from sinfer.hooks import describe
 from sinfer.operations.preflight.finding import Finding
+from sinfer.operations.preflight.readers import Readers
 from sinfer.operations.preflight.servers import check_broker, check_store
 from sinfer.operations.preflight.task import Shared, TaskCheck
 from sinfer.products.product import Product
@@ -18,15 +19,18 @@ from sinfer.windows.store import Store
 
 
 async def preflight(
-    store: Store, tasks: Iterable[tuple[Product, InferTaskConfig]]
+    store: Store,
+    tasks: Iterable[tuple[Product, InferTaskConfig]],
+    others: Sequence[tuple[Product, InferTaskConfig]] = (),
 ) -> AsyncIterator[Finding]:
     """Check the servers and the tasks; findings come in that order.
 
     Args:
         store: the window store.
         tasks: what to check, with the products that they belong to.
+        others: all tasks that are known: two that name one durable are told.
     """
-    shared = Shared()
+    shared = Shared(readers=Readers(store, others))
     servers = [asyncio.create_task(_store(store)), asyncio.create_task(_broker())]
     checks = [TaskCheck(shared, product, task) for product, task in tasks]
     running = [*servers, *(asyncio.create_task(_task(check)) for check in checks)]

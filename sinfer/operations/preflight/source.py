@@ -16,9 +16,11 @@ from sinfer.ingest.stream_messages import StreamMessages
 from sinfer.messages import Message
 from sinfer.nats_rights import Rights
 from sinfer.operations.preflight.finding import verdict_of
+from sinfer.operations.preflight.readers import Readers
 from sinfer.products.task import InferTaskConfig
 from sinfer.settings import settings
 from sinfer.subjects import EVERYTHING, consumer_name
+from sinfer.windows.ids import Scope
 
 _BEGINS = "00000000"
 """As a consumer's name ends that is made for one incarnation of a reader."""
@@ -49,17 +51,22 @@ class SourceCheck:
 
     Args:
         connections: to NATS.
+        readers: the tasks that may read the same consumers.
+        product: name of the task's product.
         task: the task.
-        name: ``product/task``.
 
     Attributes:
         last: the last message of each partition that has one, by its subject.
     """
 
-    def __init__(self, connections: NatsConnections, task: InferTaskConfig, name: str) -> None:
+    def __init__(
+        self, connections: NatsConnections, readers: Readers, product: str, task: InferTaskConfig
+    ) -> None:
         self._connections = connections
+        self._readers = readers
+        self._product = product
         self._task = task
-        self._name = name
+        self._name = f"{product}/{task.id}"
         self.last: dict[str, Message] = {}
 
     async def run(self) -> AsyncIterator[Checked]:
@@ -99,6 +106,8 @@ class SourceCheck:
         name = f"{self._name}/{subject}"
         mode = await choose_mode(client, api, source, subject, name=name, state=None)
         await mode.aclose([])
+        scope = Scope(self._product, self._task.id, subject)
+        await self._readers.check(scope, source, mode.consumer)
         yield Checked("ok", f"{subject}: {mode.text}")
         durable = durable_name(source, subject)
         info = None if durable is None else await api.consumer_info(durable)

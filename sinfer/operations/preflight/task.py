@@ -15,6 +15,7 @@ from sinfer.inference.v2 import DescribedModel
 from sinfer.ingest.careful import look_at
 from sinfer.operations.preflight.finding import Finding
 from sinfer.operations.preflight.probes import TIMEOUT, Probes, bounded
+from sinfer.operations.preflight.readers import Readers
 from sinfer.operations.preflight.request import differences, names_inputs
 from sinfer.operations.preflight.source import NatsConnections, SourceCheck
 from sinfer.products.pipeline import InferPipeline
@@ -39,12 +40,14 @@ class Shared:
     Attributes:
         probes: what models and sinks were asked.
         connections: to NATS.
+        readers: the tasks that may read the same consumers.
         looked_at: how many messages were tried, by product.
         trying: room for trying one.
     """
 
     probes: Probes = field(default_factory=Probes)
     connections: NatsConnections = field(default_factory=NatsConnections)
+    readers: Readers = field(default_factory=Readers)
     looked_at: dict[str, int] = field(default_factory=dict)
     trying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
@@ -114,7 +117,9 @@ class TaskCheck:
     # --- source ---
 
     async def _check_source(self, pipeline: InferPipeline[Any, Any]) -> AsyncIterator[Finding]:
-        source = SourceCheck(self._shared.connections, self._task, self.name)
+        source = SourceCheck(
+            self._shared.connections, self._shared.readers, self._product.name, self._task
+        )
         async for checked in source.run():
             yield self._told("source", checked)
         for subject, message in source.last.items():

@@ -1,23 +1,28 @@
-"""A real MLServer, over HTTP and gRPC."""
+"""A real MLServer, over HTTP and gRPC, and a plain application under uvicorn."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
-import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
+from sinfer import InferenceClient, InferenceConfig, Result, Window
 from sinfer.embedded.process import free_port
+from sinfer.embedded.servers import RedisServer
 from sinfer.errors import InferenceMisconfiguredError, InferenceRejectedError, InferenceServerError
+from sinfer.inference.guard import EndpointGuard
+from sinfer.windows.store import Store
+from tests.integration.tasks.test_processing import Bench, Judging, Record
 
 pytestmark = pytest.mark.long
 
@@ -44,65 +49,95 @@ class Sums(MLModel):
 """
 
 
-def program() -> Path:
-    """The program, as ``make model-servers`` installs it.
+def program(name: str) -> Path:
+    """A program, as ``make model-servers`` installs it.
 
     Skips where it is missing, and fails in CI.
     """
-    found = ROOT / ".venv-mlserver" / "bin" / "mlserver"
+    found = ROOT / ".venv-mlserver" / "bin" / name
     if not found.exists():
         text = "MLServer is not installed; make model-servers does that"
         pytest.fail(text) if os.environ.get("CI") else pytest.skip(text)
     return found
 
 
-@pytest.fixture(scope="module")
-def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Where the server listens, by transport."""
-    binary, directory = program(), tmp_path_factory.mktemp("mlserver")
-    (directory / "sums_model.py").write_text(MODEL)
-    model = directory / "models" / "sums"
-    model.mkdir(parents=True)
-    tensors = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]}
-    settings = {"name": "sums", "implementation": "sums_model.Sums", **tensors}
-    (model / "model-settings.json").write_text(json.dumps(settings))
-    http, grpc, metrics = free_port(), free_port(), free_port()
-    (directory / "models" / "settings.json").write_text(
-        json.dumps(
-            {
-                "host": "127.0.0.1",
-                "http_port": http,
-                "grpc_port": grpc,
-                "metrics_port": metrics,
-                "parallel_workers": 0,
-            }
-        )
-    )
+PLAIN = """
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+
+async def sums(request):
+    rows = await request.json()
+    if any(500 in row for row in rows):
+        raise RuntimeError("this value breaks the model")
+    return JSONResponse([sum(row) for row in rows])
+
+
+app = Starlette(routes=[Route("/sums", sums, methods=["POST"])])
+"""
+
+
+@contextmanager
+def running(command: list[str | Path], directory: Path, url: str) -> Iterator[None]:
+    """A server that answers at a URL, until the block is left."""
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
-            [binary, "start", "."],
-            cwd=directory / "models",
+            command,
+            cwd=directory,
             env={**os.environ, "PYTHONPATH": str(directory)},
             stdout=log,
             stderr=log,
         )
         try:
             deadline_s = time.monotonic() + 60
-            while not is_ready(http):
+            while not answers(url):
                 log_text = (directory / "log").read_text()
                 assert process.poll() is None, log_text
                 assert time.monotonic() < deadline_s, log_text
                 time.sleep(0.2)
-            yield {"http": f"http://127.0.0.1:{http}", "grpc": f"http://127.0.0.1:{grpc}"}
+            yield
         finally:
             process.terminate()
             process.wait(20)
 
 
-def is_ready(port: int) -> bool:
+def answers(url: str) -> bool:
+    """Whether something answers there, and not because it is not ready."""
     with suppress(httpx.TransportError):
-        return httpx.get(f"http://127.0.0.1:{port}/v2/models/sums/ready").is_success
+        return httpx.get(url).status_code in (200, 405)
     return False
+
+
+@pytest.fixture(scope="module")
+def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Where MLServer listens, by transport."""
+    binary, directory = program("mlserver"), tmp_path_factory.mktemp("mlserver")
+    (directory / "sums_model.py").write_text(MODEL)
+    tensors = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]}
+    settings = {"name": "sums", "implementation": "sums_model.Sums", **tensors}
+    (directory / "model-settings.json").write_text(json.dumps(settings))
+    http, grpc, metrics = free_port(), free_port(), free_port()
+    ports = {"http_port": http, "grpc_port": grpc, "metrics_port": metrics}
+    server = {"host": "127.0.0.1", **ports, "parallel_workers": 0}
+    (directory / "settings.json").write_text(json.dumps(server))
+    url = f"http://127.0.0.1:{http}"
+    with running([binary, "start", "."], directory, f"{url}/v2/models/sums/ready"):
+        yield {"http": url, "grpc": f"http://127.0.0.1:{grpc}"}
+
+
+@pytest.fixture(scope="module", params=["1", "60"], ids=["closes_soon", "keeps"])
+def plain(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Where the plain application listens, which closes idle connections after a while."""
+    binary, directory = program("uvicorn"), tmp_path_factory.mktemp("plain")
+    (directory / "plain_app.py").write_text(PLAIN)
+    port = str(free_port())
+    url = f"http://127.0.0.1:{port}/sums"
+    options = ["--port", port, "--timeout-keep-alive", request.param]
+    with running([binary, "plain_app:app", *options], directory, url):
+        yield url
 
 
 def rows(*values: list[float]) -> dict[str, Any]:
@@ -145,4 +180,82 @@ async def test_a_check_tells_a_model_that_is_there_from_one_that_is_not(
     assert (found.verdict, "model 'sums' is ready" in found.text) == ("ok", True)
     [found] = await client(**settings, model="nothing").check()
     assert found.verdict == "error"
-    assert re.search("has (it a|no) model 'nothing'", found.text)
+    assert "it has no model 'nothing'" in found.text
+
+
+# --- whole windows ---
+
+
+class Sums(Judging):
+    """Asks for sums, in the way of the Open Inference Protocol."""
+
+    def build_request(self, window: Window[int]) -> Any:
+        return rows(*[[float(n), 1.0] for n in window])
+
+    def build_results(self, window: Window[int], response: Any) -> list[Result]:
+        return [Result(y) for (y,) in response.outputs["y"]]
+
+
+class PlainSums(Judging):
+    def build_request(self, window: Window[int]) -> Any:
+        return [[n, 1] for n in window]
+
+    def build_results(self, window: Window[int], response: Any) -> list[Result]:
+        return [Result(float(y)) for y in response]
+
+
+@pytest.fixture
+async def bench(redis_server: RedisServer, unique: str) -> AsyncIterator[Bench]:
+    store = Store(redis_server.url)
+    bench = Bench(store, unique)
+    yield bench
+    await bench.aclose()
+    await store.aclose()
+
+
+async def one_bad_of_fifty(
+    bench: Bench, model: InferenceClient, pipeline: type[Judging], bad: int
+) -> str:
+    """Why the bad one is a dead letter; all others have their results, at the first attempt, and
+    nobody who shares the model had to wait."""
+    bench.model = cast("Any", model)
+    numbers = [bad if n == 17 else n for n in range(50)]
+    await bench.feed(numbers, range(100, 150), numbers, range(200, 250), numbers)
+    sink = Record()
+    processor = bench.processor(pipeline, inference={"breaker_failures": 1}, sink=sink)
+    for _ in range(5):  # idle connections are closed meanwhile, or not
+        await bench.try_once(processor)
+        await asyncio.sleep(0.4)
+    assert await bench.claims.waiting() == 0
+    good = [n for n in range(50) if n != 17] * 3 + [*range(100, 150), *range(200, 250)]
+    assert sorted(float(data) for _, data in sink.written.elements()) == sorted(
+        n + 1.0 for n in good
+    )
+    assert {window.attempt for window in sink.windows} == {1}
+    other = EndpointGuard(bench.store, model.called, InferenceConfig(type="v2"))
+    assert await other.wait_ms() == 0
+    letters = await bench.dead()
+    assert [int(letter.message.data) for letter in letters] == [bad] * 3
+    [told] = {letter.error for letter in letters}
+    return told
+
+
+@pytest.mark.parametrize("transport", ["http", "grpc"])
+@pytest.mark.parametrize(("bad", "told"), [(500, "breaks the model"), (400, "value is refused")])
+async def test_one_bad_item_of_fifty_is_given_up_alone_in_the_words_of_the_model(
+    bench: Bench,
+    client: Callable[..., Any],
+    addresses: dict[str, str],
+    transport: str,
+    bad: int,
+    told: str,
+) -> None:
+    model = client(type="v2", transport=transport, url=addresses[transport], model="sums")
+    assert told in await one_bad_of_fifty(bench, model, Sums, bad)
+
+
+async def test_one_bad_item_of_fifty_is_given_up_alone_by_a_plain_application(
+    bench: Bench, client: Callable[..., Any], plain: str
+) -> None:
+    told = await one_bad_of_fifty(bench, client(type="json", url=plain), PlainSums, 500)
+    assert told == f"POST {plain}: 500 Internal Server Error: Internal Server Error"

@@ -24,6 +24,7 @@ from sinfer.errors import (
     InvalidResponseError,
 )
 from sinfer.inference import V2Client
+from sinfer.inference.v2_messages import HEADER_LENGTH
 from tests.integration.inference.conftest import ScriptedServer
 
 Make = Callable[..., V2Client]
@@ -47,7 +48,8 @@ def settings(server: ModelServer, /, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("version", ["", "1"])
 async def test_each_row_has_its_own_answer(client: Make, model: ModelServer, version: str) -> None:
     x = rows(100)
-    response = await client(**settings(model, version=version)).infer(request(x))
+    made = client(**settings(model, version=version, binary=False))
+    response = await made.infer(request(x))
     assert response.outputs["y"] == [expected(row) for row in x]
     assert response.shapes["y"] == [100]
     assert response.datatypes["y"] == "FP32"
@@ -87,9 +89,132 @@ async def test_auto_is_json_where_the_server_has_no_binary(
     assert b'"data":[' in http_server.requests[2].body
 
 
+async def test_a_server_that_does_not_know_the_question_gets_json(
+    client: Make, http_server: ScriptedServer
+) -> None:
+    def answer(exchange: Exchange) -> None:
+        status = exchanges.pop(0) if exchange.path == "/v2" else 200
+        output = {"name": "y", "datatype": "FP32", "shape": [1], "data": [0.5]}
+        exchange.reply(status, to_json({"outputs": [output]}))
+
+    http_server.answer = answer
+    for status in (200, 400, 401, 404, 405, 500, 501, 503):
+        exchanges = [status]
+        made = client(type="v2", url=http_server.url, model="m")
+        for _ in range(2):
+            assert (await made.infer(request(rows(1)))).outputs["y"] == [0.5]
+
+
+class Replaced:
+    """A server that has binary tensors, or is another one that has not.
+
+    Attributes:
+        has_binary: whether it has.
+        refusal: what one answers that has not.
+    """
+
+    def __init__(self, server: ScriptedServer) -> None:
+        self.has_binary = True
+        self.refusal = 422
+        self._server = server
+        server.answer = self._answer
+
+    def _answer(self, exchange: Exchange) -> None:
+        if exchange.path == "/v2":
+            extensions = ["binary_tensor_data"] if self.has_binary else []
+            exchange.reply(200, to_json({"name": "s", "extensions": extensions}))
+        elif exchange.path.endswith("/ready"):
+            exchange.reply(200, b"")
+        elif exchange.headers.get(HEADER_LENGTH.lower()) and not self.has_binary:
+            exchange.reply(self.refusal, b"what is that?")
+        else:
+            output = {"name": "y", "datatype": "FP32", "shape": [1], "data": [0.5]}
+            exchange.reply(200, to_json({"outputs": [output]}))
+
+    @property
+    def kinds(self) -> list[str]:
+        """How it was asked."""
+        asked = (x for x in self._server.requests if x.path.endswith("/infer"))
+        return ["binary" if HEADER_LENGTH.lower() in x.headers else "json" for x in asked]
+
+
+@pytest.mark.parametrize("refusal", [400, 415, 422, 500])
+async def test_a_server_that_came_back_without_binary_tensors_gets_json(
+    client: Make, http_server: ScriptedServer, refusal: int
+) -> None:
+    server = Replaced(http_server)
+    server.refusal = refusal
+    made = client(type="v2", url=http_server.url, model="m")
+    await made.infer(request(rows(1)), idempotency_key="a")
+    made._extension._asked_s -= 60  # a while later
+    server.has_binary = False
+    for _ in range(2):
+        response = await made.infer(request(rows(1)), idempotency_key="a")
+        assert response.outputs["y"] == [0.5]
+    assert server.kinds == ["binary", "binary", "json", "json"]
+    keys = [x.headers["idempotency-key"] for x in http_server.requests if x.path.endswith("infer")]
+    assert keys == ["a", "a", "a/json", "a"]
+
+
+async def test_a_server_that_was_away_is_asked_again_what_it_can(
+    client: Make, http_server: ScriptedServer
+) -> None:
+    server = Replaced(http_server)
+    server.has_binary = False
+    made = client(type="v2", url=http_server.url, model="m")
+    await made.infer(request(rows(1)))
+    answer, http_server.answer = http_server.answer, lambda exchange: exchange.reply(503, b"")
+    with pytest.raises(InferenceUnavailableError):
+        await made.infer(request(rows(1)))
+    http_server.answer, server.has_binary = answer, True
+    await made.infer(request(rows(1)))
+    assert server.kinds == ["json", "json", "binary"]
+
+
+async def test_a_refusal_of_a_server_that_has_binary_tensors_stands(
+    client: Make, http_server: ScriptedServer
+) -> None:
+    server = Replaced(http_server)
+    made = client(type="v2", url=http_server.url, model="m")
+    await made.infer(request(rows(1)))
+
+    def refuse(exchange: Exchange) -> None:
+        if exchange.path.endswith("/infer"):
+            exchange.reply(400, b"row 3 is bad")
+        else:
+            server._answer(exchange)
+
+    http_server.answer = refuse
+    for _ in range(10):
+        with pytest.raises(InferenceRejectedError, match="row 3 is bad"):
+            await made.infer(request(rows(1)))
+    assert set(server.kinds) == {"binary"}
+    assert [x.path for x in http_server.requests].count("/v2") <= 3
+
+
+@pytest.mark.parametrize("binary", [True, False, "auto"])
+@pytest.mark.parametrize("has_binary", [True, False])
+async def test_a_check_finds_binary_tensors_that_the_server_does_not_list(
+    client: Make, http_server: ScriptedServer, binary: Any, has_binary: bool
+) -> None:
+    Replaced(http_server).has_binary = has_binary
+    found = await client(type="v2", url=http_server.url, model="m", binary=binary).check()
+    told = [(part.verdict, part.text) for part in found if "binary" in part.text]
+    if binary is True and not has_binary:
+        assert told == [
+            (
+                "error",
+                f"inference.binary: true, and {http_server.url} does not list binary_tensor_data"
+                " among its extensions; leave it at auto, or set it to false",
+            )
+        ]
+    else:
+        assert told == []
+
+
 async def test_json_takes_arrays_too(client: Make, model: ModelServer) -> None:
     x = rows(3)
-    response = await client(**settings(model)).infer(request(x, np.array(x)))
+    response = await client(**settings(model, binary=False)).infer(request(x, np.array(x)))
     assert response.outputs["y"] == [expected(row) for row in x]
 
 
@@ -132,14 +257,22 @@ async def test_the_wait_that_the_server_asks_for_is_passed_on(
     assert (caught.value.status, caught.value.retry_after) == (429, 3.0)
 
 
-@pytest.mark.parametrize("bad", [None, float("nan"), "x"])
+@pytest.mark.parametrize("binary", [False, True, "auto"])
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        (None, "input 'x': value 50 is null where FP32 is due"),
+        (float("nan"), "400 Bad Request"),
+        ("x", "400 Bad Request|input 'x': value 50 is no FP32: 'x'"),
+    ],
+)
 async def test_one_bad_value_rejects_the_request(
-    client: Make, model: ModelServer, bad: Any
+    client: Make, model: ModelServer, bad: Any, told: str, binary: Any
 ) -> None:
     x = rows(5)
     x[3][2] = bad
-    with pytest.raises(InferenceRejectedError, match="400 Bad Request"):
-        await client(**settings(model)).infer(request(x))
+    with pytest.raises(InferenceRejectedError, match=told):
+        await client(**settings(model, binary=binary)).infer(request(x))
 
 
 async def test_a_bad_value_in_a_binary_tensor_rejects_the_request(
@@ -150,7 +283,7 @@ async def test_a_bad_value_in_a_binary_tensor_rejects_the_request(
     made = client(**settings(model, binary=True))
     with pytest.raises(InferenceRejectedError, match="row 3 holds a value"):
         await made.infer(request(x))
-    with pytest.raises(InferenceRejectedError, match="not FP32"):
+    with pytest.raises(InferenceRejectedError, match="is null where FP32 is due"):
         await made.infer(request(rows(1), [None] * 16))
 
 

@@ -247,7 +247,7 @@ async def test_a_request_that_is_too_large_is_refused_and_can_be_halved(
             InferenceMisconfiguredError,
             "has no data",
         ),
-        (request("a"), InferenceRejectedError, "'x': not FP32"),
+        (request("a"), InferenceRejectedError, "'x': value 0 is no FP32: 'a'"),
         ({**request(1.0), "parameters": {"p": []}}, InferenceMisconfiguredError, "'p'.* is list"),
     ],
 )

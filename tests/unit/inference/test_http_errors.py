@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import httpx
 import pytest
 
+from sinfer.encoding import to_json
 from sinfer.errors import (
     InferenceError,
     InferenceMisconfiguredError,
@@ -128,3 +131,17 @@ def test_an_excerpt_is_short_and_on_one_line_whatever_the_body() -> None:
     assert excerpt(b"") == "(empty body)"
     assert excerpt(b"<h1>\n\n  Bad</h1>\n") == "<h1> Bad</h1>"
     assert len(excerpt(b"\xff" * 10_000)) == 200
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [lambda text: text.encode(), lambda text: to_json({"detail": [{"error": text}]})],
+    ids=["plain", "json"],
+)
+@pytest.mark.parametrize("error", ["RuntimeError: row 17 is bad", "KeyError: 'y'"])
+def test_of_a_traceback_the_exception_is_quoted(
+    wrapped: Callable[[str], bytes], error: str
+) -> None:
+    frames = '  File "/srv/model.py", line 3, in predict\n    return self.model(x)\n' * 100
+    text = f"Traceback (most recent call last):\n{frames}{error}\n"
+    assert excerpt(wrapped(text)) == error

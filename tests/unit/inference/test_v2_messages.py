@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from sinfer.inference.v2_messages import (
     encode_binary_request,
     encode_json_request,
 )
+from sinfer.inference.v2_tensors import pack_tensor
 
 
 def request(data: Any, datatype: str = "FP32", shape: list[int] | None = None) -> dict[str, Any]:
@@ -99,10 +101,50 @@ def test_a_value_that_cannot_be_written_rejects_the_request() -> None:
         encode_json_request(request([1.0, object()]))
     with pytest.raises(InferenceRejectedError, match="'x'"):
         encode_json_request(request([b"\xff"], "BYTES"))
-    with pytest.raises(InferenceRejectedError, match="'x': not FP32"):
-        encode_binary_request(request([1.0, None]))
     with pytest.raises(InferenceRejectedError, match="needs 8 bytes"):
         encode_binary_request(request([1.0]))
+
+
+@pytest.mark.parametrize("encode", [encode_json_request, encode_binary_request])
+@pytest.mark.parametrize("form", [lambda data: data, lambda data: [[data[0]], [data[1]]]])
+@pytest.mark.parametrize(
+    ("datatype", "told"),
+    [
+        ("FP32", "'x': value 1 is null where FP32 is due; write nan for a number that is missing"),
+        ("INT64", "'x': value 1 is null where INT64 is due$"),
+    ],
+)
+def test_a_number_that_is_missing_is_told_with_its_place(
+    encode: Callable[[Any], Any], form: Callable[[Any], Any], datatype: str, told: str
+) -> None:
+    with pytest.raises(InferenceRejectedError, match=told):
+        encode(request(form([1, None]), datatype))
+
+
+@pytest.mark.parametrize("encode", [encode_json_request, encode_binary_request])
+@pytest.mark.parametrize(
+    ("data", "shape", "told"),
+    [
+        ([1.0, 2.0, 3.0], [2], "needs"),
+        ([[1.0, 2.0], [3.0]], [2, 2], "needs"),
+        ([[[1.0]], [[2.0]]], [2, 2], "needs"),
+        (np.zeros((3, 2), dtype="f4"), [2, 2], "needs"),
+        ([[1.0], 2.0], [2], "'x'"),
+    ],
+)
+def test_data_that_do_not_fit_their_shape_are_not_sent(
+    encode: Callable[[Any], Any], data: Any, shape: list[int], told: str
+) -> None:
+    with pytest.raises(InferenceRejectedError, match=told):
+        encode(request(data, shape=shape))
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "FP64", "FP16", "BF16"])
+def test_numbers_that_json_has_no_form_for_are_written_as_servers_read_them(datatype: str) -> None:
+    data = [1.0, math.nan, math.inf, -math.inf]
+    for given in (data, [data[:2], data[2:]], np.array(data)):
+        body = encode_json_request(request(given, datatype, [4]))
+        assert json.loads(body)["inputs"][0]["data"] == [1.0, None, "Infinity", "-Infinity"]
 
 
 def test_an_answer_in_json_is_read() -> None:
@@ -121,6 +163,75 @@ def test_what_is_no_number_is_nan_however_the_server_writes_it(datatype: str, te
     content = json.dumps({"outputs": [answer]}).replace('"?"', text).replace('"-?"', "-Infinity")
     one, nan, least = decode_response(content.encode(), None).outputs["y"]
     assert (one, math.isnan(nan), least) == (1.0, True, -math.inf)
+
+
+FORMS: dict[str, tuple[str, Callable[[str], bytes]]] = {
+    "literals": ("[1.5, NaN, Infinity, -Infinity]", str.encode),
+    "strings": ('[1.5, "NaN", "Infinity", "-Infinity"]', str.encode),
+    "short strings": ('[1.5, "nan", "inf", "-inf"]', str.encode),
+    "too large": ("[1.5, null, 1e999, -1e999]", str.encode),
+    "byte order mark": ("[1.5, NaN, Infinity, -Infinity]", lambda t: t.encode("utf-8-sig")),
+    "UTF-16": ("[1.5, NaN, Infinity, -Infinity]", lambda t: t.encode("utf-16")),
+    "UTF-32": ('[1.5, null, "Infinity", "-Infinity"]', lambda t: t.encode("utf-32")),
+    "nested": ("[[1.5, NaN], [Infinity, -Infinity]]", str.encode),
+    "lines around": (
+        "[1.5, NaN, Infinity, -Infinity]",
+        lambda t: b"\n \r\n" + t.encode() + b"\r\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("datatype", ["FP16", "BF16", "FP32", "FP64"])
+def test_json_gives_what_binary_tensors_give(form: str, datatype: str) -> None:
+    data, encode = FORMS[form]
+    shape = [2, 2] if form == "nested" else [4]
+    text = '{"outputs": [{"name": "y", "shape": %s, "datatype": "%s", "data": %s}]}'
+    given = decode_response(encode(text % (shape, datatype, data)), None)
+    packed = pack_tensor([1.5, math.nan, math.inf, -math.inf], datatype, [4])
+    fields = {"name": "y", "shape": shape, "datatype": datatype}
+    header = json.dumps({"outputs": [fields | {"parameters": {"binary_data_size": len(packed)}}]})
+    binary = decode_response(header.encode() + packed, str(len(header)))
+    assert repr(given.outputs) == repr(binary.outputs)
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 2**63 - 1, -(2**63)])
+@pytest.mark.parametrize("write", ["{}", '"{}"'], ids=["number", "string"])
+def test_large_whole_numbers_are_exact(number: int, write: str) -> None:
+    text = '{"outputs": [{"name": "y", "shape": [1], "datatype": "INT64", "data": [?]}]}'
+    content = text.replace("?", write.format(number)).encode()
+    assert decode_response(content, None).outputs["y"] == [number]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ('["high"]', "output 'y': value 0 is no FP32: 'high'"),
+        ("[{}]", "output 'y': value 0 is no FP32: {}"),
+        ("5", "output 'y': has no data"),
+    ],
+)
+def test_an_answer_without_numbers_where_numbers_are_due_is_told(data: str, told: str) -> None:
+    text = '{"outputs": [{"name": "y", "shape": [1], "datatype": "FP32", "data": %s}]}'
+    with pytest.raises(ValueError, match=told):
+        decode_response((text % data).encode(), None)
+
+
+def test_of_a_name_that_comes_twice_the_last_counts_and_outputs_of_one_name_are_an_error() -> None:
+    y = '{"name": "x", "name": "y", "shape": [1], "datatype": "FP32", "data": [1], "data": [2]}'
+    assert decode_response(b'{"outputs": [%s]}' % y.encode(), None).outputs == {"y": [2]}
+    with pytest.raises(ValueError, match="there are two outputs 'y'"):
+        decode_response(b'{"outputs": [%s, %s]}' % (y.encode(), y.encode()), None)
+
+
+def test_texts_in_binary_tensors_are_str_where_json_would_have_them() -> None:
+    packed = pack_tensor(["a", "é", b"\xff"], "BYTES", [3])
+    fields = {"name": "y", "shape": [3], "datatype": "BYTES"}
+    header = json.dumps({"outputs": [fields | {"parameters": {"binary_data_size": len(packed)}}]})
+    body = header.encode() + packed
+    assert decode_response(body, str(len(header))).outputs["y"] == [b"a", "é".encode(), b"\xff"]
+    read = decode_response(body, str(len(header)), texts=True)
+    assert read.outputs["y"] == ["a", "é", b"\xff"]
 
 
 def test_a_missing_whole_number_is_left_to_the_pipeline() -> None:

@@ -1,0 +1,62 @@
+"""Whether another task reads a task's durable consumer, or is about to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from sinfer.errors import StoreError, UnavailableError
+from sinfer.ingest.choice import durable_name, held_by_other
+from sinfer.products.product import Product
+from sinfer.products.task import InferTaskConfig, JetStreamSource
+from sinfer.settings import settings
+from sinfer.windows.consumers import ConsumerBoard
+from sinfer.windows.ids import Scope
+from sinfer.windows.store import Store
+
+
+class Readers:
+    """All tasks that may read a consumer.
+
+    Args:
+        store: the window store, which tells of those that do; None for none.
+        tasks: those that are known, whether they run or not.
+    """
+
+    def __init__(
+        self, store: Store | None = None, tasks: Sequence[tuple[Product, InferTaskConfig]] = ()
+    ) -> None:
+        self._store = store
+        self._tasks = tasks
+
+    async def check(self, scope: Scope, source: JetStreamSource, consumer: str) -> None:
+        """Look for another task that reads a partition's durable.
+
+        Args:
+            scope: the partition.
+            source: of its task.
+            consumer: see ``consumer_id``; empty where the partition needs none for itself.
+
+        Raises:
+            SourceError: there is one.
+        """
+        durable = durable_name(source, scope.partition)
+        if durable is None or not consumer:
+            return
+        if self._store is not None:
+            with suppress(UnavailableError, StoreError):  # that is told by another check
+                if (other := await ConsumerBoard(self._store).holder(consumer, scope)) is not None:
+                    raise held_by_other(source.stream, consumer, other)
+        for product, task in self._tasks:
+            theirs = task.source
+            is_same = (product.name, task.id) == (scope.product, scope.task)
+            if is_same or theirs.stream != source.stream or _servers(theirs) != _servers(source):
+                continue
+            for subject in theirs.partition_subjects:
+                if durable_name(theirs, subject) == durable:
+                    other = Scope(product.name, task.id, subject)
+                    raise held_by_other(source.stream, consumer, other)
+
+
+def _servers(source: JetStreamSource) -> set[str]:
+    return set(source.servers or settings().nats_servers)
