@@ -13,6 +13,8 @@ from nats.js.api import PubAck
 from nats.js.errors import APIError, NotFoundError
 
 from sinfer.errors import StoreFullError, UnavailableError
+from sinfer.nats_client import is_imported
+from sinfer.nats_whereabouts import is_not_enabled, no_jetstream, not_there
 from sinfer.products.task import InferTaskConfig
 from sinfer.results import qualifier
 from sinfer.sinks.header_value import header_name, header_value
@@ -214,7 +216,16 @@ class DeadLetterCare:
         try:
             return str(await self._client.jetstream().find_stream_name_by_subject(subject))
         except NotFoundError:
-            raise UnavailableError(f"no stream takes dead_letter_subject {subject}") from None
+            if is_imported(self._client):  # where the subject may be another one
+                return ""
+            where, advice = await not_there(self._client, "source.")
+            raise UnavailableError(
+                f"no stream takes dead_letter_subject {subject} in {where}; create one{advice}"
+            ) from None
+        except APIError as error:
+            if not is_not_enabled(error):
+                raise
+            raise UnavailableError(await no_jetstream(self._client, "source.")) from None
 
     async def _publish(self, subject: str, batch: list[StoredLetter]) -> None:
         await asyncio.gather(*(self._copy(subject, stored) for stored in batch))
@@ -253,7 +264,8 @@ class DeadLetterCare:
         except NotFoundError:
             return True
         its = found.headers or {}
-        return found.subject == subject and all(its.get(n) == headers.get(n) for n in _COMPARED)
+        is_same = found.subject == subject or is_imported(self._client)
+        return is_same and all(its.get(n) == headers.get(n) for n in _COMPARED)
 
     def _too_large(self, stored: StoredLetter, size: int) -> None:
         _log.error(

@@ -44,7 +44,6 @@ from sinfer.overdue import Overdue
 from sinfer.products.following import TaskFollower
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
-from sinfer.settings import settings
 from sinfer.windows.ids import Scope
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.schedule import Schedule
@@ -387,7 +386,7 @@ class Supervisor:
     async def _ingest_once(self, scope: Scope, running: _Running) -> None:
         task = running.config
         assert task is not None
-        connection = await self._connections.to(task.source.servers or settings().nats_servers)
+        connection = await self._connections.to(task.source.place)
         pipeline = await self._maker.make(task)
         running.work = work = PartitionIngest(self._surroundings, connection, scope, pipeline)
         try:

@@ -18,7 +18,6 @@ from sinfer.local.task import LocalTask
 from sinfer.messages import Message
 from sinfer.nats_connection import connect
 from sinfer.products.task import JetStreamSource
-from sinfer.settings import settings
 from sinfer.subjects import EVERYTHING
 
 _LOOK_S = 0.2
@@ -143,8 +142,7 @@ async def from_jetstream(source: JetStreamSource, *, until_caught_up: bool) -> B
         SourceError: the stream is missing or cannot be read.
         UnavailableError: NATS cannot be reached.
     """
-    servers = source.servers or settings().nats_servers
-    client = await connect(servers, name="sinfer-run")
+    client = await connect(source.place, name="sinfer-run")
     quiet = source.model_copy(update={"durable": None, "ack": "stored"})
     readers: list[PartitionReader] = []
     try:
