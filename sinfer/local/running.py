@@ -53,7 +53,7 @@ async def run(task: LocalTask, batches: Batches) -> None:
     if virtual:
         await _run_out(task)
     await task.close_all("drain")
-    while task.waiting and not task.is_over:  # what wants another try
+    while task.has_work and not task.is_over:  # what wants another try
         if virtual:
             await _run_out(task)
         else:
