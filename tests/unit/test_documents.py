@@ -1,4 +1,4 @@
-"""Links in all documents lead to files and headings that exist, as they are read in the checkout."""
+"""Links in all documents lead to files and headings that exist, as read in the checkout."""
 
 from __future__ import annotations
 
