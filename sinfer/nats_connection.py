@@ -39,6 +39,7 @@ async def connect(
     reconnected: Callable[[], None] | None = None,
     access: NatsAccess | None = None,
     forbidden: Callable[[str], None] | None = None,
+    lost: Callable[[str], None] | None = None,
 ) -> Client:
     """Connect, and stay connected: once it was up, the connection is re-made for ever.
 
@@ -51,6 +52,8 @@ async def connect(
         access: credentials and TLS; by default those of the settings.
         forbidden: is called with what the server says of each permission that is missing, instead
             of a line in the log.
+        lost: is called with the reason when the connection is lost, and with an empty one when it
+            is made anew.
 
     Raises:
         UnavailableError: none of the servers answers; the text names them, without passwords.
@@ -92,6 +95,7 @@ async def connect(
         elif _denial(error, access, servers) is not None:
             met = error
             told = explained([error])
+            note_lost(str(told))
             if complaints.is_due(str(told)):
                 _log.error("%s; trying again", told)
         elif _PERMISSION.search(str(error)):
@@ -105,12 +109,18 @@ async def connect(
             level = logging.DEBUG if client.is_reconnecting or client.is_closed else logging.WARNING
             _log.log(level, "NATS %s: %s", name, error or type(error).__name__)
 
+    def note_lost(reason: str) -> None:
+        if lost is not None:
+            lost(reason)
+
     async def on_disconnect() -> None:
         if is_up and not client.is_closed:
+            note_lost(f"NATS at {shown} is disconnected; is it running?")
             _log.warning("NATS %s: disconnected from %s", name, shown)
 
     async def on_reconnect() -> None:
         complaints.clear()
+        note_lost("")
         _log.info("NATS %s: connected again", name)
         if reconnected is not None:
             reconnected()
@@ -121,6 +131,7 @@ async def connect(
         if not is_up or error is None or error is met:
             return
         if _denial(error, access, servers) is not None:
+            note_lost(str(explained([error])))
             _log.error("%s; the connection is closed", explained([error]))
 
     try:

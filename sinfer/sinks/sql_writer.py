@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, inspect, make_url, select, text
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.results import ResultRow, WindowResults
 from sinfer.sinks.group_commit import GroupCommit
-from sinfer.sinks.sql_database import make_engine, set_up_transaction, sqlite_file
+from sinfer.sinks.sql_database import make_engine, sqlite_file
 from sinfer.sinks.sql_errors import blame, error_text, is_over
 from sinfer.sinks.sql_refusals import MOST_S, RowKey, RowSearch, Suspects, probe_row
 from sinfer.sinks.sql_rows import RowMaker
@@ -91,7 +91,6 @@ class SqlWriter:
             if not inspect(connection).has_table(target.table, schema=target.schema):
                 return none
             table = self._open_table(connection)
-            set_up_transaction(connection, target.timeout_s)
             return [self._rows_of(connection, table, window) for window in windows]
 
     def _rows_of(
@@ -200,7 +199,6 @@ class SqlWriter:
 
     def _open_table(self, connection: Connection) -> SinkTable:
         target = self._target
-        set_up_transaction(connection, target.timeout_s)
         table = open_table(connection, target.table, target.schema, target.columns)
         if self._dialect in ("mysql", "mariadb"):
             self._most_bytes = int(connection.execute(text(_PACKET)).scalar_one()) - _PACKET_REST
@@ -209,7 +207,6 @@ class SqlWriter:
         return table
 
     def _upsert(self, connection: Connection, table: SinkTable, batch: _Batch) -> None:
-        set_up_transaction(connection, self._target.timeout_s)
         if batch.rows:
             make_row = self._row_maker(table, batch)
             rows = [make_row(key) for key in batch.keys]
@@ -218,7 +215,6 @@ class SqlWriter:
 
     def _search(self, connection: Connection, table: SinkTable, batch: _Batch) -> dict[RowKey, str]:
         """As ``_upsert``, without the rows that are refused, which are returned."""
-        set_up_transaction(connection, self._target.timeout_s)
         if self._dialect == "sqlite":  # else a savepoint is a transaction of its own
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         if self._dialect == "postgresql":  # else only the commit would tell, and not of which row

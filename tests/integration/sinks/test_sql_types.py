@@ -233,9 +233,11 @@ async def test_columns_of_every_type_hold_the_value_itself(
             f"CREATE TYPE \"{unique}_colour\" AS ENUM ('red', 'blue')",
             f"CREATE DOMAIN {unique}_positive AS BIGINT CHECK (VALUE > 0)",
         )
-    for n, (kind, _, _) in enumerate(cases):
-        spelled = kind.format(unique).replace("(v)", f"(c{n})")
-        run(url, f"ALTER TABLE {unique} ADD c{n} {spelled}")
+    added = [
+        f"ADD c{n} {kind.format(unique).replace('(v)', f'(c{n})')}"
+        for n, (kind, _, _) in enumerate(cases)
+    ]
+    run(url, f"ALTER TABLE {unique} {', '.join(added)}")
     sink = sql_sink(url, unique, columns={f"c{n}": f"f{n}" for n in range(len(cases))})
     values = {f"f{n}": value for n, (_, value, _) in enumerate(cases)}
     await sink.write(window_results([values, {}]))
@@ -281,8 +283,8 @@ async def test_what_a_column_cannot_hold_is_refused_and_never_changed(
     await sink.write(window_results(1))
     await sink.aclose()
     run(url, f"DELETE FROM {unique}")
-    for n, (kind, _) in enumerate(cases):
-        run(url, f"ALTER TABLE {unique} ADD c{n} {kind} NULL")
+    added = [f"ADD c{n} {kind} NULL" for n, (kind, _) in enumerate(cases)]
+    run(url, f"ALTER TABLE {unique} {', '.join(added)}")
     sink = sql_sink(url, unique, columns={f"c{n}": f"c{n}" for n in range(len(cases))})
     data: list[Any] = [{f"c{n}": value} for n, (_, value) in enumerate(cases)]
     with pytest.raises(SinkRejectedError) as caught:
