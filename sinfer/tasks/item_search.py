@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from sinfer.errors import InferenceUnavailableError
 from sinfer.tasks.likeness import likeness
 from sinfer.tasks.outcomes import Failure, Outcome
 from sinfer.windows.dead_letters import Stage, one_line
@@ -66,7 +67,7 @@ class ItemSearch:
         window: the items.
         call: begins the idempotency keys of the calls.
         names: of the items, as the keys have them: their places among the window's messages.
-        last_try: look for a culprit even when the answer is one that nobody can read.
+        last_try: look for a culprit even when there is no answer, or one that nobody can read.
         sample: of a large window in which nothing is taken, ask about some items alone, and leave
             it at that when all of them are refused alike.
         todo: parts that are still to be asked about, in order.
@@ -76,7 +77,10 @@ class ItemSearch:
         calls: how many calls there were.
         most_taken: items of the largest part that was taken.
         is_taken: whether anything was taken.
+        unavailable: the last that was heard of a model that gave no answer about some items, in
+            the last try.
         is_sampled: whether it ended with a sample.
+        is_void: whether nothing that was found counts, since the model gave no answer at all.
     """
 
     window: Window[Any]
@@ -91,7 +95,10 @@ class ItemSearch:
     calls: int = 0
     most_taken: int = 0
     is_taken: bool = False
+    unavailable: InferenceUnavailableError | None = None
     is_sampled: bool = False
+    is_void: bool = False
+    _told: tuple[int, int, int] = (0, 0, 0)
     _refused: list[tuple[Places, Stage, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -134,9 +141,33 @@ class ItemSearch:
         alone = len(self.before.failures) + len(self.outcome.failures)
         return self.sample and not self.is_taken and alone >= _SAMPLED_AFTER
 
-    def take_out(self, place: int) -> None:
-        """An item need not be asked about any more."""
-        self.todo = [left for part in self.todo if (left := [n for n in part if n != place])]
+    def put_first(self, place: int) -> None:
+        """An item is asked about next, and alone."""
+        others = [left for part in self.todo if (left := [n for n in part if n != place])]
+        self.todo = [[place], *others]
+
+    def with_first_reason(self, reason: str) -> str:
+        """A reason, behind the first of all where that was given for no item yet."""
+        failures = (*self.before.failures, *self.outcome.failures)
+        if not self.reason or self.reason == one_line(reason):
+            return reason
+        if any(self.reason in failure.error for failure in failures):
+            return reason
+        return f"{self.reason}; then: {reason}"
+
+    def news(self) -> Outcome:
+        """What was found since this was asked last."""
+        found, (rows, failures, retries) = self.outcome, self._told
+        self._told = (len(found.rows), len(found.failures), len(found.retries))
+        return Outcome(
+            found.rows[rows:], found.failures[failures:], found.retries[retries:], found.model
+        )
+
+    def begin_again(self) -> None:
+        """Nothing that was found counts."""
+        self.outcome = Outcome()
+        self.todo = [list(range(len(self.window)))]
+        self.is_void = True
 
     @property
     def _kinds(self) -> set[tuple[Stage, str]]:

@@ -397,6 +397,7 @@ class WindowProcessor:
             sample=not call,
             todo=parts,
             before=copy(progress.outcome) if is_known else None,
+            reason=progress.reason,
         )
 
         async def keep(found: Outcome) -> None:
@@ -413,6 +414,8 @@ class WindowProcessor:
         try:
             await self._search(attempt, search, keep, is_whole=not call)
         except InferenceError as error:
+            if search.is_void and (forgotten := progress.forget()):
+                await self._store(attempt, progress=forgotten)
             await self._note_reason(attempt, search)
             raise await self._later(attempt, error) from error
         finally:
