@@ -9,7 +9,7 @@ RUN python -m venv /opt/sinfer
 # Dependencies first: they change less often than the code.
 COPY constraints.txt pyproject.toml README.md LICENSE beat_schedule.py ./
 COPY sinfer ./sinfer
-RUN /opt/sinfer/bin/pip install --quiet --constraint constraints.txt '.[sql]'
+RUN /opt/sinfer/bin/pip install --quiet --constraint constraints.txt '.[postgresql,mysql]'
 
 FROM build AS build-model
 RUN /opt/sinfer/bin/pip install --quiet --constraint constraints.txt '.[embedded]'

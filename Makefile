@@ -13,7 +13,7 @@
 #   make fuzz          20,000 hostile messages among as many good ones; SEED=n repeats a run
 #   make bench         how fast it is here, beside other ways to do the same
 #   make docs          the documentation as a site in build/docs; a broken link is an error
-#   make servers       install PostgreSQL and MariaDB, which tests of the sql sink use (Debian, root)
+#   make servers       install PostgreSQL, PgBouncer and MariaDB for tests of the sql sink (Debian, root)
 #   make audit         known vulnerabilities in constraints.txt, where a data source answers
 #   make lock          write constraints.txt anew, with the newest versions
 #   make clean         remove what the others made
@@ -73,7 +73,7 @@ docs: $(DOCS)/.ready
 $(DOCS)/.ready: pyproject.toml constraints.txt constraints-docs.txt
 	@$(call new-venv,$(DOCS))
 	$(DOCS)/bin/python $(PIP_INSTALL) --constraint constraints.txt --constraint constraints-docs.txt \
-	  mkdocs-material 'mkdocstrings[python]' ruff --editable .
+	  mkdocs-material 'mkdocstrings[python]' ruff --editable '.[testing]'
 	@touch $@
 
 # What make test does by itself in CI.

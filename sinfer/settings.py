@@ -26,6 +26,7 @@ from sinfer.config import explain
 from sinfer.environment import is_service_link
 from sinfer.errors import ConfigError
 from sinfer.masking import masked
+from sinfer.nats_place import ApiPrefix, Domain, NatsPlace
 from sinfer.secret_files import read_creds, read_file, read_seed
 from sinfer.tls import TlsFiles
 from sinfer.units import Duration, NatsUrls, Proxy
@@ -76,6 +77,10 @@ class Settings(BaseSettings):
         default_factory=lambda: ["nats://127.0.0.1:4222"]
     )
     """NATS servers for tasks that name none, comma-separated."""
+    nats_domain: Domain = ""
+    """JetStream domain behind these servers, for tasks that name neither servers nor a domain."""
+    nats_api_prefix: ApiPrefix = ""
+    """Prefix of an imported JetStream API instead, likewise."""
     redis_tls_ca: Path | None = None
     """CA certificates (PEM) for ``rediss://``, store and broker; by default the system's."""
     redis_tls_cert: Path | None = None
@@ -147,6 +152,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _one_jetstream(self) -> Self:
+        if self.nats_domain and self.nats_api_prefix:
+            raise ValueError("give nats_domain or nats_api_prefix, not both")
+        return self
+
+    @model_validator(mode="after")
     def _tls_files(self) -> Self:
         for name, files in (("redis_tls", self.redis_tls), ("nats_tls", self.nats_tls)):
             if files:
@@ -166,6 +177,11 @@ class Settings(BaseSettings):
         if value < _SHORTEST_TICK:
             raise ValueError("must be at least 10ms")
         return value
+
+    @property
+    def nats_place(self) -> NatsPlace:
+        """The JetStream of tasks that name none."""
+        return NatsPlace(tuple(self.nats_servers), self.nats_domain, self.nats_api_prefix)
 
     @property
     def redis_tls(self) -> TlsFiles:

@@ -12,15 +12,20 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     ByteSize,
+    Field,
     PlainSerializer,
     SecretStr,
     SerializationInfo,
     WithJsonSchema,
 )
+from pydantic.config import JsonDict
 
 from sinfer.masking import mask, secret_parameters
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_DURATION_TEXT = r"^\s*(\d+(\.\d+)?|(\d+(\.\d+)?\s*(ms|s|m|h|d)\s*)+)\s*$"
+_SIZE_TEXT = r"^\s*\d*\.?\d+\s*([KkMmGgTtPpEe]([Ii]?[Bb]([Ii][Tt])?)?|[Bb]([Ii][Tt])?)?\s*$"
+"""What ``parse_duration`` and pydantic's ``ByteSize`` read, for JSON schemas."""
 _FACTOR_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -74,22 +79,36 @@ Duration = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "examples": ["250ms", "5s", "1m"]},
+                {"type": "string", "examples": ["250ms", "5s", "1m"], "pattern": _DURATION_TEXT},
                 {"type": "number", "minimum": 0},
-            ]
+            ],
+            "unit": "seconds, or as written",
         }
     ),
 ]
 """A duration in a configuration: ``"250ms"``, ``"5s"``, ``"1m"`` or seconds."""
 
+
+def _size(value: Any) -> Any:
+    """pydantic reads the beginning of a text only: "1m 30s" would be a megabyte."""
+    if isinstance(value, bool) or (isinstance(value, str) and not re.match(_SIZE_TEXT, value)):
+        raise ValueError(
+            f"{value!r} is no size: write a number of bytes, or a text such as '64KiB' or '1MiB'"
+        )
+    return value
+
+
 Bytes = Annotated[
     ByteSize,
+    BeforeValidator(_size),
+    Field,
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "examples": ["64KiB", "1MiB"]},
+                {"type": "string", "examples": ["64KiB", "1MiB"], "pattern": _SIZE_TEXT},
                 {"type": "integer", "minimum": 0},
-            ]
+            ],
+            "unit": "bytes, or as written",
         }
     ),
 ]
@@ -102,6 +121,19 @@ def _nats_urls(servers: list[str]) -> list[str]:
         if url.partition("://")[0] not in ("nats", "tls", "ws", "wss"):
             raise ValueError("write nats://host:port, or tls:// to insist on TLS")
     return urls
+
+
+Version = Annotated[
+    str,
+    Field(coerce_numbers_to_str=True),
+    WithJsonSchema({"type": ["string", "number"]}),
+]
+"""The version of a model in a configuration: a text, or a number that is taken as one."""
+
+
+def unit(name: str) -> JsonDict:
+    """What a number in a configuration counts, for its JSON schema."""
+    return {"unit": name}
 
 
 NatsUrls = Annotated[list[str], AfterValidator(_nats_urls)]

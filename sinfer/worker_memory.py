@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import time
 
 from billiard.process import current_process
 
@@ -11,9 +12,12 @@ _PROCESSES = 4096
 """More than any worker has; those beyond count as having nothing under way."""
 
 _NUMBER = struct.Struct("=i")
+_TIME = struct.Struct("=d")
+_TIME_AT = _NUMBER.size * (1 + _PROCESSES)
 
-_memory = mmap.mmap(-1, _NUMBER.size * (1 + _PROCESSES))
-"""One number that says whether the worker is told to end, then one for each process by its index.
+_memory = mmap.mmap(-1, _TIME_AT + _TIME.size)
+"""One number that says whether the worker is told to end, then one for each process by its index,
+then when the worker was last seen to listen to its broker, by the monotonic clock.
 
 Made when this is imported, so before the worker forks, and never taken down."""
 
@@ -26,6 +30,17 @@ def tell_to_end(**_: object) -> None:
 def is_told_to_end() -> bool:
     """Whether the worker is told to end."""
     return bool(_NUMBER.unpack_from(_memory, 0)[0])
+
+
+def note_listening() -> None:
+    """The worker listens to its broker."""
+    _TIME.pack_into(_memory, _TIME_AT, time.monotonic())
+
+
+def silent_s() -> float | None:
+    """How long ago it was last seen to; None when it never was."""
+    seen_s = float(_TIME.unpack_from(_memory, _TIME_AT)[0])
+    return max(0.0, time.monotonic() - seen_s) if seen_s else None
 
 
 def note_load(windows: int) -> None:

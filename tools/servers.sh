@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs the database servers that tests of the sql sink start: PostgreSQL and MariaDB, from
-# Debian, as root and in CI (CI=true) or when asked to with --install. Elsewhere it only says which
-# are missing; the tests that need them are skipped then.
+# Installs the database servers that tests of the sql sink start: PostgreSQL, PgBouncer and MariaDB,
+# from Debian, as root and in CI (CI=true) or when asked to with --install. Elsewhere it only says
+# which are missing; the tests that need them are skipped then, and fail in CI.
 set -euo pipefail
 
 missing=()
 command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+PATH="$PATH:/usr/sbin" command -v pgbouncer >/dev/null || missing+=(pgbouncer)
 PATH="$PATH:/usr/sbin" command -v mariadbd >/dev/null || missing+=(mariadb-server)
 [ ${#missing[@]} -gt 0 ] || exit 0
 
@@ -14,7 +15,7 @@ if [ "${1:-}" != --install ] && [ "${CI:-}" != true ]; then
   exit 0
 fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-  echo "tests on ${missing[*]} are skipped: only root can install them, on Debian" >&2
+  echo "${missing[*]}: only root can install what is missing, on Debian" >&2
   exit 0
 fi
 # The packages would start servers of their own: the tests start theirs, in directories of their own.
@@ -27,4 +28,4 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 echo "installing ${missing[*]} for the tests of the sql sink" >&2
 { apt-get -qq update && apt-get -qq install --yes --no-install-recommends "${missing[@]}"; } >/dev/null \
-  || echo "tests on ${missing[*]} are skipped: they could not be installed" >&2
+  || echo "${missing[*]}: could not be installed" >&2

@@ -24,9 +24,10 @@ _COLORS = {"ok": "green", "warning": "yellow", "error": "red", "unreachable": "r
 def check(ctx: click.Context, product: str | None, task: str | None, as_json: bool) -> None:
     """Find out before the start whether everything is there and fits.
 
-    Settings and tasks; Redis, its persistence and eviction policy; the broker; streams, consumers
-    and the rights they take; models, and what the product asks of them; databases, streams and
-    whatever else results go to. All is asked at once, and nothing is changed or written anywhere.
+    Settings and tasks; Redis, its persistence and eviction policy; the broker; whether ingestors,
+    workers and beat run; streams, consumers and the rights they take; models, and what the product
+    asks of them; databases, streams and whatever else results go to. All is asked at once, and
+    nothing is changed or written anywhere.
 
     Ends with 0 when all is well or only risky, with 3 when something is wrong, with 4 when
     something is not reachable.
@@ -50,6 +51,7 @@ def check(ctx: click.Context, product: str | None, task: str | None, as_json: bo
     async def run(session: Session) -> None:
         from sinfer.operations.preflight import preflight
         from sinfer.operations.preflight.finding import Finding
+        from sinfer.operations.processes import check_processes
 
         problems = await session.tasks.problems(product, task)
         tasks = await session.tasks.find(product, task) if not problems or task is None else []
@@ -57,6 +59,8 @@ def check(ctx: click.Context, product: str | None, task: str | None, as_json: bo
             tell(Finding(name, "error", problem))
         everybody = await session.tasks.find(None, None) if tasks else []
         async for finding in preflight(session.store, tasks, everybody):
+            tell(finding)
+        async for finding in check_processes(session.store, await session.tasks.names(product)):
             tell(finding)
 
     with_session(run)

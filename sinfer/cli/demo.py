@@ -17,9 +17,16 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--product", default="example", show_default=True, metavar="NAME")
 @click.option(
-    "--messages", default=10_000, show_default=True, metavar="N", type=click.IntRange(min=1)
+    "--product", default="example", show_default=True, metavar="NAME", help="What is shown."
+)
+@click.option(
+    "--messages",
+    default=10_000,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="How many are published, about.",
 )
 @click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")

@@ -40,8 +40,12 @@ def _filters(command: F) -> F:
             click.argument("ids", nargs=-1, metavar="[ID]..."),
             product_option,
             task_option,
-            click.option("--partition", metavar="SUBJECT", default=None),
-            click.option("--stage", type=click.Choice(get_args(Stage)), default=None),
+            click.option("--partition", metavar="SUBJECT", help="Of this partition only."),
+            click.option(
+                "--stage",
+                type=click.Choice(get_args(Stage)),
+                help="Of those that failed there only.",
+            ),
             click.option("--window", metavar="ID", default=None, help="Of this window."),
             click.option(
                 "--error", "text", metavar="TEXT", default=None, help="Part of the error."
@@ -99,7 +103,13 @@ def _summary(stored: StoredLetter) -> dict[str, Any]:
 
 @dlq.command("list")
 @_filters
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--limit",
+    default=100,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Most letters to show.",
+)
 @json_option
 def list_(limit: int, as_json: bool, **which: Any) -> None:
     """List dead letters, the oldest of each partition first.

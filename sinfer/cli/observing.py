@@ -114,11 +114,11 @@ def audit(
         shown = [name for name in names if name != "fruitless"]
         print_table(
             [
-                "PRODUCT", "TASK", "PARTITION",
+                "PARTITION",
                 *(name.replace("_", " ").upper() for name in shown), "STRANDED",
             ],
             (
-                [r["product"], r["task"], r["partition"], *(r[n] for n in shown),
+                [f"{r['product']}/{r['task']} {r['partition']}", *(r[n] for n in shown),
                  len(r["stranded"])]
                 for r in rows
             ),
@@ -229,8 +229,14 @@ def _tell_deep(scope: Scope, answer: DeepAudited | str, *, quiet: bool) -> bool:
 
 @click.command()
 @product_option
-@click.option("--task", metavar="ID", required=True)
-@click.option("--seq", metavar="N", required=True, type=click.IntRange(min=1))
+@click.option("--task", metavar="ID", required=True, help="The task that reads the message.")
+@click.option(
+    "--seq",
+    metavar="N",
+    required=True,
+    type=click.IntRange(min=1),
+    help="The message's sequence in the task's stream.",
+)
 @json_option
 @click.pass_context
 def where(ctx: click.Context, product: str | None, task: str, seq: int, as_json: bool) -> None:
@@ -347,12 +353,14 @@ def status(product: str | None, task: str | None, watch: bool, as_json: bool) ->
 
 async def _standing(session: Session, product: str | None, task: str | None) -> list[TaskStanding]:
     from sinfer.errors import ConfigError, UnavailableError
+    from sinfer.operations.processes import add_processes, without_tasks
     from sinfer.operations.products import known_scopes
     from sinfer.operations.standing import broken_index, broken_tasks, measure_lag, standing
     from sinfer.products.registry import load_products
     from sinfer.settings import settings
 
     tasks = await standing(session.store, await known_scopes(session.store, product, task))
+    await add_processes(session.store, tasks)
     for found in tasks:
         try:
             is_gone = await session.tasks.is_gone(found.product, found.task)
@@ -376,6 +384,9 @@ async def _standing(session: Session, product: str | None, task: str | None) -> 
     products = {found.product for found in tasks}
     products |= {product} if product is not None else load_products(settings().products)[0].keys()
     broken = await broken_tasks(session.store, products, tasks)
+    if task is None:
+        shown = {found.product for found in (*tasks, *broken)}
+        broken += await without_tasks(session.store, products - shown)
     if product is None and task is None:
         broken += await broken_index(session.store)
     return tasks + [found for found in broken if task in (None, found.task)]
@@ -387,6 +398,9 @@ def _as_dict(found: TaskStanding) -> dict[str, Any]:
         "task": found.task,
         "paused": found.paused,
         "ingestors": found.ingestors,
+        "workers": found.workers,
+        "beats": found.beats,
+        "missing": found.missing,
         "lag": found.lag,
         "outage": found.outage,
         "trouble": found.trouble,
@@ -404,19 +418,24 @@ def _as_dict(found: TaskStanding) -> dict[str, Any]:
 def _print(tasks: list[TaskStanding]) -> None:
     from sinfer.cli.output import print_table
 
-    if not tasks:
-        click.echo("Nothing was ingested yet.")
-        return
+    stored = [task for task in tasks if task.task]
     names = ("open", "sealed", "waiting", "leased", "letters", "sunk")
-    print_table(
-        ["PRODUCT", "TASK", *(name.upper() for name in names), "LAG", "INGESTORS"],
-        (
-            [t.product, t.task, *map(t.total, names), "?" if t.lag is None else t.lag, t.ingestors]
-            for t in tasks
-        ),
-    )
+    if not stored:
+        click.echo("Nothing was ingested yet.")
+    else:
+        print_table(
+            ["TASK", *(name.upper() for name in names), "LAG", "INGESTORS", "WORKERS"],
+            (
+                [f"{t.product}/{t.task}", *map(t.total, names), "?" if t.lag is None else t.lag,
+                 t.ingestors, t.workers]
+                for t in stored
+            ),
+        )  # fmt: skip
     for problem in dict.fromkeys(problem for task in tasks for problem in task.clocks):
         click.secho(f"! clocks: {problem}", fg="red", bold=True)
+    for product, missing in {task.product: task.missing for task in tasks}.items():
+        for text in missing:
+            click.secho(f"! {product}: {text}", fg="red", bold=True)
     outages = {task.product: task.outage for task in tasks if task.outage}
     for product, outage in outages.items():
         text = f"its tasks cannot be listed, so the last known stay in force: {outage}"
@@ -427,8 +446,19 @@ def _print(tasks: list[TaskStanding]) -> None:
 
 
 @click.command()
-@click.option("--port", default=9464, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--address", default="127.0.0.1", show_default=True)
+@click.option(
+    "--port",
+    default=9464,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Where Prometheus asks.",
+)
+@click.option(
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen on; there is no authentication.",
+)
 def metrics(port: int, address: str) -> None:
     """Serve metrics for Prometheus, until SIGTERM or Ctrl-C.
 

@@ -49,7 +49,9 @@ def _name(product: str, task: str | None) -> str:
 @click.command()
 @one_product_option
 @task_option
-@click.option("--reason", default="by hand", show_default=True, metavar="TEXT")
+@click.option(
+    "--reason", default="by hand", show_default=True, metavar="TEXT", help="`status` shows it."
+)
 @click.option("--processing", is_flag=True, help="Go on reading; only workers stop.")
 def pause(product: str, task: str | None, reason: str, processing: bool) -> None:
     """Stop a task or a whole product until it is resumed; restarts do not end that.
@@ -96,7 +98,13 @@ def resume(product: str, task: str | None) -> None:
 @click.command()
 @one_product_option
 @task_option
-@click.option("--timeout", default="60s", show_default=True, metavar="DURATION")
+@click.option(
+    "--timeout",
+    default="60s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long to wait for what is there to be done.",
+)
 @click.pass_context
 def drain(ctx: click.Context, product: str, task: str | None, timeout: str) -> None:
     """Stop reading, close what is open, and wait until workers are done with all of it.

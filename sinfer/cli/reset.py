@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--product", metavar="NAME", required=True)
-@click.option("--task", metavar="ID", required=True)
+@click.option("--product", metavar="NAME", required=True, help="The product of the task.")
+@click.option("--task", metavar="ID", required=True, help="The task that starts over.")
 @click.option("--partition", metavar="SUBJECT", default=None, help="Only this one; all by default.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option

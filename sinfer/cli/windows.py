@@ -88,7 +88,13 @@ def _aside_summary(aside: SetAside) -> dict[str, Any]:
 @windows.command("list")
 @product_option
 @task_option
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Most windows to show.",
+)
 @click.option("--aside", "only_aside", is_flag=True, help="Only those that are set aside.")
 @json_option
 def list_(

@@ -11,7 +11,7 @@ from pydantic import Field
 from sinfer.checks import Checked
 from sinfer.config import ConfigModel
 from sinfer.plugins import Plugin
-from sinfer.units import Duration
+from sinfer.units import Duration, unit
 
 
 class InferenceConfig(ConfigModel):
@@ -20,13 +20,13 @@ class InferenceConfig(ConfigModel):
     type: str
     timeout: Duration = Field(default="5s", validate_default=True, gt=timedelta(0))
     """Total time for one call, connecting included."""
-    max_batch: int | None = Field(default=None, ge=1)
+    max_batch: int | None = Field(default=None, ge=1, json_schema_extra=unit("items"))
     """Send windows of more items in several calls of at most so many."""
-    max_concurrency: int = Field(default=8, ge=1, le=1000)
+    max_concurrency: int = Field(default=8, ge=1, le=1000, json_schema_extra=unit("calls"))
     """Calls of one task under way at once in one worker process."""
-    endpoint_concurrency: int | None = Field(default=None, ge=1)
+    endpoint_concurrency: int | None = Field(default=None, ge=1, json_schema_extra=unit("calls"))
     """Calls to the model under way at once in all worker processes together, of whichever tasks."""
-    breaker_failures: int = Field(default=5, ge=1)
+    breaker_failures: int = Field(default=5, ge=1, json_schema_extra=unit("failures"))
     """After so many failures in a row nobody calls the model for a while."""
     retry_base: Duration = Field(default="500ms", validate_default=True)
     """First wait before a failed window is tried again; it doubles each time."""

@@ -12,6 +12,7 @@ from sinfer.checks import Checked
 from sinfer.encoding import from_json
 from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient, path_part
 from sinfer.inference.http_errors import invalid_response
+from sinfer.units import Version
 
 
 class TfServingConfig(HttpConfig):
@@ -20,7 +21,7 @@ class TfServingConfig(HttpConfig):
     type: Literal["tfserving"] = "tfserving"
     model: str = Field(min_length=1)
     """The model's name."""
-    version: str = Field(default="", coerce_numbers_to_str=True)
+    version: Version = ""
     """The latest by default."""
     label: str = ""
     """A version label instead of a version."""

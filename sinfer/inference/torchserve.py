@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient, path_part
+from sinfer.units import Version
 
 
 class TorchServeConfig(HttpConfig):
@@ -15,7 +16,7 @@ class TorchServeConfig(HttpConfig):
     type: Literal["torchserve"] = "torchserve"
     model: str = Field(min_length=1)
     """The model's name."""
-    version: str = Field(default="", coerce_numbers_to_str=True)
+    version: Version = ""
     """The default version if not given."""
 
 

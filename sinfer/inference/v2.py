@@ -32,6 +32,7 @@ from sinfer.inference.v2_messages import (
     encode_json_request,
 )
 from sinfer.inference.v2_readiness import NotReady, Readiness
+from sinfer.units import Version
 
 
 class V2Config(HttpConfig):
@@ -40,7 +41,7 @@ class V2Config(HttpConfig):
     type: Literal["v2"] = "v2"
     model: str = Field(min_length=1)
     """The model's name."""
-    version: str = Field(default="", coerce_numbers_to_str=True)
+    version: Version = ""
     """The server's choice by default."""
     transport: Literal["http", "grpc"] = "http"
     """``grpc`` calls the host and port of ``url``, tensors as bytes both ways; ``https://`` stands

@@ -1,14 +1,15 @@
-"""The NATS connections of an ingestor: one for all partitions that name the same servers."""
+"""The NATS connections of an ingestor: one for all partitions that read from the same place."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from nats.aio.client import Client
 
 from sinfer.nats_connection import connect
+from sinfer.nats_place import NatsPlace
 
 
 class Connections:
@@ -22,21 +23,20 @@ class Connections:
     def __init__(self, name: str, reconnected: Callable[[], None]) -> None:
         self._name = name
         self._reconnected = reconnected
-        self._clients: dict[tuple[str, ...], Client] = {}
-        self._connecting: defaultdict[tuple[str, ...], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._clients: dict[NatsPlace, Client] = {}
+        self._connecting: defaultdict[NatsPlace, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def to(self, servers: Sequence[str]) -> Client:
-        """The connection to these servers.
+    async def to(self, place: NatsPlace) -> Client:
+        """The connection to a place.
 
         Raises:
-            UnavailableError: none of them answers. Others are not held up meanwhile.
+            UnavailableError: none of its servers answers. Others are not held up meanwhile.
         """
-        key = tuple(servers)
-        async with self._connecting[key]:
-            known = self._clients.get(key)
+        async with self._connecting[place]:
+            known = self._clients.get(place)
             if known is None or known.is_closed:
-                known = await connect(servers, name=self._name, reconnected=self._reconnected)
-                self._clients[key] = known
+                known = await connect(place, name=self._name, reconnected=self._reconnected)
+                self._clients[place] = known
         return known
 
     async def aclose(self) -> None:

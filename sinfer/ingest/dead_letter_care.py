@@ -13,6 +13,8 @@ from nats.js.api import PubAck
 from nats.js.errors import APIError, NotFoundError
 
 from sinfer.errors import StoreFullError, UnavailableError
+from sinfer.nats_client import is_imported
+from sinfer.nats_whereabouts import is_not_enabled, no_jetstream, not_there
 from sinfer.products.task import InferTaskConfig
 from sinfer.results import qualifier
 from sinfer.sinks.header_value import header_name, header_value
@@ -207,7 +209,16 @@ class DeadLetterCare:
         try:
             return str(await self._client.jetstream().find_stream_name_by_subject(subject))
         except NotFoundError:
-            raise UnavailableError(f"no stream takes dead_letter_subject {subject}") from None
+            if is_imported(self._client):  # where the subject may be another one
+                return ""
+            where, advice = await not_there(self._client, "source.")
+            raise UnavailableError(
+                f"no stream takes dead_letter_subject {subject} in {where}; create one{advice}"
+            ) from None
+        except APIError as error:
+            if not is_not_enabled(error):
+                raise
+            raise UnavailableError(await no_jetstream(self._client, "source.")) from None
 
     async def _publish(self, subject: str, batch: list[StoredLetter]) -> None:
         await asyncio.gather(*(self._copy(subject, stored) for stored in batch))
@@ -217,7 +228,7 @@ class DeadLetterCare:
     async def _copy(self, subject: str, stored: StoredLetter) -> None:
         """Send a copy. What is too large for NATS must not hold the others up for ever."""
         data = stored.letter.message.data
-        headers = _headers(stored, self._name_of(stored))
+        headers = letter_headers(stored, self._name_of(stored))
         size = len(data) + _size_of(headers)
         if size > self._client.max_payload:
             self._too_large(stored, size)
@@ -246,7 +257,8 @@ class DeadLetterCare:
         except NotFoundError:
             return True
         its = found.headers or {}
-        return found.subject == subject and all(its.get(n) == headers.get(n) for n in _COMPARED)
+        is_same = found.subject == subject or is_imported(self._client)
+        return is_same and all(its.get(n) == headers.get(n) for n in _COMPARED)
 
     def _too_large(self, stored: StoredLetter, size: int) -> None:
         _log.error(
@@ -282,7 +294,7 @@ def _size_of(headers: dict[str, str]) -> int:
     return len(b"NATS/1.0\r\n\r\n") + sum(len(line) + 2 for line in lines)
 
 
-def _headers(stored: StoredLetter, name: str) -> dict[str, str]:
+def letter_headers(stored: StoredLetter, name: str) -> dict[str, str]:
     """The message's own headers, less those that NATS acts on, and what became of it."""
     letter = stored.letter
     own = {

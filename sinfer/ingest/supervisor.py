@@ -40,10 +40,10 @@ from sinfer.ingest.retirement import Retirement
 from sinfer.ingest.shares import Shares
 from sinfer.ingest.surroundings import Surroundings
 from sinfer.ingest.task_reports import TaskReport, TaskReporter
+from sinfer.overdue import Overdue
 from sinfer.products.following import TaskFollower
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
-from sinfer.settings import settings
 from sinfer.windows.ids import Scope
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.schedule import Schedule
@@ -163,6 +163,7 @@ class Supervisor:
         self._looked_for_orphans_s = float("-inf")
         self._signals: object = None
         self._complaints = Complaints()
+        self._overdue = Overdue(product.name)
         self._was_up = False
 
     def stop(self) -> None:
@@ -238,6 +239,7 @@ class Supervisor:
             await shared.memory.refresh()
             mine = {scope: running.config for scope, running in self._running.items()}
             await shared.budgets.refresh(mine, shared.memory.used, shared.memory.limit)
+            await self._overdue.look(self._store)
             wanted: dict[Scope, InferTaskConfig | None] = {**self._shares.of(self._tasks, members)}
             for scope in await self._orphans():
                 wanted[scope] = None
@@ -374,7 +376,7 @@ class Supervisor:
     async def _ingest_once(self, scope: Scope, running: _Running) -> None:
         task = running.config
         assert task is not None
-        connection = await self._connections.to(task.source.servers or settings().nats_servers)
+        connection = await self._connections.to(task.source.place)
         pipeline = await self._maker.make(task)
         running.work = work = PartitionIngest(self._surroundings, connection, scope, pipeline)
         try:

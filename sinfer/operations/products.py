@@ -117,6 +117,16 @@ class Tasks:
                     found[f"{product.name}/{id}"] = problem
         return found
 
+    async def names(self, product_name: str | None) -> list[str]:
+        """The names of all products that can be found, or of that one.
+
+        Raises:
+            ConfigError: a product that is named is not known.
+        """
+        if product_name is None:
+            return sorted(load_products(self._modules)[0])
+        return [(await self.product(product_name, given=True)).name]
+
     async def find(
         self, product_name: str | None, task_id: str | None
     ) -> list[tuple[Product, InferTaskConfig]]:
@@ -125,10 +135,7 @@ class Tasks:
         Raises:
             ConfigError: a product or task that is named is not known.
         """
-        if product_name is not None:
-            names = [product_name]
-        else:
-            names = sorted(load_products(self._modules)[0])
+        names = [product_name] if product_name is not None else await self.names(None)
         found = []
         for name in names:
             try:

@@ -29,6 +29,7 @@ from sinfer.windows.slow_hooks import SlowHook, SlowHookBoard
 from sinfer.windows.store import Store
 from sinfer.windows.store_time import TIME_FIELDS, milliseconds, store_time, told
 from sinfer.windows.task_memory import stopped_tasks
+from sinfer.windows.waiting import oldest_ms
 
 _AHEAD_MS = 1_000
 """A watermark may be so far ahead of the clock: clocks differ a little."""
@@ -66,6 +67,7 @@ class PartitionStanding:
         hand: which messages the last of them had in hand, the least and the greatest stream
             sequence; empty when that was not noted.
         ahead_ms: how far the watermark is ahead of the clock.
+        waits_ms: how long the first of the windows that wait could have been taken by a worker.
     """
 
     scope: Scope
@@ -99,6 +101,7 @@ class PartitionStanding:
     deaths: int = 0
     hand: str = ""
     ahead_ms: int = 0
+    waits_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -110,6 +113,9 @@ class TaskStanding:
         partitions: its partitions.
         paused: why it is paused, and what stands still; empty when it runs.
         ingestors: how many ingestors of the product are alive.
+        workers: how many processes of workers take its windows.
+        beats: how many beats run.
+        missing: who is missing for the product to get anywhere, and what to type.
         outage: why the product's tasks cannot be listed now; empty when they can.
         trouble: what a person should know at once.
         clocks: what is wrong with the clocks of Redis and of this machine.
@@ -121,6 +127,9 @@ class TaskStanding:
     partitions: list[PartitionStanding] = field(default_factory=list)
     paused: str = ""
     ingestors: int = 0
+    workers: int = 0
+    beats: int = 0
+    missing: list[str] = field(default_factory=list)
     outage: str = ""
     trouble: list[str] = field(default_factory=list)
     clocks: list[str] = field(default_factory=list)
@@ -227,7 +236,15 @@ async def broken_tasks(
         for name, problem in report.problems.items():
             if (product, name) not in names:
                 trouble = [f"is skipped: {problem}"]
-                found.append(TaskStanding(product, name, [], "", ingestors, report.outage, trouble))
+                found.append(
+                    TaskStanding(
+                        product,
+                        name,
+                        ingestors=ingestors,
+                        outage=report.outage,
+                        trouble=trouble,
+                    )
+                )
         stopped: dict[str, list[str]] = {}
         for partition, reason in report.stopped.items():
             scope = Scope.parse(partition)
@@ -235,7 +252,15 @@ async def broken_tasks(
                 text = f"{scope.partition} does not move: {reason}"
                 stopped.setdefault(scope.task, []).append(text)
         for name, trouble in stopped.items():
-            found.append(TaskStanding(product, name, [], "", ingestors, report.outage, trouble))
+            found.append(
+                TaskStanding(
+                    product,
+                    name,
+                    ingestors=ingestors,
+                    outage=report.outage,
+                    trouble=trouble,
+                )
+            )
     return found
 
 
@@ -273,8 +298,10 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     pipeline.hmget(keys.meta, TIME_FIELDS)
     pipeline.get(keys.unusable)
     pipeline.get(keys.costly)
+    pipeline.zrange(keys.ready, 0, 0, withscores=True)
     answers = await store.ask(pipeline.execute())
-    meta, opened, sealed, waiting, leased, letters, aside, closed, clock, noted, *why = answers
+    meta, opened, sealed, waiting, leased, letters, aside, closed, clock, *answers = answers
+    noted, *why, first = answers
     unusable, costly = ((text or b"").decode(errors="replace") for text in why)
     now_ms = told(milliseconds(clock), *noted)
     *numbers, owner, lease_until, source, standstill, deaths, hand, watermark = meta
@@ -301,6 +328,7 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
         deaths=int(deaths or 0),
         hand=(hand or b"").decode(),
         ahead_ms=max(0, int(watermark or 0) - now_ms),
+        waits_ms=oldest_ms(first, now_ms),
     )
 
 
@@ -324,9 +352,9 @@ def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -
         if p.unusable
     ]
     trouble += [f"{p.scope.partition}: {p.fault}" for p in task.partitions if p.fault]
-    if not task.ingestors:
-        trouble.append("no ingestor is alive")
-    elif unread := [p.scope.partition for p in task.partitions if not (p.writer or p.fault)]:
+    if task.ingestors and (
+        unread := [p.scope.partition for p in task.partitions if not (p.writer or p.fault)]
+    ):
         trouble.append(f"nobody reads {', '.join(unread)}")
     trouble += [f"{p.scope.partition} {p.standstill}" for p in task.partitions if p.standstill]
     trouble += [

@@ -16,7 +16,7 @@ from sinfer.errors import ConfigError, SinferError, UnavailableError
 from sinfer.extras import extras_named
 from sinfer.products.managers import DEFAULT_REFRESH_S, BrokenTask, Listed, TaskManager
 from sinfer.products.task import InferTaskConfig
-from sinfer.units import resolve_references
+from sinfer.sinks.sql_url import resolved_url
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -157,7 +157,7 @@ class SqlTaskManager(TaskManager[C]):
 
     def _resolved_url(self) -> str:
         try:
-            return resolve_references(self._url.get_secret_value())
+            return resolved_url(self._url.get_secret_value())
         except ValueError as error:
             raise ConfigError(f"SqlTaskManager: url: {error}") from None
 
@@ -182,7 +182,7 @@ def _make_engine(url: str, timeout_s: float) -> Engine:
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-        from sinfer.sinks.sql_database import connect_args, with_driver
+        from sinfer.sinks.sql_database import connect_args, missing_driver, with_driver
     try:
         parsed = with_driver(make_url(url))
         return create_engine(
@@ -196,10 +196,8 @@ def _make_engine(url: str, timeout_s: float) -> Engine:
             "SqlTaskManager: url: is no database URL that can be used; write"
             " dialect://user:password@host/database"
         ) from None
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"SqlTaskManager: url: the driver {error.name!r} is not installed"
-        ) from None
+    except ImportError as error:
+        raise ConfigError(f"SqlTaskManager: url: {missing_driver(make_url(url), error)}") from None
 
 
 def _in_thread(call: Callable[[], list[Row]]) -> asyncio.Future[list[Row]]:

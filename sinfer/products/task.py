@@ -10,9 +10,10 @@ from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, mod
 
 from sinfer.config import ConfigModel
 from sinfer.inference.base import InferenceClient, InferenceConfig
+from sinfer.nats_config import JetStreamPart
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.subjects import overlap
-from sinfer.units import KEPT, Bytes, Duration, NatsUrls
+from sinfer.units import KEPT, Bytes, Duration, unit
 from sinfer.windows.specs import WindowSpec
 
 TaskId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
@@ -22,7 +23,7 @@ TaskId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
 class StartSequence(ConfigModel):
     """Start at a stream sequence."""
 
-    seq: int = Field(ge=1)
+    seq: int = Field(ge=1, json_schema_extra=unit("stream sequence"))
     """The first message that is read."""
 
 
@@ -33,11 +34,9 @@ class StartTime(ConfigModel):
     """Messages from then on are read."""
 
 
-class JetStreamSource(ConfigModel):
+class JetStreamSource(JetStreamPart):
     """The ``source:`` part of a task: which messages of which JetStream stream."""
 
-    servers: NatsUrls | None = None
-    """NATS URLs; by default those of ``SINFER_NATS_SERVERS``."""
     stream: str = Field(min_length=1, max_length=255, pattern=r"^[^\s.*>/\\]+$")
     """The stream's name; it has to exist."""
     subject: str | None = None
@@ -51,7 +50,7 @@ class JetStreamSource(ConfigModel):
     """When a message is acknowledged: once it is stored in Redis, or once its window is done."""
     partitions: list[str] | None = Field(default=None, min_length=1)
     """Subjects that are read independently of each other, each by one ingestor at a time."""
-    batch: int = Field(default=500, ge=1, le=10_000)
+    batch: int = Field(default=500, ge=1, le=10_000, json_schema_extra=unit("messages"))
     """Most messages in one pull request and in one commit."""
 
     @field_validator("subject", "partitions")
@@ -106,7 +105,7 @@ def _check_apart(partitions: Sequence[str]) -> None:
 class Limits(ConfigModel):
     """The ``limits:`` part of a task."""
 
-    max_pending_windows: int = Field(default=1000, ge=1)
+    max_pending_windows: int = Field(default=1000, ge=1, json_schema_extra=unit("windows"))
     """Stop pulling at so many closed windows that are not done; resume at half of it."""
     max_pending_bytes: Bytes = Field(default="256MiB", validate_default=True, ge=1)
     """Stop pulling likewise when these windows hold more payload than this."""
@@ -114,7 +113,7 @@ class Limits(ConfigModel):
     """Stop pulling when all that is stored of the task, dead letters included, takes more of Redis'
     memory than this. By default a task may take what it needs until Redis is 60 % full; then those
     that take most stop first."""
-    max_attempts: int = Field(default=5, ge=1, le=1000)
+    max_attempts: int = Field(default=5, ge=1, le=1000, json_schema_extra=unit("attempts"))
     """Dead-letter a window's messages after it was tried so often. What is away does not count, nor
     do workers that die with it: then the item that they die of is searched for."""
     lease: Duration = Field(default="30s", validate_default=True)
@@ -123,16 +122,16 @@ class Limits(ConfigModel):
     """Dead-letter a message for which the hooks of the ingestor do not return for so long."""
     max_message_bytes: Bytes = Field(default="8MiB", validate_default=True, ge=1)
     """Dead-letter messages with a larger payload."""
-    max_key_length: int = Field(default=256, ge=1, le=4096)
+    max_key_length: int = Field(default=256, ge=1, le=4096, json_schema_extra=unit("characters"))
     """Dead-letter items whose key has more characters."""
-    max_dead_letters: int | None = Field(default=None, ge=1)
+    max_dead_letters: int | None = Field(default=None, ge=1, json_schema_extra=unit("dead letters"))
     """Remove the oldest dead letters of a partition above so many; by default none ever."""
     max_dead_letter_bytes: Bytes | None = Field(default=None, ge=1)
     """Remove the oldest dead letters of a partition above so much of Redis' memory; by default none
     ever."""
     dead_letter_age: Duration | None = None
     """Remove dead letters that are older; by default none ever."""
-    ledger: int = Field(default=1000, ge=0)
+    ledger: int = Field(default=1000, ge=0, json_schema_extra=unit("windows"))
     """Finished windows of a partition that ``sinfer windows`` and ``sinfer where`` know of."""
 
     @model_validator(mode="after")
@@ -162,8 +161,8 @@ class InferTaskConfig(ConfigModel):
     fallback: Annotated[SerializeAsAny[SinkConfig], Sink.selected()] | None = None
     """Takes what a sink refuses for good; without it the messages are dead-lettered."""
     dead_letter_subject: str | None = Field(default=None, pattern=r"^[^\s.*>]+(\.[^\s.*>]+)*$")
-    """Copies of dead letters are published here, on the source's NATS servers. With ``ack: done`` a
-    message that became a dead letter is acknowledged only once its copy is there."""
+    """Copies of dead letters are published here, to the JetStream of the source. With ``ack: done``
+    a message that became a dead letter is acknowledged only once its copy is there."""
     limits: Limits = Limits()
     """Bounds of what the task may keep, and for how long."""
 

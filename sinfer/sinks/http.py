@@ -32,7 +32,7 @@ from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.fitted import fitted
 from sinfer.sinks.header_value import header_value
 from sinfer.sinks.http_doubts import DoubtfulError, Doubts
-from sinfer.units import Duration, Proxy, Secret
+from sinfer.units import Duration, Proxy, Secret, unit
 
 _RETRY = {408, 425, 429}
 _DENIED = {401, 403, 407}
@@ -92,7 +92,7 @@ class HttpSink(Sink):
         proxy: Proxy | None = None
         """The proxy to ask through: a URL, ``none``, or ``environment`` for what ``HTTPS_PROXY``,
         ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say; by default that of ``SINFER_PROXY``."""
-        max_connections: int = Field(default=16, ge=1)
+        max_connections: int = Field(default=16, ge=1, json_schema_extra=unit("connections"))
         """Windows that are posted at once by one process; others wait for their turn."""
 
         @field_validator("url")

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from sinfer.results import WindowResults
 from sinfer.sinks.base import Sink, SinkConfig
+from sinfer.units import unit
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ class LogSink(Sink):
         """Settings of the log sink."""
 
         type: Literal["log"] = "log"
-        limit: int = Field(default=10, ge=0)
+        limit: int = Field(default=10, ge=0, json_schema_extra=unit("results"))
         """Results of a window that are logged; the others are only counted."""
 
     def __init__(self, config: Any) -> None:

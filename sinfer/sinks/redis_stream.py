@@ -21,7 +21,7 @@ from sinfer.results import Confirmed, ResultRow, WindowResults
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.redis_stream_check import checked_stream
 from sinfer.sinks.stored_keys import StoredKeys
-from sinfer.units import Duration, Secret, to_ms
+from sinfer.units import Duration, Secret, to_ms, unit
 
 _ROWS_PER_CALL = 250
 _BYTES_PER_CALL = 1024 * 1024
@@ -56,7 +56,7 @@ class RedisStreamSink(Sink):
         """The server, ``redis://``, ``rediss://`` or ``unix://``; better not the window store."""
         stream: str = Field(min_length=1)
         """The key of the stream."""
-        maxlen: int | None = Field(default=None, ge=1)
+        maxlen: int | None = Field(default=None, ge=1, json_schema_extra=unit("entries"))
         """Have Redis drop the oldest entries beyond about so many; by default it keeps all."""
         remember: Duration = Field(default="1d", validate_default=True)
         """How long a window is known as written."""

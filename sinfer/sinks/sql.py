@@ -7,10 +7,10 @@ import os
 import re
 from collections.abc import Hashable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import ConfigDict, Field, SecretStr, field_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from sinfer.checks import Checked
 from sinfer.config import ConfigModel
@@ -20,34 +20,59 @@ from sinfer.own_thread import OwnThread
 from sinfer.results import WindowResults
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.shared import SharedByLoop
-from sinfer.units import Duration, Secret
+from sinfer.sinks.sql_target import MappedColumn, MessagePart, SqlTarget
+from sinfer.sinks.sql_url import resolved_url
+from sinfer.units import Duration, ReferringSecret, Secret
 
 if TYPE_CHECKING:
-    from sinfer.sinks.sql_writer import SqlTarget, SqlWriter
+    from sinfer.sinks.sql_writer import SqlWriter
 
 DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
 OWN_COLUMNS = frozenset(
     {
-        "window", "ordinal", "revision", "attempt", "window_id", "task", "partition", "key",
-        "window_start", "window_end", "close_reason", "result", "written_at",
+        "base_id", "ordinal", "revision", "attempt", "window_id", "task", "source_partition",
+        "item_key", "window_start", "window_end", "close_reason", "result", "written_at",
     }
 )  # fmt: skip
+
+ColumnType = Literal["json", "text", "integer", "float", "boolean", "timestamp"]
 
 _DIALECT = re.compile(r"([a-z0-9]+)(\+[a-z0-9_]+)?://", re.IGNORECASE)
 _PLACES = {"host", "port", "service", "unix_socket", "options"}
 """Parameters of a URL that say which server or schema is meant."""
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
+_TWO_NAMES = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*", re.ASCII)
+_TYPE_OF_PART: dict[MessagePart, ColumnType] = {
+    "sequence": "integer",
+    "time": "timestamp",
+    "subject": "text",
+}
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 """Letters, digits and ``_``, at most 63, the first no digit."""
 
 
-class MappedColumn(ConfigModel):
-    """A further column that takes one field of each result."""
+class ColumnConfig(ConfigModel):
+    """A further column that takes a field of each result, or a part of its message."""
 
-    field: str
+    field: str | None = None
     """A top-level field of results that are objects; the column is NULL where it is missing."""
-    type: Literal["json", "text", "integer", "float", "boolean"] = "json"
-    """Type of the column when sinfer makes the table."""
+    message: MessagePart | None = None
+    """Instead of a field: the stream sequence of the result's message, the time when JetStream
+    stored it, or its subject. NULL where results are not those of single messages."""
+    type: ColumnType | None = None
+    """Type of the column when sinfer makes the table: ``json`` for a field; for a message's
+    ``sequence`` ``integer``, for its ``time`` ``timestamp``, for its ``subject`` ``text``."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.field is None) == (self.message is None):
+            raise ValueError("takes either a 'field' of the result or a part of its 'message'")
+        return self
+
+    def mapped(self, name: str) -> MappedColumn:
+        """The column of this name."""
+        default = "json" if self.message is None else _TYPE_OF_PART[self.message]
+        return MappedColumn(name, self.field, self.message, self.type or default)
 
 
 def _make_writer(target: SqlTarget) -> SqlWriter:
@@ -62,7 +87,7 @@ _writers: SharedByLoop[SqlTarget, SqlWriter] = SharedByLoop(_make_writer)
 class SqlSink(Sink):
     """Upserts results into a table of SQLite, PostgreSQL, MySQL or MariaDB.
 
-    The primary key is ``(window, ordinal)``: the window's id without the revision, and the place
+    The primary key is ``(base_id, ordinal)``: the window's id without the revision, and the place
     of the result; for results that are known by their messages (``ack: done``), the partition and
     the stream sequence. In front of the id stand the product and the incarnation of the source. A
     row is replaced unless the stored ``(revision, attempt)`` is higher, so that writing again, in
@@ -87,11 +112,13 @@ class SqlSink(Sink):
         table: Identifier
         """The table; made when it is missing."""
         schema_: Identifier | None = Field(default=None, alias="schema")
-        """The schema of the table; by default the connection's."""
-        columns: dict[Identifier, str | MappedColumn] = Field(default_factory=dict)
-        """Further columns: the name, and the field of the result that it takes. A table that is
-        there already must have them; in one that sinfer makes they are of type ``json``, or of
-        the ``type`` in ``{field: score, type: float}``."""
+        """The schema of the table, with MariaDB and MySQL the database; by default the
+        connection's. It must be there."""
+        columns: dict[Identifier, str | ColumnConfig] = Field(default_factory=dict)
+        """Further columns: the name, and the field of the result that it takes, or
+        ``{message: sequence}``, ``time`` or ``subject``. A table that is there already must have
+        them; in one that sinfer makes they are of type ``json``, or of the ``type`` in
+        ``{field: score, type: float}``."""
         timeout: Duration = Field(default="10s", validate_default=True)
         """Longest wait for a connection, for a lock, and for one statement."""
 
@@ -103,14 +130,34 @@ class SqlSink(Sink):
                 raise ValueError("is a database URL: dialect://user:password@host/database")
             if found[1].lower() not in DIALECTS:
                 raise ValueError(f"{found[1]!r} is not supported; use {', '.join(DIALECTS)}")
+            if isinstance(value, ReferringSecret):
+                return ReferringSecret(resolved_url(value.written), value.written)
+            return value
+
+        @field_validator("table", mode="before")
+        @classmethod
+        def _one_name(cls, value: Any) -> Any:
+            if isinstance(value, str) and _TWO_NAMES.fullmatch(value):
+                schema, _, table = value.partition(".")
+                raise ValueError(f"is one name; write 'schema: {schema}' beside 'table: {table}'")
             return value
 
         @field_validator("columns")
         @classmethod
-        def _own_names(cls, value: dict[str, str | MappedColumn]) -> dict[str, str | MappedColumn]:
+        def _own_names(cls, value: dict[str, str | ColumnConfig]) -> dict[str, str | ColumnConfig]:
             if taken := sorted(OWN_COLUMNS.intersection(name.lower() for name in value)):
                 raise ValueError(f"{taken[0]!r} is a column of the sink itself; use another name")
             return value
+
+        @model_validator(mode="after")
+        def _fits_its_database(self) -> Self:
+            dialect = _dialect_of(self.url.get_secret_value())
+            if dialect == "sqlite" and self.schema_ not in (None, "main"):
+                raise ValueError("SQLite has no schemas: leave 'schema' out, or name another file")
+            lower = [name.lower() for name in self.columns]
+            if dialect != "postgresql" and len(set(lower)) < len(lower):
+                raise ValueError("columns: two names differ in upper and lower case only")
+            return self
 
         def replaces_in(self) -> Hashable:
             """The table, however its URL is written."""
@@ -141,10 +188,7 @@ class SqlSink(Sink):
         from sinfer.sinks.sql_check import checked_table
 
         target = self._target
-        mapped = {name: kind for name, _, kind in target.columns}
-        look = partial(
-            checked_table, target.url, target.table, target.schema, mapped, target.timeout_s
-        )
+        look = partial(checked_table, target)
         try:
             async with asyncio.timeout(3 * target.timeout_s):
                 return await OwnThread[list[Checked]]("sinfer-check").call(look)
@@ -160,6 +204,11 @@ class SqlSink(Sink):
         if self._writer is not None:
             self._writer = None
             await _writers.release(self._target)
+
+
+def _dialect_of(url: str) -> str:
+    found = _DIALECT.match(url)
+    return found[1].lower() if found is not None else ""
 
 
 def _table_of(url: str, schema: str | None, table: str) -> Hashable:
@@ -181,16 +230,14 @@ def _table_of(url: str, schema: str | None, table: str) -> Hashable:
 
 
 def _target(config: SqlSink.Config) -> SqlTarget:
-    from sinfer.sinks.sql_writer import SqlTarget
-
     columns = [
-        (name, MappedColumn(field=column) if isinstance(column, str) else column)
+        (ColumnConfig(field=column) if isinstance(column, str) else column).mapped(name)
         for name, column in config.columns.items()
     ]
     return SqlTarget(
         url=config.url.get_secret_value(),
         table=config.table,
         schema=config.schema_,
-        columns=tuple((name, column.field, column.type) for name, column in columns),
+        columns=tuple(columns),
         timeout_s=config.timeout.total_seconds(),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,10 +39,11 @@ from sqlalchemy.types import TypeEngine
 from sinfer.checks import Checked, Verdict, causes, connection_problem
 from sinfer.errors import ConfigError, SinkUnavailableError
 from sinfer.masking import without_credentials
-from sinfer.sinks.sql_database import limit_waits, make_engine
+from sinfer.sinks.sql_database import make_engine
 from sinfer.sinks.sql_errors import error_text
 from sinfer.sinks.sql_table import look_up, wanted_table
-from sinfer.sinks.sql_upsert import drop_older, upsert
+from sinfer.sinks.sql_target import SqlTarget
+from sinfer.sinks.sql_upsert import Upsert, delete_older
 
 _WORDS: tuple[tuple[str, Verdict, str], ...] = (
     (r"28P01|28000|1045\b|1698\b|password authentication|no password supplied|role .* does not"
@@ -65,14 +66,14 @@ _WORDS: tuple[tuple[str, Verdict, str], ...] = (
 """How databases and drivers say why there is no connection, which may come without a code."""
 
 _PROBE = {
-    "window": "check", "ordinal": 0, "revision": 0, "attempt": 0, "window_id": "", "task": "",
-    "partition": "", "key": "", "close_reason": "count", "result": "{}",
-    "written_at": "2000-01-01 00:00:00", "base": "check", "newest": 0,
+    "base_id": "check", "ordinal": 0, "revision": 0, "attempt": 0, "window_id": "", "task": "",
+    "source_partition": "", "item_key": "", "close_reason": "count", "result": "{}",
+    "written_at": "2000-01-01 00:00:00", "rows": "[]", "name": "check", "below": 0,
 }  # fmt: skip
 """Values of a row that is explained, and never written."""
 
 _KINDS: dict[str, type[TypeEngine[Any]]] = {
-    "window": Text, "ordinal": Integer, "revision": Integer, "attempt": Integer,
+    "base_id": Text, "ordinal": Integer, "revision": Integer, "attempt": Integer,
     "window_id": Text, "window_start": DateTime, "window_end": DateTime, "result": JSON,
 }  # fmt: skip
 _OTHERS: dict[type[TypeEngine[Any]], tuple[type[TypeEngine[Any]], ...]] = {
@@ -86,18 +87,9 @@ _OTHERS: dict[type[TypeEngine[Any]], tuple[type[TypeEngine[Any]], ...]] = {
 _DENIED = re.compile(r"42501|\b(1142|1143|1227|1370|1044|1045)\b|permission denied|denied", re.I)
 
 
-def checked_table(
-    url: str, name: str, schema: str | None, mapped: Mapping[str, str], timeout_s: float
-) -> list[Checked]:
-    """Look at a database and a table; in a thread.
-
-    Args:
-        url: the database, with a driver.
-        name: of the table.
-        schema: of the table; None for the connection's default.
-        mapped: further columns and their types.
-        timeout_s: longest wait for a connection, and for one statement.
-    """
+def checked_table(target: SqlTarget) -> list[Checked]:
+    """Look at a database and a table; in a thread."""
+    url, name = target.url, target.table
     is_sqlite = make_url(url).get_backend_name() == "sqlite"
     if is_sqlite:
         path = _sqlite_file(url)
@@ -108,12 +100,12 @@ def checked_table(
         engine = _read_only(path)
         place = str(path)
     else:
-        engine = make_engine(url, timeout_s)
+        engine = make_engine(url, target.timeout_s)
         place = without_credentials(url)
     try:
         with engine.connect() as connection:
             try:
-                return _look(connection, name, schema, mapped, timeout_s, place)
+                return _look(connection, target, place)
             except SQLAlchemyError as error:
                 return [_no_look(error, name, place)]
             finally:
@@ -133,32 +125,25 @@ def _no_look(error: SQLAlchemyError, name: str, place: str) -> Checked:
     return Checked("unreachable", f"{place}: table {name!r} cannot be looked at: {told}", "table")
 
 
-def _look(
-    connection: Connection,
-    name: str,
-    schema: str | None,
-    mapped: Mapping[str, str],
-    timeout_s: float,
-    place: str,
-) -> list[Checked]:
-    limit_waits(connection, timeout_s)
+def _look(connection: Connection, target: SqlTarget, place: str) -> list[Checked]:
     if _takes_no_writes(connection):
         return [Checked("error", f"{place} takes no writes: it is a replica, or read-only", "url")]
-    wanted = wanted_table(name, schema, mapped)
+    described = target.table, target.schema, target.columns
+    wanted = wanted_table(*described)
     shown = wanted.fullname
-    if not inspect(connection).has_table(name, schema):
+    if not inspect(connection).has_table(target.table, target.schema):
         if why := _cannot_make(connection, wanted):
             text = f"{place} has no table {shown!r}, and this user may not make it ({why});"
             return [Checked("error", f"{text} make it, or give the user the right to", "table")]
         return [Checked("ok", f"{place} has no table {shown!r}: it is made by the first result")]
     try:
-        table = look_up(connection, wanted)
+        table = look_up(connection, *described)
     except SinkUnavailableError as error:
         return [Checked("error", f"{place}: {error}", "table")]
-    found = _types(connection, wanted, place)
+    found = _types(connection, table.table, place)
     for what, statement in (
-        ("INSERT and UPDATE", upsert(table, connection.dialect.name)),
-        ("DELETE", drop_older(table)),
+        ("INSERT and UPDATE", Upsert(table, connection.dialect.name).statement),
+        ("DELETE", delete_older(table.table)),
     ):
         if why := _refusal(connection, statement):
             is_denied = _DENIED.search(why) is not None
@@ -229,20 +214,20 @@ def _no_place(connection: Connection, schema: str | None) -> str:
     return ""
 
 
-def _types(connection: Connection, wanted: Table, place: str) -> list[Checked]:
+def _types(connection: Connection, table: Table, place: str) -> list[Checked]:
     """Columns of the sink's own whose type cannot take what they are given."""
     if connection.dialect.name == "sqlite":  # takes anything anywhere
         return []
-    columns = inspect(connection).get_columns(wanted.name, wanted.schema)
+    columns = inspect(connection).get_columns(table.name, table.schema)
     types: dict[str, TypeEngine[Any]] = {column["name"]: column["type"] for column in columns}
     wrong = [
         f"{name} is {types[name]}, and takes {kind.__visit_name__}"
-        for name, kind in _KINDS.items()
-        if name in types and isinstance(types[name], _OTHERS[kind])
+        for name, kind in ((table.c[key].name, kind) for key, kind in _KINDS.items())
+        if isinstance(types.get(name), _OTHERS[kind])
     ]
     if not wrong:
         return []
-    text = f"{place}: table {wanted.fullname!r}: {'; '.join(wrong)}; ALTER it, or name another"
+    text = f"{place}: table {table.fullname!r}: {'; '.join(wrong)}; ALTER it, or name another"
     return [Checked("error", text, "table")]
 
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SAWarning
 
@@ -22,13 +22,15 @@ _DRIVERS = {
 }
 _WAL_RETRY_S = 0.01
 _DRIVER_NAMES = {"MySQLdb": "mysqldb"}
-_WHEELS = {
-    "psycopg": "psycopg[binary]",
-    "psycopg2": "psycopg2-binary",
-    "MySQLdb": "mysqlclient",
-    "mysqldb": "mysqlclient",
-    "pymysql": "pymysql",
+_EXTRAS = {
+    "postgresql": ("postgresql", "psycopg"),
+    "mysql": ("mysql", "pymysql"),
+    "mariadb": ("mysql", "pymysql"),
 }
+"""The extra that installs a driver for the dialect, and the driver."""
+
+_SQL_MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO"
+"""Without it MariaDB and MySQL cut values to what fits."""
 
 
 def make_engine(url: str, timeout_s: float) -> Engine:
@@ -67,11 +69,8 @@ def make_engine(url: str, timeout_s: float) -> Engine:
                 json_serializer=lambda encoded: encoded,
                 connect_args=connect_args(parsed, timeout_s),
             )
-    except ModuleNotFoundError as error:
-        wheel = _WHEELS.get(error.name or "", error.name)
-        raise ConfigError(
-            f"sinks: sql: url: the driver {error.name!r} is not installed; pip install '{wheel}'"
-        ) from None
+    except ImportError as error:
+        raise ConfigError(f"sinks: sql: url: {missing_driver(parsed, error)}") from None
     except NoSuchModuleError:
         raise ConfigError(
             f"sinks: sql: url: {parsed.drivername!r} is no driver that SQLAlchemy knows"
@@ -84,6 +83,8 @@ def make_engine(url: str, timeout_s: float) -> Engine:
         )
     if dialect == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite(timeout_s))
+    elif dialect == "postgresql":
+        event.listen(engine, "begin", _set_up_postgresql(timeout_s))
     elif dialect in ("mysql", "mariadb"):
         event.listen(engine, "connect", _set_up_mysql(timeout_s))
     return engine
@@ -100,22 +101,41 @@ def with_driver(url: URL) -> URL:
     return url
 
 
+def missing_driver(url: URL, error: ImportError) -> str:
+    """What to tell of a driver that cannot be imported."""
+    dialect, _, driver = url.drivername.partition("+")
+    if not isinstance(error, ModuleNotFoundError):
+        told = f"the driver {driver or dialect!r} cannot be loaded ({error})"
+    else:
+        told = f"the driver {error.name!r} is not installed"
+    if dialect not in _EXTRAS:
+        return told
+    extra, ours = _EXTRAS[dialect]
+    remedy = f"pip install 'sinfer[{extra}]'"
+    if driver not in ("", ours):
+        remedy = f"install it, or write {dialect}:// and {remedy}"
+    return f"{told}; {remedy}"
+
+
 def connect_args(url: URL, timeout_s: float) -> dict[str, Any]:
     """What a driver has to be told so that waiting for the server ends."""
     whole_s = max(1, round(timeout_s))
     driver = url.drivername.partition("+")[2]
+    given: dict[str, Any]
     if driver in ("psycopg", "psycopg2"):
-        given: dict[str, Any] = {
+        given = {
             "connect_timeout": whole_s,
             "tcp_user_timeout": round(timeout_s * 1000),
             "keepalives_idle": whole_s,
             "keepalives_interval": whole_s,
             "keepalives_count": 2,
         }
+        if driver == "psycopg":  # PgBouncer does not keep prepared statements
+            given["prepare_threshold"] = None
     elif driver in ("pymysql", "mysqldb"):
         # Reading waits for locks as well, which have a limit of their own.
         given = {"connect_timeout": whole_s, "read_timeout": 2 * whole_s}
-        given["write_timeout"] = given["read_timeout"]
+        given |= {"write_timeout": 2 * whole_s, "charset": "utf8mb4", "sql_mode": _SQL_MODE}
     else:
         given = {}
     return {name: value for name, value in given.items() if name not in url.query}
@@ -141,21 +161,23 @@ def _set_up_sqlite(timeout_s: float) -> Callable[[sqlite3.Connection, object], N
 def _set_up_mysql(timeout_s: float) -> Callable[[Any, Any], None]:
     def run(connection: Any, _record: Any) -> None:
         with connection.cursor() as cursor:
-            cursor.execute(f"SET innodb_lock_wait_timeout = {max(1, round(timeout_s))}")
+            lock_s = max(1, round(timeout_s))
+            cursor.execute(f"SET innodb_lock_wait_timeout = {lock_s}, time_zone = '+00:00'")
 
     return run
 
 
-def limit_waits(connection: Connection, timeout_s: float) -> None:
-    """Have PostgreSQL give up what takes too long in this transaction.
+def _set_up_postgresql(timeout_s: float) -> Callable[[Connection], None]:
+    """Have each transaction give up what takes too long, and take times as UTC.
 
-    Not as options of the connection, which poolers refuse.
+    Not as options of the connection, which poolers refuse, nor of the session, which they share:
+    others may have set something else there.
     """
-    if connection.dialect.name == "postgresql":
-        connection.execute(
-            text(
-                "SELECT set_config('lock_timeout', :ms, true),"
-                " set_config('statement_timeout', :ms, true)"
-            ),
-            {"ms": str(round(timeout_s * 1000))},
-        )
+    settings = {"lock_timeout": f"{timeout_s * 1000:.0f}", "TimeZone": "UTC"}
+    settings["statement_timeout"] = settings["lock_timeout"]
+    calls = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+
+    def run(connection: Connection) -> None:
+        connection.exec_driver_sql(f"SELECT {calls}")
+
+    return run

@@ -40,6 +40,10 @@ _POSTGRESQL: dict[str, Blame] = {
     "44": "value",  # with check option violation
     "08": "passing",  # connection exception
     "08P01": "unclear",  # protocol violation: a parameter may be malformed
+    "25006": "passing",  # read-only: a standby
+    "25P03": "passing",  # idle in transaction for too long
+    "25P04": "passing",  # a transaction that took too long
+    "26000": "passing",  # a prepared statement that a pooler has elsewhere
     "28": "passing",  # invalid authorization
     "40": "passing",  # rollback: deadlocks, serialization
     "53": "passing",  # insufficient resources
@@ -108,6 +112,16 @@ def blame(error: BaseException) -> Blame:
     if isinstance(error, OverflowError | UnicodeError):
         return "value"
     return "unclear"
+
+
+def is_over(error: BaseException) -> bool:
+    """Whether the same may go well at once: a deadlock is broken, a connection was lost."""
+    if not isinstance(error, DBAPIError):
+        return False
+    orig = error.orig
+    state = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
+    number = orig.args[0] if orig is not None and orig.args else None
+    return error.connection_invalidated or state in ("40001", "40P01") or number == 1213
 
 
 def _of_code(error: DBAPIError) -> Blame | None:

@@ -11,14 +11,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
-from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection
-from sqlalchemy.sql.dml import Insert
 
 from sinfer.errors import SinkUnavailableError
 from sinfer.sinks.sql_errors import blame, error_text
+from sinfer.sinks.sql_upsert import Row
 
 _MOST_REMEMBERED = 10_000
 
@@ -31,7 +30,6 @@ _CERTAIN_S = 300.0
 _UNCLEAR = 16
 """After so many rows refused for an unclear reason, look whether the table takes any."""
 
-Row = dict[str, Any]
 RowKey = tuple[str, int]
 
 
@@ -89,7 +87,7 @@ class RowSearch:
 
     Args:
         connection: within the transaction.
-        statement: the upsert.
+        upsert: writes rows.
         suspects: what is known from earlier transactions.
         probe: a row that the table takes if it takes anything: no values of results.
         most_s: a search that takes longer goes on in the next try.
@@ -98,14 +96,14 @@ class RowSearch:
     def __init__(
         self,
         connection: Connection,
-        statement: Insert,
+        upsert: Callable[[Connection, Sequence[Row]], None],
         suspects: Suspects,
         probe: Callable[[], Row],
         *,
         most_s: float = MOST_S,
     ) -> None:
         self._connection = connection
-        self._statement = statement
+        self._upsert = upsert
         self._suspects = suspects
         self._probe = probe
         self._until_s = time.monotonic() + most_s
@@ -193,7 +191,7 @@ class RowSearch:
         """What the table says to rows that it does not take; of those it has none then."""
         savepoint = self._connection.begin_nested()
         try:
-            self._connection.execute(self._statement, rows)
+            self._upsert(self._connection, rows)
             savepoint.commit()
         except Exception as error:
             if blame(error) == "passing":
@@ -206,7 +204,7 @@ class RowSearch:
         """Whether the table takes a row without values of results. None is left there."""
         savepoint = self._connection.begin_nested()
         try:
-            self._connection.execute(self._statement, [self._probe()])
+            self._upsert(self._connection, [self._probe()])
         except Exception as error:
             if blame(error) == "passing":
                 raise
@@ -220,6 +218,6 @@ class RowSearch:
 def probe_row(like: Row, mapped: Sequence[str]) -> Row:
     """A row of no meaning: a key that nobody has, and nothing in the columns of results."""
     neutral = {name: value for name, value in like.items() if name not in mapped}
-    neutral |= {"window": f"probe {uuid4().hex}", "result": "null"}
-    neutral |= dict.fromkeys(("window_id", "task", "partition", "key"), "probe")
+    neutral |= {"base_id": f"probe {uuid4().hex}", "result": "null"}
+    neutral |= dict.fromkeys(("window_id", "task", "source_partition", "item_key"), "probe")
     return neutral | dict.fromkeys(mapped)

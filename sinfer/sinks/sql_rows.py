@@ -2,75 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import JSON, Table
-
-from sinfer.encoding import from_json, to_json
+from sinfer.encoding import from_json
+from sinfer.messages import Message
 from sinfer.results import ResultRow, WindowResults
-from sinfer.sinks.sql_table import window_name
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from sinfer.sinks.sql_table import SinkTable
+from sinfer.sinks.sql_target import MappedColumn, MessagePart
+from sinfer.sinks.sql_values import EPOCH
 
 
 class RowMaker:
-    """Makes parameters of the upsert.
+    """Makes parameters of the upsert, by the keys of the table's columns.
 
     Args:
         table: as ``open_table`` returned it.
-        columns: mapped columns: name, field of the result, type.
+        columns: mapped columns.
         dialect: SQLAlchemy's name of it.
     """
 
-    def __init__(
-        self, table: Table, columns: tuple[tuple[str, str, str], ...], dialect: str
-    ) -> None:
+    def __init__(self, table: SinkTable, columns: Sequence[MappedColumn], dialect: str) -> None:
         self._table = table
-        self._mapped: list[tuple[str, str, Callable[[Any], Any]]] = [
-            (name, field, _json if isinstance(table.c[name].type, JSON) else _plain)
-            for name, field, _ in columns
-        ]
+        self._of_message = [column for column in columns if column.message is not None]
+        self._of_result = [column for column in columns if column.message is None]
         # Only PostgreSQL has times with zones; elsewhere the column holds UTC.
         self._is_zoned = dialect == "postgresql"
 
     def __call__(self, window: WindowResults, row: ResultRow, now: datetime) -> dict[str, Any]:
-        """The row of one result; ``now`` is when it is written, in UTC."""
+        """The row of one result; ``now`` is when it is written, in UTC.
+
+        Raises:
+            ValueError: a column cannot take its value; the text names it.
+        """
         made = {
-            "window": window_name(self._table, window.base_id),
+            "base_id": self._table.base_id(window.base_id),
             "ordinal": row.ordinal,
             "revision": window.revision,
             "attempt": window.attempt,
             "window_id": window.window_id,
             "task": window.task,
-            "partition": window.partition,
-            "key": window.key,
+            "source_partition": window.partition,
+            "item_key": window.key,
             "window_start": self._time(window.start_ms),
             "window_end": self._time(window.end_ms),
             "close_reason": window.close_reason,
             "result": row.data.decode(),
             "written_at": now if self._is_zoned else now.replace(tzinfo=None),
         }
-        if self._mapped:
+        if self._of_message:
+            message = window.messages.get(row.ordinal)
+            for column in self._of_message:
+                value = None if message is None else _part(message, column.message)
+                made[column.name] = self._converted(column, value)
+        if self._of_result:
             result = from_json(row.data)
             fields = result if isinstance(result, dict) else {}
-            for name, field, convert in self._mapped:
-                value = fields.get(field)
-                made[name] = None if value is None else convert(value)
+            for column in self._of_result:
+                made[column.name] = self._converted(column, fields.get(column.field))
         return made
+
+    def _converted(self, column: MappedColumn, value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return self._table.converters[column.name](value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"column {column.name!r}: {error}") from None
 
     def _time(self, ms: int | None) -> datetime | None:
         if ms is None:
             return None
-        time = _EPOCH + timedelta(milliseconds=ms)
+        time = EPOCH + timedelta(milliseconds=ms)
         return time if self._is_zoned else time.replace(tzinfo=None)
 
 
-def _json(value: Any) -> str:
-    return to_json(value).decode()
-
-
-def _plain(value: Any) -> Any:
-    """Lists and objects are kept as JSON where the column holds none."""
-    return _json(value) if isinstance(value, list | dict) else value
+def _part(message: Message, part: MessagePart | None) -> int | str:
+    match part:
+        case "sequence":
+            return message.stream_seq
+        case "subject":
+            return message.subject
+        case _:
+            return (EPOCH + timedelta(microseconds=message.timestamp_ns // 1_000)).isoformat()

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Table, func, inspect, select, text
+from sqlalchemy import Connection, func, inspect, select, text
 
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.results import ResultRow, WindowResults
 from sinfer.sinks.group_commit import GroupCommit
-from sinfer.sinks.sql_database import limit_waits, make_engine
-from sinfer.sinks.sql_errors import blame, error_text
-from sinfer.sinks.sql_refusals import MOST_S, Row, RowKey, RowSearch, Suspects, probe_row
+from sinfer.sinks.sql_database import make_engine
+from sinfer.sinks.sql_errors import blame, error_text, is_over
+from sinfer.sinks.sql_refusals import MOST_S, RowKey, RowSearch, Suspects, probe_row
 from sinfer.sinks.sql_rows import RowMaker
-from sinfer.sinks.sql_table import MOST_NARROW, NARROW, open_table, window_name
-from sinfer.sinks.sql_upsert import drop_older, upsert
+from sinfer.sinks.sql_table import MOST_NARROW, SinkTable, open_table
+from sinfer.sinks.sql_target import SqlTarget
+from sinfer.sinks.sql_upsert import Row, Upsert, drop_older
 
 MAX_ROWS = 5_000
 """Rows of one transaction, unless a single window has more."""
+
+_LOOK_S = 60.0
+"""How long the types of the table's columns are taken to be what they were."""
+
+_TRIES = 3
+_NO_TRANSACTIONS = "statement pooling mode"
+"""What PgBouncer says of transactions when it pools statements."""
 
 _PACKET = "SELECT @@max_allowed_packet"
 _PACKET_REST = 16 * 1024
@@ -30,26 +38,6 @@ _ESCAPED = re.compile(rb"[\x00\n\r\x1a\"'\\\\]")
 
 WindowRow = tuple[int, int]
 """A row of a window: the window's identity in this process, and the ordinal."""
-
-
-@dataclass(frozen=True)
-class SqlTarget:
-    """A table of a database; equal targets share a writer.
-
-    Attributes:
-        url: of the database, secrets included.
-        columns: further columns: name, field of the result, type (see ``MAPPED_TYPES``).
-        timeout_s: longest wait for a connection, for a lock, and for one statement.
-    """
-
-    url: str
-    table: str
-    schema: str | None
-    columns: tuple[tuple[str, str, str], ...]
-    timeout_s: float
-
-    def __repr__(self) -> str:
-        return f"<SqlTarget {self.table}>"
 
 
 class SqlWriter:
@@ -65,7 +53,8 @@ class SqlWriter:
         self._dialect = self._engine.dialect.name
         url = self._engine.url
         self._place = f"{self._dialect}://{url.host or ''}/{url.database}, table {target.table!r}"
-        self._table: Table | None = None
+        self._table: SinkTable | None = None
+        self._looked_s = 0.0
         self._most_bytes: int | None = None
         self._suspects = Suspects()
         self._group = GroupCommit(self._commit, size=len, max_size=MAX_ROWS)
@@ -99,17 +88,18 @@ class SqlWriter:
             if not inspect(connection).has_table(target.table, schema=target.schema):
                 return [{row.ordinal: 0 for row in window} for window in windows]
             table = self._open_table(connection)
-            limit_waits(connection, target.timeout_s)
             return [self._rows_of(connection, table, window) for window in windows]
 
     def _rows_of(
-        self, connection: Connection, table: Table, window: WindowResults
+        self, connection: Connection, table: SinkTable, window: WindowResults
     ) -> dict[int, int]:
         wanted = [row.ordinal for row in window]
-        name, ordinal = table.c["window"], table.c["ordinal"]
-        query = select(ordinal, func.count()).where(
-            name == window_name(table, window.base_id)
-        ).group_by(ordinal)  # fmt: skip
+        base_id, ordinal = table.table.c.base_id, table.table.c.ordinal
+        query = (
+            select(ordinal, func.count())
+            .where(base_id == table.base_id(window.base_id))
+            .group_by(ordinal)
+        )
         if window.by_message:  # all windows of the partition have that name
             low, high = min(wanted, default=0), max(wanted, default=0)
             query = query.where(ordinal.between(low, high))
@@ -130,15 +120,28 @@ class SqlWriter:
             For each window what the table refuses of it, if anything.
         """
         try:
-            refused = self._commit_all(windows)
+            refused = self._commit_soon(windows)
         except SinkUnavailableError as error:
             self._table = None  # Perhaps it is put right meanwhile: look again.
             raise SinkUnavailableError(f"{self._place} cannot take results: {error}") from error
         except Exception as error:
             self._table = None  # Perhaps it was dropped or altered: look again.
             told = f"{self._place} cannot take results: {error_text(error)}"
+            if _NO_TRANSACTIONS in told:
+                told += "; have PgBouncer pool transactions (pool_mode = transaction)"
             raise SinkUnavailableError(told) from error
         return [self._refusal(window, refused) for window in windows]
+
+    def _commit_soon(self, windows: Sequence[WindowResults]) -> dict[WindowRow, str]:
+        """As ``_commit_all``, once more where only other transactions or a lost connection are
+        to blame: the rows are the same, so nothing is written twice."""
+        for _ in range(_TRIES - 1):
+            try:
+                return self._commit_all(windows)
+            except Exception as error:
+                if not is_over(error):
+                    raise
+        return self._commit_all(windows)
 
     def _commit_all(self, windows: Sequence[WindowResults]) -> dict[WindowRow, str]:
         """Write all that the table takes; returns what it refuses and why.
@@ -146,7 +149,7 @@ class SqlWriter:
         Rows that have to be looked for cost more, so that is done only once some were refused.
         """
         with self._connect() as connection:
-            if self._table is None:
+            if self._table is None or time.monotonic() - self._looked_s > _LOOK_S:
                 self._table = self._open_table(connection)
             batch = _Batch(windows, self._table)
             try:
@@ -159,6 +162,8 @@ class SqlWriter:
             else:
                 self._note_taken(batch, {})
                 return {}
+            self._table = self._open_table(connection)  # what it takes may have changed
+            batch = _Batch(windows, self._table)
             refused = self._search(connection, self._table, batch)
             connection.commit()
             self._note_taken(batch, refused)
@@ -189,36 +194,33 @@ class SqlWriter:
                 f"it cannot be connected to: {error_text(error)}; correct the options of 'url'"
             ) from error
 
-    def _open_table(self, connection: Connection) -> Table:
+    def _open_table(self, connection: Connection) -> SinkTable:
         target = self._target
-        limit_waits(connection, target.timeout_s)
-        mapped = {name: kind for name, _, kind in target.columns}
-        table = open_table(connection, target.table, target.schema, mapped)
+        table = open_table(connection, target.table, target.schema, target.columns)
         if self._dialect in ("mysql", "mariadb"):
             self._most_bytes = int(connection.execute(text(_PACKET)).scalar_one()) - _PACKET_REST
         connection.commit()
+        self._looked_s = time.monotonic()
         return table
 
-    def _upsert(self, connection: Connection, table: Table, batch: _Batch) -> None:
-        limit_waits(connection, self._target.timeout_s)
+    def _upsert(self, connection: Connection, table: SinkTable, batch: _Batch) -> None:
         if batch.rows:
             make_row = self._row_maker(table, batch)
             rows = [make_row(key) for key in batch.keys]
-            connection.execute(upsert(table, self._dialect), rows)
+            Upsert(table, self._dialect)(connection, rows)
         batch.drop_older(connection, table)
 
-    def _search(self, connection: Connection, table: Table, batch: _Batch) -> dict[RowKey, str]:
+    def _search(self, connection: Connection, table: SinkTable, batch: _Batch) -> dict[RowKey, str]:
         """As ``_upsert``, without the rows that are refused, which are returned."""
-        limit_waits(connection, self._target.timeout_s)
         if self._dialect == "sqlite":  # else a savepoint is a transaction of its own
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         if self._dialect == "postgresql":  # else only the commit would tell, and not of which row
             connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
         make_row = self._row_maker(table, batch)
-        mapped = [name for name, _, _ in self._target.columns]
+        mapped = [column.name for column in self._target.columns]
         search = RowSearch(
             connection,
-            upsert(table, self._dialect),
+            Upsert(table, self._dialect),
             self._suspects,
             lambda: probe_row(make_row(batch.keys[0]), mapped),
             most_s=MOST_S,
@@ -227,7 +229,7 @@ class SqlWriter:
         batch.drop_older(connection, table)
         return refused
 
-    def _row_maker(self, table: Table, batch: _Batch) -> Callable[[RowKey], Row]:
+    def _row_maker(self, table: SinkTable, batch: _Batch) -> Callable[[RowKey], Row]:
         self._check_width(table, batch.keys)
         to_row = RowMaker(table, self._target.columns, self._dialect)
         now, most = datetime.now(UTC), self._most_bytes
@@ -242,9 +244,9 @@ class SqlWriter:
 
         return make
 
-    def _check_width(self, table: Table, keys: Sequence[RowKey]) -> None:
+    def _check_width(self, table: SinkTable, keys: Sequence[RowKey]) -> None:
         ordinal = max((ordinal for _, ordinal in keys), default=0)
-        if table.info[NARROW] and ordinal > MOST_NARROW:
+        if table.is_narrow and ordinal > MOST_NARROW:
             raise SinkUnavailableError(
                 f"column 'ordinal' has 4 bytes, too few for stream sequence {ordinal};"
                 " make it a BIGINT (ALTER TABLE)"
@@ -253,7 +255,11 @@ class SqlWriter:
 
 def _escaped(row: Row) -> int:
     """Bytes that the texts of a row have in a statement of MySQL."""
-    texts = [value.encode() for value in row.values() if isinstance(value, str)]
+    texts = [
+        value.encode() if isinstance(value, str) else value
+        for value in row.values()
+        if isinstance(value, str | bytes)
+    ]
     return sum(len(value) + len(_ESCAPED.findall(value)) for value in texts)
 
 
@@ -266,8 +272,8 @@ class _Batch:
             wait, and never deadlock.
     """
 
-    def __init__(self, windows: Sequence[WindowResults], table: Table) -> None:
-        named = [(window_name(table, w.base_id), w) for w in windows]
+    def __init__(self, windows: Sequence[WindowResults], table: SinkTable) -> None:
+        named = [(table.base_id(w.base_id), w) for w in windows]
         ascending = sorted(named, key=lambda one: (one[0], one[1].revision, one[1].attempt))
         self.rows: dict[RowKey, tuple[WindowResults, ResultRow]] = {
             (name, row.ordinal): (window, row) for name, window in ascending for row in window
@@ -275,10 +281,7 @@ class _Batch:
         self.keys = sorted(self.rows)
         self._newest = {name: w.revision for name, w in ascending if not w.by_message}
 
-    def drop_older(self, connection: Connection, table: Table) -> None:
+    def drop_older(self, connection: Connection, table: SinkTable) -> None:
         """Delete what older revisions left of the windows."""
         if self._newest:
-            connection.execute(
-                drop_older(table),
-                [{"base": base, "newest": revision} for base, revision in self._newest.items()],
-            )
+            drop_older(connection, table.table, self._newest)

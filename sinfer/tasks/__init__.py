@@ -17,6 +17,7 @@ from sinfer.logs import LeaveOut, set_up_logging
 from sinfer.masking import mask
 from sinfer.products.registry import load_products
 from sinfer.settings import settings
+from sinfer.tasks import presence
 from sinfer.tasks.hint_message import read_hint
 from sinfer.tasks.lookout import follow_hint, look_around
 from sinfer.tasks.runtime import close_runtime, runtime
@@ -36,7 +37,8 @@ def _make_app() -> Celery:
     the process here.
     """
     try:
-        products, _ = load_products(settings().products)
+        products, problems = load_products(settings().products)
+        presence.note_products(products, problems)
         return make_app([TICK_QUEUE, *(product_queue(name) for name in sorted(products))])
     except ConfigError as error:
         print(f"Error: {mask(str(error))}", file=sys.stderr)
@@ -69,6 +71,7 @@ def _begin_to_work(**_: object) -> None:
     """What is ready already is begun with, whether hints tell of it or not."""
     here = runtime(app)
     here.call_soon(look_around, here)
+    presence.begin(app)
 
 
 @signals.worker_ready.connect
@@ -77,6 +80,7 @@ def _begin_in_one_process(sender: Any = None, **_: object) -> None:
         _begin_to_work()
 
 
+signals.worker_init.connect(presence.note_name)
 signals.worker_process_init.connect(_begin_to_work)
 signals.worker_shutting_down.connect(tell_to_end)
 
@@ -98,5 +102,6 @@ def _report_products(**_: object) -> None:
         _log.error("product skipped: %s", problem)
 
 
-signals.worker_process_shutdown.connect(close_runtime)
-signals.worker_shutdown.connect(close_runtime)
+for _ending in (signals.worker_process_shutdown, signals.worker_shutdown):
+    _ending.connect(presence.end)
+    _ending.connect(close_runtime)

@@ -69,6 +69,7 @@ def name_results(
         may_be_there=not claim.is_first
         or (record.again is not None and record.again.kind == "redrive")
         or (by_message and record.first_seq <= record.repeats_to),
+        messages=_messages_of(ready.pipeline, rows, named, attempt.messages),
     )
 
 
@@ -129,6 +130,19 @@ def _set_of_messages(pipeline: InferPipeline[Any, Any], scope: Scope, record: Wi
     if pipeline.task.window.type != "sliding":
         return name
     return f"{name}/{escape(record.key)}/{record.start_ms}-{record.end_ms}"
+
+
+def _messages_of(
+    pipeline: InferPipeline[Any, Any],
+    rows: Sequence[ResultRow],
+    named: Sequence[ResultRow],
+    messages: Sequence[Message],
+) -> dict[int, Message]:
+    """The message of each result, by the result's ordinal."""
+    if pipeline.results_per != "item":
+        return {}
+    pairs = zip(rows, named, strict=True)
+    return {result.ordinal: messages[row.ordinal] for row, result in pairs}
 
 
 def _of_message(row: ResultRow, messages: Sequence[Message]) -> ResultRow:

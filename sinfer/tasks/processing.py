@@ -500,8 +500,7 @@ class WindowProcessor:
         wait_ms = max(wait_ms, open_ms)
         is_outage = bool(open_ms) or error.not_begun or error.retry_after is not None
         away = {MODEL: one_line(str(error))}
-        counts = self._ready.is_alone or not is_outage
-        return TryLaterError(str(error), wait_ms, counts=counts, away=away)
+        return TryLaterError(str(error), wait_ms, counts=not is_outage, away=away)
 
     async def _write(self, attempt: Attempt, outcome: Outcome, finished: frozenset[str]) -> None:
         """Write the sinks that have not got the results.
@@ -546,7 +545,7 @@ class WindowProcessor:
         return TryLaterError(
             "; ".join(f"{what}: {error}" for what, error in written.away.items()),
             written.wait_ms + self._backoff(claim),
-            counts=self._ready.is_alone,
+            counts=False,
             away=written.away,
             outcome=outcome,
         )

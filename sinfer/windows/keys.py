@@ -45,6 +45,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:memory``            | hash   | what partitions take of Redis' memory, which tasks stop |
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
 | ``sinfer:slow``              | hash   | worker process → hooks that take long there (expires) |
+| ``sinfer:alive:{sinfer:due}`` | zset  | worker process or beat by its last sign of life (ms) |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
 | ``sinfer:making:<product>`` | hash   | task → how often making its pipeline began |
 | ``sinfer:tasks:<product>`` | hash   | ingestor → what is wrong with its tasks (expires) |
@@ -62,6 +63,9 @@ DUE = f"{PREFIX}due"
 FAULTS = f"{PREFIX}faults"
 CLOCK = f"{PREFIX}clock:{{{DUE}}}"
 """Where the time of all that belongs to no partition is noted. It is in the slot of ``DUE``."""
+
+ALIVE = f"{PREFIX}alive:{{{DUE}}}"
+"""Who works, and who is beat. It is in the slot of ``DUE``."""
 
 MARK = f"{PREFIX}mark"
 MEMORY = f"{PREFIX}memory"

@@ -8,13 +8,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from sinfer.config import ConfigModel
-from sinfer.units import Bytes, Duration, to_ms
+from sinfer.units import Bytes, Duration, to_ms, unit
 
 
 class _WindowSpec(ConfigModel):
     """What every type of window has."""
 
-    max_count: int | None = Field(default=None, ge=1, le=1_000_000)
+    max_count: int | None = Field(default=None, ge=1, le=1_000_000, json_schema_extra=unit("items"))
     """Close early at this many items."""
     max_bytes: Bytes | None = Field(default=None, ge=1)
     """Close early when the payloads add up to this much."""
@@ -91,7 +91,7 @@ class CountWindow(_WindowSpec):
     """Windows of ``count`` items, whatever their times."""
 
     type: Literal["count"]
-    count: int = Field(ge=1, le=1_000_000)
+    count: int = Field(ge=1, le=1_000_000, json_schema_extra=unit("items"))
     """Items in a window; a window closes with its last one."""
 
     @property

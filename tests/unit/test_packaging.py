@@ -15,7 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 RUNTIME = [
     *PROJECT["dependencies"],
-    *(line for extra in ("sql", "embedded", "soe", "grpc", "testing") for line in EXTRAS[extra]),
+    *(line for extra in EXTRAS.keys() - {"all", "dev"} for line in EXTRAS[extra]),
 ]
 
 

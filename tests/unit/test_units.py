@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from sinfer.units import Bytes, Duration, Secret, format_duration, parse_duration, to_ms
 
@@ -79,3 +79,17 @@ def test_a_secret_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("MODEL_TOKEN", raising=False)
     with pytest.raises(ValidationError, match="environment variable MODEL_TOKEN is not set"):
         Part.model_validate({"token": "${MODEL_TOKEN}"})
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [(5, 5), ("5", 5), ("1 kB", 1000), ("64KiB", 65536), ("1.5MiB", 1572864), ("2G", 2 * 10**9)],
+)
+def test_sizes_are_read_as_they_are_written(text: object, size: int) -> None:
+    assert TypeAdapter(Bytes).validate_python(text) == size
+
+
+@pytest.mark.parametrize("text", ["1m 30s", "5 parsecs", "5s", "", "64KiB or so", True, -1])
+def test_what_is_no_size_is_refused(text: object) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(Bytes).validate_python(text)

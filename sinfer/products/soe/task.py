@@ -19,20 +19,25 @@ class Objective(ConfigModel):
     """What to optimize."""
 
     sensor: Name
+    """Whose readings count."""
     sense: Literal["maximize", "minimize"] = "maximize"
+    """Whether more of it is better, or less."""
 
 
 class SoeTask(InferTaskConfig):
     """One unit of a plant. Its readings come on ``soe.<plant>.<unit>.<sensor>``."""
 
     plant: Name
+    """The plant that the unit is in."""
     unit: Name
+    """Where its readings come from, and its set-points go to."""
     sensors: list[Name] = Field(min_length=1)
     """The rows of the tensors that the model gets, in this order."""
     bounds: dict[Name, tuple[float, float]]
     """Low and high of each setting that the model may choose, and of each sensor that has to stay
     within some."""
     objective: Objective
+    """What the set-points are to bring about."""
     horizon: Duration = Field(default="60s", validate_default=True)
     """For how long set-points have to be good."""
     max_gap: Duration = Field(default="5s", validate_default=True)

@@ -80,9 +80,9 @@ async def test_rows_that_a_table_misses_or_has_beyond_are_named(site: Site, tmp_
     assert (found.findings, found.sinks) == ([], {"sql": "asked about 17 results"})
     gone, beyond = [window for window in windows if len(window) > 1][:2]
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("DELETE FROM results WHERE window = ? AND ordinal = 1", (gone.base_id,))
+        connection.execute("DELETE FROM results WHERE base_id = ? AND ordinal = 1", (gone.base_id,))
         connection.execute(
-            "UPDATE results SET ordinal = 77 WHERE window = ? AND ordinal = 0", (beyond.base_id,)
+            "UPDATE results SET ordinal = 77 WHERE base_id = ? AND ordinal = 0", (beyond.base_id,)
         )
     found = await audit(site, sql=sink)
     named = {(f.kind, f.window, f.ordinal) for f in found.findings}

@@ -18,12 +18,24 @@ def postgresql_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def mariadb_url() -> Iterator[str]:
-    with databases.mariadb() as url:
+def pgbouncer_url(postgresql_url: str) -> Iterator[str]:
+    """PostgreSQL behind a pooler that gives each transaction another connection."""
+    with databases.pgbouncer(postgresql_url) as url:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+@pytest.fixture(scope="session")
+def mariadb_url() -> Iterator[str]:
+    """With defaults that nobody would choose, as servers in the field have them."""
+    settings = (
+        "--character-set-server=latin1", "--sql-mode=ANSI_QUOTES",
+        "--default-time-zone=+05:30", "--default-storage-engine=Aria",
+    )  # fmt: skip
+    with databases.mariadb(*settings) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "pgbouncer", "mariadb"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database of each dialect."""
     if request.param == "sqlite":

@@ -17,7 +17,7 @@ from sqlalchemy import MetaData, Table, create_engine, select
 from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.results import WindowResults
 from sinfer.sinks import Sink
-from sinfer.sinks.sql_table import base_columns
+from sinfer.sinks.sql_columns import base_columns
 from tests.integration.sinks.receiver import Receiver
 from tests.window_results import message_results, window_results
 
@@ -89,7 +89,7 @@ class SqlPlace(Place):
             written = [
                 # What is in JSON columns is decoded already.
                 (
-                    f"{row.window if row.window == PARTITION else row.window_id}/{row.ordinal}",
+                    f"{row.base_id if row.base_id == PARTITION else row.window_id}/{row.ordinal}",
                     row.result if is_decoded else json.loads(row.result),
                 )
                 for row in rows
@@ -149,7 +149,9 @@ class JsonlPlace(Place):
         return list({row["idempotency_key"]: row["result"] for row in rows}.items())
 
 
-ALL = ["jetstream", "sqlite", "postgresql", "mariadb", "redis_stream", "http", "jsonl"]
+ALL = [
+    "jetstream", "sqlite", "postgresql", "pgbouncer", "mariadb", "redis_stream", "http", "jsonl"
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -252,7 +254,7 @@ async def test_a_window_without_results_writes_nothing(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["sqlite", "postgresql", "mariadb", "redis_stream"], indirect=True
+    "place", ["sqlite", "postgresql", "pgbouncer", "mariadb", "redis_stream"], indirect=True
 )
 async def test_a_higher_revision_replaces_and_a_lower_does_not(place: Place) -> None:
     first, second = window_results(3), window_results(5, revision=1)

@@ -15,12 +15,17 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.dialects.mysql.reserved_words import (
+    RESERVED_WORDS_MARIADB,
+    RESERVED_WORDS_MYSQL,
+)
+from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
 from sinfer.embedded.process import free_port
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.sinks import SqlSink
 from sinfer.sinks.sql import OWN_COLUMNS
-from sinfer.sinks.sql_table import base_columns
+from sinfer.sinks.sql_columns import base_columns
 from tests.window_results import current, message_results, window_results
 
 
@@ -32,6 +37,8 @@ def sql_sink(url: str, table: str, **settings: Any) -> SqlSink:
 def connected(url: str) -> Iterator[Connection]:
     engine = create_engine(url)
     with engine.connect() as connection:
+        if engine.dialect.name in ("mysql", "mariadb"):
+            connection.execute(text("SET time_zone = '+00:00'"))
         yield connection
         connection.commit()
     engine.dispose()
@@ -72,14 +79,14 @@ async def test_a_row_says_where_its_result_comes_from(database_url: str, unique:
     assert utc(row.pop("window_end")) == datetime(2023, 11, 14, 22, 13, 25, 0, UTC)
     assert abs((datetime.now(UTC) - utc(row.pop("written_at"))).total_seconds()) < 60
     assert row == {
-        "window": "ex_1/in.w1/all/0",
+        "base_id": "ex_1/in.w1/all/0",
         "ordinal": 0,
         "revision": 0,
         "attempt": 2,
         "window_id": "ex_1/in.w1/all/0/0",
         "task": "ex_1",
-        "partition": "in.w1",
-        "key": "a",
+        "source_partition": "in.w1",
+        "item_key": "a",
         "close_reason": "time",
     }
 
@@ -230,8 +237,6 @@ async def test_a_table_dropped_meanwhile_is_made_again(database_url: str, unique
     sink = sql_sink(database_url, unique)
     await sink.write(window_results(1))
     run(database_url, f"DROP TABLE {unique}")
-    with pytest.raises(SinkUnavailableError):
-        await sink.write(window_results(1))
     await sink.write(window_results(1))
     await sink.aclose()
     assert len(rows(database_url, f"SELECT 1 FROM {unique}")) == 1
@@ -400,12 +405,12 @@ async def test_hostile_texts_are_values_and_nothing_else(database_url: str, uniq
             )
         )
     await sink.aclose()
-    found = {row["key"]: row for row in rows(database_url, f"SELECT * FROM {unique}")}
+    found = {row["item_key"]: row for row in rows(database_url, f"SELECT * FROM {unique}")}
     assert found.keys() == set(texts)
     for place, hostile in enumerate(texts):
         row = found[hostile]
         assert (row["task"], row["select"]) == (hostile, hostile)
-        assert row["window"] == f"ex_1/in/{hostile}/{place}"
+        assert row["base_id"] == f"ex_1/in/{hostile}/{place}"
         result = row["result"] if isinstance(row["result"], dict) else json.loads(row["result"])
         assert result[hostile] == hostile
 
@@ -474,18 +479,185 @@ async def test_a_table_that_ignores_case_is_refused(database_url: str, unique: s
     await sink.aclose()
     if "sqlite" in database_url:
         [made] = rows(database_url, f"SELECT sql FROM sqlite_master WHERE name = '{unique}'")
-        statement = (
-            made["sql"]
-            .replace("window TEXT", "window TEXT COLLATE NOCASE")
-            .replace('"window" TEXT', '"window" TEXT COLLATE NOCASE')
-        )
+        statement = made["sql"].replace('"base_id" TEXT', '"base_id" TEXT COLLATE NOCASE')
         run(database_url, f"DROP TABLE {unique}", statement)
     else:
         run(
             database_url,
-            f"ALTER TABLE {unique} MODIFY `window` VARCHAR(512) COLLATE utf8mb4_general_ci",
+            f"ALTER TABLE {unique} MODIFY base_id VARCHAR(512) COLLATE utf8mb4_general_ci",
         )
     sink = sql_sink(database_url, unique)
-    with pytest.raises(SinkUnavailableError, match="'window' takes upper and lower case"):
+    with pytest.raises(SinkUnavailableError, match="'base_id' takes upper and lower case"):
+        await sink.write(window_results(1))
+    await sink.aclose()
+
+
+EARLIER = {
+    "sqlite": (
+        'CREATE TABLE {0} ("window" TEXT NOT NULL, ordinal BIGINT NOT NULL, revision INTEGER NOT'
+        " NULL, attempt INTEGER NOT NULL, window_id TEXT NOT NULL, task TEXT NOT NULL,"
+        ' "partition" TEXT NOT NULL, "key" TEXT NOT NULL, window_start DATETIME, window_end'
+        " DATETIME, close_reason VARCHAR(32) NOT NULL, result TEXT NOT NULL, written_at DATETIME"
+        ' NOT NULL, extra JSON, PRIMARY KEY ("window", ordinal))'
+    ),
+    "postgresql": (
+        'CREATE TABLE {0} ("window" TEXT NOT NULL, ordinal BIGINT NOT NULL, revision INTEGER NOT'
+        " NULL, attempt INTEGER NOT NULL, window_id TEXT NOT NULL, task TEXT NOT NULL,"
+        ' "partition" TEXT NOT NULL, "key" TEXT NOT NULL, window_start TIMESTAMPTZ, window_end'
+        " TIMESTAMPTZ, close_reason VARCHAR(32) NOT NULL, result JSONB NOT NULL, written_at"
+        ' TIMESTAMPTZ NOT NULL, extra JSONB, PRIMARY KEY ("window", ordinal))'
+    ),
+    "mariadb": (
+        "CREATE TABLE {0} (`window` VARCHAR(512) COLLATE utf8mb4_bin NOT NULL, ordinal BIGINT NOT"
+        " NULL, revision INTEGER NOT NULL, attempt INTEGER NOT NULL, window_id TEXT COLLATE"
+        " utf8mb4_bin NOT NULL, task TEXT COLLATE utf8mb4_bin NOT NULL, `partition` TEXT COLLATE"
+        " utf8mb4_bin NOT NULL, `key` TEXT COLLATE utf8mb4_bin NOT NULL, window_start DATETIME(6),"
+        " window_end DATETIME(6), close_reason VARCHAR(32) NOT NULL, result JSON NOT NULL,"
+        " written_at DATETIME(6) NOT NULL, extra JSON, PRIMARY KEY (`window`, ordinal))"
+        " ENGINE=InnoDB"
+    ),
+}
+"""What version 0.1 made."""
+
+
+async def test_a_table_of_an_earlier_version_goes_on_with_its_names(
+    database_url: str, unique: str
+) -> None:
+    run(database_url, EARLIER[database_url.partition(":")[0].partition("+")[0]].format(unique))
+    sink = sql_sink(database_url, unique, columns={"extra": "y"})
+    first, second = window_results([{"y": "7"}, {"y": 2}]), window_results([{"y": 3}], revision=1)
+    for results in (first, second, first):
+        await sink.write(results)
+    assert await sink.stored([second]) == [{0: 1}]
+    await sink.aclose()
+    window, key, partition = (quoted(database_url, name) for name in ("window", "key", "partition"))
+    [row] = rows(database_url, f"SELECT {window} AS w, {key} AS k, {partition} AS p FROM {unique}")
+    assert row == {"w": "ex_1/in.w1/all/0", "k": "all", "p": "in.w1"}
+    sink = sql_sink(database_url, unique, columns={"key": "y"})
+    with pytest.raises(SinkUnavailableError, match="'key' is a column of the sink itself there"):
+        await sink.write(first)
+    await sink.aclose()
+
+
+async def test_no_column_of_our_own_has_to_be_quoted(database_url: str, unique: str) -> None:
+    sink = sql_sink(database_url, unique)
+    await sink.write(window_results(1))
+    await sink.aclose()
+    names = ", ".join(sorted(OWN_COLUMNS))
+    assert len(rows(database_url, f"SELECT {names} FROM {unique} ORDER BY {names}")) == 1
+    assert not OWN_COLUMNS & (RESERVED_WORDS_MYSQL | RESERVED_WORDS_MARIADB | RESERVED_WORDS)
+
+
+WORDS = [
+    "key", "window", "partition", "start", "end", "time", "order", "group", "user", "select",
+    "rows", "rank", "desc", "default", "limit", "offset", "check", "primary", "range", "groups",
+    "row", "value", "values", "table", "timestamp", "date", "index", "Upper", "excluded", "old",
+    "r", "rows_1", "revision_", "session_user", "system", "lateral", "a" * 63,
+]  # fmt: skip
+
+
+async def test_columns_may_be_called_like_words_of_sql(database_url: str, unique: str) -> None:
+    sink = sql_sink(database_url, f"{unique}_Order", columns={word: word for word in WORDS})
+    for attempt in (1, 2):
+        await sink.write(window_results([{w: [w, attempt] for w in WORDS}], attempt=attempt))
+    await sink.aclose()
+    [row] = rows(database_url, f"SELECT * FROM {quoted(database_url, f'{unique}_Order')}")
+    for word in WORDS:
+        found = row[word] if isinstance(row[word], list) else json.loads(row[word])
+        assert found == [word, 2]
+
+
+async def test_a_column_is_found_however_the_database_spells_it(
+    mariadb_url: str, unique: str
+) -> None:
+    await _make_by_sink(mariadb_url, unique)
+    run(mariadb_url, f"ALTER TABLE {unique} ADD Score DOUBLE")
+    sink = sql_sink(mariadb_url, unique, columns={"score": "y"})
+    await sink.write(window_results([{"y": 0.5}]))
+    await sink.aclose()
+    assert rows(mariadb_url, f"SELECT score FROM {unique}") == [{"score": 0.5}]
+
+
+@pytest.mark.parametrize("database", ["postgresql", "pgbouncer", "mariadb"])
+async def test_a_schema_of_its_own_holds_the_table(
+    request: pytest.FixtureRequest, database: str, unique: str
+) -> None:
+    """A table of the same name and other columns in the connection's own schema is not touched."""
+    url = request.getfixturevalue(f"{database}_url")
+    run(url, f"CREATE TABLE results_{unique} (n INTEGER)")
+    columns = {"score": {"field": "y", "type": "float"}, "j": "j"}
+    sink = sql_sink(url, f"results_{unique}", schema=f"S_{unique}", columns=columns)
+    with pytest.raises(SinkUnavailableError, match=f"S_{unique}"):
+        await sink.write(window_results([{"y": 1, "j": "7"}]))
+    run(url, f"CREATE SCHEMA {quoted(url, f'S_{unique}')}")
+    for attempt in (1, 2):
+        await sink.write(window_results([{"y": attempt, "j": "7"}], attempt=attempt))
+    assert await sink.stored([window_results(1)]) == [{0: 1}]
+    await sink.aclose()
+    table = f"{quoted(url, f'S_{unique}')}.results_{unique}"
+    assert rows(url, f"SELECT score, attempt FROM {table}") == [{"score": 2.0, "attempt": 2}]
+    assert rows(url, f"SELECT * FROM results_{unique}") == []
+
+
+async def test_a_table_is_found_by_the_search_path(postgresql_url: str, unique: str) -> None:
+    """Its type is that of the table there, and not of one that comes later in the path."""
+    run(postgresql_url, f"CREATE SCHEMA {unique}")
+    url = f"{postgresql_url}?options=-csearch_path%3D{unique},public"
+    first = sql_sink(postgresql_url, unique, columns={"v": "v"})
+    await first.write(window_results([{"v": 1}]))
+    later = sql_sink(url, unique, columns={"v": "v"})
+    await later.write(window_results([{"v": 2}], attempt=2))
+    await first.aclose()
+    await later.aclose()
+    assert rows(postgresql_url, f"SELECT v FROM public.{unique}") == [{"v": 2}]
+
+
+@pytest.mark.parametrize(
+    "index",
+    ["ON {} (base_id, ordinal) WHERE revision = 0", "ON {} (base_id, ordinal, lower(task))"],
+)
+async def test_a_unique_index_of_something_else_is_no_key(
+    postgresql_url: str, unique: str, index: str
+) -> None:
+    await _make_by_sink(postgresql_url, f"{unique}_made")
+    run(
+        postgresql_url,
+        f"CREATE TABLE {unique} AS SELECT * FROM {unique}_made",
+        f"CREATE UNIQUE INDEX ON {index.removeprefix('ON ').format(unique)}",
+    )
+    sink = sql_sink(postgresql_url, unique)
+    with pytest.raises(SinkUnavailableError, match="of all rows and whole values"):
+        await sink.write(window_results(1))
+    run(postgresql_url, f"CREATE UNIQUE INDEX ON {unique} (ordinal, base_id)")
+    await sink.write(window_results(1))
+    await sink.aclose()
+
+
+async def test_a_unique_index_on_beginnings_of_names_is_no_key(
+    mariadb_url: str, unique: str
+) -> None:
+    await _make_by_sink(mariadb_url, f"{unique}_made")
+    run(
+        mariadb_url,
+        f"CREATE TABLE {unique} AS SELECT * FROM {unique}_made",
+        f"CREATE UNIQUE INDEX i ON {unique} (base_id(20), ordinal)",
+    )
+    sink = sql_sink(mariadb_url, unique)
+    with pytest.raises(SinkUnavailableError, match="of all rows and whole values"):
+        await sink.write(window_results(1))
+    await sink.aclose()
+
+
+async def test_a_table_that_ignores_case_by_its_own_default_is_refused(
+    mariadb_url: str, unique: str
+) -> None:
+    await _make_by_sink(mariadb_url, f"{unique}_made")
+    run(
+        mariadb_url,
+        f"CREATE TABLE {unique} LIKE {unique}_made",
+        f"ALTER TABLE {unique} CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci",
+    )
+    sink = sql_sink(mariadb_url, unique)
+    with pytest.raises(SinkUnavailableError, match="'base_id' takes upper and lower case"):
         await sink.write(window_results(1))
     await sink.aclose()

@@ -27,7 +27,7 @@ def sql(url: str) -> list[dict[str, Any]]:
         {"window": {"type": "sliding", "size": "1m", "slide": 10, "time": "event", "idle": "5s"}},
         {"source": {"stream": "S", "partitions": ["s.a", "s.b"], "deliver": {"seq": 3}}},
         {"inference": {"type": "v2", "url": "http://model:8000", "model": "m", "timeout": "2s"}},
-        {"sinks": [{"type": "sql", "url": "sqlite:///x", "table": "t", "schema": "s"}]},
+        {"sinks": [{"type": "sql", "url": "sqlite:///x", "table": "t", "schema": "main"}]},
         {"fallback": {"type": "jsonl", "path": "dead.jsonl"}, "limits": {"lease": "2s"}},
     ],
 )

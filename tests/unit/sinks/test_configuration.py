@@ -6,8 +6,10 @@ import subprocess
 import sys
 from importlib.resources import files
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from sqlalchemy.engine import make_url
 
 import sinfer
 from sinfer.config import ConfigModel
@@ -56,7 +58,13 @@ def test_the_smallest_configuration_is_enough_and_unknown_keys_are_refused(type_
         ("sql", {"table": "a; DROP TABLE b"}, "pattern"),
         ("sql", {"schema": "a.b"}, "pattern"),
         ("sql", {"columns": {"a b": "y"}}, "pattern"),
-        ("sql", {"columns": {"Key": "y"}}, "'key' is a column of the sink itself"),
+        ("sql", {"columns": {"Item_Key": "y"}}, "'item_key' is a column of the sink itself"),
+        ("sql", {"table": "public.preds"}, "write 'schema: public' beside 'table: preds'"),
+        ("sql", {"schema": "public"}, "SQLite has no schemas"),
+        ("sql", {"columns": {"a": "x", "A": "y"}}, "differ in upper and lower case only"),
+        ("sql", {"columns": {"a": {"type": "text"}}}, "either a 'field' .* or a part of its 'mess"),
+        ("sql", {"columns": {"a": {"field": "x", "message": "time"}}}, "either a 'field'"),
+        ("sql", {"columns": {"a": {"message": "headers"}}}, "'sequence', 'time' or 'subject'"),
         ("redis_stream", {"url": "http://localhost"}, "redis://"),
         ("redis_stream", {"maxlen": 0}, "greater than or equal to 1"),
         ("http", {"url": "example.org"}, "http://"),
@@ -103,7 +111,8 @@ def test_a_schema_reads_as_it_is_written() -> None:
         ("sqlite://", "in memory are lost"),
         ("sqlite:///:memory:", "in memory are lost"),
         ("postgresql+asyncpg://host/db", "asyncpg"),
-        ("mysql+mysqlconnector://host/db", "the driver 'mysql' is not installed; pip install"),
+        ("mysql+mysqlconnector://host/db", r"'mysql' is not installed; .* 'sinfer\[mysql\]'"),
+        ("postgresql+psycopg2://host/db", r"write postgresql:// and .* 'sinfer\[postgresql\]'"),
         ("postgresql+nothing://host/db", "no driver that SQLAlchemy knows"),
         ("postgresql://host:port/db", "is no database URL"),
     ],
@@ -158,5 +167,61 @@ def test_a_header_value_is_the_id_with_unprintable_characters_escaped(
 @pytest.mark.parametrize("place", ["table", "schema", "column"])
 def test_a_name_in_sql_is_plain_or_refused(name: str, place: str) -> None:
     settings = {"columns": {name: "y"}} if place == "column" else {place: name}
-    with pytest.raises(ValueError, match="pattern"):
+    told = "is one name" if (name, place) == ("a.b", "table") else "pattern"
+    with pytest.raises(ValueError, match=told):
         validated("sql", **settings)
+
+
+@pytest.mark.parametrize(
+    "password", ["plain", "p@ss/w:rd?#[]", "100%", "a b", "ü%zz", "%40%2f", "quoted%40value"]
+)
+def test_a_password_from_the_environment_need_not_be_quoted_for_the_url(
+    monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    monkeypatch.setenv("SINFER_TEST_PASSWORD", password)
+    config = SqlSink.Config(
+        url="postgresql://me:${SINFER_TEST_PASSWORD}@db.example/results", table="results"
+    )
+    url = make_url(config.url.get_secret_value())
+    assert (url.username, url.host, url.database) == ("me", "db.example", "results")
+    is_quoted = password in ("%40%2f", "quoted%40value")
+    assert url.password == (unquote(password) if is_quoted else password)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "module", "extra"),
+    [("postgresql", "psycopg", "postgresql"), ("mysql", "pymysql", "mysql"),
+     ("mariadb", "pymysql", "mysql")],
+)  # fmt: skip
+def test_a_missing_driver_is_told_with_its_extra(dialect: str, module: str, extra: str) -> None:
+    program = (
+        "import sys\n"
+        "from importlib.abc import MetaPathFinder\n"
+        "class Missing(MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('psycopg', 'psycopg2', 'pymysql', 'MySQLdb'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "import importlib.util\n"
+        "find = importlib.util.find_spec\n"
+        "def none(name, package=None):\n"
+        "    try:\n"
+        "        return find(name, package)\n"
+        "    except ModuleNotFoundError:\n"
+        "        return None\n"
+        "importlib.util.find_spec = none\n"
+        "import sinfer.sinks\n"
+        "for make in (\n"
+        f"    lambda: sinfer.sinks.SqlSink(sinfer.sinks.SqlSink.Config(url='{dialect}://h/d', "
+        "table='t')),\n"
+        f"    lambda: sinfer.SqlTaskManager('{dialect}://h/d', 'SELECT 1')._connected_engine(),\n"
+        "):\n"
+        "    try:\n"
+        "        make()\n"
+        "    except sinfer.ConfigError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.count(f"is not installed; pip install 'sinfer[{extra}]'") == 2

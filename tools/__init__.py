@@ -1,0 +1,1 @@
+"""Programs that make targets run, and what the documentation is made with."""
