@@ -110,8 +110,8 @@ class Inferrer:
         Args:
             window: the window.
             call: begins the idempotency keys of the calls; by default the window's id.
-            last_try: look for a culprit even when there is no answer, or one that nobody can read.
-                Before, that counts as a fault of the model, which may have an answer later.
+            last_try: look for a culprit even when the answer is one that nobody can read. Before,
+                that counts as a fault of the model, which may have an answer later.
 
         Raises:
             InferenceUnavailableError, InferenceMisconfiguredError, InvalidResponseError: the whole
@@ -194,9 +194,45 @@ class Inferrer:
             if refused is not None and await self._sample(search, refused, keep):
                 search.is_sampled = True
                 break
-        if search.unavailable is not None and not search.is_taken:
+        if search.unanswered is not None:
+            await self._make_sure(search)
+
+    def look_for_culprit(self, search: ItemSearch, error: InferenceUnavailableError) -> bool:
+        """From now on, no answer about a part of the window counts as a refusal of it, and so does
+        that which there was none about. One item may be what the model hangs on, or breaks down of.
+
+        Returns:
+            Whether there is anything to be looked for.
+        """
+        if not search.todo or not self._per_item or len(search.window) == 1:
+            return False
+        search.unanswered = set()
+        self._note(self._unanswered(search.todo[0], search, error), search.todo[0], search)
+        return True
+
+    def _unanswered(
+        self, part: Places, search: ItemSearch, error: InferenceUnavailableError
+    ) -> _Refused:
+        if len(part) == 1 and search.unanswered is not None:
+            search.unanswered.add(part[0])
+        return _Refused("inference", search.with_first_reason(str(error)))
+
+    async def _make_sure(self, search: ItemSearch) -> None:
+        """Ask once more about single items that there was no answer about: it may have been chance.
+        When there was none about any, nobody is to blame.
+
+        Raises:
+            InferenceUnavailableError: there was none about any.
+        """
+        if not search.is_taken:
             search.begin_again()
-            raise search.unavailable
+            raise InferenceUnavailableError("there was no answer about any of the items")
+        for failure in search.outcome.failures[:]:
+            if failure.first in (search.unanswered or ()):
+                found = await self._answer([failure.first], search)
+                if isinstance(found, list):
+                    search.outcome.failures.remove(failure)
+                    self._take(dict(zip([failure.first], found, strict=False)), search)
 
     def _note(self, found: _Found, part: Places, search: ItemSearch) -> _Refused | None:
         """Note what became of a part, and what is still to be asked of it.
@@ -238,12 +274,9 @@ class Inferrer:
                 raise
             return _Refused("inference", str(error))
         except InferenceUnavailableError as error:
-            # One item may be what the model hangs on, or breaks down of.
-            is_outage = error.not_begun or error.retry_after is not None
-            if is_outage or not search.last_try or not self._per_item or len(search.window) == 1:
+            if search.unanswered is None or error.not_begun or error.retry_after is not None:
                 raise
-            search.unavailable = error
-            return _Refused("inference", search.with_first_reason(str(error)))
+            return self._unanswered(part, search, error)
 
     async def _sample(self, search: ItemSearch, refused: _Refused, keep: Keep | None) -> bool:
         """Ask about an item in the middle and others at the ends: are all refused alike?

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from sinfer.errors import InferenceUnavailableError
 from sinfer.tasks.likeness import likeness
 from sinfer.tasks.outcomes import Failure, Outcome
 from sinfer.windows.dead_letters import Stage, one_line
@@ -67,7 +66,7 @@ class ItemSearch:
         window: the items.
         call: begins the idempotency keys of the calls.
         names: of the items, as the keys have them: their places among the window's messages.
-        last_try: look for a culprit even when there is no answer, or one that nobody can read.
+        last_try: look for a culprit even when the answer is one that nobody can read.
         sample: of a large window in which nothing is taken, ask about some items alone, and leave
             it at that when all of them are refused alike.
         todo: parts that are still to be asked about, in order.
@@ -77,8 +76,8 @@ class ItemSearch:
         calls: how many calls there were.
         most_taken: items of the largest part that was taken.
         is_taken: whether anything was taken.
-        unavailable: the last that was heard of a model that gave no answer about some items, in
-            the last try.
+        unanswered: items that there was no answer about; None while that counts as an outage of
+            the model.
         is_sampled: whether it ended with a sample.
         is_void: whether nothing that was found counts, since the model gave no answer at all.
     """
@@ -95,7 +94,7 @@ class ItemSearch:
     calls: int = 0
     most_taken: int = 0
     is_taken: bool = False
-    unavailable: InferenceUnavailableError | None = None
+    unanswered: set[int] | None = None
     is_sampled: bool = False
     is_void: bool = False
     _told: tuple[int, int, int] = (0, 0, 0)
