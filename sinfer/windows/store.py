@@ -18,7 +18,7 @@ from redis.commands.core import AsyncScript
 
 from sinfer.errors import AccessError, ConfigError, StoreError, StoreFullError, UnavailableError
 from sinfer.masking import without_credentials
-from sinfer.settings import settings
+from sinfer.settings import settings, unread
 from sinfer.tls import NO_FILES, TlsFiles
 from sinfer.windows.keys import CLOCK
 from sinfer.windows.redis_errors import outage_of
@@ -131,7 +131,9 @@ class Store:
         Raises:
             ConfigError: as above.
         """
-        return cls(settings().redis_url, settings().redis_tls)
+        store = cls(settings().redis_url, settings().redis_tls)
+        store._hint += unread("redis_url", "REDIS_URL")
+        return store
 
     def add_scripts(self, folder: Traversable) -> None:
         """Make the Lua files of a folder known by their names."""
