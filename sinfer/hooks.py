@@ -24,6 +24,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import ValidationError
 
 from sinfer.errors import ConfigError, HookError, InvalidItemError, SinferError
+from sinfer.extras import missing_extra
 from sinfer.masking import one_line
 from sinfer.plain_errors import plain
 
@@ -357,7 +358,7 @@ def made(what: str, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     try:
         return Hook("setup", what, make, passing=(ConfigError,))(*args, **kwargs)
     except HookError as error:
-        raise ConfigError(f"{what} cannot be made: {error.text}") from error
+        raise ConfigError(f"{what} cannot be made: {missing_extra(error) or error.text}") from error
 
 
 def reason_of(error: BaseException) -> str:
