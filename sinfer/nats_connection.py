@@ -17,7 +17,8 @@ from sinfer.errors import AccessError, UnavailableError
 from sinfer.nats_access import NatsAccess
 from sinfer.nats_client import NoTlsError
 from sinfer.nats_place import NatsPlace
-from sinfer.settings import settings
+from sinfer.settings import settings, unread
+from sinfer.trust import environment_problem
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ async def connect(
     reconnected: Callable[[], None] | None = None,
     access: NatsAccess | None = None,
     forbidden: Callable[[str], None] | None = None,
+    lost: Callable[[str], None] | None = None,
 ) -> Client:
     """Connect, and stay connected: once it was up, the connection is re-made for ever.
 
@@ -51,6 +53,8 @@ async def connect(
         access: credentials and TLS; by default those of the settings.
         forbidden: is called with what the server says of each permission that is missing, instead
             of a line in the log.
+        lost: is called with the reason when the connection is lost, and with an empty one when it
+            is made anew.
 
     Raises:
         UnavailableError: none of the servers answers; the text names them, without passwords.
@@ -59,6 +63,7 @@ async def connect(
     """
     place = to if isinstance(to, NatsPlace) else NatsPlace(tuple(to))
     servers = place.servers
+    is_usual = access is None and servers == settings().nats_place.servers
     if access is None:
         access = NatsAccess.from_settings(settings())
     shown = ", ".join(re.sub(r"^(\w+://)?.*@", r"\1", server) for server in servers)
@@ -77,6 +82,7 @@ async def connect(
         return UnavailableError(
             f"NATS cannot be reached at {shown}"
             f" ({'; '.join(reasons) or 'no answer'}); is it running?{access.hint}"
+            f"{unread('nats_servers', 'NATS_URL') if is_usual else ''}"
         )
 
     async def on_error(error: Exception) -> None:
@@ -92,6 +98,7 @@ async def connect(
         elif _denial(error, access, servers) is not None:
             met = error
             told = explained([error])
+            note_lost(str(told))
             if complaints.is_due(str(told)):
                 _log.error("%s; trying again", told)
         elif _PERMISSION.search(str(error)):
@@ -105,12 +112,18 @@ async def connect(
             level = logging.DEBUG if client.is_reconnecting or client.is_closed else logging.WARNING
             _log.log(level, "NATS %s: %s", name, error or type(error).__name__)
 
+    def note_lost(reason: str) -> None:
+        if lost is not None:
+            lost(reason)
+
     async def on_disconnect() -> None:
         if is_up and not client.is_closed:
+            note_lost(f"NATS at {shown} is disconnected; is it running?")
             _log.warning("NATS %s: disconnected from %s", name, shown)
 
     async def on_reconnect() -> None:
         complaints.clear()
+        note_lost("")
         _log.info("NATS %s: connected again", name)
         if reconnected is not None:
             reconnected()
@@ -121,6 +134,7 @@ async def connect(
         if not is_up or error is None or error is met:
             return
         if _denial(error, access, servers) is not None:
+            note_lost(str(explained([error])))
             _log.error("%s; the connection is closed", explained([error]))
 
     try:
@@ -159,6 +173,7 @@ def _denial(error: Exception, access: NatsAccess, servers: Sequence[str]) -> str
         return (
             f"shows a certificate that is not accepted ({error.verify_message}); set"
             " SINFER_NATS_TLS_CA to the CA that signed it, or SINFER_NATS_TLS_HOSTNAME to its name"
+            f"{environment_problem()}"
         )
     if isinstance(error, ssl.SSLError):
         return (

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, func, inspect, select, text
+from sqlalchemy import Connection, func, inspect, make_url, select, text
 
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.results import ResultRow, WindowResults
 from sinfer.sinks.group_commit import GroupCommit
-from sinfer.sinks.sql_database import make_engine
+from sinfer.sinks.sql_database import make_engine, sqlite_file
 from sinfer.sinks.sql_errors import blame, error_text, is_over
 from sinfer.sinks.sql_refusals import MOST_S, RowKey, RowSearch, Suspects, probe_row
 from sinfer.sinks.sql_rows import RowMaker
@@ -85,9 +85,12 @@ class SqlWriter:
 
     def _find(self, windows: Sequence[WindowResults]) -> list[dict[int, int]]:
         target = self._target
+        none = [{row.ordinal: 0 for row in window} for window in windows]
+        if (file := sqlite_file(make_url(target.url))) is not None and not file.exists():
+            return none  # to connect would make it
         with self._connect() as connection:
             if not inspect(connection).has_table(target.table, schema=target.schema):
-                return [{row.ordinal: 0 for row in window} for window in windows]
+                return none
             table = self._open_table(connection)
             return [self._rows_of(connection, table, window) for window in windows]
 

@@ -32,11 +32,13 @@ LAYERS = [
         "complaints",
         "escaping",
         "masking",
+        "plain_errors",
         "nats_place",
         "hooks",
         "own_thread",
         "secret_files",
         "tls",
+        "troubles",
         "trust",
     },
     {
