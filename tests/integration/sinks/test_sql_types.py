@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,9 @@ from sqlalchemy import text
 
 from sinfer.errors import SinkRejectedError
 from sinfer.messages import Message
+from sinfer.products.example import product
+from sinfer.products.example.data import samples
+from sinfer.testing import FakeModel, TaskTester, v2_response
 from tests.integration.sinks.test_sql import connected, rows, run, sql_sink
 from tests.integration.sinks.test_sql_refusals import dialect_of
 from tests.window_results import window_results
@@ -349,3 +353,16 @@ async def test_a_row_says_which_message_it_comes_from(database_url: str, unique:
     assert [row["seq"] for row in found] == [7, 2**40]
     assert [row["subject"] for row in found] == ["in.a", "in.b"]
     assert moment(found[0]["at"]) == datetime(2024, 5, 6, 7, 8, 9, 123456, UTC)
+
+
+def test_a_task_writes_the_message_of_each_result(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+    columns = {"seq": {"message": "sequence"}, "at": {"message": "time"}, "y": "y"}
+    sinks = {"sql-0": sql_sink(url, "results", columns=columns)}
+    model = FakeModel(lambda request: v2_response(y=[0.5] * 3))
+    with TaskTester(product, "ex_1", model=model, sinks=sinks, start=1_714_979_289) as task:
+        task.feed(*samples(3))
+        task.advance("5s")
+    found = rows(url, "SELECT seq, at, y FROM results ORDER BY ordinal")
+    assert [row["seq"] for row in found] == [1, 2, 3]
+    assert {moment(row["at"]) for row in found} == {datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)}
