@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import time
+from contextlib import suppress
 from importlib.metadata import version
 from socket import gethostname
 from typing import Any
@@ -80,10 +81,23 @@ class Scheduler(beat.Scheduler):
                     "the Celery broker takes no messages for %.0f s: %s; trying again with every"
                     " tick", now - self._failing_s, error,
                 )  # fmt: skip
+            self._connect_again()
         else:
             if self._failing_s:
                 _log.info("the Celery broker takes messages again")
             self._failing_s = self._told_s = 0.0
+
+    def _connect_again(self) -> None:
+        """Have the next tick travel over a new connection.
+
+        AMQP's does not find out by itself that the broker was restarted. Celery would wait here,
+        longer with every try, for the broker to be back.
+        """
+        connection: Any = self.connection
+        with suppress(Exception):  # it is broken, and what that leads to does not matter
+            connection.collapse()
+        fields = vars(self)
+        fields["producer"] = fields["Producer"](connection, auto_declare=False)
 
     def _has_room(self, producer: Any) -> bool:
         """Whether no tick waits: one is as good as many."""

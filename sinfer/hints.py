@@ -10,6 +10,7 @@ from collections.abc import Callable
 from celery import Celery
 
 from sinfer.celery_app import PROCESS_TASK, product_queue, waiting_messages
+from sinfer.masking import mask
 from sinfer.windows.ids import Scope
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ class HintSender:
     Args:
         app: the Celery application to publish with.
         sent: called with the number of messages after each success.
+
+    Attributes:
+        problem: why the broker takes nothing; empty when it does.
     """
 
     def __init__(self, app: Celery, sent: Callable[[int], None] | None = None) -> None:
@@ -46,7 +50,7 @@ class HintSender:
         self._full: set[str] = set()
         self._changed = threading.Condition()
         self._closing = False
-        self._failing = False
+        self.problem = ""
         self._thread = threading.Thread(target=self._run, name="sinfer-hints", daemon=True)
         self._thread.start()
 
@@ -115,13 +119,14 @@ class HintSender:
                     if self._sent is not None:
                         self._sent(1)
         except Exception as error:  # whatever the transport raises: beat sends the hint again
-            if not self._failing:
-                _log.warning("the Celery broker takes no messages (%s); beat will try again", error)
-            self._failing = True
+            problem = f"the Celery broker takes no messages ({error}); beat will try again"
+            if not self.problem:
+                _log.warning("%s", problem)
+            self.problem = mask(problem)
         else:
-            if self._failing:
+            if self.problem:
                 _log.info("the Celery broker takes messages again")
-            self._failing = False
+            self.problem = ""
         return {}
 
     def _may_publish(self, queue: str, channel: object) -> bool:

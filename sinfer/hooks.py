@@ -23,8 +23,10 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import ValidationError
 
-from sinfer.errors import ConfigError, HookError, InvalidItemError
+from sinfer.errors import ConfigError, HookError, InvalidItemError, SinferError
+from sinfer.extras import missing_extra
 from sinfer.masking import one_line
+from sinfer.plain_errors import plain
 
 _log = logging.getLogger(__name__)
 
@@ -215,9 +217,10 @@ class Hook:
         try:
             return self._function(*args, **kwargs)
         except BaseException as error:
-            if self._passes(error):
+            problem = self._told(error)
+            if problem is error:
                 raise
-            raise self._failed(error) from error
+            raise problem from problem.__cause__
         finally:
             _caller.reset(before)
             if outer is None:
@@ -267,9 +270,8 @@ class Hook:
         result, problem = inner.result()
         if problem is None:
             return result
-        if self._passes(problem):
-            raise problem
-        raise self._failed(problem) from problem
+        told = self._told(problem)
+        raise told from told.__cause__
 
     async def _awaited_here(self, result: Any) -> Any:
         """Await it in the task in hand: it is cancelled when somebody asked for that, and not when
@@ -297,8 +299,21 @@ class Hook:
             return _is_from_keyboard(error)
         return isinstance(error, self._passing) and _has_text(error)
 
+    def _told(self, error: BaseException) -> BaseException:
+        """What is passed on of something that was raised."""
+        if not self._passes(error):
+            return self._failed(error)
+        if not isinstance(error, SinferError):
+            return error
+        try:
+            return plain(error)
+        except BaseException as problem:
+            return self._failed(problem)
+
     def _failed(self, error: BaseException) -> HookError:
-        return HookError(self.stage, self.name, describe(error))
+        failed = HookError(self.stage, self.name, describe(error))
+        failed.__cause__ = error
+        return failed
 
 
 async def _end_of(task: asyncio.Task[Any]) -> None:
@@ -419,7 +434,7 @@ def made(what: str, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     try:
         return Hook("setup", what, make, passing=(ConfigError,))(*args, **kwargs)
     except HookError as error:
-        raise ConfigError(f"{what} cannot be made: {error.text}") from error
+        raise ConfigError(f"{what} cannot be made: {missing_extra(error) or error.text}") from error
 
 
 def reason_of(error: BaseException) -> str:

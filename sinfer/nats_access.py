@@ -13,6 +13,7 @@ from nats.errors import Error as NatsError
 
 from sinfer.errors import ConfigError
 from sinfer.nats_client import CarefulClient
+from sinfer.nats_place import NatsPlace
 from sinfer.secret_files import Creds, read_creds, read_seed, sign
 from sinfer.settings import Settings
 from sinfer.tls import NO_FILES, TlsFiles
@@ -121,9 +122,11 @@ class NatsAccess:
             options["tls_handshake_first"] = True
         return options
 
-    def client(self) -> Client:
+    def client(self, place: NatsPlace) -> Client:
         """A client that has yet to connect."""
-        return CarefulClient(demands_tls=self._demands_tls, begins_with_tls=self._handshake_first)
+        return CarefulClient(
+            demands_tls=self._demands_tls, begins_with_tls=self._handshake_first, place=place
+        )
 
 
 class _CredsFile:

@@ -9,6 +9,7 @@ import asyncio
 import re
 import ssl
 import time
+from typing import Any
 from urllib.parse import ParseResult
 
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
@@ -16,9 +17,11 @@ from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
 from nats.errors import UnexpectedEOF
+from nats.js import JetStreamContext
 from nats.protocol import parser
 
 from sinfer.nats_headers import decode_subject, parse_headers
+from sinfer.nats_place import API, NatsPlace
 
 # Servers end a word at a blank, a tab or a line's end, and nowhere else; nats-py would take a
 # subject with a form feed for a broken protocol, and reconnect to meet the same message again.
@@ -43,12 +46,28 @@ class CarefulClient(Client):
     Args:
         demands_tls: whatever the scheme of the URL is.
         begins_with_tls: TLS is there before the server says anything.
+        place: says which JetStream is asked; None for the servers' own.
+
+    Attributes:
+        place: see above.
     """
 
-    def __init__(self, *, demands_tls: bool, begins_with_tls: bool) -> None:
+    def __init__(
+        self, *, demands_tls: bool, begins_with_tls: bool, place: NatsPlace | None = None
+    ) -> None:
         super().__init__()
+        self.place = place
         self._demands_tls = demands_tls
         self._begins_with_tls = begins_with_tls
+
+    def jetstream(self, **options: Any) -> JetStreamContext:
+        """The JetStream of the connection's place, and of no other."""
+        return super().jetstream(prefix=api_prefix(self), **options)
+
+    @property
+    def server_domain(self) -> str:
+        """The JetStream domain of the server itself; empty where it has none."""
+        return str(self._server_info.get("domain", ""))
 
     async def _connect_to_server(self, s: Srv) -> None:
         if s.uri.scheme in ("ws", "wss"):
@@ -102,6 +121,19 @@ class CarefulClient(Client):
         if not has_tls and (self._demands_tls or scheme == "tls"):
             raise NoTlsError
         return super()._connect_command()
+
+
+def api_prefix(client: Client) -> str:
+    """What requests to the JetStream of a connection begin with."""
+    place = client.place if isinstance(client, CarefulClient) else None
+    return API if place is None else place.api_prefix
+
+
+def is_imported(client: Client) -> bool:
+    """Whether the JetStream of a connection is imported from another account, where subjects may
+    be others."""
+    place = client.place if isinstance(client, CarefulClient) else None
+    return place is not None and bool(place.prefix)
 
 
 class _Transport(TcpTransport):

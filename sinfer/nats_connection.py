@@ -16,7 +16,9 @@ from sinfer.complaints import Complaints
 from sinfer.errors import AccessError, UnavailableError
 from sinfer.nats_access import NatsAccess
 from sinfer.nats_client import NoTlsError
-from sinfer.settings import settings
+from sinfer.nats_place import NatsPlace
+from sinfer.settings import settings, unread
+from sinfer.trust import environment_problem
 
 _log = logging.getLogger(__name__)
 
@@ -24,39 +26,49 @@ OUTBOUND_BUFFER_BYTES = 64 * 1024 * 1024
 """Bytes that may wait for a reconnect; the client's own 2 MiB raises under bursts."""
 
 _REFUSAL = re.compile(r"authori[sz]ation|((user|account) )?authentication", re.IGNORECASE)
+_NOT_NEEDED = "$SYS.REQ.USER.INFO"
+"""Who may not ask this is not told of its account, and that is all."""
+
 _PERMISSION = re.compile(r"permissions violation", re.IGNORECASE)
 
 
 async def connect(
-    servers: Sequence[str],
+    to: NatsPlace | Sequence[str],
     *,
     name: str,
     timeout_s: float = 5.0,
     reconnected: Callable[[], None] | None = None,
     access: NatsAccess | None = None,
     forbidden: Callable[[str], None] | None = None,
+    lost: Callable[[str], None] | None = None,
 ) -> Client:
     """Connect, and stay connected: once it was up, the connection is re-made for ever.
 
     Args:
-        servers: NATS URLs.
+        to: the servers, and which JetStream is asked through them: their own, where only URLs are
+            given.
         name: shown by the server's monitoring.
         timeout_s: how long to try one server.
         reconnected: is called whenever the connection was made anew.
         access: credentials and TLS; by default those of the settings.
         forbidden: is called with what the server says of each permission that is missing, instead
             of a line in the log.
+        lost: is called with the reason when the connection is lost, and with an empty one when it
+            is made anew.
 
     Raises:
         UnavailableError: none of the servers answers; the text names them, without passwords.
         AccessError: a server refuses the credentials, or TLS with it fails.
         ConfigError: a file of the settings cannot be used any more.
     """
+    place = to if isinstance(to, NatsPlace) else NatsPlace(tuple(to))
+    servers = place.servers
+    is_usual = access is None and servers == settings().nats_place.servers
     if access is None:
         access = NatsAccess.from_settings(settings())
     shown = ", ".join(re.sub(r"^(\w+://)?.*@", r"\1", server) for server in servers)
     options = access.options(servers)
-    client = access.client()
+    client = access.client(place)
     failures: list[Exception] = []
     complaints = Complaints()
     is_up = has_failed = False
@@ -70,6 +82,7 @@ async def connect(
         return UnavailableError(
             f"NATS cannot be reached at {shown}"
             f" ({'; '.join(reasons) or 'no answer'}); is it running?{access.hint}"
+            f"{unread('nats_servers', 'NATS_URL') if is_usual else ''}"
         )
 
     async def on_error(error: Exception) -> None:
@@ -85,9 +98,12 @@ async def connect(
         elif _denial(error, access, servers) is not None:
             met = error
             told = explained([error])
+            note_lost(str(told))
             if complaints.is_due(str(told)):
                 _log.error("%s; trying again", told)
         elif _PERMISSION.search(str(error)):
+            if _NOT_NEEDED in str(error).upper():
+                return
             if forbidden is not None:
                 forbidden(str(error))
             elif complaints.is_due(str(error)):
@@ -96,12 +112,18 @@ async def connect(
             level = logging.DEBUG if client.is_reconnecting or client.is_closed else logging.WARNING
             _log.log(level, "NATS %s: %s", name, error or type(error).__name__)
 
+    def note_lost(reason: str) -> None:
+        if lost is not None:
+            lost(reason)
+
     async def on_disconnect() -> None:
         if is_up and not client.is_closed:
+            note_lost(f"NATS at {shown} is disconnected; is it running?")
             _log.warning("NATS %s: disconnected from %s", name, shown)
 
     async def on_reconnect() -> None:
         complaints.clear()
+        note_lost("")
         _log.info("NATS %s: connected again", name)
         if reconnected is not None:
             reconnected()
@@ -112,6 +134,7 @@ async def connect(
         if not is_up or error is None or error is met:
             return
         if _denial(error, access, servers) is not None:
+            note_lost(str(explained([error])))
             _log.error("%s; the connection is closed", explained([error]))
 
     try:
@@ -150,6 +173,7 @@ def _denial(error: Exception, access: NatsAccess, servers: Sequence[str]) -> str
         return (
             f"shows a certificate that is not accepted ({error.verify_message}); set"
             " SINFER_NATS_TLS_CA to the CA that signed it, or SINFER_NATS_TLS_HOSTNAME to its name"
+            f"{environment_problem()}"
         )
     if isinstance(error, ssl.SSLError):
         return (

@@ -7,7 +7,7 @@ looks first whether the user may publish it, and says so when not.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import nats.errors
@@ -15,6 +15,7 @@ from nats.aio.client import Client
 
 from sinfer.encoding import from_json
 from sinfer.nats_connection import connect
+from sinfer.nats_place import NatsPlace
 from sinfer.subjects import covers
 
 _UNREADABLE = b"{"
@@ -35,16 +36,14 @@ class Rights:
         self.forbidden: list[str] = []
 
     @classmethod
-    async def connect(cls, servers: Sequence[str]) -> Rights:
+    async def connect(cls, place: NatsPlace) -> Rights:
         """Connect, and try whether answers may come.
 
         Raises:
             UnavailableError: as ``sinfer.nats_connection.connect``; so are other errors.
         """
         rights = cls()
-        rights.client = await connect(
-            servers, name="sinfer-check", forbidden=rights.forbidden.append
-        )
+        rights.client = await connect(place, name="sinfer-check", forbidden=rights.forbidden.append)
         inbox = await rights.client.subscribe(rights.client.new_inbox())
         await rights._heard()
         await inbox.unsubscribe()

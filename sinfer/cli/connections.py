@@ -32,9 +32,8 @@ class Session:
 
     @asynccontextmanager
     async def nats(self, task: InferTaskConfig) -> AsyncIterator[Client]:
-        """A connection to the NATS servers of a task's source."""
-        servers = task.source.servers or settings().nats_servers
-        client = await connect(servers, name="sinfer-cli")
+        """A connection to the JetStream of a task's source."""
+        client = await connect(task.source.place, name="sinfer-cli")
         try:
             yield client
         finally:

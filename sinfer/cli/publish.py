@@ -107,7 +107,7 @@ async def _samples(product: Product, count: int, rate: float | None) -> int:
 
     scenario = demonstration_of(product)
     published = 0
-    client = await connect(settings().nats_servers, name="sinfer-publish")
+    client = await connect(settings().nats_place, name="sinfer-publish")
     try:
         await make_streams(client.jetstream(), scenario.streams)
         with bar("publishing", None if scenario.publish else count) as advance:
@@ -145,7 +145,7 @@ async def _file(
     lines: Iterable[bytes] = sys.stdin.buffer if path == "-" else lines_of(path)
     messages = messages_in(lines, form, "stdin" if path == "-" else path)
     default = subject or await _subject_of(product, task_id)
-    client = await connect(settings().nats_servers, name="sinfer-publish")
+    client = await connect(settings().nats_place, name="sinfer-publish")
     try:
         with bar("publishing", _how_many(path, count)) as advance:
             return await publishing.publish(

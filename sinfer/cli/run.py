@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 _WITH_MODEL = "--with-model"
-_DEAD = 10
-"""At most so many messages that never came into a window are shown."""
+_REASONS = 50
+"""At most so many reasons why messages never came into a window are shown."""
 
 
 @click.command()
@@ -115,15 +115,15 @@ def run(
 
     async def work() -> LocalTask:
         config = await _task(found, task_id)
-        task = _make(found, config, virtual_time, most, no_sinks, show)
+        task = _make(found, config, virtual_time, most, no_sinks, show, is_endless=path is None)
         try:
             batches = _batches(task, path, form, deliver, virtual_time)
             await run_and_close(task, batches)
         except BaseException:
             if task.counts["fetched"]:  # say what was done up to here
-                _summary(task, path, quiet=as_json)
+                _summary(task, path, quiet=as_json, full=full)
             raise
-        _summary(task, path, quiet=as_json)
+        _summary(task, path, quiet=as_json, full=full)
         return task
 
     task = asyncio.run(work())
@@ -158,6 +158,7 @@ def _make(
     most: int | None,
     no_sinks: bool,
     show: Any,
+    is_endless: bool,
 ) -> LocalTask:
     import secrets
 
@@ -172,6 +173,7 @@ def _make(
         on_window=show,
         sinks={} if no_sinks else None,
         incarnation=f"run-{secrets.token_hex(4)}",
+        most_tries=None if is_endless and not virtual_time else config.limits.max_attempts,
     )
 
 
@@ -193,27 +195,30 @@ def _batches(
     return from_file(task.own(messages_in(lines_of(path), form, path)), source.batch)
 
 
-def _summary(task: LocalTask, path: str | None, *, quiet: bool) -> None:
+def _summary(task: LocalTask, path: str | None, *, quiet: bool, full: bool) -> None:
+    from sinfer.cli.output import some
+    from sinfer.local.shown import reasons
+
     counted = {name: count for name, count in task.counts.items() if count and name != "windows"}
     counts = ", ".join(f"{count} {name}" for name, count in counted.items())
-    text = f"{_some(len(task.windows), 'window')}; messages: {counts or 'none'}"
+    text = f"{some(len(task.windows), 'window')}; messages: {counts or 'none'}"
     if task.others:
-        text += f"\n{_some(task.others, 'message')} on subjects that the task does not read"
+        text += f"\n{some(task.others, 'message')} on subjects that the task does not read"
     if task.paused:
         text += f"\nstopped, no window can succeed: {task.paused}"
     elif task.undone:
-        text += f"\nnot done: {_some(task.undone, 'window')}"
+        reason = next(window.waits_for for window in task.windows if not window.is_done)
+        text += (
+            f"\nnot done: {some(task.undone, 'window')}; production goes on until it is: "
+            f"{mask(reason)}"
+        )
     click.echo(text, err=quiet)
     if quiet:
         return
     place = "message" if path is None else f"{'stdin' if path == '-' else path}, line"
-    early = [letter for letter in task.dead if not letter.window]
-    for letter in early[:_DEAD]:
-        seq = letter.message.stream_seq
-        click.echo(f"dead: {place} {seq}: {letter.stage}: {mask(letter.error)}")
-    if len(early) > _DEAD:
-        click.echo(f"      … and {len(early) - _DEAD} more")
-
-
-def _some(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    early = list(reasons([letter for letter in task.dead if not letter.window], full=full))
+    shown = early if full else early[:_REASONS]
+    for reason in shown:
+        click.echo(f"dead: {place} {reason}")
+    if len(early) > len(shown):
+        click.echo(f"      … and {len(early) - len(shown)} more reasons; --full shows all")

@@ -19,7 +19,7 @@ _KEYS = [
     f"SINFER_NATS_{name}"
     for name in (
         "USER", "PASSWORD", "TOKEN", "CREDS", "NKEY_SEED", "TLS_CA", "TLS_CERT", "TLS_KEY",
-        "TLS_HOSTNAME",
+        "TLS_HOSTNAME", "DOMAIN", "API_PREFIX",
     )
 ]  # fmt: skip
 

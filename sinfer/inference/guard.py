@@ -51,18 +51,27 @@ class Guard(Protocol):
 
 
 class OpenGuard:
-    """Lets every call pass: where a single process runs a single task, without Redis."""
+    """Lets every call pass: where a single process runs a single task, without Redis.
+
+    Args:
+        breaker_failures: after so many failures in a row the model counts as unavailable.
+    """
 
     on_trial = False
+
+    def __init__(self, breaker_failures: int) -> None:
+        self._breaker_failures = breaker_failures
+        self._failures = 0
 
     async def wait_ms(self) -> int:
         return 0
 
     async def succeeded(self) -> None:
-        """Nothing to note."""
+        self._failures = 0
 
     async def failed(self) -> int:
-        return 0
+        self._failures += 1
+        return 1 if self._failures >= self._breaker_failures else 0
 
     async def not_tried(self) -> None:
         """Nothing to note."""

@@ -82,12 +82,12 @@ async def choose_mode(
         durable = consumer_name("sinfer", name)
         why = "ack: done needs one" if retention == "limits" else f"{retention} retention needs one"
     info = await api.consumer_info(durable)
+    found: tuple[str, ...] = ()
     policy = "explicit"
     origin = "made by sinfer"
     if info is not None:
         check_consumer(source.stream, info, subject_filter)
-        for risk in risks(source.stream, info, source.ack):
-            _log.warning("%s", risk)
+        found = tuple(risks(source.stream, info, source.ack))
         policy = info.config.ack_policy or policy
         origin = f"exists, ack policy {policy}"
     if info is not None and policy == "none":
@@ -98,7 +98,7 @@ async def choose_mode(
             f" has ack policy none, so only its filter and its place (sequence {behind}) are used"
         )
         narrow = info.config.filters
-        return PositionMode(
+        by_position = PositionMode(
             api,
             source,
             narrow[0] if len(narrow) == 1 else subject_filter,
@@ -108,6 +108,8 @@ async def choose_mode(
             text=text,
             start=start,
         )
+        by_position.risks = found
+        return by_position
     if source.ack == "done" and policy != "explicit":
         raise SourceError(
             f"consumer {durable!r} of stream {source.stream!r} has ack policy {policy!r}, but"
@@ -129,6 +131,7 @@ async def choose_mode(
         by_event_time=by_event_time,
         start=start,
     )
+    mode.risks = found
     mode.consumer = consumer_id(stream.config.name, stream.created, durable)
     return mode
 

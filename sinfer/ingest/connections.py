@@ -1,14 +1,18 @@
-"""The NATS connections of an ingestor: one for all partitions that name the same servers."""
+"""The NATS connections of an ingestor: one for all partitions that read from the same place."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 
 from nats.aio.client import Client
 
 from sinfer.nats_connection import connect
+from sinfer.nats_place import NatsPlace
+from sinfer.troubles import Troubles
 
 
 class Connections:
@@ -17,27 +21,47 @@ class Connections:
     Args:
         name: shown by the servers' monitoring.
         reconnected: is called whenever a connection was made anew.
+        troubles: those of the ingestor.
     """
 
-    def __init__(self, name: str, reconnected: Callable[[], None]) -> None:
+    def __init__(self, name: str, reconnected: Callable[[], None], troubles: Troubles) -> None:
+        self._troubles = troubles
         self._name = name
         self._reconnected = reconnected
-        self._clients: dict[tuple[str, ...], Client] = {}
-        self._connecting: defaultdict[tuple[str, ...], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._clients: dict[NatsPlace, Client] = {}
+        self._connecting: defaultdict[NatsPlace, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def to(self, servers: Sequence[str]) -> Client:
-        """The connection to these servers.
+    async def to(self, place: NatsPlace) -> Client:
+        """The connection to a place.
 
         Raises:
-            UnavailableError: none of them answers. Others are not held up meanwhile.
+            UnavailableError: none of its servers answers. Others are not held up meanwhile.
         """
-        key = tuple(servers)
-        async with self._connecting[key]:
-            known = self._clients.get(key)
+        async with self._connecting[place]:
+            known = self._clients.get(place)
             if known is None or known.is_closed:
-                known = await connect(servers, name=self._name, reconnected=self._reconnected)
-                self._clients[key] = known
+                known = await connect(
+                    place,
+                    name=self._name,
+                    reconnected=self._reconnected,
+                    forbidden=self._forbidden,
+                    lost=partial(self._lost, place),
+                )
+                self._clients[place] = known
         return known
+
+    def _forbidden(self, said: str) -> None:
+        """The server says so with each request that is forbidden, and not when that is over."""
+        text = f"{said}; docs/security.md lists what sinfer needs"
+        self._troubles.tell("", said, text, level=logging.ERROR, fades=True)
+
+    def _lost(self, place: NatsPlace, reason: str) -> None:
+        """The log has it already."""
+        what = f"connection to {place}"
+        if reason:
+            self._troubles.tell("", what, reason, level=None)
+        else:
+            self._troubles.over("", what)
 
     async def aclose(self) -> None:
         """Close all of them."""

@@ -13,10 +13,13 @@ from nats.js.api import PubAck
 from nats.js.errors import APIError, NotFoundError
 
 from sinfer.errors import StoreFullError, UnavailableError
+from sinfer.nats_client import is_imported
+from sinfer.nats_whereabouts import is_not_enabled, no_jetstream, not_there
 from sinfer.products.task import InferTaskConfig
 from sinfer.results import qualifier
 from sinfer.sinks.header_value import header_name, header_value
 from sinfer.subjects import overlap
+from sinfer.troubles import PartitionTroubles
 from sinfer.units import to_ms
 from sinfer.windows.dead_letter_store import TRIM_AT_ONCE, DeadLetterStore, StoredLetter
 from sinfer.windows.dead_letters import COPIED_FIELD
@@ -30,6 +33,7 @@ PERIOD_S = 1.0
 _BUSY_S = 0.05
 """The same while there are more than can be seen to at once."""
 
+_COPIES = "dead letters"
 _TIMEOUT_S = 5.0
 _AT_ONCE = 32
 _ID = "Nats-Msg-Id"
@@ -48,10 +52,19 @@ class DeadLetterCare:
         client: NATS, for copies.
         scope: the partition.
         task: says what the caps are and where copies go.
+        troubles: those of the partition.
     """
 
-    def __init__(self, store: Store, client: Client, scope: Scope, task: InferTaskConfig) -> None:
+    def __init__(
+        self,
+        store: Store,
+        client: Client,
+        scope: Scope,
+        task: InferTaskConfig,
+        troubles: PartitionTroubles,
+    ) -> None:
         self._store = store
+        self._troubles = troubles
         self._client = client
         self._scope = scope
         self._subject = task.dead_letter_subject
@@ -61,8 +74,6 @@ class DeadLetterCare:
         self._most_bytes = task.limits.max_dead_letter_bytes
         self._acks_when_done = task.source.ack == "done"
         self._letters = DeadLetterStore(store)
-        self._warned: set[str] = set()
-        self._complaint = ""
         self._stream = task.source.stream
         self._is_checked = False
 
@@ -85,14 +96,12 @@ class DeadLetterCare:
                 is_behind = self._subject is not None and await self._mirror(self._subject)
                 if await self.keep_caps() >= TRIM_AT_ONCE or is_behind:
                     pause_s = _BUSY_S
-                self._complaint = ""
+                self._troubles.over(_COPIES, "dead letters are looked after again")
             except (UnavailableError, StoreFullError, NatsError, APIError, TimeoutError) as error:
                 text = f"{error}" or type(error).__name__
                 if self._acks_when_done and self.sends_copies:
                     text += "; no message is acknowledged before its dead letters are copied"
-                if text != self._complaint:
-                    _log.warning("%s: dead letters: %s; trying again", self._scope, text)
-                self._complaint = text
+                self._troubles.tell(_COPIES, f"dead letters: {text}; trying again")
             await asyncio.sleep(pause_s)
 
     # --- caps ---
@@ -161,12 +170,10 @@ class DeadLetterCare:
         )
 
     def _warn(self, cap: str, is_near: bool, text: str) -> None:
-        if is_near and cap not in self._warned:
-            _log.warning("%s: %s (%s); redrive or purge them", self._scope, text, cap)
         if is_near:
-            self._warned.add(cap)
+            self._troubles.tell(cap, f"{text} ({cap}); redrive or purge them", once=True)
         else:
-            self._warned.discard(cap)
+            self._troubles.over(cap)
 
     # --- copies ---
 
@@ -179,10 +186,12 @@ class DeadLetterCare:
         if not self._is_checked:
             stream = await self._stream_of(subject)
             if stream == self._stream and overlap(subject, self._scope.partition):
-                _log.error(
-                    "%s: no copies of dead letters are sent: the task reads dead_letter_subject %s"
-                    " itself; choose another subject", self._scope, subject,
-                )  # fmt: skip
+                self._troubles.tell(
+                    "dead_letter_subject",
+                    "no copies of dead letters are sent: the task reads dead_letter_subject"
+                    f" {subject} itself; choose another subject",
+                    level=logging.ERROR,
+                )
                 self._subject = None
                 return False
             self._is_checked = True
@@ -207,7 +216,16 @@ class DeadLetterCare:
         try:
             return str(await self._client.jetstream().find_stream_name_by_subject(subject))
         except NotFoundError:
-            raise UnavailableError(f"no stream takes dead_letter_subject {subject}") from None
+            if is_imported(self._client):  # where the subject may be another one
+                return ""
+            where, advice = await not_there(self._client, "source.")
+            raise UnavailableError(
+                f"no stream takes dead_letter_subject {subject} in {where}; create one{advice}"
+            ) from None
+        except APIError as error:
+            if not is_not_enabled(error):
+                raise
+            raise UnavailableError(await no_jetstream(self._client, "source.")) from None
 
     async def _publish(self, subject: str, batch: list[StoredLetter]) -> None:
         await asyncio.gather(*(self._copy(subject, stored) for stored in batch))
@@ -246,7 +264,8 @@ class DeadLetterCare:
         except NotFoundError:
             return True
         its = found.headers or {}
-        return found.subject == subject and all(its.get(n) == headers.get(n) for n in _COMPARED)
+        is_same = found.subject == subject or is_imported(self._client)
+        return is_same and all(its.get(n) == headers.get(n) for n in _COMPARED)
 
     def _too_large(self, stored: StoredLetter, size: int) -> None:
         _log.error(

@@ -147,6 +147,7 @@ class DurableMode(ReadingMode):
                 f"consumer {self._durable!r} of stream {stream.config.name!r} was made anew with"
                 f" ack policy {info.config.ack_policy!r} in place of {self._policy!r}"
             )
+        await self._api.check_acks(info.name)
         # The consumer belongs to the stream that is seen after it.
         check_identity(await self._api.stream_info(), state or SourceState(stream.created, 0))
         return self._take_over(stream, info, state)

@@ -16,9 +16,14 @@ from nats.errors import Error as NatsError
 
 from sinfer.errors import SourceError, UnavailableError
 from sinfer.ingest.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
+from sinfer.nats_client import api_prefix, is_imported
+from sinfer.nats_whereabouts import no_jetstream, not_there, says_not_enabled
 from sinfer.subjects import EVERYTHING
 
-_PREFIX = "$JS.API"
+_ACKS_TIMEOUT_S = 1.0
+"""Nobody answers such a message; that nobody is there is told at once."""
+
+_FIELDS = "source."
 _STREAM_MISSING = 10059
 _CONSUMER_MISSING = 10014
 _NO_MESSAGE = 10037
@@ -76,6 +81,7 @@ class JetStreamApi:
 
     def __init__(self, client: Client, stream: str, timeout_s: float = 5.0) -> None:
         self._client = client
+        self._prefix = api_prefix(client)
         self.stream = stream
         self._timeout_s = timeout_s
 
@@ -86,7 +92,7 @@ class JetStreamApi:
 
     def subject_of(self, request: str) -> str:
         """The subject on which a request of the JetStream API is made."""
-        return f"{_PREFIX}.{request}"
+        return f"{self._prefix}.{request}"
 
     async def stream_info(self) -> StreamInfo:
         """The stream's settings and bounds.
@@ -96,7 +102,7 @@ class JetStreamApi:
         """
         info = await self._request(f"STREAM.INFO.{self.stream}", None, StreamInfo, _STREAM_MISSING)
         if info is None:
-            raise self._stream_missing()
+            raise await self._stream_missing()
         return info
 
     async def consumer_info(self, consumer: str) -> ConsumerInfo | None:
@@ -126,6 +132,25 @@ class JetStreamApi:
         """Delete a consumer, if it exists."""
         subject = f"CONSUMER.DELETE.{self.stream}.{consumer}"
         await self._request(subject, None, _Answer, _CONSUMER_MISSING)
+
+    async def check_acks(self, consumer: str) -> None:
+        """Where the API is imported from another account, see that acknowledgements arrive there.
+
+        Raises:
+            SourceError: they do not, so that every message would come again and again.
+        """
+        if not is_imported(self._client):
+            return
+        subject = f"$JS.ACK.{self.stream}.{consumer}"
+        try:  # about no message at all
+            await self._client.request(f"{subject}.1.0.0.0.0", b"+WPI", timeout=_ACKS_TIMEOUT_S)
+        except NoRespondersError:
+            raise SourceError(
+                f"consumer {consumer!r} of stream {self.stream!r}: acknowledgements do not reach"
+                f" its account; import {subject}.> from there under this very name, and export it"
+            ) from None
+        except (NatsError, TimeoutError):
+            return
 
     async def next_message(self, first: int, filters: list[str]) -> StoredMessage | None:
         """The first stored message from a sequence on that matches a filter.
@@ -160,9 +185,7 @@ class JetStreamApi:
                 self.subject_of(subject), payload, timeout=self._timeout_s
             )
         except NoRespondersError as error:
-            raise UnavailableError(
-                "JetStream is not enabled or not ready on this server"
-            ) from error
+            raise UnavailableError(await no_jetstream(self._client, _FIELDS)) from error
         except ConnectionClosedError as error:
             raise UnavailableError("the NATS connection is closed") from error
         except (NatsError, TimeoutError) as error:
@@ -176,11 +199,13 @@ class JetStreamApi:
             return msgspec.json.decode(reply.data, type=answer_type)
         if failure.err_code == missing:
             return None
-        raise self._refused(subject, failure)
+        raise await self._refused(subject, failure)
 
-    def _refused(self, subject: str, failure: _Failure) -> SourceError | UnavailableError:
+    async def _refused(self, subject: str, failure: _Failure) -> SourceError | UnavailableError:
         if failure.err_code == _STREAM_MISSING:
-            return self._stream_missing()
+            return await self._stream_missing()
+        if says_not_enabled(failure.err_code):
+            return UnavailableError(await no_jetstream(self._client, _FIELDS))
         text = f"{failure.description} (error {failure.err_code})"
         if failure.code in (408, 500, 503):
             return UnavailableError(f"stream {self.stream!r}: {text}")
@@ -189,7 +214,9 @@ class JetStreamApi:
         advice = f"; {remedy}" if remedy else ""
         return SourceError(f"stream {self.stream!r}: the {what} was refused: {text}{advice}")
 
-    def _stream_missing(self) -> SourceError:
+    async def _stream_missing(self) -> SourceError:
+        where, advice = await not_there(self._client, _FIELDS)
         return SourceError(
-            f"stream {self.stream!r} does not exist; create it or correct source.stream"
+            f"stream {self.stream!r} does not exist in {where}; create it or correct"
+            f" source.stream{advice}"
         )

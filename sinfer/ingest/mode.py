@@ -27,6 +27,7 @@ class ReadingMode(ABC):
         starts_over: whether messages were read before of which the store knows nothing, as after
             Redis was wiped.
         start: the number of the partition's start; see ``sinfer.windows.incarnation``.
+        risks: what of the source's settings may lose messages or have them come again.
         repeats_to: where it starts over, messages up to this stream sequence were read before.
         consumer: the durable that nobody else may read; see ``sinfer.windows.consumers``. Empty
             where there is none.
@@ -39,6 +40,7 @@ class ReadingMode(ABC):
     starts_over = False
     start = 0
     repeats_to = 0
+    risks: tuple[str, ...] = ()
     consumer = ""
 
     @abstractmethod

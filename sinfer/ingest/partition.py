@@ -98,7 +98,8 @@ class PartitionIngest:
         self._task = pipeline.task
         self._acks_when_done = self._task.source.ack == "done"
         self._pipeline = pipeline
-        self._care = DeadLetterCare(surroundings.store, connection, scope, self._task)
+        self._troubles = troubles = surroundings.troubles.of(str(scope))
+        self._care = DeadLetterCare(surroundings.store, connection, scope, self._task, troubles)
         self.writer = PartitionWriter(
             surroundings.store,
             scope,
@@ -116,7 +117,7 @@ class PartitionIngest:
         self._opened_s = 0.0
         self._gate = AckGate(surroundings.disk, self.writer, self.lease_lost)
         self._copies = CopyGate()
-        self._standstill = Standstill(surroundings.store, scope)
+        self._standstill = Standstill(surroundings.store, scope, troubles)
         self._clock = SystemClock()
         self._reader: PartitionReader | None = None
         self._in_hand: BatchInHand | None = None
@@ -127,6 +128,7 @@ class PartitionIngest:
             surroundings.hints,
             Schedule(surroundings.store),
             self._stopping,
+            troubles,
         )
         self._woken = asyncio.Event()
         self._lost: BaseException | None = None
@@ -230,6 +232,7 @@ class PartitionIngest:
                 await reader.aclose()
         finally:
             self._careful.close()
+            self._troubles.clear()
             leases.remove(self)
             await self._give_back()
 
@@ -276,6 +279,7 @@ class PartitionIngest:
             by_event_time=self._task.window.time == "event",
             start=await self._number_of_start(state, starts),
             timing=self._surroundings.timing,
+            troubles=self._troubles,
             take=lambda consumer: consumers.take(consumer, self.scope),
         )
         try:
@@ -457,6 +461,7 @@ class PartitionIngest:
             if reason != told:
                 self._surroundings.announcements.say(self.scope, f"pulling stops: {reason}")
             told = reason
+            self._tell_of_pressure(reason)
             await self._drain(windower)
             try:
                 async with asyncio.timeout(wait_s if passes_by_itself else _LONGEST_WAIT_S):
@@ -465,8 +470,16 @@ class PartitionIngest:
                 wait_s = min(2 * wait_s, _LONGEST_RELIEF_S)
             if passes_by_itself or self._acks_when_done:
                 await self._look(reader)
+        self._troubles.over("pressure")
         if told and not self._stopping.is_set():
             self._surroundings.announcements.say(self.scope, "pulling goes on")
+
+    def _tell_of_pressure(self, reason: str) -> None:
+        """The log has it; pauses and budgets have boards of their own."""
+        budgets, names = self._surroundings.budgets, (self.scope.product, self.scope.task)
+        if self._surroundings.pauses.of(*names) is None and reason != budgets.reason(*names):
+            text = f"pulling stops: {reason}; are there workers, are model and sinks there?"
+            self._troubles.tell("pressure", text, level=None)
 
     def _reason_to_wait(self) -> tuple[str, bool]:
         """Why not to pull, and whether that passes without anybody waking the partition."""
@@ -492,8 +505,9 @@ class PartitionIngest:
         try:
             await store.ask(store.redis.hset(self.writer.keys.meta, "drained", pause.since_ms))
         except (UnavailableError, StoreFullError) as error:
-            _log.warning("%s: %s", self.scope, error)
+            self._troubles.tell("draining", f"is drained, which cannot be noted: {error}")
         else:
+            self._troubles.over("draining")
             self._drained_ms = pause.since_ms
 
     async def _look(self, reader: PartitionReader, *, at_least_every_s: float = 0.0) -> None:
@@ -510,8 +524,9 @@ class PartitionIngest:
                 with_dead=self._acks_when_done and self._care.sends_copies,
             )
         except UnavailableError as error:
-            _log.warning("%s: %s", self.scope, error)
+            self._troubles.tell("looking", f"what waits cannot be looked at: {error}")
             return
+        self._troubles.over("looking")
         if self._acks_when_done:
             finished_seq = self._finished_seq()
             done = self._stored_state(reader).read_through(finished_seq)

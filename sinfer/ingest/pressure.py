@@ -15,7 +15,8 @@ from sinfer.windows.store import Store
 
 _log = logging.getLogger(__name__)
 
-_HIGH_MEMORY = 0.80
+HIGH_MEMORY = 0.80
+"""The share of ``maxmemory`` at which pulling stops."""
 _LOW_MEMORY = 0.70
 
 _OTHERS_HIGH = 0.90
@@ -65,8 +66,8 @@ class MemoryPressure:
         self.used = used = int(info["used_memory"])
         share = used / limit if limit else 0.0
         was_high = self.is_high
-        self.is_high = share >= (_LOW_MEMORY if was_high else _HIGH_MEMORY)
-        room = max(0.0, _HIGH_MEMORY * limit - used) if limit else math.inf
+        self.is_high = share >= (_LOW_MEMORY if was_high else HIGH_MEMORY)
+        room = max(0.0, HIGH_MEMORY * limit - used) if limit else math.inf
         self._allowance = _SHARE_OF_ROOM * room
         if self.is_high != was_high:
             self.changes += 1

@@ -11,6 +11,7 @@ from nats.aio.client import Client
 from sinfer.errors import SourceError
 from sinfer.ingest.inbox import Inbox
 from sinfer.ingest.jetstream_types import ConsumerConfig
+from sinfer.nats_client import api_prefix
 
 BUFFER_BYTES = 32 * 1024 * 1024
 """No more is asked for while so many bytes of payload wait to be read."""
@@ -68,7 +69,7 @@ class PullRequests:
     ) -> None:
         self._client = client
         self._inbox = inbox
-        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{config.name}"
+        self._subject = f"{api_prefix(client)}.CONSUMER.MSG.NEXT.{stream}.{config.name}"
         self._most = config.max_batch or 2 * batch
         self._batch = min(batch, self._most)
         self._one_at_a_time = 0 < (config.max_waiting or 512) < _FEW_WAITING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Self
@@ -14,6 +15,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from sinfer.cancelling import end
+from sinfer.complaints import AGAIN_S
 from sinfer.errors import UnavailableError
 from sinfer.ingest.batch import Batch
 from sinfer.ingest.choice import choose_mode, held_by_other
@@ -23,10 +25,16 @@ from sinfer.ingest.mode import ReadingMode
 from sinfer.ingest.pull import DROP_BYTES, PullRequests, PullTiming
 from sinfer.ingest.state import SourceState
 from sinfer.products.task import JetStreamSource
+from sinfer.troubles import PartitionTroubles, Troubles
 from sinfer.windows.ids import Scope
 from sinfer.windows.incarnation import incarnation_of
 
 _log = logging.getLogger(__name__)
+
+_OUTAGE = "reading"
+
+_OFTEN = 4
+"""A reader that begins anew so often within a minute is told of."""
 
 _SLICE_S = 0.25
 """How soon a call that has to wait for the server looks at the time."""
@@ -59,6 +67,7 @@ class PartitionReader:
         name: for log lines.
         batch: how many messages to ask for at once.
         timing: how long requests live and how soon silence is noticed.
+        troubles: those of the partition.
     """
 
     def __init__(
@@ -70,8 +79,11 @@ class PartitionReader:
         stream: str,
         batch: int,
         timing: PullTiming,
+        troubles: PartitionTroubles,
     ) -> None:
         self._client = client
+        self._troubles = troubles
+        self._lost_at: deque[float] = deque(maxlen=_OFTEN)
         self._mode = mode
         self._name = name
         self._stream = stream
@@ -84,7 +96,6 @@ class PartitionReader:
         self._reconnects = 0
         self._failures = 0
         self._retry_at = 0.0
-        self._outage = ""
         self._pending = 0
         self._woken = asyncio.Event()
 
@@ -100,6 +111,7 @@ class PartitionReader:
         by_event_time: bool = False,
         start: int = 0,
         timing: PullTiming | None = None,
+        troubles: PartitionTroubles | None = None,
         take: Callable[[str], Awaitable[Scope | None]] | None = None,
     ) -> Self:
         """Check the source, choose the mode and start to read.
@@ -114,6 +126,7 @@ class PartitionReader:
                 wiped, all behind a durable's ack floor is then read before any other message.
             start: the number of this start, or, with a state, of the start that it is of.
             timing: how long requests live and how soon silence is noticed.
+            troubles: those of the partition, where somebody else wants to know of them.
             take: notes the durable that is read from now on, unless another task has it, which it
                 returns then; see ``sinfer.windows.consumers``.
 
@@ -141,7 +154,10 @@ class PartitionReader:
             stream=source.stream,
             batch=source.batch,
             timing=timing or PullTiming(),
+            troubles=troubles or Troubles().of(name),
         )
+        for number, risk in enumerate(mode.risks):
+            reader._troubles.tell(f"risk {number}", risk)
         try:
             if take is not None and (other := await take(mode.consumer)) is not None:
                 raise held_by_other(source.stream, mode.consumer, other)
@@ -355,9 +371,7 @@ class PartitionReader:
             batch=self._batch,
             timing=self._timing,
         )
-        if self._outage:
-            _log.info("%s: reads again", self._name)
-            self._outage = ""
+        self._troubles.over(_OUTAGE, "reads again")
 
     async def _stop_attaching(self) -> None:
         attaching, self._attaching = self._attaching, None
@@ -378,6 +392,10 @@ class PartitionReader:
             return
         self._pull = None
         _log.info("%s: attaches anew: %s", self._name, reason)
+        self._lost_at.append(time.monotonic())
+        if len(self._lost_at) == _OFTEN and self._lost_at[-1] - self._lost_at[0] < AGAIN_S:
+            text = f"reads hardly anything, and begins again and again: {reason}"
+            self._troubles.tell("attaching", text, fades=True)
         if time.monotonic() - self._attached_at > 5.0:
             self._failures = 0
         elif self._failures or time.monotonic() - self._attached_at < 1.0:
@@ -388,9 +406,7 @@ class PartitionReader:
         self._failures = min(self._failures + 1, 10)
 
     def _note_outage(self, reason: str) -> None:
-        if not self._outage:
-            _log.warning("%s: cannot read: %s", self._name, reason)
-        self._outage = reason
+        self._troubles.tell(_OUTAGE, f"cannot read: {reason}")
 
     async def committed(self, batch: Batch) -> None:
         """The batch is stored: acknowledge what may be acknowledged.

@@ -114,10 +114,12 @@ class Retirement:
         state = await self.writer.load()
         if not state.config:
             if state.windows:
-                _log.error(
-                    "%s: its task is gone, and so is how its %d open windows are cut; they stay",
-                    self.scope, len(state.windows),
-                )  # fmt: skip
+                text = (
+                    f"its task is gone, and so is how its {len(state.windows)} open windows are"
+                    " cut; they stay"
+                )
+                troubles = self._surroundings.troubles
+                troubles.tell(str(self.scope), "windows", text, level=logging.ERROR, fades=True)
             return
         revision = Revision.unpack(state.config)
         planner = make_planner(

@@ -11,6 +11,7 @@ import time
 
 from sinfer.errors import StoreFullError, UnavailableError
 from sinfer.ingest.reader import PartitionReader
+from sinfer.troubles import PartitionTroubles
 from sinfer.windows.ids import Scope
 from sinfer.windows.keys import STANDSTILL_FIELD, PartitionKeys
 from sinfer.windows.store import Store
@@ -27,9 +28,11 @@ class Standstill:
     Args:
         store: the window store.
         scope: the partition.
+        troubles: those of the partition, for what keeps it from being looked at.
     """
 
-    def __init__(self, store: Store, scope: Scope) -> None:
+    def __init__(self, store: Store, scope: Scope, troubles: PartitionTroubles) -> None:
+        self._troubles = troubles
         self._store = store
         self._scope = scope
         self._keys = PartitionKeys(scope)
@@ -55,7 +58,9 @@ class Standstill:
             if text != self._told:
                 await self._tell(text)
         except (UnavailableError, StoreFullError) as error:
-            _log.warning("%s: %s", self._scope, error)
+            self._troubles.tell("standstill", str(error))
+        else:
+            self._troubles.over("standstill")
 
     async def _reason(self, reader: PartitionReader) -> str:
         """Why nothing comes and no window ends; empty when that is not so."""

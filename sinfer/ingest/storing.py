@@ -21,6 +21,7 @@ from sinfer.errors import (
 )
 from sinfer.hints import HintSender
 from sinfer.hooks import describe
+from sinfer.troubles import PartitionTroubles
 from sinfer.windows.schedule import Schedule
 from sinfer.windows.writer import Commit, Committed, PartitionWriter
 
@@ -49,6 +50,7 @@ class Storing:
         hints: who tells the workers.
         schedule: who tells beat.
         stopping: set when a commit is not to be tried again.
+        troubles: those of the partition.
 
     Attributes:
         pending: windows that were closed and not done, after the last commit.
@@ -62,7 +64,9 @@ class Storing:
         hints: HintSender,
         schedule: Schedule,
         stopping: asyncio.Event,
+        troubles: PartitionTroubles,
     ) -> None:
+        self._troubles = troubles
         self._writer = writer
         self._clock = clock
         self._hints = hints
@@ -82,7 +86,6 @@ class Storing:
             UnavailableError, StoreFullError: not stored, and told to stop.
         """
         scope = self._writer.scope
-        complained = False
         broken_off = 0
         while True:
             before = self._writer.commits
@@ -93,9 +96,7 @@ class Storing:
                 self._clock.follow(conflict.now_ms)
                 raise
             except (UnavailableError, StoreFullError) as error:
-                if not complained:
-                    _log.warning("%s: waiting to store a batch: %s", scope, error)
-                complained = True
+                self._troubles.tell("storing", f"waiting to store a batch: {error}")
                 if self._stopping.is_set():
                     raise
                 broken_off += await self._is_broken_off(commit, error)
@@ -114,8 +115,7 @@ class Storing:
                     raise  # it is stored, whatever came afterwards
                 by_store = isinstance(error, StoreError)
                 raise CommitRefusedError(describe(error), by_store=by_store) from error
-        if complained:
-            _log.info("%s: storing again", scope)
+        self._troubles.over("storing", "storing again")
         if committed.lost:
             _log.error(
                 "%s: %d chunks of open windows are gone from Redis; the windows are set aside when"
@@ -141,6 +141,7 @@ class Storing:
                 wait_ms = due_ms - committed.now_ms
                 await self._schedule.announce(self._writer.scope, wait_ms)
             except (UnavailableError, StoreError) as error:
-                _log.warning("%s: beat will find out by itself: %s", self._writer.scope, error)
+                self._troubles.tell("announcing", f"beat will find out by itself: {error}")
             else:
+                self._troubles.over("announcing")
                 self._announced_ms = due_ms

@@ -44,7 +44,6 @@ from sinfer.overdue import Overdue
 from sinfer.products.following import TaskFollower
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
-from sinfer.settings import settings
 from sinfer.windows.ids import Scope
 from sinfer.windows.pauses import PauseBoard
 from sinfer.windows.schedule import Schedule
@@ -154,7 +153,10 @@ class Supervisor:
             owner=self.name,
             leases=leases,
         )
-        self._connections = Connections(f"sinfer-ingest-{product.name}", self._wake_all)
+        self._troubles = self._surroundings.troubles
+        self._connections = Connections(
+            f"sinfer-ingest-{product.name}", self._wake_all, self._troubles
+        )
         self._maker = PipelineMaker(store, product)
         self._running: dict[Scope, _Running] = {}
         self._stopping = asyncio.Event()
@@ -164,7 +166,7 @@ class Supervisor:
         self._looked_for_orphans_s = float("-inf")
         self._signals: object = None
         self._complaints = Complaints()
-        self._overdue = Overdue(product.name)
+        self._overdue = Overdue()
         self._was_up = False
 
     def stop(self) -> None:
@@ -234,13 +236,14 @@ class Supervisor:
             follower = self._follower
             self._note_progress()
             stopped = {str(s): r.problem for s, r in self._running.items() if r.problem}
-            report = TaskReport.of(follower.outage, follower.problems, stopped)
+            lasting = self._lasting()
+            report = TaskReport.of(follower.outage, follower.problems, stopped, lasting)
             await self._reporter.tell(report)
             await shared.pauses.refresh()
             await shared.memory.refresh()
             mine = {scope: running.config for scope, running in self._running.items()}
             await shared.budgets.refresh(mine, shared.memory.used, shared.memory.limit)
-            await self._overdue.look(self._store)
+            await self._overdue.look(self._store, list(self._running))
             wanted: dict[Scope, InferTaskConfig | None] = {**self._shares.of(self._tasks, members)}
             for scope in await self._orphans():
                 wanted[scope] = None
@@ -367,6 +370,12 @@ class Supervisor:
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
             backoff *= 2
 
+    def _lasting(self) -> dict[str, list[str]]:
+        """What troubles this ingestor and its partitions for a while."""
+        shared, lasting = self._surroundings, self._troubles.all()
+        own = [shared.hints.problem, shared.disk.problem, *lasting.get("", [])]
+        return {**lasting, "": own} if any(own) else lasting
+
     def _note_progress(self) -> None:
         """Partitions that store messages again, or have been there for a while, are all right."""
         for running in self._running.values():
@@ -377,7 +386,7 @@ class Supervisor:
     async def _ingest_once(self, scope: Scope, running: _Running) -> None:
         task = running.config
         assert task is not None
-        connection = await self._connections.to(task.source.servers or settings().nats_servers)
+        connection = await self._connections.to(task.source.place)
         pipeline = await self._maker.make(task)
         running.work = work = PartitionIngest(self._surroundings, connection, scope, pipeline)
         try:

@@ -13,6 +13,7 @@ from sinfer.ingest.leases import LeaseKeeper
 from sinfer.ingest.pressure import MemoryPressure
 from sinfer.ingest.pull import PullTiming
 from sinfer.ingest.windowing import Refusals
+from sinfer.troubles import Troubles
 from sinfer.windows.disk import Disk
 from sinfer.windows.ids import Scope
 from sinfer.windows.pauses import PauseBoard
@@ -37,6 +38,7 @@ class Surroundings:
         timing: how long pull requests live; longer where there are many partitions.
         opening: limits how many partitions open at once.
         refusals: of each partition.
+        troubles: what keeps partitions, or all of the ingestor, from moving.
         disk: whether Redis has on its disk what was stored.
     """
 
@@ -50,6 +52,7 @@ class Surroundings:
     timing: PullTiming = field(default_factory=PullTiming)
     opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OPENING_AT_ONCE))
     refusals: defaultdict[Scope, Refusals] = field(default_factory=lambda: defaultdict(Refusals))
+    troubles: Troubles = field(default_factory=Troubles)
     disk: Disk = field(init=False)
     budgets: TaskBudgets = field(init=False)
 

@@ -23,6 +23,8 @@ class TaskReport(msgspec.Struct, frozen=True):
         problems: what is wrong with single tasks, by id or place; the first of them.
         broken: how many have a problem.
         stopped: why partitions do not move, by the partition's full name; the first of them.
+        lasting: what else troubles partitions for a while, by the partition's full name; under an
+            empty name what troubles all of the ingestor.
         blocked: what holds the whole ingestor up, by the full name of the partition whose product
             code it is, or by an empty one.
     """
@@ -32,11 +34,25 @@ class TaskReport(msgspec.Struct, frozen=True):
     broken: int = 0
     stopped: dict[str, str] = {}
     blocked: dict[str, str] = {}
+    lasting: dict[str, list[str]] = {}
 
     @classmethod
-    def of(cls, outage: str, problems: Mapping[str, str], stopped: Mapping[str, str]) -> TaskReport:
+    def of(
+        cls,
+        outage: str,
+        problems: Mapping[str, str],
+        stopped: Mapping[str, str],
+        lasting: Mapping[str, list[str]],
+    ) -> TaskReport:
         """A report, cut to what fits, without secrets."""
-        return cls(mask(outage), _first(problems), len(problems), _first(stopped))
+        told = list(lasting.items())[:_MOST_PROBLEMS]
+        return cls(
+            mask(outage),
+            _first(problems),
+            len(problems),
+            _first(stopped),
+            lasting={name: [mask(text) for text in texts] for name, texts in told},
+        )
 
 
 def _first(texts: Mapping[str, str]) -> dict[str, str]:
@@ -105,10 +121,14 @@ async def task_report(store: Store, product: str, now_ms: int) -> TaskReport:
 def _together(reports: Iterable[TaskReport]) -> TaskReport:
     outage, problems, broken = "", dict[str, str](), 0
     stopped, blocked = dict[str, str](), dict[str, str]()
+    lasting = dict[str, list[str]]()
     for report in reports:
         outage = outage or report.outage
         problems |= report.problems
         broken = max(broken, report.broken, len(problems))
         stopped |= report.stopped
         blocked |= report.blocked
-    return TaskReport(outage, problems, broken, stopped, blocked)
+        for name, texts in report.lasting.items():
+            known = lasting.setdefault(name, [])
+            known += [text for text in texts if text not in known]
+    return TaskReport(outage, problems, broken, stopped, blocked, lasting)

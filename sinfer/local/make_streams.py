@@ -36,7 +36,7 @@ _log = logging.getLogger("sinfer.local.make_streams")
 async def _make_once(product: Product) -> None:
     listed = await product.list_tasks()
     await product.close_tasks()
-    client = await connect(settings().nats_servers, name="sinfer-up")
+    client = await connect(settings().nats_place, name="sinfer-up")
     try:
         await _make(product, listed.tasks, client)
     finally:
@@ -61,7 +61,7 @@ async def _problems(product: Product) -> list[str]:
 async def _follow(product: Product) -> None:
     follower = TaskFollower(product)
     logging.getLogger(TaskFollower.__module__).disabled = True  # the ingestor says it
-    client = await connect(settings().nats_servers, name="sinfer-up")
+    client = await connect(settings().nats_place, name="sinfer-up")
     while True:
         if await follower.refresh():
             try:

@@ -47,14 +47,17 @@ class MemoryPartition:
     Args:
         scope: the partition.
         clock: tells when windows are due.
+        most_tries: a window that was tried so often is left alone, whether its attempts count or
+            not; None to go on.
 
     Attributes:
         counts: what happened to the messages: fetched, filtered, late, sunk, dead.
         dead: the messages that were given up.
     """
 
-    def __init__(self, scope: Scope, clock: Clock) -> None:
+    def __init__(self, scope: Scope, clock: Clock, most_tries: int | None = None) -> None:
         self.scope = scope
+        self._most_tries = most_tries
         self.counts: Counter[str] = Counter()
         self.dead: list[DeadLetter] = []
         self._clock = clock
@@ -108,7 +111,7 @@ class MemoryPartition:
     def next_deadline_ms(self) -> int | None:
         """When the next open window is due by time, or the next attempt of a closed one."""
         deadlines = [record.deadline_ms for record in self._open.values() if record.deadline_ms]
-        retries = [waiting.due_ms for waiting in self._waiting.values()]
+        retries = [w.due_ms for w in self._waiting.values() if not self._is_left(w)]
         return min([*deadlines, *retries], default=None)
 
     def _close(self, name: str, window: ClosedWindow, now_ms: int) -> None:
@@ -132,13 +135,27 @@ class MemoryPartition:
         """The closed window that waits longest, and its messages; None when none may be tried."""
         now_ms = self._clock.now_ms()
         for waiting in self._waiting.values():
-            if waiting.due_ms <= now_ms:
+            if waiting.due_ms <= now_ms and not self._is_left(waiting):
                 waiting.attempt += 1
                 claim = Claim(
                     waiting.window, waiting.attempt, waiting.attempt, now_ms, waiting.waits
                 )
                 return claim, self._messages(waiting.window)
         return None
+
+    def _is_left(self, waiting: _Waiting) -> bool:
+        """Whether it is not tried any more."""
+        return self._most_tries is not None and waiting.attempt + waiting.waits >= self._most_tries
+
+    def is_excused(self, claim: Claim) -> bool:
+        """Whether the window waits, and that attempt does not count."""
+        waiting = self._waiting.get(claim.window.id)
+        return waiting is not None and waiting.waits > claim.waits
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a closed window is to be tried yet."""
+        return not all(map(self._is_left, self._waiting.values()))
 
     @property
     def unfinished(self) -> list[ClosedWindow]:

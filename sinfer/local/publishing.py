@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.errors import APIError, NoStreamResponseError
 from nats.js.errors import Error as JetStreamError
-from nats.js.errors import NoStreamResponseError
 
 from sinfer.errors import SourceError, UnavailableError
 from sinfer.messages import Message
+from sinfer.nats_whereabouts import is_not_enabled, no_jetstream
 
 _MOST_AT_ONCE = 500
 _BATCHES_PER_S = 20
@@ -69,6 +71,8 @@ async def publish(
                     await asyncio.sleep(began + count / rate - time.monotonic())
         await store()
     except NoStreamResponseError:
+        if not await _has_jetstream(jetstream):
+            raise UnavailableError(await no_jetstream(client, "SINFER_NATS_")) from None
         raise SourceError(
             f"no stream takes {batch[0].subject!r}; make one, as with"
             f" `nats stream add NAME --subjects {batch[0].subject}`"
@@ -76,3 +80,13 @@ async def publish(
     except (NatsError, JetStreamError, TimeoutError) as error:
         raise UnavailableError(f"NATS did not confirm: {error or type(error).__name__}") from error
     return count
+
+
+async def _has_jetstream(jetstream: JetStreamContext) -> bool:
+    try:
+        await jetstream.account_info()
+    except APIError as error:
+        return not is_not_enabled(error)
+    except (NatsError, TimeoutError):
+        pass
+    return True

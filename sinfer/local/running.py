@@ -18,7 +18,6 @@ from sinfer.local.task import LocalTask
 from sinfer.messages import Message
 from sinfer.nats_connection import connect
 from sinfer.products.task import JetStreamSource
-from sinfer.settings import settings
 from sinfer.subjects import EVERYTHING
 
 _LOOK_S = 0.2
@@ -54,7 +53,7 @@ async def run(task: LocalTask, batches: Batches) -> None:
     if virtual:
         await _run_out(task)
     await task.close_all("drain")
-    while task.waiting and not task.is_over:  # what wants another try
+    while task.has_work and not task.is_over:  # what wants another try
         if virtual:
             await _run_out(task)
         else:
@@ -143,8 +142,7 @@ async def from_jetstream(source: JetStreamSource, *, until_caught_up: bool) -> B
         SourceError: the stream is missing or cannot be read.
         UnavailableError: NATS cannot be reached.
     """
-    servers = source.servers or settings().nats_servers
-    client = await connect(servers, name="sinfer-run")
+    client = await connect(source.place, name="sinfer-run")
     quiet = source.model_copy(update={"durable": None, "ack": "stored"})
     readers: list[PartitionReader] = []
     try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ import msgspec
 from sinfer.encoding import from_json, to_json
 from sinfer.local.trace import Call, ProcessedWindow
 from sinfer.masking import mask
+from sinfer.windows.dead_letters import DeadLetter
 
 _MEMBERS = 3
 _WIDTH = 160
@@ -49,7 +51,7 @@ def lines_of(found: ProcessedWindow, *, full: bool) -> Iterator[str]:
 
     Args:
         found: the window. Another try of one that was shown leaves out what is known.
-        full: whether to show all of it, however long.
+        full: whether to show all of it, however long. What went wrong is never cut.
     """
 
     def cut(text: str) -> str:
@@ -57,7 +59,7 @@ def lines_of(found: ProcessedWindow, *, full: bool) -> Iterator[str]:
 
     yield f"── {found.id}: {_what(found)}"
     window = found.window
-    members = [] if window is None or found.attempts > 1 else list(window.messages)
+    members = [] if window is None or found.tries > 1 else list(window.messages)
     shown = members if full else members[:_MEMBERS]
     names_subject = len({message.subject for message in members}) > 1
     for message in shown:
@@ -70,22 +72,40 @@ def lines_of(found: ProcessedWindow, *, full: bool) -> Iterator[str]:
         if call.error is None:
             yield cut(f"   response  {as_text(call.response)}")
         else:
-            yield cut(f"   failed    {_error(call)}")
+            yield f"   failed    {_error(call)}"
     for result in found.results if full else found.results[:_MEMBERS]:
         yield cut(f"   result    {as_text(result)}")
     if not full and len(found.results) > _MEMBERS:
         yield f"             … and {len(found.results) - _MEMBERS} more"
-    for letter in found.dead if full else found.dead[:_MEMBERS]:
-        yield cut(f"   dead      {letter.message.stream_seq}: {letter.stage}: {mask(letter.error)}")
-    if not full and len(found.dead) > _MEMBERS:
-        yield f"             … and {len(found.dead) - _MEMBERS} more"
+    for text in reasons(found.dead, full=full):
+        yield f"   dead      {text}"
     if found.waits_for:
         known = found.calls and found.calls[-1].error is not None and not found.refused
-        reason = f"for try {found.attempts + 1}" if known else mask(found.waits_for)
-        yield cut(f"   waits     {reason}")
+        reason = "" if known else f": {mask(found.waits_for)}"
+        what = f"for attempt {found.attempts + 1}"
+        if found.is_excused:
+            what = "for another try; this one does not count as an attempt"
+        yield f"   waits     {what}{reason}"
     if found.seconds:
         steps = (f"{step} {1000 * seconds:.1f} ms" for step, seconds in found.seconds.items())
         yield f"   time      {', '.join(steps)}"
+
+
+def reasons(dead: Iterable[DeadLetter], *, full: bool) -> Iterator[str]:
+    """Why messages were given up: each reason once, with the messages that share it.
+
+    Args:
+        dead: the messages.
+        full: whether to name all of them.
+    """
+    groups: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for letter in dead:
+        groups[letter.stage, letter.error].append(letter.message.stream_seq)
+    for (stage, error), sequences in groups.items():
+        named = sequences if full else sequences[:_MEMBERS]
+        rest = len(sequences) - len(named)
+        more = f" and {rest} more" if rest else ""
+        yield f"{', '.join(map(str, named))}{more}: {stage}: {mask(error)}"
 
 
 def _what(found: ProcessedWindow) -> str:
@@ -99,8 +119,9 @@ def _what(found: ProcessedWindow) -> str:
             parts.append(f"[{_time(window.start)}, {_time(window.end)})")
         if window.revision:
             parts.append(f"revision {window.revision}")
-    if found.attempts > 1:
-        parts.append(f"attempt {found.attempts}")
+    if found.tries > 1:
+        tries = "" if found.tries == found.attempts else f" (tried {found.tries} times)"
+        parts.append(f"attempt {found.attempts}{tries}")
     return ", ".join(parts)
 
 
@@ -126,6 +147,7 @@ def as_dict(found: ProcessedWindow) -> dict[str, Any]:
         "close_reason": None if window is None else window.close_reason,
         "revision": None if window is None else window.revision,
         "attempts": found.attempts,
+        "tries": found.tries,
         "is_done": found.is_done,
         "waits_for": mask(found.waits_for),
         "messages": [

@@ -38,11 +38,17 @@ class _Partition:
     """One partition: its windows, and what puts messages into them."""
 
     def __init__(
-        self, scope: Scope, ready: ReadyTask, clock: Clock, pause: Any, incarnation: str
+        self,
+        scope: Scope,
+        ready: ReadyTask,
+        clock: Clock,
+        pause: Any,
+        incarnation: str,
+        most_tries: int | None,
     ) -> None:
         pipeline = ready.pipeline
         self.scope = scope
-        self.memory = MemoryPartition(scope, clock)
+        self.memory = MemoryPartition(scope, clock, most_tries)
         planner = make_planner(
             ready.config.window,
             scope.window_prefix,
@@ -80,6 +86,8 @@ class LocalTask:
         sinks: take the results, instead of the sinks that the task names.
         incarnation: tells the results from others of the task in the same sinks, which are of a
             deployment or of another run.
+        most_tries: leave a window alone that was tried so often, where production would go on
+            until what it waits for is back; None to go on as well.
 
     Attributes:
         windows: the windows that were tried, in the order of closing.
@@ -101,6 +109,7 @@ class LocalTask:
         client: InferenceClient | None = None,
         sinks: Mapping[str, Sink] | None = None,
         incarnation: str = "local",
+        most_tries: int | None = None,
     ) -> None:
         if client is None and isinstance(config.inference, PythonConfig):
             client = PythonClient(config.inference, in_place=True)
@@ -122,6 +131,7 @@ class LocalTask:
                 clock,
                 self._pause,
                 incarnation,
+                most_tries,
             )
             for subject in config.source.partition_subjects
         ]
@@ -158,9 +168,9 @@ class LocalTask:
         return sum(not window.is_done for window in self.windows)
 
     @property
-    def waiting(self) -> int:
-        """Closed windows that are not done."""
-        return sum(len(partition.memory.unfinished) for partition in self._partitions)
+    def has_work(self) -> bool:
+        """Whether a closed window is to be tried yet."""
+        return any(partition.memory.has_work for partition in self._partitions)
 
     @property
     def next_ms(self) -> int | None:
@@ -280,7 +290,7 @@ class LocalTask:
             found = self._by_id[claim.window.id] = ProcessedWindow(claim.window.id)
             self.windows.append(found)
         found.messages = len(messages)
-        found.attempts = claim.attempt
+        found.attempts, found.tries = claim.attempt, claim.attempt + claim.waits
         found.earlier_calls = len(found.calls)
         found.refused.clear()
         self._trace.current = found
@@ -290,6 +300,7 @@ class LocalTask:
         left = {window.id for window in partition.memory.unfinished}
         found.is_done = claim.window.id not in left
         found.waits_for = "" if found.is_done else self.paused or _reason(found)
+        found.is_excused = partition.memory.is_excused(claim)
         if self._on_window is not None:
             self._on_window(found)
 

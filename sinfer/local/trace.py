@@ -46,7 +46,9 @@ class ProcessedWindow:
             be made an item any more.
         id: its id.
         messages: how many messages it holds.
-        attempts: how often it was tried.
+        attempts: how often it was tried, without what did not count.
+        tries: how often it was tried.
+        is_excused: whether the last try does not count, as where a server is unavailable.
         earlier_calls: how many of the calls belong to earlier tries.
         calls: calls to the model, in order; several for large windows, halves and retries.
         results: what ``build_results`` made of the answers, as the sinks have it: decoded JSON.
@@ -61,6 +63,8 @@ class ProcessedWindow:
     window: Window[Any] | None = None
     messages: int = 0
     attempts: int = 0
+    tries: int = 0
+    is_excused: bool = False
     earlier_calls: int = 0
     calls: list[Call] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)

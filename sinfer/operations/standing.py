@@ -12,6 +12,7 @@ from sinfer.errors import SinferError, SourceError, StoreError, UnavailableError
 from sinfer.ingest.hand import SUSPECTED
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.membership import SILENT_AFTER_MS
+from sinfer.ingest.pressure import HIGH_MEMORY
 from sinfer.ingest.state import SourceState
 from sinfer.ingest.task_reports import TaskReport, task_report
 from sinfer.subjects import EVERYTHING
@@ -168,6 +169,7 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
     slow = await SlowHookBoard(store).read(now_ms)
     clocks = (await store_time(store)).problems
     full = await stopped_tasks(store, now_ms)
+    memory = await _memory_problem(store)
     for task in tasks.values():
         task.clocks = clocks
         task.outage = reports[task.product].outage
@@ -176,8 +178,21 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
                 f"pulling stops: {why}; see to it that its windows are done (is its model or a sink"
                 " unavailable? are there workers?), purge dead letters, or raise Redis' maxmemory"
             )
-        task.trouble = _trouble(task, reports[task.product], slow)
+        task.trouble = memory + _trouble(task, reports[task.product], slow)
     return list(tasks.values())
+
+
+async def _memory_problem(store: Store) -> list[str]:
+    """Whether Redis has no room, by what it says itself: ingestors cannot write it down then."""
+    info = await store.ask(store.redis.info("memory"))
+    limit, used = int(info.get("maxmemory", 0)), int(info["used_memory"])
+    if not limit or used < HIGH_MEMORY * limit:
+        return []
+    text = (
+        f"Redis uses {100 * used // limit} % of its maxmemory, so that pulling stops: see to it"
+        " that windows are done, purge dead letters, or raise maxmemory"
+    )
+    return [text]
 
 
 async def _report(store: Store, product: str, now_ms: int) -> TaskReport:
@@ -376,6 +391,12 @@ def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -
                 f" one of the messages {first} to {last}, which are looked at in a process of their"
                 " own now; what ends that as well becomes a dead letter"
             )
+    for name, texts in report.lasting.items():
+        place = next((p.scope.partition for p in task.partitions if str(p.scope) == name), None)
+        if place is not None:
+            trouble += [f"{place}: {text}" for text in texts]
+        elif not name:
+            trouble += [f"an ingestor says: {text}" for text in texts]
     for name, text in report.blocked.items():
         whose = f"{name}: " if name else ""
         trouble.append(f"an ingestor is held up: {whose}{text}")

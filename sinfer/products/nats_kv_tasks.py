@@ -14,15 +14,16 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from sinfer.encoding import from_json
 from sinfer.errors import UnavailableError
+from sinfer.nats_config import JetStreamPart
 from sinfer.nats_connection import connect
+from sinfer.nats_whereabouts import is_not_enabled, no_jetstream, not_there
 from sinfer.products.managers import DEFAULT_REFRESH_S, BrokenTask, Listed, TaskManager
 from sinfer.products.task import InferTaskConfig
 from sinfer.products.yaml_text import load_yaml
-from sinfer.settings import settings
 
 C = TypeVar("C", bound=InferTaskConfig)
 
@@ -57,7 +58,7 @@ class NatsKvTaskManager(TaskManager[C]):
 
     Args:
         bucket: name of the bucket.
-        servers: NATS URLs; by default those of ``SINFER_NATS_SERVERS``.
+        servers, domain, api_prefix: where JetStream is, as in a task's ``source``.
         refresh: how often to look for changes, in seconds.
     """
 
@@ -66,12 +67,16 @@ class NatsKvTaskManager(TaskManager[C]):
         bucket: str,
         *,
         servers: Sequence[str] | None = None,
+        domain: str = "",
+        api_prefix: str = "",
         refresh: float = DEFAULT_REFRESH_S,
     ) -> None:
         self._bucket = bucket
         self._stream = f"KV_{bucket}"
         self._prefix = f"$KV.{bucket}."
-        self._servers = None if servers is None else list(servers)
+        self._where = JetStreamPart.model_validate(
+            {"servers": servers and list(servers), "domain": domain, "api_prefix": api_prefix}
+        )
         self.refresh = refresh
         self._buckets: WeakKeyDictionary[asyncio.AbstractEventLoop, _Bucket] = WeakKeyDictionary()
 
@@ -87,9 +92,16 @@ class NatsKvTaskManager(TaskManager[C]):
         try:
             await self._follow(bucket)
         except NotFoundError:
+            where, advice = await not_there(bucket.connection, "")
             raise UnavailableError(
-                f"bucket {self._bucket!r} does not exist; make it with `nats kv add {self._bucket}`"
+                f"bucket {self._bucket!r} does not exist in {where}; make it with `nats kv add"
+                f" {self._bucket}`{advice}"
             ) from None
+        except APIError as error:
+            reason = str(error)
+            if is_not_enabled(error):
+                reason = await no_jetstream(bucket.connection, "")
+            raise UnavailableError(f"bucket {self._bucket!r} cannot be read: {reason}") from error
         except (NatsError, TimeoutError) as error:
             raise UnavailableError(
                 f"bucket {self._bucket!r} cannot be read: {error or type(error).__name__}"
@@ -105,8 +117,8 @@ class NatsKvTaskManager(TaskManager[C]):
         loop = asyncio.get_running_loop()
         bucket = self._buckets.get(loop)
         if bucket is None or bucket.connection.is_closed:
-            servers = self._servers or settings().nats_servers
-            connection = await connect(servers, name=f"sinfer-tasks-{self._bucket}")
+            place = self._where.place
+            connection = await connect(place, name=f"sinfer-tasks-{self._bucket}")
             bucket = self._buckets[loop] = _Bucket(connection)
         return bucket
 

@@ -10,9 +10,10 @@ from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, mod
 
 from sinfer.config import ConfigModel
 from sinfer.inference.base import InferenceClient, InferenceConfig
+from sinfer.nats_config import JetStreamPart
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.subjects import overlap
-from sinfer.units import KEPT, Bytes, Duration, NatsUrls, unit
+from sinfer.units import KEPT, Bytes, Duration, unit
 from sinfer.windows.specs import WindowSpec
 
 TaskId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
@@ -33,11 +34,9 @@ class StartTime(ConfigModel):
     """Messages from then on are read."""
 
 
-class JetStreamSource(ConfigModel):
+class JetStreamSource(JetStreamPart):
     """The ``source:`` part of a task: which messages of which JetStream stream."""
 
-    servers: NatsUrls | None = None
-    """NATS URLs; by default those of ``SINFER_NATS_SERVERS``."""
     stream: str = Field(min_length=1, max_length=255, pattern=r"^[^\s.*>/\\]+$")
     """The stream's name; it has to exist."""
     subject: str | None = None
@@ -162,8 +161,8 @@ class InferTaskConfig(ConfigModel):
     fallback: Annotated[SerializeAsAny[SinkConfig], Sink.selected()] | None = None
     """Takes what a sink refuses for good; without it the messages are dead-lettered."""
     dead_letter_subject: str | None = Field(default=None, pattern=r"^[^\s.*>]+(\.[^\s.*>]+)*$")
-    """Copies of dead letters are published here, on the source's NATS servers. With ``ack: done`` a
-    message that became a dead letter is acknowledged only once its copy is there."""
+    """Copies of dead letters are published here, to the JetStream of the source. With ``ack: done``
+    a message that became a dead letter is acknowledged only once its copy is there."""
     limits: Limits = Limits()
     """Bounds of what the task may keep, and for how long."""
 

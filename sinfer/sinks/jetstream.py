@@ -9,19 +9,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import nats.errors
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 from pydantic import Field, field_validator
 
 from sinfer.checks import Checked
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.masking import without_credentials
+from sinfer.nats_config import JetStreamPart
+from sinfer.nats_place import NatsPlace
+from sinfer.nats_whereabouts import is_not_enabled, no_jetstream, not_there
 from sinfer.results import Confirmed, ResultRow, WindowResults
-from sinfer.settings import settings
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.fitted import fitted
 from sinfer.sinks.header_value import header_value
-from sinfer.sinks.jetstream_acks import no_stream, wrong_stream
+from sinfer.sinks.jetstream_acks import NoStreamError, no_stream, wrong_stream
 from sinfer.sinks.jetstream_check import (
     SHORTEST_DUPLICATE_WINDOW_S,
     checked_subject,
@@ -32,7 +35,8 @@ from sinfer.sinks.jetstream_publisher import JetStreamPublisher, Published
 from sinfer.sinks.nats_wire import header_block, header_lines
 from sinfer.sinks.shared import SharedByLoop
 from sinfer.sinks.stored_keys import MOST_ENTRIES, StoredKeys
-from sinfer.units import Duration, NatsUrls
+from sinfer.subjects import EVERYTHING
+from sinfer.units import Duration
 
 _log = logging.getLogger(__name__)
 _SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
@@ -41,7 +45,7 @@ _READING_S = 60.0
 LONGEST_NAME = 1024
 """Of the part of a name that a window gives; headers must not be longer than 64 KiB together."""
 
-_publishers: SharedByLoop[tuple[str, ...], JetStreamPublisher] = SharedByLoop(JetStreamPublisher)
+_publishers: SharedByLoop[NatsPlace, JetStreamPublisher] = SharedByLoop(JetStreamPublisher)
 
 
 class JetStreamSink(Sink):
@@ -54,17 +58,15 @@ class JetStreamSink(Sink):
     behind the key, so that they are stored beside those that they replace, and the key itself in
     ``Sinfer-Replaces``.
 
-    All sinks of an event loop with the same servers share one connection.
+    All sinks of an event loop that write to the same place share one connection.
     """
 
     type = "jetstream"
 
-    class Config(SinkConfig):
+    class Config(JetStreamPart, SinkConfig):
         """Settings of the jetstream sink."""
 
         type: Literal["jetstream"] = "jetstream"
-        servers: NatsUrls | None = Field(default=None, min_length=1)
-        """NATS URLs; by default those of ``SINFER_NATS_SERVERS``."""
         subject: str
         """Where to publish; a stream must cover it."""
         stream: str | None = Field(default=None, pattern=r'^[^\s.*>/\\"]+$')
@@ -84,9 +86,11 @@ class JetStreamSink(Sink):
         self._subject: str = config.subject
         self._stream: str | None = config.stream
         self._timeout_s: float = config.timeout.total_seconds()
-        self._servers: tuple[str, ...] = ()
+        self._place: NatsPlace | None = None
         self._publisher: JetStreamPublisher | None = None
-        self._copies = CopyCheck(self._subject, self._timeout_s)
+        self._copies = CopyCheck(
+            self._subject, self._timeout_s, is_mapped=bool(config.place.prefix)
+        )
         self._checking = asyncio.Lock()
         self._is_checked = False
         self._keys: StoredKeys | None = None
@@ -100,9 +104,13 @@ class JetStreamSink(Sink):
         messages = [
             (headers, row.data) for headers, row in zip(_headers(results), results, strict=True)
         ]
-        published = await publisher.publish(
-            self._subject, messages, timeout_s=self._timeout_s, stream=self._stream
-        )
+        try:
+            published = await publisher.publish(
+                self._subject, messages, timeout_s=self._timeout_s, stream=self._stream
+            )
+        except NoStreamError:
+            self._is_checked = False  # which tells why there is none
+            raise
         refused, collided = published.refused, []
         if published.there:
             collided = await self._copies.collisions(
@@ -132,8 +140,8 @@ class JetStreamSink(Sink):
 
     def _shared_publisher(self) -> JetStreamPublisher:
         if self._publisher is None:
-            self._servers = tuple(self.config.servers or settings().nats_servers)
-            self._publisher = _publishers.acquire(self._servers)
+            self._place = self.config.place
+            self._publisher = _publishers.acquire(self._place)
         return self._publisher
 
     async def _check(self, publisher: JetStreamPublisher) -> None:
@@ -145,13 +153,20 @@ class JetStreamSink(Sink):
         async with self._checking:
             if self._is_checked:
                 return
-            jetstream = (await publisher.client()).jetstream(timeout=self._timeout_s)
+            client = await publisher.client()
+            jetstream = client.jetstream(timeout=self._timeout_s)
             try:
-                name = await jetstream.find_stream_name_by_subject(self._subject)
+                name = await self._find(jetstream)
                 stream = (await jetstream.stream_info(name)).config
             except NotFoundError:
-                raise no_stream(self._subject) from None
+                if self.config.place.prefix and self._stream is None:
+                    # The subject may be another one in the account that it is imported from.
+                    self._is_checked = True
+                    return
+                raise no_stream(self._subject, *await not_there(client, "")) from None
             except nats.errors.Error as error:
+                if isinstance(error, APIError) and is_not_enabled(error):
+                    raise SinkUnavailableError(await no_jetstream(client, "")) from None
                 # Who may only publish cannot ask; the acks tell the rest.
                 _log.warning(
                     "cannot look up the stream of %r (%s); its duplicate_window is not checked",
@@ -161,6 +176,19 @@ class JetStreamSink(Sink):
             else:
                 self._check_stream(name, stream)
             self._is_checked = True
+
+    async def _find(self, jetstream: JetStreamContext) -> str:
+        """The name of the stream.
+
+        Raises:
+            NotFoundError: no stream has the subject, under this name.
+        """
+        try:
+            return await jetstream.find_stream_name_by_subject(self._subject)
+        except NotFoundError:
+            if self.config.place.prefix and self._stream is not None:
+                return self._stream
+            raise
 
     def _check_stream(self, name: str, stream: StreamConfig) -> None:
         if self._stream is not None and name != self._stream:
@@ -176,13 +204,13 @@ class JetStreamSink(Sink):
             )
 
     async def check(self) -> list[Checked]:
-        servers = self.config.servers or settings().nats_servers
-        return await checked_subject(servers, self._subject, self._stream, self._timeout_s)
+        return await checked_subject(
+            self.config.place, self._subject, self._stream, self._timeout_s
+        )
 
     @property
     def server(self) -> str:
-        servers = self.config.servers or settings().nats_servers
-        return ", ".join(map(without_credentials, servers))
+        return ", ".join(map(without_credentials, self.config.place.servers))
 
     async def stored(self, windows: Sequence[WindowResults]) -> list[dict[int, int]] | None:
         if self._keys is None:
@@ -191,22 +219,26 @@ class JetStreamSink(Sink):
 
     async def _read_keys(self) -> StoredKeys:
         """Go through the headers of all results on the subject."""
-        jetstream = (await self._shared_publisher().client()).jetstream(timeout=self._timeout_s)
+        client = await self._shared_publisher().client()
+        jetstream = client.jetstream(timeout=self._timeout_s)
         keys = StoredKeys()
         try:
-            stream = await jetstream.find_stream_name_by_subject(self._subject)
+            stream = await self._find(jetstream)
             info = await jetstream.stream_info(stream, subjects_filter=self._subject)
             expected = (info.state.subjects or {}).get(self._subject, 0)
+            subject = self._subject
+            if not expected and self.config.place.prefix:  # where it may be another one
+                expected, subject = info.state.messages, EVERYTHING
             if expected > MOST_ENTRIES:
                 raise SinkUnavailableError(f"{self._subject!r} has {expected} messages")
             subscription = await jetstream.pull_subscribe(
-                self._subject,
+                subject,
                 stream=stream,
                 config=ConsumerConfig(
                     ack_policy=AckPolicy.NONE,
                     headers_only=True,
                     inactive_threshold=_READING_S,
-                    filter_subject=self._subject,
+                    filter_subject=subject,
                 ),
             )
             read = 0
@@ -218,6 +250,8 @@ class JetStreamSink(Sink):
                         keys.add(headers.get("Nats-Msg-Id", ""), headers.get("Sinfer-Replaces", ""))
             finally:
                 await subscription.unsubscribe()
+        except NotFoundError:
+            raise no_stream(self._subject, *await not_there(client, "")) from None
         except nats.errors.Error as error:
             raise SinkUnavailableError(
                 f"the results on {self._subject!r} cannot be read: {error or type(error).__name__}"
@@ -225,9 +259,9 @@ class JetStreamSink(Sink):
         return keys
 
     async def aclose(self) -> None:
-        if self._publisher is not None:
-            self._publisher = None
-            await _publishers.release(self._servers)
+        if self._place is not None:
+            place, self._place, self._publisher = self._place, None, None
+            await _publishers.release(place)
 
 
 def _message_id(results: WindowResults, row: ResultRow) -> str:

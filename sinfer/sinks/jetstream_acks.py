@@ -6,6 +6,7 @@ import asyncio
 
 from sinfer.encoding import from_json
 from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
+from sinfer.nats_place import NatsPlace
 
 _PASSING_CODES = {408, 409, 429}
 """Client errors of JetStream that pass: time-out, copy being stored, too many requests."""
@@ -27,6 +28,8 @@ class AckedGroup:
         commands: the messages, encoded; kept so that those without an ack can be sent again.
         subject: for texts.
         stream: the stream that must have stored them; None for any.
+        place: where that is; None for wherever. Streams of several domains may store what is
+            published, and only that of this one counts.
 
     Attributes:
         done: done when every message is acknowledged or refused for good, or fails with the first
@@ -35,18 +38,27 @@ class AckedGroup:
         refused: messages that will never be stored, by their places, and why.
         there: messages that the stream says it has, by their places, and their sequences in it.
         stream: the stream that answered so; empty while none has.
+        elsewhere: who else has stored some of them, for people; empty while nobody has.
         sent_twice: whether some were sent again since the connection was lost.
     """
 
     __slots__ = (
-        "_acked", "_commands", "_doubtful", "_expected", "_left", "_stream", "_subject", "done",
-        "refused", "sent_twice", "stream", "there",
+        "_acked", "_commands", "_domain", "_doubtful", "_expected", "_left", "_place", "_stream",
+        "_subject", "done", "elsewhere", "refused", "sent_twice", "stream", "there",
     )  # fmt: skip
 
-    def __init__(self, commands: list[bytes], subject: str, stream: str | None) -> None:
+    def __init__(
+        self,
+        commands: list[bytes],
+        subject: str,
+        stream: str | None,
+        place: NatsPlace | None = None,
+    ) -> None:
         self._commands = commands
         self._subject = subject
         self._stream = stream
+        self._place = place
+        self._domain = f'"domain":"{place.domain}"'.encode() if place and place.domain else b""
         self._expected = f'{{"stream":"{stream}"'.encode() if stream else b'{"stream":"'
         self._acked = bytearray(len(commands))
         self._left = len(commands)
@@ -55,6 +67,7 @@ class AckedGroup:
         self.there: dict[int, int] = {}
         self.stream = ""
         self.sent_twice = False
+        self.elsewhere = ""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __len__(self) -> int:
@@ -76,6 +89,8 @@ class AckedGroup:
             status: the status header of an answer that the server made up by itself.
         """
         if self.done.done() or self._acked[place]:
+            return
+        if self._domain and self._domain not in answer and self._is_of_another_domain(answer):
             return
         # Not to parse JSON for each message: an ack begins with the stream, a refusal does not.
         if not answer.startswith(self._expected):
@@ -106,10 +121,23 @@ class AckedGroup:
             # Marks it as seen: whoever waited may have left already.
             self.done.exception()
 
+    def _is_of_another_domain(self, answer: bytes) -> bool:
+        """Whether a stream of another domain has answered, which counts for nothing."""
+        try:
+            ack = from_json(answer)
+            stream, domain, error = ack.get("stream"), ack.get("domain", ""), ack.get("error")
+        except (ValueError, AttributeError):
+            return False
+        assert self._place is not None
+        if domain == self._place.domain or (error is not None and not domain):
+            return False
+        self.elsewhere = f"stream {stream!r} of domain {domain!r}"
+        return True
+
     def _refusal(self, answer: bytes, status: str | None) -> tuple[SinkError | None, bool]:
         """What an answer that is no plain ack says, and whether that tells of the message."""
         if status == "503":
-            return no_stream(self._subject), False
+            return no_stream(self._subject, self._place.shown if self._place else ""), False
         try:
             ack = from_json(answer)
             error, stream = ack.get("error"), ack.get("stream")
@@ -134,11 +162,21 @@ class AckedGroup:
         return None, False
 
 
-def no_stream(subject: str) -> SinkUnavailableError:
-    """The error for a subject that nobody stores."""
-    return SinkUnavailableError(
-        f"no stream covers subject {subject!r}; create one that has this subject,"
-        " or correct 'subject' of the sink"
+class NoStreamError(SinkUnavailableError):
+    """Nobody stores a subject."""
+
+
+def no_stream(subject: str, where: str = "", advice: str = "") -> NoStreamError:
+    """The error for a subject that nobody stores.
+
+    Args:
+        subject: the subject.
+        where, advice: as ``not_there`` tells them.
+    """
+    told = f" in {where}" if where else ""
+    return NoStreamError(
+        f"no stream covers subject {subject!r}{told}; create one that has this subject,"
+        f" or correct 'subject' of the sink{advice}"
     )
 
 

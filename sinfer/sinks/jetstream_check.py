@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import nats.errors
 from nats.js.api import StreamConfig
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from sinfer.checks import Checked
 from sinfer.errors import AccessError, ConfigError, SinkUnavailableError, UnavailableError
+from sinfer.nats_client import is_imported
+from sinfer.nats_place import NatsPlace
 from sinfer.nats_rights import Rights
+from sinfer.nats_whereabouts import is_not_enabled, no_jetstream, not_there
 from sinfer.sinks.jetstream_acks import no_stream, wrong_stream
 
 SHORTEST_DUPLICATE_WINDOW_S = 120.0
@@ -18,18 +19,18 @@ SHORTEST_DUPLICATE_WINDOW_S = 120.0
 
 
 async def checked_subject(
-    servers: Sequence[str], subject: str, stream: str | None, timeout_s: float
+    place: NatsPlace, subject: str, stream: str | None, timeout_s: float
 ) -> list[Checked]:
     """Ask JetStream about a subject, and publish nothing there.
 
     Args:
-        servers: NATS URLs.
+        place: where JetStream is.
         subject: where results go.
         stream: the stream that has to cover it; None for any.
         timeout_s: longest wait for an answer.
     """
     try:
-        rights = await Rights.connect(servers)
+        rights = await Rights.connect(place)
     except (ConfigError, AccessError) as error:
         return [Checked("error", str(error), "servers")]
     except UnavailableError as error:
@@ -51,11 +52,15 @@ async def _look(
         name = await jetstream.find_stream_name_by_subject(subject)
         config = (await jetstream.stream_info(name)).config
     except NotFoundError:
-        return [*found, Checked("error", str(no_stream(subject)), "subject")]
-    except nats.errors.NoRespondersError:
-        text = f"no JetStream there: who stores {subject!r}? name servers that have it enabled"
-        return [*found, Checked("error", text, "servers")]
+        if is_imported(rights.client):
+            text = f"no stream has {subject!r} under that name; its account may know it by another"
+            return [*found, Checked("warning", text, "subject")]
+        missing = no_stream(subject, *await not_there(rights.client, ""))
+        return [*found, Checked("error", str(missing), "subject")]
     except nats.errors.Error as error:
+        if isinstance(error, APIError) and is_not_enabled(error):
+            text = await no_jetstream(rights.client, "")
+            return [*found, Checked("error", text, "servers")]
         # Who may only publish cannot ask, and needs not.
         why = rights.forbidden[-1] if rights.forbidden else (str(error) or type(error).__name__)
         text = f"which stream has {subject!r} cannot be asked ({why}); its settings are not known"

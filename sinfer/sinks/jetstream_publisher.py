@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import nats.errors
 from nats.aio.client import Client
@@ -14,7 +14,9 @@ from nats.aio.msg import Msg
 
 from sinfer.cancelling import end
 from sinfer.errors import ConfigError, SinkUnavailableError, UnavailableError
+from sinfer.nats_client import CarefulClient
 from sinfer.nats_connection import connect
+from sinfer.nats_place import NatsPlace
 from sinfer.sinks.jetstream_acks import AckedGroup
 from sinfer.sinks.nats_wire import Headed, encode_publish, send
 
@@ -67,11 +69,11 @@ class JetStreamPublisher:
     The reply subject of a message is ``inbox.group.place``.
 
     Args:
-        servers: NATS URLs.
+        place: where JetStream is.
     """
 
-    def __init__(self, servers: Sequence[str]) -> None:
-        self._servers = list(servers)
+    def __init__(self, place: NatsPlace) -> None:
+        self._place = place
         self._client: Client | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
@@ -90,7 +92,7 @@ class JetStreamPublisher:
             if self._client is not None and not self._client.is_closed:
                 return self._client
             try:
-                client = await connect(self._servers, name="sinfer-sinks")
+                client = await connect(self._place, name="sinfer-sinks")
             except (ConfigError, UnavailableError) as error:
                 raise SinkUnavailableError(str(error)) from error
             self._client = client
@@ -178,10 +180,17 @@ class JetStreamPublisher:
             encode_publish(to, b"%b.%d" % (inbox, place), headers, data)
             for place, (headers, data) in enumerate(messages)
         ]
-        group = AckedGroup(commands, subject, stream)
+        group = AckedGroup(commands, subject, stream, self._place_of(client))
         self._groups[name] = client, group
         group.done.add_done_callback(lambda _: self._leave(name))
         return group
+
+    def _place_of(self, client: Client) -> NatsPlace:
+        """Where acks must come from: where nothing is said, from the domain of the server."""
+        place = self._place
+        if place.domain or place.prefix or not isinstance(client, CarefulClient):
+            return place
+        return replace(place, domain=client.server_domain)
 
     def _leave(self, name: str) -> None:
         del self._groups[name]
@@ -238,6 +247,7 @@ async def _acked(client: Client, group: AckedGroup, subject: str, timeout_s: flo
         raise SinkUnavailableError(
             f"{len(group.unacked)} of {len(group)} results for {subject!r} have no ack"
             f" of JetStream after {timeout_s:g}s"
+            + (f"; {group.elsewhere} took some, correct 'domain'" if group.elsewhere else "")
             + (f"; the server said last: {said}" if f'"{subject.lower()}"' in said.lower() else "")
         )
     group.done.result()

@@ -39,7 +39,7 @@ from sqlalchemy.types import TypeEngine
 from sinfer.checks import Checked, Verdict, causes, connection_problem
 from sinfer.errors import ConfigError, SinkUnavailableError
 from sinfer.masking import without_credentials
-from sinfer.sinks.sql_database import make_engine, set_up_transaction
+from sinfer.sinks.sql_database import make_engine
 from sinfer.sinks.sql_errors import error_text
 from sinfer.sinks.sql_table import look_up, wanted_table
 from sinfer.sinks.sql_target import SqlTarget
@@ -126,7 +126,6 @@ def _no_look(error: SQLAlchemyError, name: str, place: str) -> Checked:
 
 
 def _look(connection: Connection, target: SqlTarget, place: str) -> list[Checked]:
-    set_up_transaction(connection, target.timeout_s)
     if _takes_no_writes(connection):
         return [Checked("error", f"{place} takes no writes: it is a replica, or read-only", "url")]
     described = target.table, target.schema, target.columns

@@ -7,9 +7,10 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SAWarning
 
@@ -31,6 +32,14 @@ _EXTRAS = {
 
 _SQL_MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO"
 """Without it MariaDB and MySQL cut values to what fits."""
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """The file of a SQLite database; None where it is none, or in memory, or given as a URI."""
+    database = url.database
+    if url.get_backend_name() != "sqlite" or not database or database.startswith((":", "file:")):
+        return None
+    return Path(database)
 
 
 def make_engine(url: str, timeout_s: float) -> Engine:
@@ -83,6 +92,8 @@ def make_engine(url: str, timeout_s: float) -> Engine:
         )
     if dialect == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite(timeout_s))
+    elif dialect == "postgresql":
+        event.listen(engine, "begin", _set_up_postgresql(timeout_s))
     elif dialect in ("mysql", "mariadb"):
         event.listen(engine, "connect", _set_up_mysql(timeout_s))
     return engine
@@ -165,17 +176,17 @@ def _set_up_mysql(timeout_s: float) -> Callable[[Any, Any], None]:
     return run
 
 
-def set_up_transaction(connection: Connection, timeout_s: float) -> None:
-    """Have PostgreSQL give up what takes too long in this transaction, and take times as UTC.
+def _set_up_postgresql(timeout_s: float) -> Callable[[Connection], None]:
+    """Have each transaction give up what takes too long, and take times as UTC.
 
-    Not as options of the connection, which poolers refuse, nor of the session, which they share.
+    Not as options of the connection, which poolers refuse, nor of the session, which they share:
+    others may have set something else there.
     """
-    if connection.dialect.name == "postgresql":
-        connection.execute(
-            text(
-                "SELECT set_config('lock_timeout', :ms, true),"
-                " set_config('statement_timeout', :ms, true),"
-                " set_config('TimeZone', 'UTC', true)"
-            ),
-            {"ms": str(round(timeout_s * 1000))},
-        )
+    settings = {"lock_timeout": f"{timeout_s * 1000:.0f}", "TimeZone": "UTC"}
+    settings["statement_timeout"] = settings["lock_timeout"]
+    calls = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+
+    def run(connection: Connection) -> None:
+        connection.exec_driver_sql(f"SELECT {calls}")
+
+    return run

@@ -54,8 +54,7 @@ class ReadyTask:
         guard: what all workers together grant the model.
         sinks: its sinks by name.
         fallback: takes what a sink refuses for good; None when there is none.
-        is_alone: whether this is the only process, as in ``sinfer run``: it has to come to an end,
-            so that attempts count even where a sink is away.
+        is_alone: whether this is the only process, as in ``sinfer run``.
         limit: windows that may be under way at once in this process.
         active: windows that are.
         is_doubted_until_s: until then, by the monotonic clock, everything may be refused, and one
@@ -82,7 +81,7 @@ class ReadyTask:
             client = InferenceClient.make(config.inference, f"{self.name}: its inference client")
         self.client: InferenceClient = client
         called = str(made(f"{self.name}: its model", lambda: client.called)) or self.name
-        self.guard: Guard = OpenGuard()
+        self.guard: Guard = OpenGuard(config.inference.breaker_failures)
         if store is not None:
             self.guard = EndpointGuard(store, called, config.inference)
         has_own_sinks = sinks is None

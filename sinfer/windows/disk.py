@@ -38,12 +38,13 @@ class Disk:
     Attributes:
         confirms: whether Redis tells.
         text: what it said when it was tried, for a log line; empty before.
+        problem: what is wrong with it at the moment; empty when nothing is.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.confirms = False
-        self.text = ""
+        self.text = self.problem = ""
         self._tried_s = 0.0
         self._trying = asyncio.Lock()
         self._under_way: asyncio.Task[None] | None = None
@@ -65,6 +66,7 @@ class Disk:
                 self._give_up(why)
             else:
                 self.confirms = True
+                self.problem = ""
                 self.text = "acknowledged is what Redis has on its disk (WAITAOF)"
 
     async def written(self) -> None:
@@ -105,13 +107,15 @@ class Disk:
                     await connection.send_command("WAITAOF", 1, 0, _ASK_MS)
                     answer: Any = await connection.read_response()
                     if int(answer[0]) > 0:
+                        self.problem = ""
                         return ""
                     waited_s = time.monotonic() - began_s
                     if patience_s is not None and waited_s >= patience_s:
                         return f"a write was not there within {patience_s:g} s; is appendfsync no?"
                     if not complained and waited_s >= _TRIAL_S:
                         complained = True
-                        _log.warning("Redis' disk is slow: nothing is acknowledged meanwhile")
+                        self.problem = "Redis' disk is slow: nothing is acknowledged meanwhile"
+                        _log.warning("%s", self.problem)
             except ResponseError as error:
                 if outage_of(error) is not None:
                     raise
@@ -129,7 +133,8 @@ class Disk:
             "a power cut of Redis may take acknowledged messages: Redis does not confirm what is on"
             f" its disk ({why})"
         )
-        _log.warning("%s", self.text)
+        self.problem = self.text
+        _log.warning("%s", self.problem)
 
 
 def _is_heard(task: asyncio.Task[None]) -> None:

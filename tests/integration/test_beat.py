@@ -32,6 +32,7 @@ def test_one_tick_waits_at_most_where_no_worker_takes_any_and_other_entries_are_
             connection.SimpleQueue(TICK_QUEUE).get(block=False).ack()
             scheduler.apply_entry(tick)
             assert waiting_messages(connection.default_channel, TICK_QUEUE) == 1
+    scheduler.close()
     app.close()
 
 
@@ -65,4 +66,5 @@ def test_an_outage_of_the_broker_is_one_line_now_and_then_and_ends_by_itself(
             scheduler.apply_entry(entry)
         assert len(caplog.records) == 3
         assert "takes messages again" in caplog.records[-1].getMessage()
+    scheduler.close()
     app.close()

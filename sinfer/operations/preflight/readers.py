@@ -9,7 +9,6 @@ from sinfer.errors import StoreError, UnavailableError
 from sinfer.ingest.choice import durable_name, held_by_other
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig, JetStreamSource
-from sinfer.settings import settings
 from sinfer.windows.consumers import ConsumerBoard
 from sinfer.windows.ids import Scope
 from sinfer.windows.store import Store
@@ -50,7 +49,7 @@ class Readers:
         for product, task in self._tasks:
             theirs = task.source
             is_same = (product.name, task.id) == (scope.product, scope.task)
-            if is_same or theirs.stream != source.stream or _servers(theirs) != _servers(source):
+            if is_same or theirs.stream != source.stream or _place(theirs) != _place(source):
                 continue
             for subject in theirs.partition_subjects:
                 if durable_name(theirs, subject) == durable:
@@ -58,5 +57,5 @@ class Readers:
                     raise held_by_other(source.stream, consumer, other)
 
 
-def _servers(source: JetStreamSource) -> set[str]:
-    return set(source.servers or settings().nats_servers)
+def _place(source: JetStreamSource) -> tuple[set[str], str]:
+    return set(source.place.servers), source.place.api_prefix

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import nats.errors
 
@@ -14,11 +14,11 @@ from sinfer.ingest.existing import check_budget, risks
 from sinfer.ingest.jetstream_api import JetStreamApi
 from sinfer.ingest.stream_messages import StreamMessages
 from sinfer.messages import Message
+from sinfer.nats_place import NatsPlace
 from sinfer.nats_rights import Rights
 from sinfer.operations.preflight.finding import verdict_of
 from sinfer.operations.preflight.readers import Readers
 from sinfer.products.task import InferTaskConfig
-from sinfer.settings import settings
 from sinfer.subjects import EVERYTHING, consumer_name
 from sinfer.windows.ids import Scope
 
@@ -27,17 +27,16 @@ _BEGINS = "00000000"
 
 
 class NatsConnections:
-    """One connection for all tasks with the same servers."""
+    """One connection for all tasks that read from the same place."""
 
     def __init__(self) -> None:
-        self._connecting: dict[tuple[str, ...], asyncio.Task[Rights]] = {}
+        self._connecting: dict[NatsPlace, asyncio.Task[Rights]] = {}
 
-    async def to(self, servers: Sequence[str]) -> Rights:
+    async def to(self, place: NatsPlace) -> Rights:
         """The connection; raises as ``sinfer.nats_connection.connect``, each time the same."""
-        key = tuple(servers)
-        if key not in self._connecting:
-            self._connecting[key] = asyncio.create_task(Rights.connect(servers))
-        return await self._connecting[key]
+        if place not in self._connecting:
+            self._connecting[place] = asyncio.create_task(Rights.connect(place))
+        return await self._connecting[place]
 
     async def aclose(self) -> None:
         """Close them all."""
@@ -73,7 +72,7 @@ class SourceCheck:
         """What there is to say, partition by partition."""
         source = self._task.source
         try:
-            rights = await self._connections.to(source.servers or settings().nats_servers)
+            rights = await self._connections.to(source.place)
         except (ConfigError, UnavailableError) as error:
             yield Checked(verdict_of(error), str(error), "source.servers")
             return

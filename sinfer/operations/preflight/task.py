@@ -21,7 +21,6 @@ from sinfer.operations.preflight.source import NatsConnections, SourceCheck
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
-from sinfer.settings import settings
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.jetstream_check import checked_subject
 from sinfer.windows.window import Window
@@ -227,9 +226,9 @@ class TaskCheck:
             for checked in found:
                 yield self._told(part, checked, where)
         if task.dead_letter_subject is not None:
-            servers = task.source.servers or settings().nats_servers
+            place = task.source.place
             subject = task.dead_letter_subject
-            for checked in await checked_subject(servers, subject, None, TIMEOUT.total_seconds()):
+            for checked in await checked_subject(place, subject, None, TIMEOUT.total_seconds()):
                 field = "dead_letter_subject" if checked.field == "subject" else "source.servers"
                 yield self._told("dead letters", checked._replace(field=field))
 

@@ -21,7 +21,7 @@ async def publish(count: int, first_id: int = 0) -> None:
     Raises:
         UnavailableError: NATS cannot be reached.
     """
-    client = await connect(settings().nats_servers, name="sinfer-example-publish")
+    client = await connect(settings().nats_place, name="sinfer-example-publish")
     try:
         jetstream = client.jetstream()
         for name, subjects in STREAMS.items():

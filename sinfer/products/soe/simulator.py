@@ -148,7 +148,7 @@ class Simulation:
 
 
 async def _simulate(units: list[str], seconds: int, speed: float) -> None:
-    client = await connect(settings().nats_servers, name="sinfer-soe-simulator")
+    client = await connect(settings().nats_place, name="sinfer-soe-simulator")
     try:
         simulation = Simulation(client, units, speed=speed)
         await simulation.run(seconds)

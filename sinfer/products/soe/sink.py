@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from sinfer import Confirmed, Sink, SinkConfig, WindowResults
 from sinfer.encoding import from_json
+from sinfer.nats_config import JetStreamPart
 from sinfer.sinks import JetStreamSink
 
 
@@ -20,19 +21,22 @@ class SetPointSink(Sink):
 
     type = "soe_setpoints"
 
-    class Config(SinkConfig):
+    class Config(JetStreamPart, SinkConfig):
         """Settings of the sink."""
 
         type: Literal["soe_setpoints"] = "soe_setpoints"
         subject: str
         """Where set-points are published."""
-        servers: list[str] | None = None
-        """NATS URLs; by default those of ``SINFER_NATS_SERVERS``."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self._jetstream = JetStreamSink(
-            JetStreamSink.Config(subject=config.subject, servers=config.servers)
+            JetStreamSink.Config(
+                subject=config.subject,
+                servers=config.servers,
+                domain=config.domain,
+                api_prefix=config.api_prefix,
+            )
         )
 
     async def write(self, results: WindowResults) -> Confirmed | None:

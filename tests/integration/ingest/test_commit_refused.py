@@ -18,6 +18,7 @@ from sinfer.ingest.state import SourceState
 from sinfer.ingest.storing import Storing
 from sinfer.ingest.windowing import Refusals, Windower
 from sinfer.messages import pack_chunk
+from sinfer.troubles import Troubles
 from sinfer.windows.account import read_account
 from sinfer.windows.dead_letters import unpack_dead_letter
 from sinfer.windows.ids import Scope
@@ -81,6 +82,7 @@ class Partition:
             NoHints(),
             Schedule(self.store),
             asyncio.Event(),
+            Troubles().of(str(self.scope)),
         )
         planner = make_planner(
             task.window, self.scope.window_prefix, windows=state.windows, watermark_ms=None

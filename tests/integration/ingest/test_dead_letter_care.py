@@ -14,6 +14,7 @@ from nats.js.api import StreamConfig
 from sinfer import InferTaskConfig, Message
 from sinfer.embedded.servers import RedisServer
 from sinfer.ingest.dead_letter_care import DeadLetterCare
+from sinfer.troubles import Troubles
 from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter, StoredLetter
 from sinfer.windows.dead_letters import DeadLetter, Failed, pack_dead_letter
 from sinfer.windows.ids import Scope
@@ -52,7 +53,9 @@ class Partition:
                 "dead_letter_subject": self.copies if copies else None,
             }
         )
-        return DeadLetterCare(self.store, self.client, self.scope, task)
+        return DeadLetterCare(
+            self.store, self.client, self.scope, task, Troubles().of(str(self.scope))
+        )
 
     async def give_up(
         self, letters: int, *, age_ms: int, data: bytes = b"x", history: list[Failed] | None = None

@@ -15,7 +15,9 @@ from tests.integration.ingest.conftest import Store, Stream, numbers, read
 
 
 async def test_a_missing_stream(stream: Stream, store: Store) -> None:
-    with pytest.raises(SourceError, match=f"stream '{stream.name}' does not exist; create it"):
+    with pytest.raises(
+        SourceError, match=f"stream '{stream.name}' does not exist in JetStream; create"
+    ):
         await stream.open(store)
 
 

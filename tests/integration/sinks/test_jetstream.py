@@ -20,6 +20,7 @@ from nats.js.api import DiscardPolicy, StreamConfig
 from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import NatsServer
 from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
+from sinfer.nats_place import NatsPlace
 from sinfer.results import Confirmed
 from sinfer.sinks import JetStreamSink
 from sinfer.sinks.jetstream_publisher import MAX_GROUP_MESSAGES, JetStreamPublisher
@@ -354,7 +355,7 @@ async def test_a_connection_closed_for_good_fails_what_waits_and_is_made_anew(
     nats_server: NatsServer, nats_client: Client, unique: str
 ) -> None:
     await add_stream(nats_client, unique)
-    publisher = JetStreamPublisher([nats_server.url])
+    publisher = JetStreamPublisher(NatsPlace((nats_server.url,)))
     listener = await subscribed(nats_client, "nobody.answers")
     writing = asyncio.create_task(
         publisher.publish("nobody.answers", [(b"NATS/1.0\r\n\r\n", b"x")], timeout_s=30)
@@ -372,7 +373,7 @@ async def test_a_connection_that_was_closed_fails_none_of_its_successors_message
     nats_server: NatsServer, nats_client: Client, unique: str
 ) -> None:
     await add_stream(nats_client, unique)
-    publisher = JetStreamPublisher([nats_server.url])
+    publisher = JetStreamPublisher(NatsPlace((nats_server.url,)))
     listener = await subscribed(nats_client, "nobody.answers.either")
     first = await publisher.client()
     await first.close()

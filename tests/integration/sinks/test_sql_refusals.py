@@ -41,6 +41,15 @@ REFUSED_BY: dict[str, tuple[dict[str, Any], set[str]]] = {
 }
 
 
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each dialect; a pooler passes on what they refuse."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'results.db'}"
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
 def dialect_of(url: str) -> str:
     return url.partition(":")[0].partition("+")[0]
 

@@ -22,7 +22,12 @@ from sinfer import (
     WindowResults,
 )
 from sinfer.clock import ManualClock, SystemClock
-from sinfer.errors import SinkUnavailableError
+from sinfer.errors import (
+    InferenceRejectedError,
+    InferenceUnavailableError,
+    SinkUnavailableError,
+)
+from sinfer.inference.base import InferenceClient, InferenceConfig
 from sinfer.local.lines import line_of, lines_of, message_of, messages_in
 from sinfer.local.running import from_file, run_and_close
 from sinfer.local.shown import as_dict, as_text
@@ -67,14 +72,19 @@ def local_task(
     most_windows: int | None = None,
     on_window: Callable[[ProcessedWindow], None] | None = None,
     sinks: Mapping[str, Sink] | None = None,
+    client: InferenceClient | None = None,
+    most_tries: int | None = None,
+    limits: Mapping[str, Any] | None = None,
+    inference: Mapping[str, Any] | None = None,
     **window: Any,
 ) -> LocalTask:
     settings = {
         "id": "t",
         "source": {"stream": "S"},
         "window": window,
-        "inference": {"type": "python", "call": f"{__name__}:model"},
+        "inference": {"type": "python", "call": f"{__name__}:model", **(inference or {})},
         "sinks": [{"type": "log"}],
+        "limits": dict(limits or {}),
     }
     product = Product("p", tasks=StaticTaskManager([]), pipeline=Numbers)
     return LocalTask(
@@ -84,6 +94,8 @@ def local_task(
         most_windows=most_windows,
         on_window=on_window,
         sinks=sinks or {},
+        client=client,
+        most_tries=most_tries,
     )
 
 
@@ -163,11 +175,92 @@ async def test_another_try_shows_only_what_is_new_and_says_which_sink_failed() -
     await run(task, at(1, 2))
     first, second = shown
     assert "request   [0,1]" in first
-    assert "waits     sink disk: SinkUnavailableError: the disk is full" in first
-    assert "attempt 2" in second
+    assert "does not count as an attempt: sink disk: SinkUnavailableError: the disk is" in first
+    assert "attempt 1 (tried 2 times)" in second
     assert "   message " not in second
     assert "   request " not in second
     assert task.undone == 0
+
+
+class Away(Sink):
+    """Is unavailable."""
+
+    def __init__(self) -> None:
+        super().__init__(SinkConfig(type="away"))
+
+    async def write(self, results: WindowResults) -> None:
+        raise SinkUnavailableError("no disk")
+
+
+class Broken(InferenceClient):
+    """Fails in one way, but for item 0 alone."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(InferenceConfig(type="broken"))
+        self._error = error
+
+    async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
+        if request == [0]:
+            return [0]
+        raise self._error
+
+
+async def test_what_waits_for_a_sink_is_not_given_up_and_the_run_ends() -> None:
+    task = local_task(sinks={"away": Away()}, type="count", count=2, most_tries=4)
+    await run(task, at(1, 2))
+    [window] = task.windows
+    assert (window.attempts, window.tries, window.dead) == (1, 4, [])
+    assert task.undone == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts", "is_given_up"),
+    [
+        (InferenceUnavailableError("no connection", not_begun=True), 1, False),
+        (InferenceUnavailableError("busy", status=429, retry_after=0.0), 1, False),
+        (InferenceUnavailableError("time-out"), 3, True),
+    ],
+)
+async def test_attempts_count_as_in_production(
+    error: Exception, attempts: int, is_given_up: bool
+) -> None:
+    task = local_task(
+        client=Broken(error), type="count", count=2, most_tries=6, limits={"max_attempts": 3}
+    )
+    await run(task, at(1, 2))
+    [window] = task.windows
+    assert window.attempts == attempts
+    assert bool(task.dead) is is_given_up
+
+
+async def test_a_model_that_times_out_again_and_again_is_unavailable_and_gives_nothing_up() -> None:
+    task = local_task(
+        client=Broken(InferenceUnavailableError("time-out")),
+        type="count",
+        count=2,
+        most_tries=8,
+        limits={"max_attempts": 4},
+        inference={"breaker_failures": 3},
+    )
+    await run(task, at(1, 2, 3, 4))
+    assert task.dead == []
+    assert {window.tries for window in task.windows} == {8}
+
+
+async def test_why_messages_were_given_up_is_never_cut_and_told_once() -> None:
+    shown: list[str] = []
+    why = "because " + "of this and that " * 20 + "THE END"
+    task = local_task(
+        client=Broken(InferenceRejectedError(why)),
+        on_window=lambda found: shown.append("\n".join(shown_lines(found, full=False))),
+        type="count",
+        count=8,
+    )
+    await run(task, at(*range(8)))
+    [text] = shown
+    assert text.count("   dead ") == 1
+    assert f"   dead      2, 3, 4 and 4 more: inference: {why}" in text
+    assert f"   failed    InferenceRejectedError: {why}" in text
 
 
 async def test_a_window_is_shown_with_all_that_happened_to_it() -> None:

@@ -67,7 +67,10 @@ def documents() -> Iterator[tuple[str, Any]]:
     yield template.name, tasks
     for page in (ROOT / "docs").rglob("*.md"):
         for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
-            for task in (found := yaml.safe_load(block)):
+            found = yaml.safe_load(block)
+            if not isinstance(found, list):  # a part of a task
+                continue
+            for task in found:
                 task.pop("limit", None)
             yield page.name, found
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from sinfer.sinks.sql_errors import Blame, blame
+from sinfer.sinks.sql_errors import Blame, blame, error_text, is_over
 
 
 class FromDriver(Exception):
@@ -36,3 +36,45 @@ def test_a_number_of_mysql_says_more_than_its_sqlstate(
 ) -> None:
     error: Any = OperationalError("INSERT", {}, FromDriver(number, sqlstate))
     assert blame(error) == expected
+
+
+class FromPsycopg(Exception):
+    """As psycopg raises it."""
+
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__("text")
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("25006", "passing"),  # a standby, or a read-only transaction
+        ("25P03", "passing"),  # idle in transaction for too long
+        ("53300", "passing"),  # too many connections
+        ("57P01", "passing"),  # terminated by an administrator
+        ("22P02", "value"),
+        ("42846", "unclear"),  # no such cast
+    ],
+)
+def test_a_state_of_postgresql_says_whose_fault_it_is(state: str, expected: Blame) -> None:
+    error: Any = OperationalError("INSERT", {}, FromPsycopg(state))
+    assert blame(error) == expected
+
+
+def test_only_deadlocks_and_lost_connections_are_worth_another_try_at_once() -> None:
+    deadlocks = [FromPsycopg("40P01"), FromPsycopg("40001"), FromDriver(1213, "40001")]
+    assert all(is_over(OperationalError("INSERT", {}, error)) for error in deadlocks)
+    lost = OperationalError("INSERT", {}, Exception("gone"), connection_invalidated=True)
+    assert is_over(lost)
+    others = [FromPsycopg("55P03"), FromDriver(1205, "HY000"), Exception("no server")]
+    assert not any(is_over(OperationalError("INSERT", {}, error)) for error in others)
+    assert not is_over(TimeoutError())
+
+
+def test_a_driver_that_gives_all_that_the_server_sent_is_understood_and_no_row_quoted() -> None:
+    sent = {"S": "ERROR", "C": "23502", "M": "null value in column", "D": "Failing row: secret"}
+    error: Any = OperationalError("INSERT", {}, Exception(sent))
+    assert (blame(error), error_text(error)) == ("value", "null value in column")
+    closed = {"C": "42501", "M": "permission denied for table t", "R": "aclcheck_error"}
+    assert blame(OperationalError("INSERT", {}, Exception(closed))) == "passing"

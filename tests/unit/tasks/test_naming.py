@@ -116,6 +116,16 @@ async def test_elsewhere_it_is_called_by_its_place_in_the_window(
 
 
 @pytest.mark.parametrize("source", [{"stream": "S"}, DONE], ids=["ack stored", "ack done"])
+async def test_a_result_comes_with_its_message_where_it_is_of_one(source: dict[str, Any]) -> None:
+    results = await named(Items, 0, 3, source=source)
+    assert [results.messages[row.ordinal].stream_seq for row in results] == [20, 23]
+    again = Again("redrive", "t/in.a/k/1000/0", ordinals=[4, 9])
+    results = await named(Items, 1, source=source, again=again)
+    assert [results.messages[row.ordinal].stream_seq for row in results] == [21]
+    assert (await named(Windows, 0, source=source)).messages == {}
+
+
+@pytest.mark.parametrize("source", [{"stream": "S"}, DONE], ids=["ack stored", "ack done"])
 async def test_a_message_that_is_processed_again_keeps_its_name(source: dict[str, Any]) -> None:
     again = Again("redrive", "t/in.a/k/1000/0", ordinals=[4, 9])
     results = await named(Items, 0, source=source, again=again)

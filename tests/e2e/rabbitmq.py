@@ -1,0 +1,68 @@
+"""RabbitMQ from programs that are on the machine, in a directory of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from sinfer.embedded.process import ChildProcess, free_port, is_listening
+from sinfer.embedded.servers import EmbeddedServer
+
+_PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+"""What the one on the path runs once it has become the user ``rabbitmq``."""
+
+
+_START_TIMEOUT_S = 90.0
+
+
+class RabbitMqServer(EmbeddedServer):
+    """One node on loopback, with a name mapper of its own."""
+
+    name = "rabbitmq-server"
+
+    def __init__(self, directory: Path) -> None:
+        if not _PROGRAM.exists() or shutil.which("erl") is None:
+            pytest.skip("needs RabbitMQ (rabbitmq-server of Debian)")
+        super().__init__(directory)
+        (directory / "rabbitmq.conf").write_text("")
+        environment = {
+            **os.environ,
+            "HOME": str(directory),  # for the cookie
+            "RABBITMQ_NODENAME": f"sinfer{self.port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(directory / "log"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "plugins"),
+            "RABBITMQ_PID_FILE": str(directory / "pid"),
+            "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq"),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(free_port()),
+        }
+        self.process = ChildProcess(
+            self.name, self._command(), log=directory / "server.log", env=environment
+        )
+
+    def start(self) -> Self:
+        """Start and wait until it accepts connections: it takes its time."""
+        self.process.start()
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not is_listening(self.port):
+            if not self.process.is_running or time.monotonic() > deadline:
+                self.process.kill()
+                pytest.fail(f"{self.name} did not start:\n{self.process.tail()}")
+            time.sleep(0.1)
+        return self
+
+    def _command(self) -> list[str]:
+        return [str(_PROGRAM)]
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"

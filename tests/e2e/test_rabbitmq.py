@@ -1,0 +1,108 @@
+"""RabbitMQ as the broker: hints and ticks travel, stay few without a worker, and may be lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from celery import Celery
+
+from sinfer.celery_app import TICK_QUEUE, make_app, product_queue, waiting_messages
+from sinfer.hints import MOST_WAITING, HintSender
+from sinfer.windows.ids import Scope
+from tests.e2e.harness import Connections, Deployment, numbers, ordered, wait_for
+from tests.e2e.rabbitmq import RabbitMqServer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
+
+MESSAGES = 3000
+
+
+@pytest.fixture
+async def connections(tmp_path: Path) -> AsyncIterator[Connections]:
+    with Deployment(tmp_path) as deployment:
+        deployment.start_servers()
+        connections = await Connections.open(deployment)
+        try:
+            yield connections
+        finally:
+            await connections.aclose()
+
+
+def waiting(broker: RabbitMqServer, product: str) -> tuple[int, int]:
+    """How many ticks and hints wait in the broker."""
+    with closing(Celery(broker=broker.url)) as app, app.connection_for_write() as connection:
+        channel = connection.default_channel
+        return (
+            waiting_messages(channel, TICK_QUEUE),
+            waiting_messages(channel, product_queue(product)),
+        )
+
+
+async def test_all_of_it_works_with_rabbitmq_as_the_broker(
+    connections: Connections, tmp_path: Path
+) -> None:
+    """First without a worker, then with one, then the broker is killed while it works."""
+    deployment = connections.deployment
+    broker = RabbitMqServer(tmp_path / "rabbitmq")
+    with broker:
+        deployment.variables["SINFER_BROKER_URL"] = broker.url
+        deployment.start(deployment.ingest(), deployment.beat())
+        window = {"type": "tumbling", "size": "1s", "max_count": 1}
+        tasks = [
+            await ordered(deployment, connections, f"task{n}", window=window) for n in range(3)
+        ]
+        for task in tasks:
+            await connections.publish(task, numbers(0, 300))
+
+        async def all_wait() -> bool:
+            return all([(await connections.account(task)).held == 300 for task in tasks])
+
+        await wait_for(all_wait, "all windows to wait")
+        ticks, hints = waiting(broker, deployment.product)
+        assert ticks <= 2
+        assert 0 < hints <= MOST_WAITING + 50
+        worker = deployment.worker()
+        deployment.start(worker)
+        for task in tasks:
+            await connections.settled(task, 300)
+
+        def is_empty() -> bool:
+            return sum(waiting(broker, deployment.product)) <= 2
+
+        await wait_for(is_empty, "hints to be taken")
+        # Its windows close by the clock, so these wait for ticks.
+        last = await ordered(
+            deployment, connections, "last", window={"type": "tumbling", "size": "1s"}
+        )
+        await connections.publish(last, numbers(0, MESSAGES // 2))
+        await connections.settled(last, MESSAGES // 2)
+        broker.process.kill()
+        await connections.publish(last, numbers(MESSAGES // 2, MESSAGES))
+        broker.start()
+        await connections.settled(last, MESSAGES, timeout_s=90)
+        assert (await connections.account(last)).balances
+
+
+async def test_hints_travel_again_after_the_broker_was_killed(tmp_path: Path) -> None:
+    with RabbitMqServer(tmp_path / "rabbitmq") as broker:
+        app = make_app([])
+        app.conf.update(broker_url=broker.url)
+        sender = HintSender(app)
+        scope = Scope("p", "t", ">")
+        with closing(sender):
+            sender.send(scope, 1)
+            await wait_for(lambda: waiting(broker, "p")[1] == 1, "a hint")
+            broker.process.kill()
+            sender.send(scope, 1)
+            broker.start()
+            before = waiting(broker, "p")[1]
+
+            def comes_again() -> bool:
+                sender.send(scope, 1)
+                return waiting(broker, "p")[1] > before
+
+            await wait_for(comes_again, "hints to travel again")
+        app.close()
