@@ -472,13 +472,15 @@ def metrics(port: int, address: str) -> None:
     from prometheus_client import CollectorRegistry, start_http_server
 
     from sinfer.operations.metrics import SinferCollector
+    from sinfer.ports import listening
 
     registry = CollectorRegistry()
     registry.register(SinferCollector())
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
-    server, thread = start_http_server(port, addr=address, registry=registry)
+    with listening(address, port, "--port (or --address)"):
+        server, thread = start_http_server(port, addr=address, registry=registry)
     click.echo(f"metrics are at http://{address}:{port}/metrics", err=True)
     ending.wait()
     server.shutdown()
