@@ -15,6 +15,7 @@
 #   make docs          the documentation as a site in build/docs; a broken link is an error
 #   make servers       install PostgreSQL, PgBouncer and MariaDB for tests of the sql sink (Debian, root)
 #   make audit         known vulnerabilities in constraints.txt, where a data source answers
+#   make release       whether version, changelog and commit agree; then wheel and source in dist/
 #   make lock          write constraints.txt anew, with the newest versions
 #   make clean         remove what the others made
 #
@@ -30,7 +31,7 @@ DOCS := .venv-docs
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
 .PHONY: setup demo test test-long test-install stops check test-oldest chaos fuzz bench
-.PHONY: servers model-servers docs audit lock clean
+.PHONY: servers model-servers docs audit release lock clean
 
 setup: $(VENV)/.ready
 
@@ -112,6 +113,9 @@ audit:
 	  $(AUDIT)/bin/python $(PIP_INSTALL) 'pip-audit>=2.10'; } \
 	  || { rm -rf $(AUDIT); echo "audit is skipped: pip-audit cannot be installed"; }
 	@test ! -x $(AUDIT)/bin/pip-audit || $(AUDIT)/bin/python tools/audit.py constraints.txt
+
+release: setup
+	$(BIN)/python tools/release.py
 
 lock:
 	@$(call new-venv,$(LOCK))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,6 +17,9 @@ from sinfer.products.example.task import ExampleTask
 MODEL_URL_VARIABLE = "BENCH_MODEL_URL"
 """Environment variable that holds the address of the model server."""
 
+CHANGES_VARIABLE = "BENCH_CHANGES"
+"""Environment variable that holds changes of the tasks' settings, as JSON; for tuning."""
+
 WARM, TIMED = "warm", "timed"
 """Ids of the two tasks."""
 
@@ -28,7 +32,7 @@ def make_task(task_id: str, count: int) -> Mapping[str, Any]:
         count: messages in a window.
     """
     source, sink = {WARM: (WARM_IN, WARM_OUT), TIMED: (TIMED_IN, TIMED_OUT)}[task_id]
-    return {
+    settings: dict[str, Any] = {
         "id": task_id,
         "source": {"stream": source, "subject": subject(source)},
         "window": {"type": "count", "count": count},
@@ -39,6 +43,12 @@ def make_task(task_id: str, count: int) -> Mapping[str, Any]:
         },
         "sinks": [{"type": "jetstream", "subject": subject(sink)}],
     }
+    for part, change in json.loads(os.environ.get(CHANGES_VARIABLE, "{}")).items():
+        replaces = "type" in change
+        settings[part] = change if replaces else {**settings[part], **change}
+    if durable := settings["source"].get("durable"):
+        settings["source"] = {**settings["source"], "durable": f"{durable}-{task_id}"}
+    return settings
 
 
 class GatedTasks(TaskManager[ExampleTask]):

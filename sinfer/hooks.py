@@ -23,8 +23,9 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import ValidationError
 
-from sinfer.errors import ConfigError, HookError, InvalidItemError
+from sinfer.errors import ConfigError, HookError, InvalidItemError, SinferError
 from sinfer.masking import one_line
+from sinfer.plain_errors import plain
 
 _log = logging.getLogger(__name__)
 
@@ -192,9 +193,10 @@ class Hook:
         try:
             return self._function(*args, **kwargs)
         except BaseException as error:
-            if self._passes(error):
+            problem = self._told(error)
+            if problem is error:
                 raise
-            raise self._failed(error) from error
+            raise problem from problem.__cause__
         finally:
             _caller.reset(before)
             if outer is None:
@@ -242,17 +244,29 @@ class Hook:
         result, problem = inner.result()
         if problem is None:
             return result
-        if self._passes(problem):
-            raise problem
-        raise self._failed(problem) from problem
+        told = self._told(problem)
+        raise told from told.__cause__
 
     def _passes(self, error: BaseException) -> bool:
         if isinstance(error, KeyboardInterrupt):
             return _is_from_keyboard(error)
         return isinstance(error, self._passing) and _has_text(error)
 
+    def _told(self, error: BaseException) -> BaseException:
+        """What is passed on of something that was raised."""
+        if not self._passes(error):
+            return self._failed(error)
+        if not isinstance(error, SinferError):
+            return error
+        try:
+            return plain(error)
+        except BaseException as problem:
+            return self._failed(problem)
+
     def _failed(self, error: BaseException) -> HookError:
-        return HookError(self.stage, self.name, describe(error))
+        failed = HookError(self.stage, self.name, describe(error))
+        failed.__cause__ = error
+        return failed
 
 
 class _Steps(Awaitable[Any]):

@@ -26,6 +26,8 @@ def retry_after(value: str | None) -> float | None:
 
 def asked_s(retry_after_s: float | None) -> float:
     """Seconds that a server is left alone for what it asked: ``LONGEST_ASKED_S`` at most."""
-    if not isinstance(retry_after_s, int | float) or math.isnan(retry_after_s):
+    if type(retry_after_s) not in (int, float) or retry_after_s is None:
         return 0.0  # code of a product's may ask for anything
-    return max(0.0, min(retry_after_s, LONGEST_ASKED_S))
+    if retry_after_s != retry_after_s:  # NaN
+        return 0.0
+    return float(max(0.0, min(retry_after_s, LONGEST_ASKED_S)))

@@ -32,6 +32,7 @@ LAYERS = [
         "complaints",
         "escaping",
         "masking",
+        "plain_errors",
         "nats_place",
         "hooks",
         "own_thread",

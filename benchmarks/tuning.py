@@ -1,0 +1,171 @@
+"""How settings change the throughput: ``python -m benchmarks.tuning``; docs/tuning.md has a run.
+
+Each variant differs from the first of its group in what its name says. Rounds go through all of
+them, and the best round counts, as in ``benchmarks.run``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis import Redis
+
+from benchmarks.machine import machine
+from benchmarks.product import CHANGES_VARIABLE
+from benchmarks.system import System
+from benchmarks.systems.sinfer import sinfer_system
+from benchmarks.timing import time_system
+from benchmarks.workload import Workload, make_workload
+from sinfer.embedded.services import Place, Service
+from sinfer.errors import SinferError
+
+MESSAGES = 40_000
+
+Change = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One set-up.
+
+    Attributes:
+        group: what it is compared within.
+        name: how it differs.
+        task: changes of the task's settings.
+        concurrency, options: of the worker.
+        always: whether Redis syncs its file at each write (``appendfsync always``).
+        messages: how many it gets.
+    """
+
+    group: str
+    name: str
+    task: Change = field(default_factory=dict)
+    concurrency: int = 2
+    options: tuple[str, ...] = ()
+    always: bool = False
+    messages: int = MESSAGES
+
+    def system(self) -> System:
+        """With the worker that it asks for."""
+        made = sinfer_system(self.name, *self.options, concurrency=self.concurrency)
+
+        def services(place: Place) -> list[Service]:
+            if self.always:
+                with Redis.from_url(place.environment["SINFER_REDIS_URL"]) as redis:
+                    redis.config_set("appendfsync", "always")
+            return made.services(place)
+
+        return System(self.name, services)
+
+
+def _count(count: int) -> Change:
+    return {"window": {"type": "count", "count": count}}
+
+
+def _model(name: str, **more: Any) -> Change:
+    call = f"benchmarks.tuned_models:{name}"
+    return {"inference": {"type": "python", "call": call, **more}}
+
+
+_DURABLE = {"source": {"durable": "tuning"}}
+_DONE = {"source": {"durable": "tuning", "ack": "done"}}
+_THREADS = ("--pool", "threads")
+
+VARIANTS = [
+    Variant("messages in a window", "100", _count(100)),
+    Variant("messages in a window", "1", _count(1), messages=4_000),
+    Variant("messages in a window", "10", _count(10), messages=20_000),
+    Variant("messages in a window", "1000", _count(1000)),
+    Variant("worker", "-c 2"),
+    Variant("worker", "-c 1", concurrency=1),
+    Variant("worker", "-c 4", concurrency=4),
+    Variant("worker", "threads, -c 8", concurrency=8, options=_THREADS),
+    Variant("worker, 5 ms of Python for each window", "-c 2", _model("busy")),
+    Variant("worker, 5 ms of Python for each window", "-c 1", _model("busy"), concurrency=1),
+    Variant(
+        "worker, 5 ms of Python for each window", "threads, -c 8", _model("busy"),
+        concurrency=8, options=_THREADS,
+    ),
+    Variant("model that takes 50 ms", "max_concurrency: 8", _model("slow")),
+    Variant(
+        "model that takes 50 ms", "max_concurrency: 1", _model("slow", max_concurrency=1),
+        messages=8_000,
+    ),
+    Variant("model that takes 50 ms", "max_concurrency: 32", _model("slow", max_concurrency=32)),
+    Variant("windows of 1000", "max_batch: none", _count(1000)),
+    Variant(
+        "windows of 1000", "max_batch: 100", {**_count(1000), "inference": {"max_batch": 100}}
+    ),
+    Variant("windows of 1000", "max_batch: 10", {**_count(1000), "inference": {"max_batch": 10}}),
+    Variant("reading", "by position"),
+    Variant("reading", "durable", _DURABLE),
+    Variant("reading", "durable, ack: done", _DONE),
+    Variant("reading", "by position, appendfsync always", always=True),
+    Variant("reading", "durable, appendfsync always", _DURABLE, always=True),
+    Variant("source.batch", "500", {"source": {"batch": 500}}),
+    Variant("source.batch", "50", {"source": {"batch": 50}}),
+    Variant("source.batch", "5000", {"source": {"batch": 5000}}),
+]  # fmt: skip
+
+
+async def measure(
+    chosen: list[Variant], rounds: int, tell: Callable[[str], None]
+) -> list[tuple[Variant, list[float]]]:
+    """Messages a second of each variant, by round."""
+    workload: Workload = make_workload(max(variant.messages for variant in chosen))
+    rates: list[tuple[Variant, list[float]]] = [(variant, []) for variant in chosen]
+    for _ in range(rounds):
+        for variant, found in rates:
+            os.environ[CHANGES_VARIABLE] = json.dumps(variant.task)
+            try:
+                timing = await time_system(variant.system(), workload.first(variant.messages))
+            except SinferError as error:
+                tell(f"{variant.group}, {variant.name}: {error}")
+                continue
+            if timing.problem:
+                tell(f"{variant.group}, {variant.name}: {timing.problem}")
+                continue
+            found.append(timing.per_s)
+            tell(f"{variant.group}, {variant.name}: {timing.per_s:,.0f} messages/s")
+    return rates
+
+
+def main() -> int:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tuning", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", action="append", metavar="GROUP", help="part of a group's name")
+    arguments = parser.parse_args()
+    chosen = [
+        variant
+        for variant in VARIANTS
+        if not arguments.only or any(part in variant.group for part in arguments.only)
+    ]
+    if not chosen:
+        parser.error("no group has such a name")
+
+    def tell(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    rates = asyncio.run(measure(chosen, arguments.rounds, tell))
+    for name, value in machine().items():
+        print(f"{name}: {value}")
+    first: dict[str, float] = {}
+    for variant, found in rates:
+        best = max(found, default=0.0)
+        base = first.setdefault(variant.group, best)
+        ratio = f"{best / base:.2f}" if base else "-"
+        rounds = " ".join(f"{rate:,.0f}" for rate in found)
+        print(f"| {variant.group} | {variant.name} | {best:,.0f} | {ratio} | {rounds} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
