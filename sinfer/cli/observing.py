@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -332,6 +331,8 @@ def status(product: str | None, task: str | None, watch: bool, as_json: bool) ->
     Example:
       sinfer status --watch
     """
+    import asyncio
+
     from sinfer.cli.connections import with_session
     from sinfer.cli.output import print_json
 
