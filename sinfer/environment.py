@@ -3,7 +3,7 @@
 Kubernetes gives every pod variables for each Service of its namespace (service links): a Service
 named ``sinfer-redis`` sets ``SINFER_REDIS_PORT=tcp://10.0.0.11:6379`` and a dozen more, one named
 ``flower`` sets ``FLOWER_PORT`` likewise. And Celery takes its broker from ``CELERY_BROKER_URL``
-before all else, whoever set that and what for.
+before all else, whoever set that and what for, and its settings and loader likewise.
 """
 
 from __future__ import annotations
@@ -14,19 +14,32 @@ from collections.abc import MutableMapping
 
 _log = logging.getLogger(__name__)
 
-_LINK_NAME = re.compile(
-    r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)",
-    re.ASCII | re.IGNORECASE,
-)
-_LINK_VALUE = re.compile(
-    r"(tcp|udp|sctp)(://\S+)?|\d{1,5}|[0-9a-f:.]*[:.][0-9a-f:.]*|None", re.IGNORECASE
-)
-_URL_VALUE = re.compile(r"(tcp|udp|sctp)://\S+", re.IGNORECASE)
+_ADDRESS = r"[0-9a-f:.]*[:.][0-9a-f:.]*|None"
+_NUMBER = r"\d{1,5}"
+_PROTOCOL = r"tcp|udp|sctp"
+_LINKS = [
+    (re.compile(rf"(\w+_)?{name}", re.ASCII | re.IGNORECASE), re.compile(value, re.IGNORECASE))
+    for name, value in (
+        ("SERVICE_HOST", _ADDRESS),
+        (r"SERVICE_PORT(_\w+)?", _NUMBER),
+        (rf"PORT(_\d+_({_PROTOCOL}))?", rf"({_PROTOCOL})://\S+"),
+        (rf"PORT_\d+_({_PROTOCOL})_PROTO", _PROTOCOL),
+        (rf"PORT_\d+_({_PROTOCOL})_PORT", _NUMBER),
+        (rf"PORT_\d+_({_PROTOCOL})_ADDR", _ADDRESS),
+    )
+]
+"""How the names of such variables end, and what their values look like."""
 
-_OF_CELERY = (
-    "CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL",
-    "CELERY_RESULT_BACKEND",
-)  # fmt: skip
+_OURS = "SINFER_BROKER_URL names the broker, and sinfer keeps no results in a backend"
+_OF_CELERY = {
+    "CELERY_BROKER_URL": _OURS,
+    "CELERY_BROKER_READ_URL": _OURS,
+    "CELERY_BROKER_WRITE_URL": _OURS,
+    "CELERY_RESULT_BACKEND": _OURS,
+    "CELERY_CONFIG_MODULE": "sinfer configures Celery by itself",
+    "CELERY_LOADER": "sinfer configures Celery by itself",
+}
+"""Variables that are meant for other applications of Celery, and why they do not count here."""
 
 
 def is_service_link(name: str, value: str, prefix: str) -> bool:
@@ -38,9 +51,7 @@ def is_service_link(name: str, value: str, prefix: str) -> bool:
         prefix: ends with an underscore, as in ``SINFER_``.
     """
     rest = name[len(prefix) :]
-    if rest.upper() == "PORT":  # somebody's own number is none
-        return bool(_URL_VALUE.fullmatch(value))
-    return bool(_LINK_NAME.fullmatch(rest)) and bool(_LINK_VALUE.fullmatch(value))
+    return any(ending.fullmatch(rest) and like.fullmatch(value) for ending, like in _LINKS)
 
 
 def without_strangers(environ: MutableMapping[str, str]) -> None:
@@ -48,10 +59,6 @@ def without_strangers(environ: MutableMapping[str, str]) -> None:
     for name in [name for name in environ if name.startswith("FLOWER_")]:
         if is_service_link(name, environ[name], "FLOWER_"):
             del environ[name]
-    for name in _OF_CELERY:
+    for name, why in _OF_CELERY.items():
         if environ.pop(name, ""):
-            _log.warning(
-                "%s (or celery's option for it) is ignored: SINFER_BROKER_URL names the broker,"
-                " and sinfer keeps no results in a backend",
-                name,
-            )
+            _log.warning("%s (or celery's option for it) is ignored: %s", name, why)

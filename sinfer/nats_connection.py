@@ -17,7 +17,8 @@ from sinfer.errors import AccessError, UnavailableError
 from sinfer.nats_access import NatsAccess
 from sinfer.nats_client import NoTlsError
 from sinfer.nats_place import NatsPlace
-from sinfer.settings import settings
+from sinfer.settings import settings, unread
+from sinfer.trust import environment_problem
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ async def connect(
     """
     place = to if isinstance(to, NatsPlace) else NatsPlace(tuple(to))
     servers = place.servers
+    is_usual = access is None and servers == settings().nats_place.servers
     if access is None:
         access = NatsAccess.from_settings(settings())
     shown = ", ".join(re.sub(r"^(\w+://)?.*@", r"\1", server) for server in servers)
@@ -80,6 +82,7 @@ async def connect(
         return UnavailableError(
             f"NATS cannot be reached at {shown}"
             f" ({'; '.join(reasons) or 'no answer'}); is it running?{access.hint}"
+            f"{unread('nats_servers', 'NATS_URL') if is_usual else ''}"
         )
 
     async def on_error(error: Exception) -> None:
@@ -170,6 +173,7 @@ def _denial(error: Exception, access: NatsAccess, servers: Sequence[str]) -> str
         return (
             f"shows a certificate that is not accepted ({error.verify_message}); set"
             " SINFER_NATS_TLS_CA to the CA that signed it, or SINFER_NATS_TLS_HOSTNAME to its name"
+            f"{environment_problem()}"
         )
     if isinstance(error, ssl.SSLError):
         return (

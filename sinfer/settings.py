@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from datetime import timedelta
 from functools import lru_cache
@@ -53,9 +54,22 @@ _MEANT = {
     "NATS": "NATS_SERVERS",
     "NATS_URL": "NATS_SERVERS",
     "NATS_URLS": "NATS_SERVERS",
+    "NATS_HOST": "NATS_SERVERS",
+    "NATS_PORT": "NATS_SERVERS",
     "REDIS": "REDIS_URL",
+    "REDIS_DB": "REDIS_URL",
+    "REDIS_HOST": "REDIS_URL",
+    "REDIS_PASSWORD": "REDIS_URL",
+    "REDIS_PORT": "REDIS_URL",
+    "REDIS_USER": "REDIS_URL",
 }
 """What people call settings whose names are others."""
+
+_LISTS = ("products", "nats_servers")
+_SECRETS = ("nats_password", "nats_token")
+"""Settings of which blanks may be a part."""
+
+_MODULE = re.compile(r"[^\s,;\[\]{}()'\"]+")
 
 _SHORTEST_TICK = timedelta(milliseconds=10)
 
@@ -117,12 +131,27 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     """How log lines are written."""
 
-    @field_validator("products", "nats_servers", mode="before")
+    @field_validator(*_LISTS, mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
+
+    @field_validator("products")
+    @classmethod
+    def _modules(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not _MODULE.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a module; separate several by commas")
+        return list(dict.fromkeys(value))
+
+    @field_validator("redis_url", "broker_url", "log_level", "log_format", mode="before")
+    @classmethod
+    def _without_blanks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return value.strip()
 
     @field_validator(*FILES, "proxy", mode="before")
     @classmethod
@@ -230,10 +259,22 @@ def load_settings(dotenv: Path | None = None) -> Settings:
             f"setting {name} is unknown; "
             + (f"did you mean {nearest}?" if nearest else "remove it, or see the README for all")
         )
+    from_files = _from_files(path)
     try:
-        return Settings(_env_file=path, **_from_files(path))
+        return Settings(_env_file=path, **from_files)
     except ValidationError as error:
-        raise explain(error, "settings (SINFER_*)") from None
+        raise ConfigError(_with_files(str(explain(error, _WHERE)), from_files)) from None
+
+
+_WHERE = "settings (SINFER_*)"
+
+
+def _with_files(text: str, from_files: Iterable[str]) -> str:
+    """What is wrong with settings, with the files that some of them were read from."""
+    for field in from_files:
+        setting = f"{_WHERE}: {field}:"
+        text = text.replace(setting, f"{setting} in the file of {PREFIX}{field.upper()}{_FILE}:")
+    return text
 
 
 def _nearest(name: str) -> str:
@@ -266,15 +307,49 @@ def _from_files(dotenv: Path) -> dict[str, Any]:
         if name in names:
             raise ConfigError(f"give {name} or {name}{_FILE}, not both")
         try:
-            found[field] = read_file(Path(path)).decode().rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise ConfigError(f"{name}{_FILE}: {path!r} holds no text in UTF-8") from None
+            found[field] = _content(Path(path), field)
         except ValueError as error:
-            raise ConfigError(f"{name}{_FILE}: {error}") from None
+            may_be_shown = "/" in path and "://" not in path
+            reason = str(error) if may_be_shown else "it does not name a file that can be read"
+            raise ConfigError(f"{name}{_FILE}: {reason}") from None
     return found
+
+
+def _content(path: Path, field: str) -> str:
+    """What a file says of a setting, without the marks that editors leave at its ends.
+
+    Raises:
+        ValueError: it cannot be read, or says nothing that could be meant.
+    """
+    content = read_file(path)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{str(path)!r} holds no text in UTF-8") from None
+    text = text.strip("\r\n") if field in _SECRETS else text.strip()
+    if field in _LISTS:
+        text = ",".join(text.splitlines())
+    if not text:
+        raise ValueError(f"{str(path)!r} is empty; write the value into it")
+    if not text.isprintable():
+        raise ValueError(f"{str(path)!r} is not one line of plain text")
+    return text
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """The settings of this process, read once."""
     return load_settings()
+
+
+def unread(field: str, other: str) -> str:
+    """What to tell of a server that does not answer, where nobody has said where it is but in a
+    variable that sinfer does not read; else empty.
+
+    Args:
+        field: the setting, by its field.
+        other: the variable.
+    """
+    if other not in os.environ or field in settings().model_fields_set:
+        return ""
+    return f" {other} is not read; set {PREFIX}{field.upper()}"

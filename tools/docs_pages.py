@@ -19,12 +19,16 @@ sys.path.insert(0, str(ROOT))
 
 from tools import reference  # noqa: E402
 
+MADE_OF = {"index.md": "README.md", "zh/index.md": "README.zh-CN.md"}
+"""Pages of the site, and the files at the top of the project that they are."""
+
 _LINK = re.compile(r"\[([^\]]+)\]\(([^)#\s]+)(#[^)\s]+)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made."""
-    pages = {"index.md": (ROOT / "README.md").read_text(), **reference.pages()}
+    readmes = {page: (ROOT / name).read_text("utf-8") for page, name in MADE_OF.items()}
+    pages = {**readmes, **reference.pages()}
     for path, content in pages.items():
         files.append(File.generated(config, path, content=content))
     return files
@@ -37,13 +41,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         text, target, anchor = match.groups("")
         if "://" in target:
             return str(match[0])
-        base = ROOT if page.file.src_uri == "index.md" else ROOT / "docs" / page.file.src_uri
-        folder = base if base == ROOT else base.parent
+        is_readme = page.file.src_uri in MADE_OF
+        folder = ROOT if is_readme else (ROOT / "docs" / page.file.src_uri).parent
         path = (folder / target).resolve().relative_to(ROOT)
         if not (ROOT / path).exists():
             return str(match[0])  # of a page that is made, or broken: MkDocs will tell
-        if path == Path("README.md"):
-            return f"[{text}]({_up(page)}index.md{anchor})"
+        for made, name in MADE_OF.items():
+            if path == Path(name):
+                return f"[{text}]({_up(page)}{made}{anchor})"
         if path.parts[0] == "docs":
             return f"[{text}]({_up(page)}{path.relative_to('docs')}{anchor})"
         return text if str(path) in text else f"{text} (`{path}`)"

@@ -136,7 +136,14 @@ class SqlTaskManager(TaskManager[C]):
         from sqlalchemy import text
         from sqlalchemy.exc import SQLAlchemyError
 
+        from sinfer.sinks.sql_database import sqlite_file
+
         engine = self._connected_engine()
+        if (file := sqlite_file(engine.url)) is not None and not file.exists():
+            # To connect would make it.
+            raise UnavailableError(
+                f"the task database {self._shown_url()} cannot be read: there is no file {file}"
+            )
         try:
             with engine.connect() as connection:
                 found = connection.execute(text(self._query), self._parameters)

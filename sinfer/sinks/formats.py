@@ -15,16 +15,18 @@ RESULT_FORMATS: dict[str, dict[str, str]] = {
         " replaces",
     },
     "sql": {
-        "window": "product, incarnation, and the window's id without its revision; with `ordinal`"
-        " the primary key",
+        "base_id": "product, incarnation, and the window's id without its revision; with `ordinal`"
+        " the primary key (`window` in tables of earlier versions)",
         "ordinal": "place of the result in its window, from 0; with `ack: done`, the stream"
         " sequence of its message",
         "revision": "0, or how often late items made the window fire again",
         "attempt": "how often the window was claimed, from 1",
         "window_id": "the window's id, revision included, as `sinfer windows` shows it",
         "task": "the task's id",
-        "partition": "the partition of the source",
-        "key": "what `key` returned for the items of the window",
+        "source_partition": "the partition of the source (`partition` in tables of earlier"
+        " versions)",
+        "item_key": "what `key` returned for the items of the window (`key` in tables of earlier"
+        " versions)",
         "window_start": "start of the window, with time zone; NULL for count windows",
         "window_end": "end of the window, which it does not include; NULL for count windows",
         "close_reason": "why the window closed: count, bytes, time, gap, condition, idle or drain",

@@ -7,6 +7,7 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -31,6 +32,14 @@ _EXTRAS = {
 
 _SQL_MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO"
 """Without it MariaDB and MySQL cut values to what fits."""
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """The file of a SQLite database; None where it is none, or in memory, or given as a URI."""
+    database = url.database
+    if url.get_backend_name() != "sqlite" or not database or database.startswith((":", "file:")):
+        return None
+    return Path(database)
 
 
 def make_engine(url: str, timeout_s: float) -> Engine:

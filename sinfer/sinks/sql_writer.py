@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, func, inspect, select, text
+from sqlalchemy import Connection, func, inspect, make_url, select, text
 
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.results import ResultRow, WindowResults
 from sinfer.sinks.group_commit import GroupCommit
-from sinfer.sinks.sql_database import make_engine
+from sinfer.sinks.sql_database import make_engine, sqlite_file
 from sinfer.sinks.sql_errors import blame, error_text, is_over
 from sinfer.sinks.sql_refusals import MOST_S, RowKey, RowSearch, Suspects, probe_row
 from sinfer.sinks.sql_rows import RowMaker
@@ -55,6 +55,7 @@ class SqlWriter:
         self._place = f"{self._dialect}://{url.host or ''}/{url.database}, table {target.table!r}"
         self._table: SinkTable | None = None
         self._looked_s = 0.0
+        self._upserts: Upsert | None = None
         self._most_bytes: int | None = None
         self._suspects = Suspects()
         self._group = GroupCommit(self._commit, size=len, max_size=MAX_ROWS)
@@ -84,9 +85,12 @@ class SqlWriter:
 
     def _find(self, windows: Sequence[WindowResults]) -> list[dict[int, int]]:
         target = self._target
+        none = [{row.ordinal: 0 for row in window} for window in windows]
+        if (file := sqlite_file(make_url(target.url))) is not None and not file.exists():
+            return none  # to connect would make it
         with self._connect() as connection:
             if not inspect(connection).has_table(target.table, schema=target.schema):
-                return [{row.ordinal: 0 for row in window} for window in windows]
+                return none
             table = self._open_table(connection)
             return [self._rows_of(connection, table, window) for window in windows]
 
@@ -207,8 +211,13 @@ class SqlWriter:
         if batch.rows:
             make_row = self._row_maker(table, batch)
             rows = [make_row(key) for key in batch.keys]
-            Upsert(table, self._dialect)(connection, rows)
+            self._write_rows(table)(connection, rows)
         batch.drop_older(connection, table)
+
+    def _write_rows(self, table: SinkTable) -> Upsert:
+        if self._upserts is None or self._upserts.target is not table:
+            self._upserts = Upsert(table, self._dialect)
+        return self._upserts
 
     def _search(self, connection: Connection, table: SinkTable, batch: _Batch) -> dict[RowKey, str]:
         """As ``_upsert``, without the rows that are refused, which are returned."""
@@ -220,7 +229,7 @@ class SqlWriter:
         mapped = [column.name for column in self._target.columns]
         search = RowSearch(
             connection,
-            Upsert(table, self._dialect),
+            self._write_rows(table),
             self._suspects,
             lambda: probe_row(make_row(batch.keys[0]), mapped),
             most_s=MOST_S,

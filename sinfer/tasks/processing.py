@@ -403,6 +403,7 @@ class WindowProcessor:
             sample=not call,
             todo=parts,
             before=copy(progress.outcome) if is_known else None,
+            reason=progress.reason,
         )
 
         async def keep(found: Outcome) -> None:
@@ -417,7 +418,10 @@ class WindowProcessor:
             await self._store(attempt, progress=progress.step(step, left))
 
         try:
-            await self._search(attempt, search, keep, is_whole=not call)
+            try:
+                await self._search(attempt, search, keep, is_whole=not call)
+            except InferenceUnavailableError as error:
+                await self._without_answer(attempt, search, keep, error, is_whole=not call)
         except InferenceError as error:
             await self._note_reason(attempt, search)
             raise await self._later(attempt, error) from error
@@ -426,11 +430,42 @@ class WindowProcessor:
             attempt.pending = [kept[n] for part in search.todo for n in part]
         attempt.answered.add(MODEL)
 
+    async def _without_answer(
+        self,
+        attempt: Attempt,
+        search: ItemSearch,
+        keep: Keep,
+        error: InferenceUnavailableError,
+        *,
+        is_whole: bool,
+    ) -> None:
+        """There is no answer about the items, or some of them. In the last try, and where that is
+        no outage, the one is looked for that is to blame.
+
+        Raises:
+            TryLaterError: not now, or never.
+            InferenceError: not now.
+        """
+        await self._note_reason(attempt, search)
+        later = await self._unavailable(attempt.claim, error)
+        is_over = later.counts and attempt.is_last
+        if not is_over or not self._inferrer.look_for_culprit(search, error):
+            raise later from error
+        await keep(search.news())  # or the next attempt would begin where this one did
+        try:
+            await self._search(attempt, search, keep, is_whole=is_whole)
+        except InferenceUnavailableError:
+            if not search.is_void:
+                raise
+            if forgotten := attempt.progress.forget():
+                await self._store(attempt, progress=forgotten)
+            raise later from error
+
     def _placed(self, found: Outcome, kept: list[int]) -> Outcome:
         """What was found of items, by the places of their messages."""
         rows = found.rows
-        if self._is_per_item:
-            rows = [type(row)(kept[row.ordinal], row.data) for row in rows]
+        if self._is_per_item and kept != list(range(len(kept))):
+            rows = [ResultRow(kept[row.ordinal], row.data) for row in rows]
         failures, retries = (
             [
                 Failure.at(kept[place], kept[place], f.stage, f.error)

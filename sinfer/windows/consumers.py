@@ -78,7 +78,10 @@ class ConsumerBoard:
         """The partition that is noted, if it is one of another task and still reads that."""
         if not noted:
             return None
-        other = Scope.parse(noted)
+        try:
+            other = Scope.parse(noted)
+        except ValueError:  # written by somebody else
+            return None
         if (other.product, other.task) == (scope.product, scope.task):
             return None
         return other if await self.of(other) == consumer else None

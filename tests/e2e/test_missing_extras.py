@@ -33,7 +33,11 @@ class Missing(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Missing())
 """
 
-SQL = {"sinks": [{"type": "sql", "url": "sqlite:///results.sqlite", "table": "results"}]}
+SQL, POSTGRESQL, MYSQL = (
+    {"sinks": [{"type": "sql", "url": url, "table": "results"}]}
+    for url in ("sqlite:///results.sqlite", "postgresql://host/db", "mysql://host/db")
+)
+SOCKS = {"inference": {"type": "json", "url": "http://m", "proxy": "socks5://proxy:1080"}}
 GRPC = {"inference": {"type": "v2", "url": "http://m", "model": "m", "transport": "grpc"}}
 RUN = ("sinfer", "run", "--product", "pumps", "--input", "pumps/samples.jsonl")
 
@@ -46,6 +50,9 @@ CASES = [
     ("soe", "numpy", ("python", "-m", "sinfer.products.soe.model_server"), {}),
     ("soe", "scipy", ("sinfer", "run", "--product", "soe", "--with-model"), {}),
     ("sql", "sqlalchemy", RUN, SQL),
+    ("postgresql", "psycopg", RUN, POSTGRESQL),
+    ("mysql", "pymysql", RUN, MYSQL),
+    ("socks", "socksio", RUN, SOCKS),
     ("grpc", "grpc", RUN, GRPC),
     ("grpc", "google", RUN, GRPC),
     ("testing", "pytest", ("python", "-c", "import sinfer.testing"), {}),

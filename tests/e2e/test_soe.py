@@ -23,10 +23,13 @@ PATIENCE_S = 120.0
 
 def test_feedback_improves_the_objective_and_each_window_has_one_answer(tmp_path: Path) -> None:
     messages = str(SECONDS * READINGS_A_SECOND)
+    here, temporary = tmp_path / "here", tmp_path / "temporary"
+    here.mkdir(mode=0o555)
+    temporary.mkdir()
     run = subprocess.run(
         [program("sinfer"), "demo", "--product", "soe", "--messages", messages, "--json"],
-        cwd=tmp_path,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        cwd=here,
+        env={**os.environ, "TMPDIR": str(temporary)},
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -39,8 +42,10 @@ def test_feedback_improves_the_objective_and_each_window_has_one_answer(tmp_path
     assert report["profit_with"] > report["profit_without"]
     assert report["statuses"]["infeasible"] > 0
     assert 0 < report["setpoints_sent"] < report["statuses"]["converged"]
-    assert [path.name for path in tmp_path.iterdir()] == ["soe-demo.svg"]
-    assert ElementTree.parse(tmp_path / "soe-demo.svg").getroot().tag.endswith("svg")
+    assert list(here.iterdir()) == []
+    [plot] = temporary.iterdir()
+    assert report["plot"] == str(plot)
+    assert ElementTree.parse(plot).getroot().tag.endswith("svg")
 
 
 def test_make_demo_takes_the_name_of_a_product() -> None:

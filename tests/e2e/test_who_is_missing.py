@@ -197,3 +197,23 @@ def test_the_metrics_have_workers_beats_and_waits(deployment: Deployment) -> Non
     assert workers.labels == {"product": deployment.product}
     assert families["sinfer_beats"].samples[0].value >= 0
     assert "sinfer_waits_seconds" in families
+
+
+def test_whoever_only_looks_writes_nothing_where_he_is(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    """`soe` has its tasks in a database, and `example` its results; neither is there."""
+    tmp_path.chmod(0o555)
+    environment = {**deployment.place.environment, "SINFER_PRODUCTS": "example,soe"}
+    for words in (["check"], ["status"], ["audit", "--deep"]):
+        finished = subprocess.run(
+            [program("sinfer"), *words],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert "Traceback" not in finished.stderr
+        assert list(tmp_path.iterdir()) == []

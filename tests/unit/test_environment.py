@@ -28,7 +28,14 @@ def test_service_links_of_flower_are_taken_out_and_its_settings_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_RESULT_BACKEND"]
+    "name",
+    [
+        "CELERY_BROKER_URL",
+        "CELERY_BROKER_READ_URL",
+        "CELERY_RESULT_BACKEND",
+        "CELERY_CONFIG_MODULE",
+        "CELERY_LOADER",
+    ],
 )
 def test_another_broker_of_celery_is_left_alone_and_that_is_told(
     name: str, caplog: pytest.LogCaptureFixture

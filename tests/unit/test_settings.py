@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sinfer import ConfigError
-from sinfer.settings import PREFIX, Settings, load_settings
+from sinfer.settings import PREFIX, Settings, load_settings, settings, unread
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +64,13 @@ def test_a_broker_that_is_named_is_used(monkeypatch: pytest.MonkeyPatch) -> None
         ("SINFER_REDIS", "SINFER_REDIS_URL"),
         ("SINFER_PRODUCT", "SINFER_PRODUCTS"),
         ("SINFER_NATS_SERVER", "SINFER_NATS_SERVERS"),
+        ("SINFER_NATS_URL", "SINFER_NATS_SERVERS"),
+        ("SINFER_REDIS_HOST", "SINFER_REDIS_URL"),
+        ("SINFER_REDIS_PORT", "SINFER_REDIS_URL"),
+        ("SINFER_CELERY_BROKER_URL", "SINFER_BROKER_URL"),
+        ("SINFER_HTTPS_PROXY", "SINFER_PROXY"),
+        ("SINFER_NATS_JS_DOMAIN", "SINFER_NATS_DOMAIN"),
+        ("SINFER_REDIS_ULR_FILE", "SINFER_REDIS_URL_FILE"),
         ("sinfer_tik", "SINFER_TICK"),
     ],
 )
@@ -103,9 +110,26 @@ def test_what_kubernetes_sets_for_services_is_no_setting(monkeypatch: pytest.Mon
     assert load_settings() == Settings()
 
 
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_a_service_may_be_called_like_any_setting(
+    monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    for name, value in SERVICE_LINKS.items():
+        if "REDIS" in name:
+            monkeypatch.setenv(name.replace("REDIS", field.upper()), value)
+    assert load_settings() == Settings()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("SINFER_PORT", "5555"), ("SINFER_REDIS_PORTS", "tcp://h:1"), ("SINFER_REDIS_PORT", "home")],
+    [
+        ("SINFER_PORT", "5555"),
+        ("SINFER_REDIS_PORTS", "tcp://h:1"),
+        ("SINFER_REDIS_PORT", "home"),
+        ("SINFER_REDIS_PORT", "6379"),
+        ("SINFER_REDIS_PORT_6379_TCP", "6379"),
+        ("SINFER_REDIS_SERVICE_HOST", "redis"),
+    ],
 )
 def test_what_only_looks_like_a_service_is_still_unknown(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
@@ -193,7 +217,7 @@ def test_a_secret_is_given_in_one_way(monkeypatch: pytest.MonkeyPatch, tmp_path:
     [
         (None, "SINFER_REDIS_URL_FILE: there is no file"),
         (b"\xff\xfe", "SINFER_REDIS_URL_FILE: .*no text"),
-        (b"http://:s3cret@h", "redis_url: write redis://"),
+        (b"http://:s3cret@h", "redis_url: .*: write redis://"),
     ],
 )
 def test_a_file_that_holds_no_value_is_told_without_what_it_holds(
@@ -205,3 +229,101 @@ def test_a_file_that_holds_no_value_is_told_without_what_it_holds(
     with pytest.raises(ConfigError, match=told) as caught:
         load_settings()
     assert "s3cret" not in str(caught.value)
+
+
+URL = b"redis://:hunter2@h:1/0"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [URL, URL + b"\n", URL + b"\r\n", b"\xef\xbb\xbf" + URL + b"\r\n\r\n", b"  " + URL + b" \n"],
+)
+def test_what_editors_put_around_a_value_in_a_file_is_no_part_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "url").write_bytes(content)
+    monkeypatch.setenv("SINFER_REDIS_URL_FILE", str(tmp_path / "url"))
+    assert load_settings().redis_url == URL.decode()
+
+
+def test_blanks_are_a_part_of_a_password_and_lines_of_a_list_are_its_parts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text(" hunter2 \n")
+    (tmp_path / "products").write_text("a.b\n\nc\n")
+    monkeypatch.setenv("SINFER_NATS_USER", "me")
+    monkeypatch.setenv("SINFER_NATS_PASSWORD_FILE", str(tmp_path / "password"))
+    monkeypatch.setenv("SINFER_PRODUCTS_FILE", str(tmp_path / "products"))
+    assert load_settings().nats_password.get_secret_value() == " hunter2 "
+    assert load_settings().products == ["a.b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "is empty"),
+        (b"\xef\xbb\xbf\n\n", "is empty"),
+        (b"hunter2\nhunter3\n", "is not one line of plain text"),
+        (b"hunter2\0", "is not one line of plain text"),
+        (bytes(range(256)), "holds no text in UTF-8"),
+        (None, "Is a directory"),
+    ],
+)
+def test_a_file_that_holds_no_value_is_named_and_not_quoted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, told: str
+) -> None:
+    path = tmp_path / "token"
+    path.mkdir() if content is None else path.write_bytes(content)
+    monkeypatch.setenv("SINFER_NATS_TOKEN_FILE", str(path))
+    with pytest.raises(ConfigError) as error:
+        load_settings()
+    assert str(error.value).startswith(f"SINFER_NATS_TOKEN_FILE: {str(path)!r} ")
+    assert told in str(error.value)
+    assert "hunter" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["hunter2", "redis://:hunter2@h/0"])
+def test_a_value_in_the_place_of_a_files_name_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("SINFER_REDIS_URL_FILE", value)
+    with pytest.raises(ConfigError) as error:
+        load_settings()
+    assert str(error.value) == "SINFER_REDIS_URL_FILE: it does not name a file that can be read"
+
+
+def test_a_value_that_is_wrong_is_told_with_the_file_that_it_stands_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "url").write_text("http://:hunter2@h")
+    monkeypatch.setenv("SINFER_REDIS_URL_FILE", str(tmp_path / "url"))
+    with pytest.raises(ConfigError, match="redis_url: in the file of SINFER_REDIS_URL_FILE: ") as e:
+        load_settings()
+    assert "hunter2" not in str(e.value)
+
+
+def test_a_product_that_is_named_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SINFER_PRODUCTS", "a, b,,a ,")
+    assert load_settings().products == ["a", "b"]
+
+
+@pytest.mark.parametrize("value", ["a b", "a;b", '["a"]', "a\nb"])
+def test_products_that_are_not_separated_by_commas_are_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("SINFER_PRODUCTS", value)
+    with pytest.raises(ConfigError, match=r"products: .* separate several by commas"):
+        load_settings()
+
+
+def test_a_variable_that_is_not_read_is_told_of_where_nothing_else_was_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings.cache_clear()
+    assert unread("redis_url", "REDIS_URL") == ""
+    monkeypatch.setenv("REDIS_URL", "redis://elsewhere")
+    assert "REDIS_URL is not read; set SINFER_REDIS_URL" in unread("redis_url", "REDIS_URL")
+    monkeypatch.setenv("SINFER_REDIS_URL", "redis://here")
+    settings.cache_clear()
+    assert unread("redis_url", "REDIS_URL") == ""
+    settings.cache_clear()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from math import ceil
-from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
@@ -30,9 +30,6 @@ from sinfer.products.soe.reactor import SENSORS, Reactor
 from sinfer.products.soe.simulator import FIRST_TIME_S, Simulation
 from sinfer.products.soe.tasks import RESULTS_TABLE, STREAM
 from sinfer.products.soe.units import START, UNITS, add_units
-
-PLOT = Path("soe-demo.svg")
-"""Profit with and without set-points, in the working directory."""
 
 SPEED = 60.0
 """Seconds of the units in one second of the clock: ten minutes pass in ten seconds."""
@@ -65,9 +62,17 @@ async def _run(place: Surroundings, messages: int, progress: Progress) -> Findin
         await client.close()
     windows = expected_windows(simulation.start_s, seconds)
     findings = judge(stored, published, simulation.points, windows)
-    await asyncio.to_thread(PLOT.write_text, plot(simulation.points, simulation.start_s))
-    findings.data["plot"] = str(PLOT)
+    findings.data["plot"] = await asyncio.to_thread(
+        _write, plot(simulation.points, simulation.start_s)
+    )
     return findings
+
+
+def _write(picture: str) -> str:
+    """Keep the plot of profit with and without set-points, and return where it is."""
+    with NamedTemporaryFile("w", prefix="soe-demo-", suffix=".svg", delete=False) as file:
+        file.write(picture)
+    return file.name
 
 
 async def _watch(place: Surroundings, expected: int, progress: Progress) -> list[Answer]:

@@ -106,10 +106,19 @@ async def test_a_subclass_maps_rows_as_it_likes(path: Path) -> None:
 
 async def test_a_table_that_is_missing_is_an_outage_until_it_is_there(path: Path) -> None:
     manager = SqlTaskManager[Threshold](f"sqlite:///{path}", "SELECT id FROM t", defaults=DEFAULTS)
+    execute(path, "CREATE TABLE another (id TEXT)")
     with pytest.raises(UnavailableError, match="no such table"):
         await listed(manager)
     execute(path, "CREATE TABLE t (id TEXT)", "INSERT INTO t VALUES ('a')")
     assert (await listed(manager)).tasks.keys() == {"a"}
+
+
+async def test_a_file_that_is_missing_is_an_outage_and_is_not_made(path: Path) -> None:
+    nowhere = path.with_name("nowhere.sqlite")
+    manager = SqlTaskManager[Threshold](f"sqlite:///{nowhere}", "SELECT id FROM t")
+    with pytest.raises(UnavailableError, match=f"there is no file {nowhere}"):
+        await listed(manager)
+    assert not nowhere.exists()
 
 
 async def test_a_server_that_is_away_is_named_without_its_password(

@@ -661,3 +661,14 @@ async def test_a_table_that_ignores_case_by_its_own_default_is_refused(
     with pytest.raises(SinkUnavailableError, match="'base_id' takes upper and lower case"):
         await sink.write(window_results(1))
     await sink.aclose()
+
+
+async def test_to_ask_what_a_file_has_does_not_make_it(tmp_path: Path) -> None:
+    file = tmp_path / "results.sqlite"
+    sink = sql_sink(f"sqlite:///{file}", "results")
+    try:
+        [found] = await sink.stored([window_results(2)]) or []
+    finally:
+        await sink.aclose()
+    assert found == {0: 0, 1: 0}
+    assert not file.exists()

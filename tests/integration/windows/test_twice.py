@@ -216,6 +216,18 @@ async def beat_and_endpoints(store: TwiceStore, unique: str) -> None:
     slots = [keys.clock, keys.slots]
     assert await store.run("take_slot", slots, ["me", 1, 500]) == 1
     assert await store.run("take_slot", slots, ["you", 1, 500]) == 0
+    signs = [keys.clock, f"alive:{unique}"]
+    for sign, before in (("a", ""), ("b", "a"), ("", "b")):
+        await store.run("sign", signs, [500, 1000, sign, before])
+    consumers = [f"consumers:{unique}"]
+    for taker, before, holder in (
+        ("a", "", b"a"),
+        ("b", "", b"a"),
+        ("b", "a", b"b"),
+        ("", "a", b"b"),
+        ("", "b", b""),
+    ):
+        assert await store.run("take_consumer", consumers, ["c", taker, before]) == holder
 
 
 async def test_a_commit_that_was_stored_before_renews_the_lease(store: Store, unique: str) -> None:
