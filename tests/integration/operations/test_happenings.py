@@ -54,7 +54,7 @@ def window(count: int, attempts: int = 1, dead: int = 0) -> bytes:
             sinks_ms=3,
             attempts=attempts,
             dead=dead,
-        )  # fmt: skip
+        )
     )
 
 
