@@ -416,7 +416,7 @@ def _as_dict(found: TaskStanding) -> dict[str, Any]:
 
 
 def _print(tasks: list[TaskStanding]) -> None:
-    from sinfer.cli.output import print_table
+    from sinfer.cli.output import print_table, some
 
     stored = [task for task in tasks if task.task]
     names = ("open", "sealed", "waiting", "leased", "letters", "sunk")
@@ -424,13 +424,17 @@ def _print(tasks: list[TaskStanding]) -> None:
         click.echo("Nothing was ingested yet.")
     else:
         print_table(
-            ["TASK", *(name.upper() for name in names), "LAG", "INGESTORS", "WORKERS"],
+            ["TASK", *(name.upper() for name in names), "LAG"],
             (
-                [f"{t.product}/{t.task}", *map(t.total, names), "?" if t.lag is None else t.lag,
-                 t.ingestors, t.workers]
+                [f"{t.product}/{t.task}", *map(t.total, names), "?" if t.lag is None else t.lag]
                 for t in stored
             ),
-        )  # fmt: skip
+        )
+    for task in {task.product: task for task in stored}.values():
+        click.echo(
+            f"{task.product}: {some(task.ingestors, 'ingestor')},"
+            f" {some(task.workers, 'worker process', 'es')}, {some(task.beats, 'beat')}"
+        )
     for problem in dict.fromkeys(problem for task in tasks for problem in task.clocks):
         click.secho(f"! clocks: {problem}", fg="red", bold=True)
     for product, missing in {task.product: task.missing for task in tasks}.items():

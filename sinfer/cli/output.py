@@ -95,6 +95,11 @@ def _wrapped(line: str, width: int) -> list[str]:
     )
 
 
+def some(number: int, thing: str, plural: str = "s") -> str:
+    """So many of a thing."""
+    return f"{number} {thing}{'' if number == 1 else plural}"
+
+
 def moment(ms: int | None) -> str:
     """A time in UTC, to the millisecond; ``-`` for none."""
     if not ms:

@@ -458,8 +458,8 @@ class WindowProcessor:
     def _placed(self, found: Outcome, kept: list[int]) -> Outcome:
         """What was found of items, by the places of their messages."""
         rows = found.rows
-        if self._is_per_item:
-            rows = [type(row)(kept[row.ordinal], row.data) for row in rows]
+        if self._is_per_item and kept != list(range(len(kept))):
+            rows = [ResultRow(kept[row.ordinal], row.data) for row in rows]
         failures, retries = (
             [
                 Failure.at(kept[place], kept[place], f.stage, f.error)
