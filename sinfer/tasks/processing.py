@@ -458,8 +458,8 @@ class WindowProcessor:
     def _placed(self, found: Outcome, kept: list[int]) -> Outcome:
         """What was found of items, by the places of their messages."""
         rows = found.rows
-        if self._is_per_item:
-            rows = [type(row)(kept[row.ordinal], row.data) for row in rows]
+        if self._is_per_item and kept != list(range(len(kept))):
+            rows = [ResultRow(kept[row.ordinal], row.data) for row in rows]
         failures, retries = (
             [
                 Failure.at(kept[place], kept[place], f.stage, f.error)
@@ -516,7 +516,7 @@ class WindowProcessor:
             if forgotten := attempt.progress.forget():  # no refusal stands, so all are asked again
                 await self._store(attempt, progress=forgotten)
             wait_ms = max(held.wait_ms, self._backoff(attempt.claim))
-            away = {MODEL: one_line(held.why)}
+            away = {MODEL: one_line(held.why)} if refusal.stage == "inference" else None
             raise TryLaterError(held.why, wait_ms, counts=held.counts, away=away)
         if refusal.is_sample:
             await self._inferrer.go_on(search, keep)
