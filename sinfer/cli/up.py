@@ -111,14 +111,13 @@ class _Windows:
 
     def show(self) -> None:
         """Print what is new."""
+        from sinfer.cli.output import printable
         from sinfer.errors import SinferError
 
         with suppress(SinferError):  # whatever ails Redis is told by those who need it
             for happening in self._runner.run(self._new()):
-                if happening.is_bad:
-                    _complain(happening.text)
-                else:
-                    _show("window", happening.text)
+                text = printable(happening.text)
+                _complain(text) if happening.is_bad else _show("window", text)
 
     def close(self) -> None:
         """Close the connection to Redis."""

@@ -522,7 +522,7 @@ class WindowProcessor:
             if forgotten := attempt.progress.forget():  # no refusal stands, so all are asked again
                 await self._store(attempt, progress=forgotten)
             wait_ms = max(held.wait_ms, self._backoff(attempt.claim))
-            away = {MODEL: one_line(held.why)}
+            away = {MODEL: one_line(held.why)} if refusal.stage == "inference" else None
             raise TryLaterError(held.why, wait_ms, counts=held.counts, away=away)
         if refusal.is_sample:
             await self._inferrer.go_on(search, keep)

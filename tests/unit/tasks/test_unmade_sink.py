@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -14,15 +14,6 @@ from tests.window_results import window_results
 
 
 class Later(Sink):
-    type = "made-later"
-
-    problem: ClassVar[str] = "its driver is not installed"
-
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        if self.problem:
-            raise ConfigError(self.problem)
-
     async def write(self, results: WindowResults) -> Confirmed:
         return Confirmed(new=len(results))
 
@@ -30,9 +21,16 @@ class Later(Sink):
 async def test_a_sink_that_is_made_later_is_away_until_then_and_confirms_what_it_stored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sink = make_sink(SinkConfig(type=Later.type), "the sink", may_wait=True)
+    problems = ["its driver is not installed"] * 2
+
+    def make(config: Any, what: str) -> Sink:
+        if problems:
+            raise ConfigError(problems.pop())
+        return Later(config)
+
+    monkeypatch.setattr(Sink, "make", make)
+    sink = make_sink(SinkConfig(type="log"), "the sink", may_wait=True)
     with pytest.raises(SinkUnavailableError, match="its driver is not installed"):
         await sink.write(window_results(3))
-    monkeypatch.setattr(Later, "problem", "")
     assert await sink.write(window_results(3)) == Confirmed(new=3)
     await sink.aclose()
