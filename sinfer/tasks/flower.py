@@ -23,7 +23,7 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
     if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
         sys.__excepthook__(kind, error, trace)
         return
-    from tornado.options import options
+    from flower.command import options
 
     told = port_taken(options.port, "--port or FLOWER_PORT")
     print(f"Error: {told}", file=sys.stderr, flush=True)
