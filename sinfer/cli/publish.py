@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -73,6 +72,8 @@ def publish(
       sinfer publish --product example --input messages.jsonl
       sinfer publish --product soe --messages 900 --print > messages.jsonl
     """
+    import asyncio
+
     from sinfer.products.registry import find_product
     from sinfer.settings import settings
 
