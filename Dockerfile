@@ -27,7 +27,7 @@ FROM base AS model
 COPY --from=build-model /opt/sinfer /opt/sinfer
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=4)"]
+    CMD ["python", "-c", "import urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8000/v2/health/ready', timeout=4)"]
 CMD ["python", "-m", "sinfer.embedded.model_server", "--host", "0.0.0.0", "--port", "8000"]
 
 FROM base AS sinfer

@@ -18,6 +18,7 @@ from sinfer.nats_access import NatsAccess
 from sinfer.nats_client import NoTlsError
 from sinfer.nats_place import NatsPlace
 from sinfer.settings import settings, unread
+from sinfer.trust import environment_problem
 
 _log = logging.getLogger(__name__)
 
@@ -172,6 +173,7 @@ def _denial(error: Exception, access: NatsAccess, servers: Sequence[str]) -> str
         return (
             f"shows a certificate that is not accepted ({error.verify_message}); set"
             " SINFER_NATS_TLS_CA to the CA that signed it, or SINFER_NATS_TLS_HOSTNAME to its name"
+            f"{environment_problem()}"
         )
     if isinstance(error, ssl.SSLError):
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 
 from sinfer.complaints import Complaints
 from sinfer.missing import BUSY_MS, missing_beat, missing_worker
@@ -20,28 +21,33 @@ from sinfer.windows.waiting import Waiting, overdue_ms, waiting
 
 _log = logging.getLogger(__name__)
 
-_LOOK_S = 5.0
+_LOOK_S = 10.0
 _BEGIN_S = 10.0
 """Processes that start together need so long to find each other."""
+
+_BEAT = ""
+"""Stands for what is missing for all products."""
+
+_TAKEN, _OVER = "closed windows are taken again", "beat's ticks come through again"
 
 TOO_LONG_MS = 5_000
 """So long a window may wait where no worker listens."""
 
 
 class Overdue:
-    """Looks for such windows now and then, and tells of them once a minute.
+    """Looks for such windows now and then, and tells of them once a minute."""
 
-    Args:
-        product: of which; of all by default.
-    """
-
-    def __init__(self, product: str | None = None) -> None:
-        self._product = product
+    def __init__(self) -> None:
+        self._modules: dict[str, list[str]] = {}
         self._looked_s = time.monotonic() + _BEGIN_S - _LOOK_S
         self._complaints: defaultdict[str, Complaints] = defaultdict(Complaints)
 
-    async def look(self, store: Store) -> None:
+    async def look(self, store: Store, scopes: Sequence[Scope] | None = None) -> None:
         """Look, unless that was done a moment ago.
+
+        Args:
+            store: the window store.
+            scopes: which partitions to look at; all by default.
 
         Raises:
             UnavailableError: Redis cannot be reached.
@@ -50,21 +56,18 @@ class Overdue:
         if now_s < self._looked_s + _LOOK_S:
             return
         self._looked_s = now_s
-        found = await self._find(store)
+        if scopes is None:
+            scopes = await Schedule(store).partitions()
+        found = await self._find(store, scopes)
         for name, text in found.items():
             if self._complaints[name].is_due(text):
                 _log.warning("%s", text)
         for name, complaints in self._complaints.items():
             if name not in found and complaints.clear():
-                _log.info("%s: windows are taken again", name)
+                _log.info("%s", _OVER if name == _BEAT else f"product {name}: {_TAKEN}")
 
-    async def _find(self, store: Store) -> dict[str, str]:
+    async def _find(self, store: Store, scopes: Sequence[Scope]) -> dict[str, str]:
         """What to tell, by product, or by what is missing for all of them."""
-        scopes = [
-            scope
-            for scope in await Schedule(store).partitions()
-            if self._product in (None, scope.product)
-        ]
         late = {
             scope: found
             for scope, found in (await waiting(store, scopes)).items()
@@ -76,7 +79,7 @@ class Overdue:
         present = await PresenceBoard(store).read()
         found: dict[str, str] = {}
         if is_due and (beat := missing_beat(present, settings().tick.total_seconds())):
-            found["beat"] = beat
+            found[_BEAT] = beat
         products: defaultdict[str, dict[Scope, Waiting]] = defaultdict(dict)
         for scope, waits in late.items():
             products[scope.product][scope] = waits
@@ -84,21 +87,23 @@ class Overdue:
         await board.refresh()
         for product, of_product in products.items():
             running = {s: w for s, w in of_product.items() if board.of(product, s.task) is None}
-            if running and (text := await _why(store, product, running, present)):
+            if running and (text := await self._why(store, product, running, present)):
                 found[product] = text
         return found
 
-
-async def _why(store: Store, product: str, waits: dict[Scope, Waiting], present: Present) -> str:
-    modules = modules_with(product, settings().products)
-    if missing := missing_worker(product, present, modules):
-        return f"product {product}: closed windows wait: {missing}"
-    busy = [scope for scope, found in waits.items() if found.oldest_ms > BUSY_MS]
-    for scope in busy:
-        if not await OutageBoard(store, scope).read():
-            return (
-                f"product {product}: closed windows of {scope.task} have waited for more than"
-                f" {BUSY_MS // 1000} s, though workers listen: they are busy or held up; see"
-                f" `sinfer status --product {product}`"
-            )
-    return ""
+    async def _why(
+        self, store: Store, product: str, waits: dict[Scope, Waiting], present: Present
+    ) -> str:
+        if product not in self._modules:  # to find out may load its code
+            self._modules[product] = modules_with(product, settings().products)
+        if missing := missing_worker(product, present, self._modules[product]):
+            return f"product {product}: closed windows wait: {missing}"
+        busy = [scope for scope, found in waits.items() if found.oldest_ms > BUSY_MS]
+        for scope in busy:
+            if not await OutageBoard(store, scope).read():
+                return (
+                    f"product {product}: closed windows of {scope.task} have waited for more than"
+                    f" {BUSY_MS // 1000} s, though workers listen: they are busy or held up; see"
+                    f" `sinfer status --product {product}`"
+                )
+        return ""

@@ -37,6 +37,8 @@ class SignOfLife:
         self._also = also
         self._open_store = open_store
         self._ending = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._woken = asyncio.Event()
         self._complaints = Complaints()
         self._thread = threading.Thread(target=self._run, name="sinfer-alive", daemon=True)
         self._thread.start()
@@ -44,6 +46,9 @@ class SignOfLife:
     def close(self) -> None:
         """Take the sign back and end the thread."""
         self._ending.set()
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it is closed already
+                self._loop.call_soon_threadsafe(self._woken.set)
         self._thread.join(_END_S)
 
     def _run(self) -> None:
@@ -55,12 +60,15 @@ class SignOfLife:
                 self._ending.wait(SIGN_S)
 
     async def _keep(self) -> None:
+        self._loop, self._woken = asyncio.get_running_loop(), asyncio.Event()
         store = self._open_store()
         board = PresenceBoard(store)
         try:
             while not self._ending.is_set():
                 await self._sign(store, board)
-                await asyncio.to_thread(self._ending.wait, SIGN_S)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SIGN_S):
+                        await self._woken.wait()
             with suppress(SinferError):
                 await board.leave()
         finally:

@@ -13,8 +13,6 @@ import ssl
 from functools import lru_cache
 from pathlib import Path
 
-import httpx
-
 from sinfer.errors import ConfigError
 
 FILE_VARIABLE = "SSL_CERT_FILE"
@@ -59,11 +57,13 @@ def authorities(ca_file: Path | None, field: str) -> bytes | None:
 
 
 def environment_problem() -> str:
-    """What is wrong with the authorities that the environment names; empty when nothing is."""
+    """Behind a text about a certificate that is not accepted: what is wrong with the authorities
+    that the environment names, which clients that do not come here silently leave out. Empty when
+    nothing is."""
     try:
         trust(True, None, "")
     except ConfigError as error:
-        return str(error)
+        return f" ({error})"
     return ""
 
 
@@ -75,6 +75,8 @@ def _of_environment() -> tuple[str, str]:
 def _context(
     verify: bool, ca_file: Path | None, field: str, file: str, directories: str
 ) -> ssl.SSLContext:
+    import httpx  # takes its time, and few need it
+
     if not verify:
         return httpx.create_ssl_context(verify=False, trust_env=False)
     if ca_file is not None:

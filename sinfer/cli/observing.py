@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -332,6 +331,8 @@ def status(product: str | None, task: str | None, watch: bool, as_json: bool) ->
     Example:
       sinfer status --watch
     """
+    import asyncio
+
     from sinfer.cli.connections import with_session
     from sinfer.cli.output import print_json
 
@@ -416,7 +417,7 @@ def _as_dict(found: TaskStanding) -> dict[str, Any]:
 
 
 def _print(tasks: list[TaskStanding]) -> None:
-    from sinfer.cli.output import print_table
+    from sinfer.cli.output import print_table, some
 
     stored = [task for task in tasks if task.task]
     names = ("open", "sealed", "waiting", "leased", "letters", "sunk")
@@ -424,13 +425,17 @@ def _print(tasks: list[TaskStanding]) -> None:
         click.echo("Nothing was ingested yet.")
     else:
         print_table(
-            ["TASK", *(name.upper() for name in names), "LAG", "INGESTORS", "WORKERS"],
+            ["TASK", *(name.upper() for name in names), "LAG"],
             (
-                [f"{t.product}/{t.task}", *map(t.total, names), "?" if t.lag is None else t.lag,
-                 t.ingestors, t.workers]
+                [f"{t.product}/{t.task}", *map(t.total, names), "?" if t.lag is None else t.lag]
                 for t in stored
             ),
-        )  # fmt: skip
+        )
+    for task in {task.product: task for task in stored}.values():
+        click.echo(
+            f"{task.product}: {some(task.ingestors, 'ingestor')},"
+            f" {some(task.workers, 'worker process', 'es')}, {some(task.beats, 'beat')}"
+        )
     for problem in dict.fromkeys(problem for task in tasks for problem in task.clocks):
         click.secho(f"! clocks: {problem}", fg="red", bold=True)
     for product, missing in {task.product: task.missing for task in tasks}.items():
@@ -472,13 +477,15 @@ def metrics(port: int, address: str) -> None:
     from prometheus_client import CollectorRegistry, start_http_server
 
     from sinfer.operations.metrics import SinferCollector
+    from sinfer.ports import listening
 
     registry = CollectorRegistry()
     registry.register(SinferCollector())
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
-    server, thread = start_http_server(port, addr=address, registry=registry)
+    with listening(address, port, "--port (or --address)"):
+        server, thread = start_http_server(port, addr=address, registry=registry)
     click.echo(f"metrics are at http://{address}:{port}/metrics", err=True)
     ending.wait()
     server.shutdown()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import sys
@@ -87,6 +86,8 @@ def run(
                  --with-model --no-sinks
       sinfer run --product example --task ex_1 --deliver all --windows 3
     """
+    import asyncio
+
     from sinfer.local.running import run_and_close
     from sinfer.local.terminal import quitting_a_debugger_ends_the_run
     from sinfer.logs import set_up_logging
@@ -196,19 +197,20 @@ def _batches(
 
 
 def _summary(task: LocalTask, path: str | None, *, quiet: bool, full: bool) -> None:
+    from sinfer.cli.output import some
     from sinfer.local.shown import reasons
 
     counted = {name: count for name, count in task.counts.items() if count and name != "windows"}
     counts = ", ".join(f"{count} {name}" for name, count in counted.items())
-    text = f"{_some(len(task.windows), 'window')}; messages: {counts or 'none'}"
+    text = f"{some(len(task.windows), 'window')}; messages: {counts or 'none'}"
     if task.others:
-        text += f"\n{_some(task.others, 'message')} on subjects that the task does not read"
+        text += f"\n{some(task.others, 'message')} on subjects that the task does not read"
     if task.paused:
         text += f"\nstopped, no window can succeed: {task.paused}"
     elif task.undone:
         reason = next(window.waits_for for window in task.windows if not window.is_done)
         text += (
-            f"\nnot done: {_some(task.undone, 'window')}; production goes on until it is: "
+            f"\nnot done: {some(task.undone, 'window')}; production goes on until it is: "
             f"{mask(reason)}"
         )
     click.echo(text, err=quiet)
@@ -221,7 +223,3 @@ def _summary(task: LocalTask, path: str | None, *, quiet: bool, full: bool) -> N
         click.echo(f"dead: {place} {reason}")
     if len(early) > len(shown):
         click.echo(f"      … and {len(early) - len(shown)} more reasons; --full shows all")
-
-
-def _some(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"

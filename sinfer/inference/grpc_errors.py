@@ -13,7 +13,8 @@ FAILED_PRECONDITION, ALREADY_EXISTS,
 a request larger than the server takes
 an answer larger than is read           InvalidResponseError           counts a failed attempt
 NOT_FOUND, UNIMPLEMENTED,               InferenceMisconfiguredError    waits for someone to act
-UNAUTHENTICATED, PERMISSION_DENIED
+UNAUTHENTICATED, PERMISSION_DENIED,
+a certificate that cannot be trusted
 ======================================  =============================  ===========================
 
 The meaning of the codes: https://grpc.io/docs/guides/status-codes/.
@@ -51,6 +52,7 @@ _MISCONFIGURED = {
     grpc.StatusCode.PERMISSION_DENIED,
 }
 _PROXY_REFUSAL = re.compile(r"HTTP proxy returned response code (\d+)")
+_DISTRUST = re.compile(r"CERTIFICATE_VERIFY_FAILED[^;\n]*|Hostname Verification Check failed")
 _NO_CONNECTION = (
     "failed to connect",
     "connections to all backends failing",
@@ -77,6 +79,11 @@ def error_of_status(
         if status in PROXY_MISCONFIGURED:
             return InferenceMisconfiguredError(text, status=status)
         return InferenceUnavailableError(text, status=status, not_begun=True)
+    if (distrust := _DISTRUST.search(details)) is not None:
+        return InferenceMisconfiguredError(
+            f"{call}: the server's certificate cannot be trusted ({distrust[0]});"
+            " see inference.ca_file"
+        )
     if code in _FAILED:
         return InferenceServerError(text)
     if code in _MISCONFIGURED:
@@ -86,8 +93,9 @@ def error_of_status(
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         # The same code for a message that is too large, on either side, and for too many calls.
         if "larger than max" in details:
-            is_answer = "CLIENT:" in details
-            return InvalidResponseError(text) if is_answer else InferenceRejectedError(text)
+            if "CLIENT:" in details:
+                return InvalidResponseError(f"{text}; see inference.max_response_bytes")
+            return InferenceRejectedError(text)
         return InferenceUnavailableError(text, status=TOO_MANY_REQUESTS, not_begun=True)
     is_unavailable = code is grpc.StatusCode.UNAVAILABLE
     not_begun = is_unavailable and any(part in details.lower() for part in _NO_CONNECTION)

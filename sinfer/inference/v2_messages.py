@@ -19,6 +19,7 @@ from sinfer.inference.v2_tensors import (
     pack_tensor,
     size_of,
     unpack_tensor,
+    wrong_size,
 )
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -253,10 +254,8 @@ def _check_size(tensor: Mapping[str, Any]) -> None:
     except (TypeError, ValueError) as error:
         raise InferenceRejectedError(f"input {tensor['name']!r}: {error}") from error
     if size != due:
-        raise InferenceRejectedError(
-            f"input {tensor['name']!r}: shape {list(tensor['shape'])} needs {due} values,"
-            f" the data are {size}"
-        )
+        text = wrong_size(tensor["shape"], size)
+        raise InferenceRejectedError(f"input {tensor['name']!r}: {text}")
 
 
 def _with_infinities(tensor: Mapping[str, Any]) -> Mapping[str, Any]:

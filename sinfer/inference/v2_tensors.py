@@ -72,9 +72,11 @@ def pack_tensor(data: Any, datatype: str, shape: Sequence[int]) -> bytes:
     else:
         packed = _pack(flatten(data.tolist()), datatype)
     if datatype != "BYTES" and len(packed) != (size := math.prod(shape) * item_size(datatype)):
-        raise ValueError(
-            f"{datatype} of shape {list(shape)} needs {size} bytes, the data are {len(packed)}"
-        )
+        if isinstance(data, bytes | bytearray | memoryview):
+            raise ValueError(
+                f"{datatype} of shape {list(shape)} needs {size} bytes, the data are {len(packed)}"
+            )
+        raise ValueError(wrong_size(shape, len(packed) // item_size(datatype)))
     return packed
 
 
@@ -138,6 +140,11 @@ def size_of(data: Any) -> int:
             return sum(map(len, data))
         data = list(chain.from_iterable(data))
     return len(data)
+
+
+def wrong_size(shape: Sequence[int], count: int) -> str:
+    """What is wrong with data of so many values."""
+    return f"shape {list(shape)} needs {math.prod(shape)} values, the data are {count}"
 
 
 def numbers(values: list[Any], datatype: str) -> list[Any]:

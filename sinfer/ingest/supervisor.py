@@ -166,7 +166,7 @@ class Supervisor:
         self._looked_for_orphans_s = float("-inf")
         self._signals: object = None
         self._complaints = Complaints()
-        self._overdue = Overdue(product.name)
+        self._overdue = Overdue()
         self._was_up = False
 
     def stop(self) -> None:
@@ -243,7 +243,7 @@ class Supervisor:
             await shared.memory.refresh()
             mine = {scope: running.config for scope, running in self._running.items()}
             await shared.budgets.refresh(mine, shared.memory.used, shared.memory.limit)
-            await self._overdue.look(self._store)
+            await self._overdue.look(self._store, list(self._running))
             wanted: dict[Scope, InferTaskConfig | None] = {**self._shares.of(self._tasks, members)}
             for scope in await self._orphans():
                 wanted[scope] = None

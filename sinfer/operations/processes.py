@@ -97,9 +97,9 @@ async def check_processes(store: Store, products: Iterable[str]) -> AsyncIterato
             ingestors = await ingestors_alive(store, product, now_ms)
             missing = dict(_missing(product, present, ingestors))
             there = {
-                "ingestors": f"{ingestors} alive",
-                "workers": f"{len(listening(product, present))} processes listen",
-                "beat": f"{len(present.beats)} running, and its ticks come through",
+                "ingestors": f"alive: {ingestors}",
+                "workers": f"processes that listen: {len(listening(product, present))}",
+                "beat": f"running: {len(present.beats)}, and ticks come through",
             }
             for kind, text in there.items():
                 if kind in missing:

@@ -18,7 +18,7 @@ unclear    everything else: casts, syntax, row security,   finds the rows; one t
 from __future__ import annotations
 
 import sqlite3
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy.exc import (
     DataError,
@@ -118,10 +118,9 @@ def is_over(error: BaseException) -> bool:
     """Whether the same may go well at once: a deadlock is broken, a connection was lost."""
     if not isinstance(error, DBAPIError):
         return False
-    orig = error.orig
-    state = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
-    number = orig.args[0] if orig is not None and orig.args else None
-    return error.connection_invalidated or state in ("40001", "40P01") or number == 1213
+    number = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    is_deadlock = _state(error.orig) in ("40001", "40P01") or number == 1213
+    return error.connection_invalidated or is_deadlock
 
 
 def _of_code(error: DBAPIError) -> Blame | None:
@@ -137,13 +136,26 @@ def _of_code(error: DBAPIError) -> Blame | None:
         if number <= 0 or number in _MYSQL_PASSING or number in _MYSQL_OF_CLIENT:
             return "passing"
         return "unclear"
-    state = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
+    state = _state(orig)
     if isinstance(state, str) and len(state) == 5:
         function = getattr(getattr(orig, "diag", None), "source_function", None)
+        function = function or _fields(orig).get("R")
         if (state, function) == _NO_PRIVILEGE:
             return "passing"
         return _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2], "unclear")
     return None
+
+
+def _state(orig: BaseException | None) -> Any:
+    """The SQLSTATE, wherever a driver has it."""
+    found = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
+    return found or _fields(orig).get("C")
+
+
+def _fields(orig: BaseException | None) -> dict[str, str]:
+    """What PostgreSQL sent, by its letters, as pg8000 gives it; else nothing."""
+    first = orig.args[0] if orig is not None and orig.args else None
+    return first if isinstance(first, dict) else {}
 
 
 def _of_class(error: DBAPIError) -> Blame:
@@ -159,7 +171,8 @@ def error_text(error: BaseException) -> str:
     cause: BaseException = error
     if isinstance(error, StatementError) and error.orig is not None:
         cause = error.orig
-    first_line = next(iter(str(cause).splitlines()), "")
+    text = _fields(cause).get("M") or str(cause)
+    first_line = next(iter(text.splitlines()), "")
     if isinstance(cause, DBAPIError) or isinstance(error, SQLAlchemyError):
         return first_line or type(cause).__name__
     return f"{type(cause).__name__}: {first_line}".removesuffix(": ")

@@ -48,7 +48,7 @@ _MYSQL_OPTIONS = {
 }  # fmt: skip
 """Servers may have other defaults: without emoji, transactions, or room for the key."""
 
-_JSON_CHECK = re.compile(r"json_valid\(`((?:[^`]|``)+)`\)", re.IGNORECASE)
+_JSON_CHECK = re.compile(r"json_valid\(([`\"])(.+?)\1\)", re.IGNORECASE)
 
 _POSTGRESQL_TYPES = text(
     "SELECT a.attname, format_type(a.atttypid, -1),"
@@ -346,4 +346,4 @@ class _Found:
         table = Table(self._name, MetaData(), schema=self._schema)
         full_name = self._connection.dialect.identifier_preparer.format_table(table)
         made = self._connection.exec_driver_sql(f"SHOW CREATE TABLE {full_name}").one()[1]
-        return {name.replace("``", "`") for name in _JSON_CHECK.findall(made)}
+        return {name for _, name in _JSON_CHECK.findall(made)}

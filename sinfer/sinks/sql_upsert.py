@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -37,15 +37,21 @@ Row = dict[str, Any]
 _AT_ONCE = 500
 """Windows that one query asks about."""
 
+_MOST_ROWS = 1_000
+_MOST_SIZE = 4 * 1024 * 1024
+"""Rows of one statement of PostgreSQL, and characters of their results."""
+
 
 class Upsert:
     """Writes rows; one that is there is replaced unless its (revision, attempt) is higher.
 
     Attributes:
+        target: the table.
         statement: what is executed.
     """
 
     def __init__(self, table: SinkTable, dialect: str) -> None:
+        self.target = table
         self._is_json = dialect == "postgresql"
         self._raw: list[str] = []
         if self._is_json:
@@ -56,15 +62,27 @@ class Upsert:
             self.statement = _UPSERTS[dialect](table.table)
 
     def __call__(self, connection: Connection, rows: Sequence[Row]) -> None:
-        """Write them in one statement."""
-        if self._is_json:
-            encoded = to_json([self._encodable(row) for row in rows]).decode()
-            connection.execute(self.statement, {"rows": encoded})
-        else:
+        """Write them, in this order."""
+        if not self._is_json:
             connection.execute(self.statement, list(rows))
+            return
+        for some in _pieces(rows):
+            encoded = to_json([self._encodable(row) for row in some]).decode()
+            connection.execute(self.statement, {"rows": encoded})
 
     def _encodable(self, row: Row) -> Row:
         return row | {name: msgspec.Raw(row[name].encode()) for name in self._raw}
+
+
+def _pieces(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Rows of one statement, which has a time-out and takes memory."""
+    start = size = 0
+    for at, row in enumerate(rows):
+        size += len(row["result"])
+        if at > start and (at - start >= _MOST_ROWS or size > _MOST_SIZE):
+            yield rows[start:at]
+            start, size = at, len(row["result"])
+    yield rows[start:]
 
 
 def drop_older(connection: Connection, table: Table, newest: Mapping[str, int]) -> None:

@@ -55,6 +55,7 @@ class SqlWriter:
         self._place = f"{self._dialect}://{url.host or ''}/{url.database}, table {target.table!r}"
         self._table: SinkTable | None = None
         self._looked_s = 0.0
+        self._upserts: Upsert | None = None
         self._most_bytes: int | None = None
         self._suspects = Suspects()
         self._group = GroupCommit(self._commit, size=len, max_size=MAX_ROWS)
@@ -210,8 +211,13 @@ class SqlWriter:
         if batch.rows:
             make_row = self._row_maker(table, batch)
             rows = [make_row(key) for key in batch.keys]
-            Upsert(table, self._dialect)(connection, rows)
+            self._write_rows(table)(connection, rows)
         batch.drop_older(connection, table)
+
+    def _write_rows(self, table: SinkTable) -> Upsert:
+        if self._upserts is None or self._upserts.target is not table:
+            self._upserts = Upsert(table, self._dialect)
+        return self._upserts
 
     def _search(self, connection: Connection, table: SinkTable, batch: _Batch) -> dict[RowKey, str]:
         """As ``_upsert``, without the rows that are refused, which are returned."""
@@ -223,7 +229,7 @@ class SqlWriter:
         mapped = [column.name for column in self._target.columns]
         search = RowSearch(
             connection,
-            Upsert(table, self._dialect),
+            self._write_rows(table),
             self._suspects,
             lambda: probe_row(make_row(batch.keys[0]), mapped),
             most_s=MOST_S,

@@ -32,7 +32,7 @@ from sinfer.tasks.answer_rows import CutAnswer, cut_answer
 from sinfer.tasks.item_search import ItemSearch, Places, Refusal
 from sinfer.tasks.likeness import likeness
 from sinfer.tasks.outcomes import Failure, Outcome
-from sinfer.tasks.result_check import Checked, WrongNumberError, check, result_list
+from sinfer.tasks.result_check import Checked, WrongNumberError, checked, result_list
 from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.windows.window import Window
 
@@ -147,6 +147,7 @@ class Inferrer:
         sample: bool = False,
         todo: list[Places] | None = None,
         before: Outcome | None = None,
+        reason: str = "",
     ) -> ItemSearch:
         """What ``go_on`` goes on with.
 
@@ -155,6 +156,7 @@ class Inferrer:
             call, names, last_try, sample: as ``ItemSearch`` has them.
             todo: the parts that an earlier attempt left; by default as ``max_batch`` says.
             before: what earlier attempts found of the window's other items.
+            reason: what was said against an item first in earlier attempts.
         """
         places = range(len(window))
         if todo is None:
@@ -168,6 +170,7 @@ class Inferrer:
             sample,
             todo,
             before or Outcome(),
+            reason=reason,
         )
 
     async def go_on(self, search: ItemSearch, keep: Keep | None = None) -> None:
@@ -185,42 +188,79 @@ class Inferrer:
         search.is_sampled = False
         while search.todo:
             part = search.todo[0]
-            known = _lengths(search.outcome)
-            found = await self._answer(part, search)
-            del search.todo[0]
-            is_sampled = await self._note(found, part, search)
-            if keep is not None and (search.todo or is_sampled):
-                await keep(_since(search.outcome, known))
-            if is_sampled:
+            refused = self._note(await self._answer(part, search), part, search)
+            if keep is not None and search.todo:
+                await keep(search.news())
+            if refused is not None and await self._sample(search, refused, keep):
                 search.is_sampled = True
-                return
+                break
+        if search.unanswered is not None:
+            await self._make_sure(search)
 
-    async def _note(self, found: _Found, part: Places, search: ItemSearch) -> bool:
+    def look_for_culprit(self, search: ItemSearch, error: InferenceUnavailableError) -> bool:
+        """From now on, no answer about a part of the window counts as a refusal of it, and so does
+        that which there was none about. One item may be what the model hangs on, or breaks down of.
+
+        Returns:
+            Whether there is anything to be looked for.
+        """
+        if not search.todo or not self._per_item or len(search.window) == 1:
+            return False
+        search.unanswered = set()
+        self._note(self._unanswered(search.todo[0], search, error), search.todo[0], search)
+        return True
+
+    def _unanswered(
+        self, part: Places, search: ItemSearch, error: InferenceUnavailableError
+    ) -> _Refused:
+        if len(part) == 1 and search.unanswered is not None:
+            search.unanswered.add(part[0])
+        return _Refused("inference", search.with_first_reason(str(error)))
+
+    async def _make_sure(self, search: ItemSearch) -> None:
+        """Ask once more about single items that there was no answer about: it may have been chance.
+        When there was none about any, nobody is to blame.
+
+        Raises:
+            InferenceUnavailableError: there was none about any.
+        """
+        if not search.is_taken:
+            search.begin_again()
+            raise InferenceUnavailableError("there was no answer about any of the items")
+        for failure in search.outcome.failures[:]:
+            if failure.first in (search.unanswered or ()):
+                found = await self._answer([failure.first], search)
+                if isinstance(found, list):
+                    search.outcome.failures.remove(failure)
+                    self._take(dict(zip([failure.first], found, strict=False)), search)
+
+    def _note(self, found: _Found, part: Places, search: ItemSearch) -> _Refused | None:
         """Note what became of a part, and what is still to be asked of it.
 
         Returns:
-            Whether a sample of the others says that everything is refused.
+            Why everything may be refused, when others should be asked about to see.
         """
+        del search.todo[0]
         if isinstance(found, list):
             search.taken(len(part))
             self._take(dict(zip(part, found, strict=False)) if self._per_item else found, search)
-            return False
+            return None
         if isinstance(found, _Sorted):
             self._take(found.results, search)
             for place, (stage, reason) in sorted(found.failed.items()):
                 search.refused(Failure.at(place, place, stage, reason))
             search.todo[:0] = found.rest
-            return False
+            return None
         stage, reason = found.stage, found.reason
         if len(part) == 1 or not self._per_item:
             search.refused(Failure.at(part[0], part[-1], stage, reason))
-            return search.wants_a_sample and await self._sample(search, stage, reason)
+            return found if search.wants_a_sample else None
         search.refused_whole(part, stage, reason)
         middle = len(part) // 2
         search.todo[:0] = [part[:middle], part[middle:]]
         # Which items the hook fails for only calls can tell here, and it may well be for all.
         is_hook = stage == "results" and search.sample and not search.is_taken
-        return is_hook and await self._sample(search, stage, reason)
+        return found if is_hook else None
 
     async def _answer(self, part: Places, search: ItemSearch) -> _Found:
         """The results of part of a window; or where it was refused, and why."""
@@ -233,8 +273,12 @@ class Inferrer:
             if not search.last_try:
                 raise
             return _Refused("inference", str(error))
+        except InferenceUnavailableError as error:
+            if search.unanswered is None or error.not_begun or error.retry_after is not None:
+                raise
+            return self._unanswered(part, search, error)
 
-    async def _sample(self, search: ItemSearch, stage: Stage, reason: str) -> bool:
+    async def _sample(self, search: ItemSearch, refused: _Refused, keep: Keep | None) -> bool:
         """Ask about an item in the middle and others at the ends: are all refused alike?
 
         What becomes of them is noted, and they are not asked about again.
@@ -243,10 +287,13 @@ class Inferrer:
         left = [place for part in search.todo for place in part]
         ends = left[-1:] if search.outcome.failures else [left[0], left[-1]]
         for place in dict.fromkeys((left[len(left) // 2], *ends) if left else ()):
+            search.put_first(place)
             found = await self._answer([place], search)
-            search.take_out(place)
-            await self._note(found, [place], search)
-            if not isinstance(found, _Refused) or not search.is_like_the_others(stage, reason):
+            self._note(found, [place], search)
+            if keep is not None:
+                await keep(search.news())
+            is_alike = search.is_like_the_others(refused.stage, refused.reason)
+            if not isinstance(found, _Refused) or not is_alike:
                 return False
         return True
 
@@ -278,7 +325,7 @@ class Inferrer:
         returned = await self._build_results.wait(window, response)
         expected = {"item": len(window), "window": 1}.get(self._results_per)
         results = result_list(returned, expected, self._results_per, len(window))
-        return [check(result) for result in results]
+        return checked(results)
 
     # --- code of the product that fails ---
 
@@ -492,18 +539,6 @@ class _Trial:
         if not self.failed:
             return False
         return (self.numbers is not None and self.numbers == number) or bool(self.right - {number})
-
-
-def _lengths(outcome: Outcome) -> tuple[int, int, int]:
-    return len(outcome.rows), len(outcome.failures), len(outcome.retries)
-
-
-def _since(outcome: Outcome, known: tuple[int, int, int]) -> Outcome:
-    """What an outcome has beyond these lengths."""
-    rows, failures, retries = known
-    return Outcome(
-        outcome.rows[rows:], outcome.failures[failures:], outcome.retries[retries:], outcome.model
-    )
 
 
 def _model_of(response: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, TypeAlias
 
 from sinfer.tasks.likeness import likeness
@@ -76,7 +77,10 @@ class ItemSearch:
         calls: how many calls there were.
         most_taken: items of the largest part that was taken.
         is_taken: whether anything was taken.
+        unanswered: items that there was no answer about; None while that counts as an outage of
+            the model.
         is_sampled: whether it ended with a sample.
+        is_void: whether nothing that was found counts, since the model gave no answer at all.
     """
 
     window: Window[Any]
@@ -91,7 +95,10 @@ class ItemSearch:
     calls: int = 0
     most_taken: int = 0
     is_taken: bool = False
+    unanswered: set[int] | None = None
     is_sampled: bool = False
+    is_void: bool = False
+    _told: tuple[int, int, int] = (0, 0, 0)
     _refused: list[tuple[Places, Stage, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -102,8 +109,10 @@ class ItemSearch:
         """The idempotency key of a call: the same for the same items, and for no others."""
         first = self.names[places[0]]
         is_run = places[-1] - places[0] == len(places) - 1
-        within = "" if is_run else "-" + ".".join(str(self.names[n]) for n in places)
-        return f"{self.call}/{first}+{len(places)}{within}"
+        if is_run:
+            return f"{self.call}/{first}+{len(places)}"
+        named = sha256(repr([self.names[n] for n in places]).encode()).hexdigest()
+        return f"{self.call}/{first}+{len(places)}-{named[:16]}"
 
     def note(self, reason: str) -> None:
         """Note what was said against items; the first word counts."""
@@ -134,9 +143,33 @@ class ItemSearch:
         alone = len(self.before.failures) + len(self.outcome.failures)
         return self.sample and not self.is_taken and alone >= _SAMPLED_AFTER
 
-    def take_out(self, place: int) -> None:
-        """An item need not be asked about any more."""
-        self.todo = [left for part in self.todo if (left := [n for n in part if n != place])]
+    def put_first(self, place: int) -> None:
+        """An item is asked about next, and alone."""
+        others = [left for part in self.todo if (left := [n for n in part if n != place])]
+        self.todo = [[place], *others]
+
+    def with_first_reason(self, reason: str) -> str:
+        """A reason, behind the first of all where that was given for no item yet."""
+        failures = (*self.before.failures, *self.outcome.failures)
+        if not self.reason or self.reason == one_line(reason):
+            return reason
+        if any(self.reason in failure.error for failure in failures):
+            return reason
+        return f"{self.reason}; then: {reason}"
+
+    def news(self) -> Outcome:
+        """What was found since this was asked last."""
+        found, (rows, failures, retries) = self.outcome, self._told
+        self._told = (len(found.rows), len(found.failures), len(found.retries))
+        return Outcome(
+            found.rows[rows:], found.failures[failures:], found.retries[retries:], found.model
+        )
+
+    def begin_again(self) -> None:
+        """Nothing that was found counts."""
+        self.outcome = Outcome()
+        self.todo = [list(range(len(self.window)))]
+        self.is_void = True
 
     @property
     def _kinds(self) -> set[tuple[Stage, str]]:

@@ -20,6 +20,7 @@ from sinfer.errors import AccessError, ConfigError, StoreError, StoreFullError, 
 from sinfer.masking import without_credentials
 from sinfer.settings import settings, unread
 from sinfer.tls import NO_FILES, TlsFiles
+from sinfer.trust import environment_problem
 from sinfer.windows.keys import CLOCK
 from sinfer.windows.redis_errors import outage_of
 
@@ -64,7 +65,7 @@ def tls_problem(error: BaseException | None) -> str | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
             f"shows a certificate that is not accepted ({error.verify_message}); set"
-            " SINFER_REDIS_TLS_CA to the CA that signed it"
+            f" SINFER_REDIS_TLS_CA to the CA that signed it{environment_problem()}"
         )
     return (
         f"breaks off TLS ({error.reason or error}); does it speak TLS at all? does it demand a"

@@ -23,6 +23,17 @@ from tests.install.system import (
 pytestmark = [pytest.mark.long, pytest.mark.e2e]
 
 
+MAKE_A_SINK = """
+import sys
+from sinfer import ConfigError
+from sinfer.sinks import SqlSink
+try:
+    SqlSink(SqlSink.Config(url="{}://db/plant", table="preds"))
+except ConfigError as error:
+    sys.exit(str(error))
+"""
+
+
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("build"))
@@ -63,6 +74,8 @@ async def test_the_lines_of_the_dockerfile_make_images_that_work(
     dockerfile = Dockerfile(tmp_path / "context", image.prefix)
     assert any("pip install" in line for line in dockerfile.follow("build", image.environment))
     assert "Usage: sinfer" in image.run(*dockerfile.command("sinfer"))
+    for database in ("postgresql", "mysql"):
+        image.run("python", "-c", MAKE_A_SINK.format(database))
 
     def install(project: Path) -> None:
         own = Dockerfile(tmp_path / "own", image.prefix, project)
@@ -100,6 +113,9 @@ async def test_with_sql_it_runs_and_names_what_the_rest_needs(
     assert embedded in installation.run("python", "-m", "sinfer.embedded.model_server", code=1)
     model = ("python", "-m", "sinfer.products.soe.model_server")
     assert "pip install 'sinfer[" in installation.run(*model, code=1)
+    for database, extra in (("postgresql", "postgresql"), ("mariadb", "mysql")):
+        told = installation.run("python", "-c", MAKE_A_SINK.format(database), code=1)
+        assert f"pip install 'sinfer[{extra}]'" in told
     await a_system_works(installation, deployment, "wheel-sql")
 
 

@@ -204,6 +204,15 @@ async def test_a_server_of_another_ca_is_not_trusted(
     assert "SINFER_NATS_TLS_CA" in text
 
 
+async def test_authorities_of_the_environment_that_are_not_there_are_told_of(
+    server_with_tls: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/missing.pem")
+    text = await refused(server_with_tls, NatsAccess(tls_hostname="127.0.0.1"))
+    assert "certificate that is not accepted" in text
+    assert "SSL_CERT_FILE: there is no file '/missing.pem'" in text
+
+
 async def test_a_client_without_its_certificate_is_told_which_setting_has_it(
     server_with_tls: NatsServer, certificates: Certificates
 ) -> None:

@@ -13,6 +13,9 @@ import grpc
 import pytest
 import trustme
 
+from sinfer.embedded.backing import BackingServers
+from sinfer.embedded.model_process import ModelServer
+from sinfer.embedded.services import answers
 from sinfer.errors import (
     ConfigError,
     InferenceError,
@@ -315,3 +318,15 @@ async def test_a_proxy_that_hung_leaves_no_connection_and_works_when_it_is_mende
         assert len(server.requests) == 1
     finally:
         await sink.aclose()
+
+
+def test_what_runs_on_this_machine_is_asked_without_a_proxy(
+    model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else no demo is ever ready where the environment names one."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    is_ready = answers(f"{model_server.url}/v2/health/ready")
+    assert is_ready(model_server.process)
+    with BackingServers() as backing:
+        assert backing.environment["NO_PROXY"].split(",")[-1] == "127.0.0.1"

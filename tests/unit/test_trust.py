@@ -47,7 +47,7 @@ def test_a_file_that_is_missing_empty_or_something_else_is_named(
         assert str(error.value).endswith("; correct it, or unset SSL_CERT_FILE")
         with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
             authorities(None, "inference.ca_file")
-        assert environment_problem() == str(error.value)
+        assert environment_problem() == f" ({error.value})"
         with pytest.raises(ConfigError, match=r"inference\.ca_file: ") as error:
             trust(True, path, "inference.ca_file")
         assert "SSL_CERT_FILE" not in str(error.value)

@@ -14,12 +14,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
+import numpy as np
 import pytest
 
 from sinfer import InferenceClient, InferenceConfig, Result, Window
 from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import RedisServer
-from sinfer.errors import InferenceMisconfiguredError, InferenceRejectedError, InferenceServerError
+from sinfer.errors import (
+    InferenceMisconfiguredError,
+    InferenceRejectedError,
+    InferenceServerError,
+    InvalidResponseError,
+)
 from sinfer.inference.guard import EndpointGuard
 from sinfer.windows.store import Store
 from tests.integration.tasks.test_processing import Bench, Judging, Record
@@ -28,8 +34,9 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[3]
 MODEL = """
+import numpy as np
 from mlserver import MLModel
-from mlserver.codecs import NumpyCodec
+from mlserver.codecs import NumpyCodec, StringCodec
 from mlserver.errors import InferenceError
 from mlserver.types import InferenceResponse
 
@@ -46,6 +53,25 @@ class Sums(MLModel):
             raise InferenceError("this value is refused")
         y = NumpyCodec.encode_output("y", x.sum(axis=1))
         return InferenceResponse(model_name=self.name, model_version=self.version, outputs=[y])
+
+
+class Echo(MLModel):
+    async def load(self):
+        return True
+
+    async def predict(self, payload):
+        given = payload.inputs[0]
+        if given.datatype == "BYTES":
+            values = StringCodec.decode_input(given)
+            y = StringCodec.encode_output("y", values)
+        else:
+            x = NumpyCodec.decode_input(given)
+            asked = payload.parameters.model_extra or {} if payload.parameters else {}
+            repeat = int(asked.get("repeat", 1))
+            if asked.get("named"):  # MLServer itself answers with no infinity
+                x = np.nan_to_num(x, nan=2000, posinf=1000, neginf=-1000)
+            y = NumpyCodec.encode_output("y", np.tile(x, repeat))
+        return InferenceResponse(model_name=self.name, outputs=[y])
 """
 
 
@@ -116,7 +142,10 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     (directory / "sums_model.py").write_text(MODEL)
     tensors = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]}
     settings = {"name": "sums", "implementation": "sums_model.Sums", **tensors}
-    (directory / "model-settings.json").write_text(json.dumps(settings))
+    echo = {"name": "echo", "implementation": "sums_model.Echo"}
+    for name, model in (("sums", settings), ("echo", echo)):
+        (directory / name).mkdir()
+        (directory / name / "model-settings.json").write_text(json.dumps(model))
     http, grpc, metrics = free_port(), free_port(), free_port()
     ports = {"http_port": http, "grpc_port": grpc, "metrics_port": metrics}
     server = {"host": "127.0.0.1", **ports, "parallel_workers": 0}
@@ -169,6 +198,59 @@ async def test_what_is_no_number_is_read_from_json(
     made = client(type="v2", url=addresses["http"], model="sums")
     (value,) = (await made.infer(rows([1, math.nan]))).outputs["y"][0]
     assert math.isnan(value)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data"),
+    [
+        ("BOOL", [True, False, True]),
+        ("INT8", [-128, 0, 127]),
+        ("UINT8", [0, 255, 3]),
+        ("INT64", [-(2**63), 2**53 + 1, 2**63 - 1]),
+        ("UINT64", [0, 2**64 - 1, 1]),
+        ("FP32", [1.5, -0.25, 3.0]),
+        ("FP64", [0.1, 1e300, -1e-300]),
+        ("BYTES", ["a", "é", ""]),
+    ],
+)
+@pytest.mark.parametrize("transport", ["http", "grpc"])
+async def test_values_of_every_datatype_go_there_and_back(
+    client: Callable[..., Any],
+    addresses: dict[str, str],
+    transport: str,
+    datatype: str,
+    data: list[Any],
+) -> None:
+    made = client(type="v2", transport=transport, url=addresses[transport], model="echo")
+    tensor = {"name": "x", "shape": [len(data)], "datatype": datatype, "data": data}
+    response = await made.infer({"inputs": [tensor]})
+    found = response.outputs["y"]
+    flat = [x[0] if isinstance(x, list) else x for x in found]
+    assert [x.decode() if isinstance(x, bytes) else x for x in flat] == data
+    assert response.datatypes["y"] == datatype
+
+
+@pytest.mark.parametrize("transport", ["http", "grpc"])
+async def test_infinities_reach_the_model(
+    client: Callable[..., Any], addresses: dict[str, str], transport: str
+) -> None:
+    made = client(type="v2", transport=transport, url=addresses[transport], model="echo")
+    asked = {**rows([math.inf, -math.inf], [math.nan, 1.0]), "parameters": {"named": True}}
+    response = await made.infer(asked)
+    assert np.ravel(response.outputs["y"]).tolist() == [1000.0, -1000.0, 2000.0, 1.0]
+
+
+async def test_large_answers_and_requests_over_grpc(
+    client: Callable[..., Any], addresses: dict[str, str]
+) -> None:
+    settings = {"type": "v2", "transport": "grpc", "url": addresses["grpc"], "model": "echo"}
+    large = {**rows(*[[1.0, 2.0]] * 1000), "parameters": {"repeat": 1000}}
+    response = await client(**settings).infer(large)
+    assert response.shapes["y"] == [1000, 2000]
+    with pytest.raises(InferenceRejectedError, match="larger than max"):
+        await client(**settings).infer(rows(*[[1.0, 2.0]] * 1_000_000))
+    with pytest.raises(InvalidResponseError, match="max_response_bytes"):
+        await client(**settings, max_response_bytes="1MiB").infer(large)
 
 
 @pytest.mark.parametrize("transport", ["http", "grpc"])

@@ -238,6 +238,33 @@ async def test_a_request_that_is_too_large_is_refused_and_can_be_halved(
         assert len((await made.infer(request(*[1.0] * 200_000))).outputs["y"]) == 200_000
 
 
+async def test_large_answers_are_read_up_to_the_setting(client: Make, server: Server) -> None:
+    count = 600_000
+    server.answer = lambda _: answered([0.5] * count, "FP64", [count])
+    async with server.listening() as url:
+        assert (await client(**settings(url)).infer(request(1.0))).outputs["y"] == [0.5] * count
+        small = client(**settings(url, max_response_bytes="1MiB"))
+        with pytest.raises(InvalidResponseError, match=r"larger than max.*max_response_bytes"):
+            await small.infer(request(1.0))
+
+
+@pytest.mark.parametrize(
+    ("data", "datatype"),
+    [([True, False, True], "BOOL"), ([b"a", b"\xff\x00", b""], "BYTES"), (["a", "é"], "BYTES")],
+)
+async def test_booleans_and_bytes_travel_both_ways(
+    client: Make, server: Server, data: list[Any], datatype: str
+) -> None:
+    server.answer = lambda asked: ModelInferResponse(
+        outputs=[{"name": "y", "datatype": datatype, "shape": [len(data)]}],
+        raw_output_contents=list(asked.raw_input_contents),
+    )
+    async with server.listening() as url:
+        response = await client(**settings(url)).infer(request(*data, datatype=datatype))
+    due = [x.encode() if isinstance(x, str) else x for x in data]
+    assert response.outputs == {"y": due}
+
+
 @pytest.mark.parametrize(
     ("wrong", "kind", "told"),
     [
@@ -282,8 +309,15 @@ async def test_https_is_tls_with_the_authority_that_is_named(
     async with server.listening(grpc.ssl_server_credentials([pair])) as url:
         trusting = client(**settings(url, ca_file=tmp_path / "ca.pem"))
         assert (await trusting.infer(request(1.0))).outputs == {"y": [2.0]}
-        with pytest.raises(InferenceError):
-            await client(**settings(url, timeout="2s")).infer(request(1.0))
+        with pytest.raises(
+            InferenceMisconfiguredError, match=r"trusted \(CERTIFICATE_VERIFY.*ca_f"
+        ):
+            await client(**settings(url)).infer(request(1.0))
+    issued = authority.issue_cert("other.example")
+    pair = (issued.private_key_pem.bytes(), b"".join(b.bytes() for b in issued.cert_chain_pems))
+    async with server.listening(grpc.ssl_server_credentials([pair])) as url:
+        with pytest.raises(InferenceMisconfiguredError, match="Hostname Verification"):
+            await client(**settings(url, ca_file=tmp_path / "ca.pem")).infer(request(1.0))
     with pytest.raises(ConfigError, match=r"inference\.verify"):
         client(**settings(url, verify=False))
     with pytest.raises(ConfigError, match=r"inference\.ca_file"):

@@ -58,6 +58,16 @@ async def test_a_column_of_the_default_type_holds_any_value_as_it_is(
     assert told == [type(value) for value in JSON_VALUES if isinstance(value, str | bool)]
 
 
+@pytest.mark.parametrize("mode", ["ANSI", "TRADITIONAL,NO_BACKSLASH_ESCAPES", "ORACLE"])
+async def test_a_mode_of_the_connection_changes_no_value(
+    mariadb_url: str, unique: str, mode: str
+) -> None:
+    url = f"{mariadb_url}?sql_mode={mode}"
+    values = ["7", "", "a\\'\"", {"a": "\\"}]
+    assert [json.loads(v) for v in await held(url, unique, values)] == values
+    assert await held(url, f"{unique}t", values[:3], "text") == values[:3]
+
+
 async def test_a_text_is_what_it_was_and_anything_else_is_json(
     database_url: str, unique: str
 ) -> None:
@@ -191,7 +201,7 @@ POSTGRESQL: list[tuple[str, Any, str]] = [
     ("TIMESTAMP", "infinity", "infinity"),
     ("TIMESTAMPTZ", "2024-05-06 07:08:09 Europe/Berlin", "2024-05-06 05:08:09+00"),
     ("TIMESTAMP", "2024-05-06 07:08:09 Europe/Berlin", "2024-05-06 05:08:09"),
-    ("\"{}_colour\"", Colour.RED, "red"),
+    ("\"{}_Colour\"", Colour.RED, "red"),
     ("{}_positive", 7, "7"),
 ]  # fmt: skip
 
@@ -230,7 +240,7 @@ async def test_columns_of_every_type_hold_the_value_itself(
     if database != "mariadb":
         run(
             url,
-            f"CREATE TYPE \"{unique}_colour\" AS ENUM ('red', 'blue')",
+            f"CREATE TYPE \"{unique}_Colour\" AS ENUM ('red', 'blue')",
             f"CREATE DOMAIN {unique}_positive AS BIGINT CHECK (VALUE > 0)",
         )
     added = [

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from sinfer import Result, Window
+from sinfer.embedded.model_process import ModelServer
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import (
     InferenceRejectedError,
@@ -17,6 +20,7 @@ from sinfer.errors import (
     InferenceUnavailableError,
     InvalidResponseError,
 )
+from sinfer.inference.v2 import V2Client, V2Config
 from sinfer.windows.store import Store
 from tests.integration.tasks.test_processing import Bench, Judging, Model, Record
 
@@ -243,3 +247,90 @@ async def test_windows_that_are_taken_in_parts_only_are_told_in_status(bench: Be
     assert told.startswith(
         "the model refuses 50 items at once and takes them in parts, which costs"
     )
+
+
+class Breaking(Model):
+    """Gives no answer about some numbers; after each time it takes a while to come back.
+
+    Attributes:
+        bad: the numbers.
+        pause: how many calls find nobody after each of them.
+    """
+
+    def __init__(self, bad: set[int], pause: int = 0) -> None:
+        super().__init__()
+        self.bad = bad
+        self.pause = pause
+        self._away = 0
+
+    async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
+        self.calls.append((request, idempotency_key))
+        if self._away:
+            self._away -= 1
+            raise InferenceUnavailableError("ConnectError", not_begun=True)
+        if self.bad.intersection(request):
+            self._away = self.pause
+            raise GONE
+        return [2 * number for number in request]
+
+
+@pytest.mark.parametrize("pause", [0, 2])
+@pytest.mark.parametrize("bad", [{100}, {117}, {100, 101, 149}])
+async def test_an_item_that_the_model_breaks_down_of_is_found_in_the_last_try(
+    bench: Bench, bad: set[int], pause: int
+) -> None:
+    bench.model = model = Breaking(bad, pause)
+    await bench.feed(range(100, 150))
+    await bench.settle(bench.processor(sink=(sink := Record()), attempts=3))
+    assert values(sink) == twice(n for n in range(100, 150) if n not in bad)
+    letters = await bench.dead()
+    assert {int(letter.message.data) for letter in letters} == bad
+    assert {letter.error for letter in letters} == {"POST http://model: ReadError"}
+    assert len(model.calls) < 50 * (1 + pause)
+
+
+async def test_a_model_that_gives_no_answer_about_any_item_is_not_asked_about_each(
+    bench: Bench,
+) -> None:
+    bench.model = model = Breaking(set(range(100, 150)))
+    await bench.feed(range(100, 150))
+    await bench.settle(bench.processor(sink=Record(), attempts=3))
+    letters = await bench.dead()
+    assert len(letters) == 50
+    assert {letter.error for letter in letters} == {
+        "given up after 3 attempts (max_attempts): POST http://model: ReadError"
+    }
+    assert len(model.calls) <= 15
+
+
+class Features(Judging):
+    """Asks the embedded model, which answers with the first of 16 features."""
+
+    def build_request(self, window: Window[int]) -> Any:
+        data = [[float(n)] * 16 for n in window]
+        return {
+            "inputs": [{"name": "x", "shape": [len(window), 16], "datatype": "FP32", "data": data}]
+        }
+
+    def build_results(self, window: Window[int], response: Any) -> list[Result]:
+        return [Result(2 * int(y)) for y in response.outputs["y"]]
+
+
+@pytest.mark.parametrize("mode", ["close_midway", "hang"])
+async def test_a_real_server_that_breaks_off_or_hangs_at_one_item_harms_that_item_alone(
+    bench: Bench, model_server: ModelServer, mode: str
+) -> None:
+    model_server.reset()
+    model_server.order({"mode": mode, "value": 103.0, "count": None})
+    config = V2Config(url=model_server.url, model="example", timeout="700ms")
+    bench.model = cast("Any", V2Client(config))
+    await bench.feed(range(100, 108), range(150, 160))
+    breaker = {"breaker_failures": 3}
+    processor = bench.processor(Features, inference=breaker, sink=(sink := Record()), attempts=2)
+    await bench.settle(processor)
+    assert values(sink) == twice([*range(100, 103), *range(104, 108), *range(150, 160)])
+    [letter] = await bench.dead()
+    assert letter.message.data == b"103"
+    told = "no answer within 700ms" if mode == "hang" else "(ReadError|RemoteProtocolError)"
+    assert re.search(told, letter.error)
+    model_server.reset()

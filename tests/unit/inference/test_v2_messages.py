@@ -101,8 +101,8 @@ def test_a_value_that_cannot_be_written_rejects_the_request() -> None:
         encode_json_request(request([1.0, object()]))
     with pytest.raises(InferenceRejectedError, match="'x'"):
         encode_json_request(request([b"\xff"], "BYTES"))
-    with pytest.raises(InferenceRejectedError, match="needs 8 bytes"):
-        encode_binary_request(request([1.0]))
+    with pytest.raises(InferenceRejectedError, match="needs 8 bytes, the data are 4"):
+        encode_binary_request(request(b"\0" * 4))
 
 
 @pytest.mark.parametrize("encode", [encode_json_request, encode_binary_request])

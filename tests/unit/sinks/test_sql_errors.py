@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from sinfer.sinks.sql_errors import Blame, blame, is_over
+from sinfer.sinks.sql_errors import Blame, blame, error_text, is_over
 
 
 class FromDriver(Exception):
@@ -70,3 +70,11 @@ def test_only_deadlocks_and_lost_connections_are_worth_another_try_at_once() -> 
     others = [FromPsycopg("55P03"), FromDriver(1205, "HY000"), Exception("no server")]
     assert not any(is_over(OperationalError("INSERT", {}, error)) for error in others)
     assert not is_over(TimeoutError())
+
+
+def test_a_driver_that_gives_all_that_the_server_sent_is_understood_and_no_row_quoted() -> None:
+    sent = {"S": "ERROR", "C": "23502", "M": "null value in column", "D": "Failing row: secret"}
+    error: Any = OperationalError("INSERT", {}, Exception(sent))
+    assert (blame(error), error_text(error)) == ("value", "null value in column")
+    closed = {"C": "42501", "M": "permission denied for table t", "R": "aclcheck_error"}
+    assert blame(OperationalError("INSERT", {}, Exception(closed))) == "passing"
