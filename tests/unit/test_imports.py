@@ -36,6 +36,7 @@ LAYERS = [
         "nats_place",
         "hooks",
         "own_thread",
+        "ports",
         "secret_files",
         "tls",
         "troubles",
