@@ -103,6 +103,7 @@ async def _samples(product: Product, count: int, rate: float | None) -> int:
     from sinfer.local import publishing
     from sinfer.local.streams import make_streams
     from sinfer.nats_connection import connect
+    from sinfer.nats_whereabouts import errors_told
     from sinfer.products.scenario import Publishing, demonstration_of, samples_of
     from sinfer.settings import settings
 
@@ -110,7 +111,8 @@ async def _samples(product: Product, count: int, rate: float | None) -> int:
     published = 0
     client = await connect(settings().nats_place, name="sinfer-publish")
     try:
-        await make_streams(client.jetstream(), scenario.streams)
+        async with errors_told(client, "the product's streams"):
+            await make_streams(client.jetstream(), scenario.streams)
         with bar("publishing", None if scenario.publish else count) as advance:
 
             def stored(messages: int) -> None:
