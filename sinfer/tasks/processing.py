@@ -177,6 +177,8 @@ class WindowProcessor:
         is_searched = claim.deaths >= _SEARCHED_AFTER
         if stored.output is None or outcome.retries:
             attempt.progress = SearchProgress.read(stored.progress)
+            if not self._is_per_item:  # as it was when that was stored, perhaps
+                attempt.progress.begin("")
             with attempt.timings.of("inference"):
                 if is_searched:
                     outcome = await self._infer_in_groups(attempt, stored, outcome)

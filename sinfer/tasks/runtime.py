@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import sniffio
 from billiard.pool import EX_RECYCLE
 from celery import Celery
 
@@ -99,6 +100,7 @@ class Runtime:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
+        sniffio.thread_local.name = "asyncio"  # httpcore asks again and again, and this is quick
         problem = "it was stopped"
         try:
             self._loop.run_forever()
