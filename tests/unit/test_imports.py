@@ -60,6 +60,7 @@ LAYERS = [
     {"products"},
     {
         "broker",
+        "amqp_broker",
         "broker_messages",
         "celery_app",
         "hints",
