@@ -28,6 +28,8 @@ LOCK := .venv-lock
 AUDIT := .venv-audit
 MLSERVER := .venv-mlserver
 DOCS := .venv-docs
+# Files of tests at once. They wait for half of their time, so that three keep two cores busy.
+AT_ONCE ?= 3
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
 .PHONY: setup demo test test-long test-install stops check test-oldest chaos fuzz bench
@@ -45,7 +47,7 @@ demo: setup
 
 test: check
 	tools/servers.sh
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses $(AT_ONCE) --dist loadfile --no-loadscope-reorder
 
 test-long: setup model-servers
 	$(BIN)/python -m pytest -m long --numprocesses 2 --dist loadfile --no-loadscope-reorder
@@ -82,7 +84,7 @@ servers:
 	tools/servers.sh --install
 
 test-oldest: $(OLDEST)/.ready
-	$(OLDEST)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(OLDEST)/bin/python -m pytest --numprocesses $(AT_ONCE) --dist loadfile --no-loadscope-reorder
 
 $(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
 	@$(call new-venv,$(OLDEST))

@@ -66,9 +66,14 @@ class _Delivering:
             try:
                 message = as_ours(message, queue)
             except InvalidItemError as error:
-                _tell(f"a message in queue {queue} is none of sinfer's and is dropped: {error}")
+                tell_dropped(queue, error)
                 return
         super()._deliver(message, queue)  # type: ignore[misc]
+
+
+def tell_dropped(queue: str, error: Exception) -> None:
+    """Tell of a message that is not delivered to the worker."""
+    _tell(f"a message in queue {queue} is none of sinfer's and is dropped: {error}")
 
 
 def _tell(text: str) -> None:
@@ -102,3 +107,5 @@ def install() -> None:
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
     TRANSPORT_ALIASES["sentinel"] = f"{__name__}:{SentinelTransport.__name__}"
+    for scheme, name in (("amqp", "Transport"), ("amqps", "TlsTransport")):
+        TRANSPORT_ALIASES[scheme] = f"sinfer.amqp_broker:{name}"

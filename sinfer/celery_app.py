@@ -61,7 +61,7 @@ def make_app(queues: list[str]) -> Celery:
         worker_consumer="sinfer.consumer:Consumer",
         beat_scheduler="sinfer.beat:Scheduler",
         worker_prefetch_multiplier=1,
-        worker_send_task_events=True,  # for Flower; a few dozen messages a second at most
+        worker_send_task_events=False,  # a Flower that runs asks for them, as -E does
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,

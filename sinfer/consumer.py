@@ -1,5 +1,5 @@
-"""What a worker does besides its work: a heartbeat for Flower, no talk with other workers, and a
-note that it listens to its broker.
+"""What a worker does besides its work: a heartbeat for Flower, no talk with other workers, and
+notes for its processes: that it listens to its broker, and whether somebody watches.
 
 Celery's workers greet all others when they start (mingle), which takes a second, and listen to them
 for ever (gossip). That is of use for revoked tasks and elections; sinfer has neither.
@@ -11,7 +11,7 @@ from typing import Any
 
 from celery.worker import consumer
 
-from sinfer.worker_memory import note_listening
+from sinfer.worker_memory import note_listening, want_events
 
 _NOTE_S = 1.0
 
@@ -19,8 +19,11 @@ _NOTE_S = 1.0
 class Consumer(consumer.Consumer):
     """As if each worker was started with ``--without-mingle --without-gossip``.
 
-    While it listens, ``sinfer.worker_memory`` says so.
+    While it listens, ``sinfer.worker_memory`` says so, and whether events of tasks are wanted: by
+    ``-E``, or since a monitor such as Flower has asked for them.
     """
+
+    event_dispatcher: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         given = options.pop("worker_options", None) or {}
@@ -30,5 +33,12 @@ class Consumer(consumer.Consumer):
     def register_with_event_loop(self, hub: Any) -> None:
         """Its connection to the broker has begun, and this ends with it."""
         super().register_with_event_loop(hub)
+        self._note()
+        hub.call_repeatedly(_NOTE_S, self._note)
+
+    def _note(self) -> None:
         note_listening()
-        hub.call_repeatedly(_NOTE_S, note_listening)
+        events = self.event_dispatcher
+        groups = getattr(events, "groups", None)
+        is_on = bool(getattr(events, "enabled", False))
+        want_events(is_on and (not groups or "task" in groups))

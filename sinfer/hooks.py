@@ -82,7 +82,8 @@ class Caller:
         hook: the hook.
 
     Attributes:
-        runs_in: the task that a call has to itself which awaits something.
+        runs_in: the task that a call runs in which awaits something. It is the call's own, unless
+            that is one of sinfer's.
     """
 
     __slots__ = ("hook", "runs_in")
@@ -93,7 +94,7 @@ class Caller:
 
     def may_cancel(self, task: asyncio.Task[Any], owner: Caller | None) -> bool:
         """Whether it may cancel a task that was begun on behalf of ``owner``; None is sinfer."""
-        if owner is self:
+        if owner is self or (self.hook.is_ours and self.runs_in is task):
             return True
         if owner is None or owner.runs_in is task:
             return False
@@ -149,9 +150,11 @@ class Hook:
         function: what is called.
         task: ``product/task``, for people who want to know what runs.
         passing: exceptions that mean something and are passed on as they are.
+        is_ours: whether the function is one of sinfer's own, and calls nothing of a product's. Then
+            a call that is awaited needs no task to itself.
     """
 
-    __slots__ = ("_as_caller", "_function", "_passing", "name", "stage", "task")
+    __slots__ = ("_as_caller", "_function", "_passing", "is_ours", "name", "stage", "task")
 
     def __init__(
         self,
@@ -161,12 +164,14 @@ class Hook:
         *,
         task: str = "",
         passing: tuple[type[Exception], ...] = (),
+        is_ours: bool = False,
     ) -> None:
         self.stage: HookStage = stage
         self.name = name
         self.task = task
         self._function = function
         self._passing = passing
+        self.is_ours = is_ours
         self._as_caller = Caller(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -175,7 +180,25 @@ class Hook:
         Raises:
             HookError: whatever it raised; or it returned something to be awaited.
         """
-        result = self._called(args, kwargs)
+        return self._plain(self._called(args, kwargs))
+
+    def for_each(self) -> Repeated:
+        """Call it for many things, one after the other, where nothing is awaited in between::
+
+            with hook.for_each() as call:
+                for item in items:
+                    call(item)
+
+        Each call raises as one alone does, and costs a part of it.
+        """
+        return Repeated(self)
+
+    def _plain(self, result: Any) -> Any:
+        """A result that is not to be awaited.
+
+        Raises:
+            HookError: it is.
+        """
         if isinstance(result, _UNAWAITED):
             if isinstance(result, CoroutineType):
                 result.close()
@@ -212,8 +235,8 @@ class Hook:
     async def wait(self, *args: Any, **kwargs: Any) -> Any:
         """Call it, and await what it returns if that is to be awaited.
 
-        It runs in a task of its own, so that only a cancellation from here is one. A hook that does
-        not end within a second when it is cancelled is left alone.
+        Only a cancellation from here is one. For that it runs in a task of its own, unless it is
+        sinfer's. A hook that does not end within a second when it is cancelled is left alone.
 
         Raises:
             HookError: whatever it raised.
@@ -225,6 +248,8 @@ class Hook:
             raise self._failed(error) from error
         if not is_awaitable:
             return result
+        if self.is_ours:
+            return await self._awaited_here(result)
         context = copy_context()
         call = Caller(self)
         context.run(_caller.set, call)
@@ -233,7 +258,7 @@ class Hook:
         )
         call.runs_in = inner
         try:
-            await asyncio.wait({inner})
+            await _end_of(inner)
         except BaseException:
             asyncio.Task.cancel(inner)  # whoever asked for it: what is cancelled here is ours
             _, late = await asyncio.wait({inner}, timeout=_LEAVING_S)
@@ -247,6 +272,27 @@ class Hook:
             return result
         told = self._told(problem)
         raise told from told.__cause__
+
+    async def _awaited_here(self, result: Any) -> Any:
+        """Await it in the task in hand: it is cancelled when somebody asked for that, and not when
+        such an error is raised."""
+        task = asyncio.current_task()
+        steps = _Steps(self, result)
+        call = Caller(self)
+        call.runs_in = task
+        before = _caller.set(call)
+        try:
+            return await steps
+        except BaseException as error:
+            is_asked = task is not None and task.cancelling() > 0
+            if steps.is_closed or (is_asked and isinstance(error, asyncio.CancelledError)):
+                raise
+            if self._passes(error):
+                raise
+            raise self._failed(error) from error
+        finally:
+            if not steps.is_closed:  # then the context may be another
+                _caller.reset(before)
 
     def _passes(self, error: BaseException) -> bool:
         if isinstance(error, KeyboardInterrupt):
@@ -270,70 +316,100 @@ class Hook:
         return failed
 
 
-class _Steps(Awaitable[Any]):
-    """Awaits something of a product's, and notes of each step that it has the thread to itself."""
+async def _end_of(task: asyncio.Task[Any]) -> None:
+    """As ``asyncio.wait`` for one task."""
+    ended = asyncio.get_running_loop().create_future()
+    task.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
+    await ended
 
-    __slots__ = ("_hook", "_result")
+
+class Repeated:
+    """A hook that is called again and again; see ``Hook.for_each``."""
+
+    __slots__ = ("_before", "_hook", "_outer", "_thread")
+
+    def __init__(self, hook: Hook) -> None:
+        self._hook = hook
+
+    def __enter__(self) -> Callable[..., Any]:
+        self._thread = threading.get_ident()
+        self._outer = _steps.get(self._thread)
+        self._before = _caller.set(self._hook._as_caller)
+        return self._call
+
+    def _call(self, *args: Any) -> Any:
+        hook, now_s = self._hook, time.monotonic()
+        _steps[self._thread] = (hook, now_s, now_s)
+        hook._note()
+        try:
+            result = hook._function(*args)
+        except BaseException as error:
+            if hook._passes(error):
+                raise
+            raise hook._failed(error) from error
+        return hook._plain(result)
+
+    def __exit__(self, *exception: object) -> None:
+        _caller.reset(self._before)
+        if self._outer is None:
+            _steps.pop(self._thread, None)
+        else:
+            _steps[self._thread] = self._outer
+
+
+class _Steps(Awaitable[Any]):
+    """Awaits something of a product's, and notes of each step that it has the thread to itself.
+
+    Attributes:
+        is_closed: whether whoever awaits it was thrown away in the middle.
+    """
+
+    __slots__ = ("_hook", "_result", "is_closed")
 
     def __init__(self, hook: Hook, result: Any) -> None:
         self._hook = hook
         self._result = result
+        self.is_closed = False
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        number, began_s = next(_numbers), time.monotonic()
+        hook, number, began_s = self._hook, next(_numbers), time.monotonic()
         thread = threading.get_ident()
-        step: Callable[[], Any]
+        value: Any = None
+        problem: BaseException | None = None
         try:
-            _steps[thread] = (self._hook, began_s, began_s)
+            _steps[thread] = (hook, began_s, began_s)
             inner = self._result.__await__()
-            step = _Send(inner, None)
             while True:
-                _steps[thread] = (self._hook, began_s, time.monotonic())
-                self._hook._note()
+                _steps[thread] = (hook, began_s, time.monotonic())
+                hook._note()
                 try:
-                    waits_for = step()
+                    if problem is not None:
+                        waits_for = _thrown(inner, problem)
+                    else:
+                        waits_for = next(inner) if value is None else inner.send(value)
                 except StopIteration as end:
                     return end.value
                 finally:
                     _steps.pop(thread, None)
-                _awaiting[number] = (self._hook, began_s)
+                value = problem = None
+                _awaiting[number] = (hook, began_s)
                 try:
-                    step = _Send(inner, (yield waits_for))
+                    value = yield waits_for
                 except BaseException as error:
-                    step = _Throw(inner, error)
+                    self.is_closed = isinstance(error, GeneratorExit)
+                    problem = error
                 finally:
                     _awaiting.pop(number, None)
         finally:
             _steps.pop(thread, None)
 
 
-class _Send:
-    """The next step of something that is awaited, with what it waited for."""
-
-    __slots__ = ("_inner", "_value")
-
-    def __init__(self, inner: Any, value: Any) -> None:
-        self._inner = inner
-        self._value = value
-
-    def __call__(self) -> Any:
-        return next(self._inner) if self._value is None else self._inner.send(self._value)
-
-
-class _Throw:
+def _thrown(inner: Any, error: BaseException) -> Any:
     """The next step of something that is awaited, with an exception."""
-
-    __slots__ = ("_error", "_inner")
-
-    def __init__(self, inner: Any, error: BaseException) -> None:
-        self._inner = inner
-        self._error = error
-
-    def __call__(self) -> Any:
-        throw = getattr(self._inner, "throw", None)
-        if throw is None:
-            raise self._error
-        return throw(self._error)
+    throw = getattr(inner, "throw", None)
+    if throw is None:
+        raise error
+    return throw(error)
 
 
 async def _settled(steps: _Steps) -> tuple[Any, BaseException | None]:

@@ -16,7 +16,8 @@ class JetStreamPart(ConfigModel):
     """Base of the settings of what reads from JetStream or writes to it."""
 
     servers: NatsUrls | None = Field(default=None, min_length=1)
-    """NATS URLs; by default those of ``SINFER_NATS_SERVERS``."""
+    """NATS URLs; by default those of ``SINFER_NATS_SERVERS``, and in a sink those of the task's
+    source."""
     domain: Domain = ""
     """The JetStream domain, where it is not that of the servers, as behind a leaf node; by default
     ``SINFER_NATS_DOMAIN``, where ``servers`` are not given either."""
@@ -29,6 +30,12 @@ class JetStreamPart(ConfigModel):
         if self.domain and self.api_prefix:
             raise ValueError("give domain or api_prefix, not both")
         return self
+
+    def beside(self, other: JetStreamPart) -> Self:
+        """The same, with the servers of another part where this one names none."""
+        if self.servers is not None or other.servers is None:
+            return self
+        return self.model_copy(update={"servers": other.servers})
 
     @property
     def place(self) -> NatsPlace:

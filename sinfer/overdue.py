@@ -25,6 +25,11 @@ _LOOK_S = 10.0
 _BEGIN_S = 10.0
 """Processes that start together need so long to find each other."""
 
+_BEAT = ""
+"""Stands for what is missing for all products."""
+
+_TAKEN, _OVER = "closed windows are taken again", "beat's ticks come through again"
+
 TOO_LONG_MS = 5_000
 """So long a window may wait where no worker listens."""
 
@@ -59,7 +64,7 @@ class Overdue:
                 _log.warning("%s", text)
         for name, complaints in self._complaints.items():
             if name not in found and complaints.clear():
-                _log.info("%s: windows are taken again", name)
+                _log.info("%s", _OVER if name == _BEAT else f"product {name}: {_TAKEN}")
 
     async def _find(self, store: Store, scopes: Sequence[Scope]) -> dict[str, str]:
         """What to tell, by product, or by what is missing for all of them."""
@@ -74,7 +79,7 @@ class Overdue:
         present = await PresenceBoard(store).read()
         found: dict[str, str] = {}
         if is_due and (beat := missing_beat(present, settings().tick.total_seconds())):
-            found["beat"] = beat
+            found[_BEAT] = beat
         products: defaultdict[str, dict[Scope, Waiting]] = defaultdict(dict)
         for scope, waits in late.items():
             products[scope.product][scope] = waits

@@ -15,9 +15,12 @@ _NUMBER = struct.Struct("=i")
 _TIME = struct.Struct("=d")
 _TIME_AT = _NUMBER.size * (1 + _PROCESSES)
 
-_memory = mmap.mmap(-1, _TIME_AT + _TIME.size)
+_EVENTS_AT = _TIME_AT + _TIME.size
+
+_memory = mmap.mmap(-1, _EVENTS_AT + _NUMBER.size)
 """One number that says whether the worker is told to end, then one for each process by its index,
-then when the worker was last seen to listen to its broker, by the monotonic clock.
+then when the worker was last seen to listen to its broker, by the monotonic clock, then whether
+somebody wants events of windows.
 
 Made when this is imported, so before the worker forks, and never taken down."""
 
@@ -41,6 +44,16 @@ def silent_s() -> float | None:
     """How long ago it was last seen to; None when it never was."""
     seen_s = float(_TIME.unpack_from(_memory, _TIME_AT)[0])
     return max(0.0, time.monotonic() - seen_s) if seen_s else None
+
+
+def want_events(wanted: bool) -> None:
+    """Whether somebody wants events of windows, as Flower does."""
+    _NUMBER.pack_into(_memory, _EVENTS_AT, int(wanted))
+
+
+def are_events_wanted() -> bool:
+    """Whether somebody wants events of windows."""
+    return bool(_NUMBER.unpack_from(_memory, _EVENTS_AT)[0])
 
 
 def note_load(windows: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 from contextlib import suppress
@@ -44,6 +43,8 @@ def demo(ctx: click.Context, product: str, messages: int, keep: bool, as_json: b
       sinfer demo --messages 100000 --keep
       sinfer demo --product soe
     """
+    import asyncio
+
     from sinfer.demo.progress import TerminalProgress
     from sinfer.demo.run import demonstrate, prepare
     from sinfer.embedded.stack import EmbeddedStack

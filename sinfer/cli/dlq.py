@@ -10,7 +10,7 @@ import click
 
 from sinfer import exit_codes
 from sinfer.cli.options import Moment, Sequences, json_option, product_option, task_option
-from sinfer.windows.dead_letters import Stage
+from sinfer.windows.stages import Stage
 
 if TYPE_CHECKING:
     from sinfer.cli.connections import Session

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -332,6 +331,8 @@ def status(product: str | None, task: str | None, watch: bool, as_json: bool) ->
     Example:
       sinfer status --watch
     """
+    import asyncio
+
     from sinfer.cli.connections import with_session
     from sinfer.cli.output import print_json
 
@@ -476,13 +477,15 @@ def metrics(port: int, address: str) -> None:
     from prometheus_client import CollectorRegistry, start_http_server
 
     from sinfer.operations.metrics import SinferCollector
+    from sinfer.ports import listening
 
     registry = CollectorRegistry()
     registry.register(SinferCollector())
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
-    server, thread = start_http_server(port, addr=address, registry=registry)
+    with listening(address, port, "--port (or --address)"):
+        server, thread = start_http_server(port, addr=address, registry=registry)
     click.echo(f"metrics are at http://{address}:{port}/metrics", err=True)
     ending.wait()
     server.shutdown()

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from sinfer.units import parse_duration
-
 if TYPE_CHECKING:
     _MomentType = click.ParamType[int]
     _SequencesType = click.ParamType[tuple[int, int]]
@@ -68,6 +66,8 @@ class Moment(_MomentType):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from sinfer.units import parse_duration
+
         if isinstance(value, int):
             return value
         try:

@@ -36,7 +36,7 @@ def print_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         bool(found) and all(isinstance(cell, int) for cell in column)
         for column in zip(*found, strict=True)
     ]
-    cells = [[_printable(mask(str(cell))) for cell in row] for row in found]
+    cells = [[printable(mask(str(cell))) for cell in row] for row in found]
     widths = [max(map(cell_len, column)) for column in zip(names, *cells, strict=True)]
     width = _width()
     if width is not None and sum(widths) + len(_GAP) * (len(widths) - 1) > width:
@@ -55,7 +55,7 @@ def _width() -> int | None:
     return None
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """A text without what would move the cursor or change colours."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +10,6 @@ import click
 
 from sinfer import exit_codes
 from sinfer.cli.options import one_product_option, task_option
-from sinfer.units import parse_duration
 
 if TYPE_CHECKING:
     from sinfer.cli.connections import Session
@@ -117,6 +115,7 @@ def drain(ctx: click.Context, product: str, task: str | None, timeout: str) -> N
       sinfer drain --product example --timeout 5m && sinfer resume --product example
     """
     from sinfer.cli.connections import with_session
+    from sinfer.units import parse_duration
 
     try:
         timeout_s = parse_duration(timeout).total_seconds()
@@ -140,6 +139,8 @@ async def _drain(
     session: Session, product: str, task: str | None, timeout_s: float
 ) -> tuple[int, dict[str, str]]:
     """Drain; returns how many windows are left, and the partitions that cannot be read."""
+    import asyncio
+
     from sinfer.cli.progress import bar
     from sinfer.errors import StaleTokenError, UnavailableError, WindowConflictError
     from sinfer.hooks import describe

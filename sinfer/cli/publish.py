@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -73,6 +72,8 @@ def publish(
       sinfer publish --product example --input messages.jsonl
       sinfer publish --product soe --messages 900 --print > messages.jsonl
     """
+    import asyncio
+
     from sinfer.products.registry import find_product
     from sinfer.settings import settings
 
@@ -102,6 +103,7 @@ async def _samples(product: Product, count: int, rate: float | None) -> int:
     from sinfer.local import publishing
     from sinfer.local.streams import make_streams
     from sinfer.nats_connection import connect
+    from sinfer.nats_whereabouts import errors_told
     from sinfer.products.scenario import Publishing, demonstration_of, samples_of
     from sinfer.settings import settings
 
@@ -109,7 +111,8 @@ async def _samples(product: Product, count: int, rate: float | None) -> int:
     published = 0
     client = await connect(settings().nats_place, name="sinfer-publish")
     try:
-        await make_streams(client.jetstream(), scenario.streams)
+        async with errors_told(client, "the product's streams"):
+            await make_streams(client.jetstream(), scenario.streams)
         with bar("publishing", None if scenario.publish else count) as advance:
 
             def stored(messages: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import sys
@@ -87,6 +86,8 @@ def run(
                  --with-model --no-sinks
       sinfer run --product example --task ex_1 --deliver all --windows 3
     """
+    import asyncio
+
     from sinfer.local.running import run_and_close
     from sinfer.local.terminal import quitting_a_debugger_ends_the_run
     from sinfer.logs import set_up_logging

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shlex
 import sys
@@ -17,6 +16,8 @@ from sinfer.cli.options import one_product_option
 from sinfer.errors import ConfigError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from sinfer.embedded.development import DevelopmentStack
     from sinfer.embedded.watching import FileWatcher
     from sinfer.operations.happenings import Happening, Happenings
@@ -59,6 +60,8 @@ def up(product: str, watch: tuple[Path, ...]) -> None:
       sinfer up --product example
       sinfer publish --product example --rate 100    (in another terminal)
     """
+    import asyncio
+
     from sinfer.embedded.development import DevelopmentStack
     from sinfer.embedded.termination import unwinding_on_signals
     from sinfer.embedded.watching import FileWatcher
@@ -108,14 +111,13 @@ class _Windows:
 
     def show(self) -> None:
         """Print what is new."""
+        from sinfer.cli.output import printable
         from sinfer.errors import SinferError
 
         with suppress(SinferError):  # whatever ails Redis is told by those who need it
             for happening in self._runner.run(self._new()):
-                if happening.is_bad:
-                    _complain(happening.text)
-                else:
-                    _show("window", happening.text)
+                text = printable(happening.text)
+                _complain(text) if happening.is_bad else _show("window", text)
 
     def close(self) -> None:
         """Close the connection to Redis."""

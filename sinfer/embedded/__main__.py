@@ -16,15 +16,20 @@ from sinfer.embedded.backing import BackingServers
 from sinfer.embedded.process import is_listening
 from sinfer.embedded.termination import unwinding_on_signals
 from sinfer.errors import SinferError, UnavailableError
+from sinfer.ports import port_taken
 from sinfer.settings import settings
 
 
 def _run(model_port: int) -> None:
     nats_port = urlsplit(settings().nats_servers[0]).port or 4222
     redis_port = urlsplit(settings().redis_url).port or 6379
-    for port in (nats_port, redis_port, model_port):
+    for port, moved_by in (
+        (nats_port, "SINFER_NATS_SERVERS"),
+        (redis_port, "SINFER_REDIS_URL"),
+        (model_port, "--model-port"),
+    ):
         if is_listening(port):
-            raise UnavailableError(f"port {port} is taken; is it running already?")
+            raise port_taken(port, moved_by)
     with BackingServers(
         nats_port=nats_port, redis_port=redis_port, model_port=model_port
     ) as servers:

@@ -35,7 +35,8 @@ from sinfer.embedded.example_model import (
     predict,
 )
 from sinfer.embedded.faults import Fault, FaultQueue
-from sinfer.errors import ConfigError
+from sinfer.errors import ConfigError, SinferError
+from sinfer.ports import listening
 
 try:
     from sinfer.embedded.http_protocol import Exchange, HttpProtocol
@@ -212,7 +213,8 @@ async def serve(app: Callable[[Exchange], None], host: str, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     connections: set[HttpProtocol] = set()
-    server = await loop.create_server(lambda: HttpProtocol(app, connections), host, port)
+    with listening(host, port, "--port (or --host)"):
+        server = await loop.create_server(lambda: HttpProtocol(app, connections), host, port)
     print(f"model server: http://{host}:{port}", flush=True)
     await stop.wait()
     server.close()
@@ -232,7 +234,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--delay-ms", type=float, default=0, help="how long each inference takes (%(default)s)"
     )
     options = parser.parse_args(arguments)
-    asyncio.run(serve(ModelServerApp(options.delay_ms), options.host, options.port))
+    try:
+        asyncio.run(serve(ModelServerApp(options.delay_ms), options.host, options.port))
+    except SinferError as error:
+        sys.exit(f"Error: {error}")
 
 
 if __name__ == "__main__":

@@ -148,13 +148,13 @@ async def _check_subject(api: JetStreamApi, stream: StreamInfo, subject_filter: 
         )
 
 
-def held_by_other(stream: str, consumer: str, other: Scope) -> SourceError:
-    """The error for a durable that a task of this or another product reads already."""
-    name = consumer.partition("/")[2]
+def held_by_other(stream: str, consumer: str, other: Scope, *, is_read: bool = True) -> SourceError:
+    """The error for a durable that a task of this or another product reads already, or names."""
+    name, task = consumer.partition("/")[2], f"{other.product}/{other.task}"
+    how = f"is read by task {task} already" if is_read else f"is named by task {task} as well"
     return SourceError(
-        f"consumer {name!r} of stream {stream!r} is read by task {other.product}/{other.task}"
-        " already, and each of the two would get only a part of the messages; name another"
-        " source.durable, or remove that task"
+        f"consumer {name!r} of stream {stream!r} {how}, and each of the two would get only a part"
+        " of the messages; name another source.durable, or remove that task"
     )
 
 

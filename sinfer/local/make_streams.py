@@ -13,14 +13,13 @@ import sys
 from collections.abc import Mapping
 
 from nats.aio.client import Client
-from nats.errors import Error as NatsError
-from nats.js.errors import Error as JetStreamError
 
-from sinfer.errors import ConfigError, SinferError
+from sinfer.errors import ConfigError, SinferError, SourceError, UnavailableError
 from sinfer.local.streams import make_streams, needed_streams
 from sinfer.logs import set_up_logging
 from sinfer.masking import mask
 from sinfer.nats_connection import connect
+from sinfer.nats_whereabouts import errors_told
 from sinfer.products.following import TaskFollower
 from sinfer.products.managers import StaticTaskManager
 from sinfer.products.product import Product
@@ -66,7 +65,7 @@ async def _follow(product: Product) -> None:
         if await follower.refresh():
             try:
                 await _make(product, follower.tasks, client)
-            except (NatsError, JetStreamError, TimeoutError) as error:
+            except (SourceError, UnavailableError) as error:
                 _log.error("streams are not made: %s", error)
         await asyncio.sleep(follower.wait_s)
 
@@ -77,7 +76,9 @@ async def _make(product: Product, tasks: Mapping[str, InferTaskConfig], client: 
     except ConfigError:
         known = {}
     streams = needed_streams(tasks.values(), known)
-    for step in await make_streams(client.jetstream(), streams, widen=True):
+    async with errors_told(client, "the tasks' streams"):
+        steps = await make_streams(client.jetstream(), streams, widen=True)
+    for step in steps:
         _log.info("%s", step)
 
 

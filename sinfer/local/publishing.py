@@ -14,7 +14,7 @@ from nats.js.errors import Error as JetStreamError
 
 from sinfer.errors import SourceError, UnavailableError
 from sinfer.messages import Message
-from sinfer.nats_whereabouts import is_not_enabled, no_jetstream
+from sinfer.nats_whereabouts import OF_SETTINGS, is_not_enabled, no_jetstream
 
 _MOST_AT_ONCE = 500
 _BATCHES_PER_S = 20
@@ -72,7 +72,7 @@ async def publish(
         await store()
     except NoStreamResponseError:
         if not await _has_jetstream(jetstream):
-            raise UnavailableError(await no_jetstream(client, "SINFER_NATS_")) from None
+            raise UnavailableError(await no_jetstream(client, OF_SETTINGS)) from None
         raise SourceError(
             f"no stream takes {batch[0].subject!r}; make one, as with"
             f" `nats stream add NAME --subjects {batch[0].subject}`"

@@ -84,7 +84,7 @@ def _dead_lines(scope: Scope, letters: list[dict[bytes, bytes]]) -> Iterator[str
             letter = unpack_dead_letter(blob)
             reasons[letter.stage, letter.error].append(letter.message.stream_seq)
     for (stage, error), sequences in reasons.items():
-        first = ", ".join(map(str, sequences[:_SEQUENCES]))
+        first = ", ".join(map(str, sorted(sequences)[:_SEQUENCES]))
         rest = len(sequences) - _SEQUENCES
         more = f" and {rest} more" if rest > 0 else ""
         some = "message" if len(sequences) == 1 else "messages"

@@ -28,7 +28,7 @@ from sinfer.ingest.state import SourceState
 from sinfer.products.revisions import Revision
 from sinfer.products.task import InferTaskConfig
 from sinfer.subjects import consumer_name
-from sinfer.windows.consumers import ConsumerBoard, consumer_id
+from sinfer.windows.consumers import ConsumerBoard, consumer_id, is_same_task
 from sinfer.windows.ids import Scope
 from sinfer.windows.incarnation import Starts
 from sinfer.windows.keys import INCARNATION_FIELD, PartitionKeys
@@ -110,8 +110,8 @@ async def _check_own(
     if name is None or info is None or info.config.ack_policy == "none":
         return
     consumer = consumer_id(stream.config.name, stream.created, name)
-    other = await ConsumerBoard(store).holder(consumer, scope)
-    if other is not None:
+    other = await ConsumerBoard(store).reader(consumer)
+    if other is not None and not is_same_task(other, scope):
         raise held_by_other(stream.config.name, consumer, other)
 
 

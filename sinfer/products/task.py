@@ -176,6 +176,17 @@ class InferTaskConfig(ConfigModel):
         return [sink.name or f"{sink.type}-{place}" for place, sink in enumerate(self.sinks)]
 
     @model_validator(mode="after")
+    def _sinks_stay_with_source(self) -> Self:
+        """A sink that names no NATS servers writes to those that the task reads from."""
+        beside = self.__dict__  # the model itself is frozen
+        beside["sinks"] = [self._beside_source(sink) for sink in self.sinks]
+        beside["fallback"] = self.fallback and self._beside_source(self.fallback)
+        return self
+
+    def _beside_source(self, sink: SinkConfig) -> SinkConfig:
+        return sink.beside(self.source) if isinstance(sink, JetStreamPart) else sink
+
+    @model_validator(mode="after")
     def _sink_names_differ(self) -> Self:
         names = self.sink_names()
         if repeated := {name for name in names if names.count(name) > 1}:

@@ -8,6 +8,8 @@ something shows that it is due to it: others were taken, and still are.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -20,6 +22,9 @@ _ALONE = 3
 
 _STRIKES = 3
 """A window is to blame that was refused so often, with others taken each time in between."""
+
+_CLOSED_S = 5.0
+"""How long a search that found nothing taken stands for those of other windows."""
 
 _MOST_REMEMBERED = 10_000
 
@@ -59,13 +64,16 @@ class Doubts:
         self._post = post
         self._taken = 0
         self._suspects: OrderedDict[str, _Suspect] = OrderedDict()
+        self._looking = asyncio.Lock()
+        self._closed_until_s = 0.0
 
     def taken(self) -> None:
         """Note that the receiver took results."""
         self._taken += 1
+        self._closed_until_s = 0.0
 
     async def look(self, results: WindowResults, doubt: DoubtfulError) -> dict[int, str]:
-        """Look for the results that a window was refused for.
+        """Look for the results that a window was refused for; one window at a time does.
 
         Returns:
             Their ordinals, and why; all others were taken.
@@ -73,12 +81,22 @@ class Doubts:
         Raises:
             SinkUnavailableError: nothing shows that it is due to the results.
         """
+        async with self._looking:
+            return await self._look(results, doubt)
+
+    async def _look(self, results: WindowResults, doubt: DoubtfulError) -> dict[int, str]:
         is_guilty = self._is_guilty(results)
+        if time.monotonic() < self._closed_until_s and not is_guilty:
+            raise doubt
         search = _Search()
         if len(results) == 1:
             search.doubtful[results.rows[0].ordinal] = str(doubt)
         else:
-            await self._halve(results, search, is_guilty=is_guilty)
+            try:
+                await self._halve(results, search, is_guilty=is_guilty)
+            finally:
+                if search.taken is None:
+                    self._closed_until_s = time.monotonic() + _CLOSED_S
         if search.taken is not None:
             await self._post(search.taken)  # it still takes what it took: the same key and body
             self.taken()

@@ -36,13 +36,13 @@ async def checked_subject(
     except UnavailableError as error:
         return [Checked("unreachable", str(error), "servers", is_silent=True)]
     try:
-        return await _look(rights, subject, stream, timeout_s)
+        return await _look(rights, place, subject, stream, timeout_s)
     finally:
         await rights.aclose()
 
 
 async def _look(
-    rights: Rights, subject: str, stream: str | None, timeout_s: float
+    rights: Rights, place: NatsPlace, subject: str, stream: str | None, timeout_s: float
 ) -> list[Checked]:
     if rights.deafness:
         return [Checked("error", rights.deafness, "servers")]
@@ -66,7 +66,7 @@ async def _look(
         text = f"which stream has {subject!r} cannot be asked ({why}); its settings are not known"
         return [*found, Checked("warning", text, "subject")]
     found += _settings(name, config, subject, stream)
-    return found or [Checked("ok", f"stream {name!r} stores {subject!r}")]
+    return found or [Checked("ok", f"{place.shown}: stream {name!r} stores {subject!r}")]
 
 
 async def _rights(rights: Rights, subject: str) -> list[Checked]:

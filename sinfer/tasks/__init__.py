@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from typing import Any
 
@@ -17,7 +16,7 @@ from sinfer.logs import LeaveOut, set_up_logging
 from sinfer.masking import mask
 from sinfer.products.registry import load_products
 from sinfer.settings import settings
-from sinfer.tasks import presence
+from sinfer.tasks import flower, presence
 from sinfer.tasks.hint_message import read_hint
 from sinfer.tasks.lookout import follow_hint, look_around
 from sinfer.tasks.runtime import close_runtime, runtime
@@ -26,8 +25,7 @@ from sinfer.worker_memory import tell_to_end
 
 _log = logging.getLogger(__name__)
 
-# Flower shows what runs and can end it: by default only to this machine.
-os.environ.setdefault("FLOWER_ADDRESS", "127.0.0.1")
+flower.set_up()
 
 
 def _make_app() -> Celery:
@@ -48,7 +46,8 @@ def _make_app() -> Celery:
 app: Celery = _make_app()
 
 
-@app.task(name=PROCESS_TASK)
+# Flower shows windows (see ``window_events``), not what begins them.
+@app.task(name=PROCESS_TASK, send_events=False)
 def process(*_: Any, **fields: Any) -> None:
     """Begin to process closed windows of a partition; see ``read_hint`` for the fields."""
     try:
@@ -60,7 +59,7 @@ def process(*_: Any, **fields: Any) -> None:
     here.run(follow_hint(here, scope, windows))
 
 
-@app.task(name=TICK_TASK)
+@app.task(name=TICK_TASK, send_events=False)
 def run_tick(*_: Any, **__: Any) -> None:
     """Close what is due by time and have it processed."""
     here = runtime(app)

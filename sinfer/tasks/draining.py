@@ -461,7 +461,13 @@ class PartitionWork:
             refusals = RefusalBoard(self._runtime.store, *self._scope[:2])
             processor = WindowProcessor(ready, self._claims, pause, refusals)
             self._processors[ready] = processor
-        await processor.process(claim, messages)
+        shown = self._runtime.events.began(self._scope, claim, len(messages))
+        end = None
+        try:
+            end = await processor.process(claim, messages)
+        finally:
+            if shown is not None:
+                shown.ended(end)
 
     async def _pause(self, held: HeldTask, reason: str) -> None:
         """No call of the task can succeed: its windows wait until someone resumes it.

@@ -32,7 +32,7 @@ from sinfer.tasks.answer_rows import CutAnswer, cut_answer
 from sinfer.tasks.item_search import ItemSearch, Places, Refusal
 from sinfer.tasks.likeness import likeness
 from sinfer.tasks.outcomes import Failure, Outcome
-from sinfer.tasks.result_check import Checked, WrongNumberError, check, result_list
+from sinfer.tasks.result_check import Checked, WrongNumberError, checked, result_list
 from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.windows.window import Window
 
@@ -325,7 +325,7 @@ class Inferrer:
         returned = await self._build_results.wait(window, response)
         expected = {"item": len(window), "window": 1}.get(self._results_per)
         results = result_list(returned, expected, self._results_per, len(window))
-        return [check(result) for result in results]
+        return checked(results)
 
     # --- code of the product that fails ---
 

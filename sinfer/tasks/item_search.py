@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, TypeAlias
 
 from sinfer.tasks.likeness import likeness
@@ -108,8 +109,10 @@ class ItemSearch:
         """The idempotency key of a call: the same for the same items, and for no others."""
         first = self.names[places[0]]
         is_run = places[-1] - places[0] == len(places) - 1
-        within = "" if is_run else "-" + ".".join(str(self.names[n]) for n in places)
-        return f"{self.call}/{first}+{len(places)}{within}"
+        if is_run:
+            return f"{self.call}/{first}+{len(places)}"
+        named = sha256(repr([self.names[n] for n in places]).encode()).hexdigest()
+        return f"{self.call}/{first}+{len(places)}-{named[:16]}"
 
     def note(self, reason: str) -> None:
         """Note what was said against items; the first word counts."""

@@ -31,19 +31,20 @@ def window_of(
     preprocess = Hook("preprocess", "preprocess", pipeline.preprocess, task=ready.name)
     item_id = _identities(ready)
     items, kept, ids = [], [], []
-    for place in places:
-        try:
-            item = preprocess(messages[place])
-            if item is not None and dedupe is not None:
-                ids.append(item_id(item))
-        except HookError as error:
-            outcome.failures.append(Failure.at(place, place, "preprocess", error.text))
-            continue
-        if item is not None:
-            items.append(item)
-            kept.append(place)
-        elif place not in outcome.filtered:
-            outcome.filtered.append(place)
+    with preprocess.for_each() as item_of:
+        for place in places:
+            try:
+                item = item_of(messages[place])
+                if item is not None and dedupe is not None:
+                    ids.append(item_id(item))
+            except HookError as error:
+                outcome.failures.append(Failure.at(place, place, "preprocess", error.text))
+                continue
+            if item is not None:
+                items.append(item)
+                kept.append(place)
+            elif place not in outcome.filtered:
+                outcome.filtered.append(place)
     if dedupe is not None:
         unique = kept_places(ids, dedupe)
         items, kept = [items[n] for n in unique], [kept[n] for n in unique]

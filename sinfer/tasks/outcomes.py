@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 
 from sinfer.results import ResultRow
@@ -68,6 +70,27 @@ class Outcome(msgspec.Struct, array_like=True):
     refused: list[Refused] = []
     confirmed: tuple[int, int, int] = (0, 0, 0)
     filtered: list[int] = []
+
+
+@dataclass(frozen=True, slots=True)
+class WindowEnd:
+    """How one try of a window ended, in a few words.
+
+    Attributes:
+        results: how many sinks have.
+        dead: messages that were given up.
+        error: why the first of them was.
+        again: why the window is tried again; empty when it is done.
+    """
+
+    results: int = 0
+    dead: int = 0
+    error: str = ""
+    again: str = ""
+
+    def __str__(self) -> str:
+        dead = f", {self.dead} dead letters: {self.error}" if self.dead else ""
+        return f"{self.results} results{dead}"
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -37,6 +37,11 @@ def note_name(sender: Any = None, **_: object) -> None:
     _name = str(getattr(sender, "hostname", None) or _name)
 
 
+def worker_name() -> str:
+    """The name of the worker that this process belongs to, such as ``celery@host``."""
+    return _name
+
+
 def begin(app: Celery) -> None:
     """Give signs of life from this process."""
     if os.getpid() in _signs:

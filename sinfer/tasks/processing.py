@@ -33,7 +33,14 @@ from sinfer.tasks.killer_search import (
     search_of,
 )
 from sinfer.tasks.naming import name_results
-from sinfer.tasks.outcomes import Failure, Outcome, Refused, pack_outcome, unpack_outcome
+from sinfer.tasks.outcomes import (
+    Failure,
+    Outcome,
+    Refused,
+    WindowEnd,
+    pack_outcome,
+    unpack_outcome,
+)
 from sinfer.tasks.ready_task import MODEL, ReadyTask
 from sinfer.tasks.refusal_judge import RefusalJudge
 from sinfer.tasks.search_progress import SearchProgress, add
@@ -100,8 +107,11 @@ class WindowProcessor:
         self._judge = RefusalJudge(ready, refusals, claims.scope.partition, pause)
         self._complete = Coalescer(claims.complete)
 
-    async def process(self, claim: Claim, messages: Sequence[Message]) -> None:
+    async def process(self, claim: Claim, messages: Sequence[Message]) -> WindowEnd | None:
         """Take a window to its end, or hand it back for another try.
+
+        Returns:
+            How the try ended; None when the window was lost to another worker.
 
         Raises:
             UnavailableError: Redis is away; the lease runs out and another worker goes on.
@@ -109,8 +119,7 @@ class WindowProcessor:
         is_last = claim.attempt >= self._task.limits.max_attempts
         attempt = Attempt(claim, messages, is_last)
         if claim.window.problem:
-            await self._wait_unread(attempt)
-            return
+            return await self._wait_unread(attempt)
         try:
             outcome = await self._run_stages(attempt)
         except TryLaterError as later:
@@ -118,30 +127,27 @@ class WindowProcessor:
                 outcome = self._given_up(messages, _given_up_text(attempt, later), later.outcome)
             else:
                 await self._hand_back(attempt, later)
-                return
+                return WindowEnd(again=one_line(str(later)))
         except LostWindowError:
             _log.warning("window %s: lost to another worker before its end", claim.window.id)
-            return
-        await self._end(attempt, outcome)
+            return None
+        return await self._end(attempt, outcome)
 
-    async def _wait_unread(self, attempt: Attempt) -> None:
+    async def _wait_unread(self, attempt: Attempt) -> WindowEnd | None:
         """What is stored of the window cannot be read: perhaps a worker of another version can. In
         the end its messages are given up, as far as they are there."""
         claim, problem = attempt.claim, attempt.claim.window.problem
         if attempt.is_last:
             error = f"given up after {claim.attempt} attempts (max_attempts): {problem}"
             count = len(attempt.messages)
-            await self._end(
-                attempt,
-                Outcome(
-                    failures=[Failure.at(place, place, "window", error) for place in range(count)]
-                ),
-            )
+            failures = [Failure.at(place, place, "window", error) for place in range(count)]
+            end = await self._end(attempt, Outcome(failures=failures))
             _log.error("window %s: %d messages %s", claim.window.id, count, error)
-            return
+            return end
         await self._claims.note_unreadable(claim)
         await self._claims.release(claim, wait_ms=_UNREADABLE_MS)
         _log.error("window %s waits: %s", claim.window.id, problem)
+        return WindowEnd(again=one_line(problem))
 
     async def _hand_back(self, attempt: Attempt, later: TryLaterError) -> None:
         claim = attempt.claim
@@ -171,6 +177,8 @@ class WindowProcessor:
         is_searched = claim.deaths >= _SEARCHED_AFTER
         if stored.output is None or outcome.retries:
             attempt.progress = SearchProgress.read(stored.progress)
+            if not self._is_per_item:  # as it was when that was stored, perhaps
+                attempt.progress.begin("")
             with attempt.timings.of("inference"):
                 if is_searched:
                     outcome = await self._infer_in_groups(attempt, stored, outcome)
@@ -458,8 +466,8 @@ class WindowProcessor:
     def _placed(self, found: Outcome, kept: list[int]) -> Outcome:
         """What was found of items, by the places of their messages."""
         rows = found.rows
-        if self._is_per_item:
-            rows = [type(row)(kept[row.ordinal], row.data) for row in rows]
+        if self._is_per_item and kept != list(range(len(kept))):
+            rows = [ResultRow(kept[row.ordinal], row.data) for row in rows]
         failures, retries = (
             [
                 Failure.at(kept[place], kept[place], f.stage, f.error)
@@ -516,7 +524,7 @@ class WindowProcessor:
             if forgotten := attempt.progress.forget():  # no refusal stands, so all are asked again
                 await self._store(attempt, progress=forgotten)
             wait_ms = max(held.wait_ms, self._backoff(attempt.claim))
-            away = {MODEL: one_line(held.why)}
+            away = {MODEL: one_line(held.why)} if refusal.stage == "inference" else None
             raise TryLaterError(held.why, wait_ms, counts=held.counts, away=away)
         if refusal.is_sample:
             await self._inferrer.go_on(search, keep)
@@ -613,7 +621,7 @@ class WindowProcessor:
         confirmed = (0, 0, 0) if outcome is None else outcome.confirmed
         return Outcome(failures=failures, confirmed=confirmed, filtered=filtered)
 
-    async def _end(self, attempt: Attempt, outcome: Outcome) -> None:
+    async def _end(self, attempt: Attempt, outcome: Outcome) -> WindowEnd | None:
         """Complete the window; what failed becomes dead letters in the same step."""
         claim, messages = attempt.claim, attempt.messages
         window = claim.window
@@ -656,6 +664,9 @@ class WindowProcessor:
         completion = Completion(claim, counts, dead, entry, self._task.limits.ledger, sequences)
         if not await self._complete(completion):
             _log.warning("window %s: lost to another worker before its end", window.id)
+            return None
+        error = outcome.failures[0].error if outcome.failures else ""
+        return WindowEnd(counts["results"], len(dead), error)
 
     def _backoff(self, claim: Claim) -> int:
         return backoff_ms(self._task.inference, claim.attempt + claim.waits)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, TypeAlias
+
+import msgspec
 
 from sinfer.encoding import to_json
 from sinfer.errors import HookError
@@ -33,8 +34,7 @@ class WrongNumberError(HookError):
         self.found = found
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(msgspec.Struct, frozen=True):
     """One result.
 
     Attributes:
@@ -86,13 +86,17 @@ def result_list(returned: Any, expected: int | None, results_per: str, items: in
     return found
 
 
-def check(result: Any) -> Checked:
-    """What becomes of one result; whatever is wrong with it harms no other."""
-    try:
-        checked: Checked = Hook("results", HOOK, _checked)(result)
-    except HookError as error:
-        return Checked("failed", reason=f"{HOOK}: its result cannot be read: {error.text}")
-    return checked
+def checked(results: Iterable[Any]) -> list[Checked]:
+    """What becomes of each result; whatever is wrong with one harms no other."""
+    found: list[Checked] = []
+    with Hook("results", HOOK, _checked).for_each() as check:
+        for result in results:
+            try:
+                found.append(check(result))
+            except HookError as error:
+                reason = f"{HOOK}: its result cannot be read: {error.text}"
+                found.append(Checked("failed", reason=reason))
+    return found
 
 
 def _checked(result: Any) -> Checked:

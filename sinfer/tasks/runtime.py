@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import sniffio
 from billiard.pool import EX_RECYCLE
 from celery import Celery
 
@@ -30,6 +31,7 @@ from sinfer.hooks import describe, last_called
 from sinfer.tasks.catalogue import Catalogue
 from sinfer.tasks.lease_keeper import LeaseKeeper
 from sinfer.tasks.places import Places
+from sinfer.tasks.window_events import WindowEvents
 from sinfer.tasks.worker_loop import WorkerLoop
 from sinfer.windows.ids import Scope
 from sinfer.windows.pauses import PauseBoard
@@ -65,6 +67,7 @@ class Runtime:
         catalogue: the products' tasks, ready to run.
         pauses: what is paused.
         hints: sends further Celery messages.
+        events: tells Flower of windows.
         leases: keeps those of windows under way.
         places: how many windows are under way, and whose turn it is.
         partitions: those that are at work, by scope.
@@ -77,6 +80,7 @@ class Runtime:
 
     def __init__(self, app: Celery) -> None:
         self.hints = HintSender(app)
+        self.events = WindowEvents(app)
         self.places = Places(changed=note_load)
         self.partitions: dict[Scope, PartitionWork] = {}
         self.unusable: dict[Scope, str] = {}
@@ -96,6 +100,7 @@ class Runtime:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
+        sniffio.thread_local.name = "asyncio"  # httpcore asks again and again, and this is quick
         problem = "it was stopped"
         try:
             self._loop.run_forever()
@@ -218,6 +223,7 @@ class Runtime:
             if not self._thread.is_alive():
                 self._loop.close()
             self.hints.close()
+            self.events.close()
 
 
 def end_process(problem: str) -> None:

@@ -23,14 +23,14 @@ class _State(msgspec.Struct, array_like=True):
     Attributes:
         search: its name; steps of others are left from before.
         steps: how many there are.
-        todo: the parts that are still to be asked about, by places of messages; None when nothing
-            was found yet.
+        todo: the parts that are still to be asked about, each as runs of places of messages; None
+            when nothing was found yet.
         reason: the first that was said against an item.
     """
 
     search: str = ""
     steps: int = 0
-    todo: list[list[int]] | None = None
+    todo: list[list[tuple[int, int]]] | None = None
     reason: str = ""
 
 
@@ -61,9 +61,8 @@ class SearchProgress:
         """What an earlier attempt left; where that cannot be read, nothing."""
         try:
             state = _decoder.decode(fields.get(_STATE) or _encoder.encode(_State()))
-            found = cls(
-                state.todo, Outcome(), state.reason, state.search, state.steps, bool(fields)
-            )
+            todo = None if state.todo is None else [_places(runs) for runs in state.todo]
+            found = cls(todo, Outcome(), state.reason, state.search, state.steps, bool(fields))
             for step in range(state.steps):
                 add(found.outcome, unpack_outcome(fields[f"{state.search}:{step}"]))
         except (msgspec.MsgspecError, KeyError, UnicodeDecodeError):
@@ -94,13 +93,29 @@ class SearchProgress:
     def state(self) -> dict[str, bytes]:
         """The field to be stored where nothing new was found."""
         self._is_stored = True
-        state = _State(self._search, self._steps, self.todo, self.reason)
+        todo = None if self.todo is None else [_runs(part) for part in self.todo]
+        state = _State(self._search, self._steps, todo, self.reason)
         return {_STATE: _encoder.encode(state)}
 
     def forget(self) -> dict[str, bytes]:
         """All items are to be asked about again, or none; returns the fields to be stored."""
         self.begin("")
         return self.state() if self._is_stored else {}
+
+
+def _runs(places: list[int]) -> list[tuple[int, int]]:
+    """Places as first and last of each run: most parts are one."""
+    runs: list[tuple[int, int]] = []
+    for place in places:
+        if runs and place == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], place)
+        else:
+            runs.append((place, place))
+    return runs
+
+
+def _places(runs: list[tuple[int, int]]) -> list[int]:
+    return [place for first, last in runs for place in range(first, last + 1)]
 
 
 def add(outcome: Outcome, more: Outcome) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sinfer.errors import ConfigError, SinkUnavailableError
-from sinfer.results import WindowResults
+from sinfer.results import Confirmed, WindowResults
 from sinfer.sinks.base import Sink, SinkConfig
 
 
@@ -20,13 +20,13 @@ class UnmadeSink(Sink):
         self._what = what
         self._sink: Sink | None = None
 
-    async def write(self, results: WindowResults) -> None:
+    async def write(self, results: WindowResults) -> Confirmed | None:
         if self._sink is None:
             try:
                 self._sink = Sink.make(self.config, self._what)
             except ConfigError as error:
                 raise SinkUnavailableError(str(error)) from error
-        await self._sink.write(results)
+        return await self._sink.write(results)
 
     async def aclose(self) -> None:
         if self._sink is not None:

@@ -13,6 +13,7 @@ from sinfer.hooks import Hook, describe
 from sinfer.results import Confirmed, WindowResults
 from sinfer.retry_after import asked_s
 from sinfer.sinks.base import Sink
+from sinfer.tasks.ours import writes_as_ours
 from sinfer.tasks.outcomes import Refused
 from sinfer.tasks.ready_task import FALLBACK, ReadyTask, sink_label
 from sinfer.tasks.refusal_judge import SinkJudge
@@ -147,7 +148,12 @@ class SinkWriter:
 
     async def _try(self, sink: Sink, results: WindowResults) -> _Answer:
         write = Hook(
-            "sink", "write", sink.write, task=self._ready.name, passing=(SinkError, OSError)
+            "sink",
+            "write",
+            sink.write,
+            task=self._ready.name,
+            passing=(SinkError, OSError),
+            is_ours=writes_as_ours(sink),
         )
         try:
             async with asyncio.timeout(_TIMEOUT_S):

@@ -90,7 +90,7 @@ def _project(name: str) -> Iterator[tuple[Path, str]]:
     """The files of a project, by their place in it."""
     folder = files(__package__) / _PROJECT
     for source in ("pyproject.toml", "Dockerfile"):
-        yield Path(source), _renamed((folder / source).read_text(), name, name)
+        yield Path(source), _renamed((folder / f"{source}.in").read_text(), name, name)
     for place, text in _package(name, []):
         text = _IMPORTS.sub(r"\1\n", text)
         if place.name == _TEST.replace(_TEMPLATE, name):

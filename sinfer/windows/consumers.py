@@ -29,15 +29,10 @@ class ConsumerBoard:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def holder(self, consumer: str, scope: Scope) -> Scope | None:
-        """The partition of another task that reads a consumer.
-
-        Args:
-            consumer: see ``consumer_id``.
-            scope: who asks.
-        """
+    async def reader(self, consumer: str) -> Scope | None:
+        """The partition that reads a consumer; see ``consumer_id``."""
         noted = await self._store.ask(self._store.redis.hget(CONSUMERS, consumer))
-        return await self._other((noted or b"").decode(), consumer, scope)
+        return await self._checked((noted or b"").decode(), consumer)
 
     async def take(self, consumer: str, scope: Scope) -> Scope | None:
         """Note that a partition reads a consumer, and none besides. Only its writer may say so.
@@ -56,7 +51,8 @@ class ConsumerBoard:
         await self._store.ask(redis.hset(meta, CONSUMER_FIELD, consumer))
         noted = ((await self._store.ask(redis.hget(CONSUMERS, consumer))) or b"").decode()
         while noted != str(scope):
-            if (other := await self._other(noted, consumer, scope)) is not None:
+            other = await self._checked(noted, consumer)
+            if other is not None and not is_same_task(other, scope):
                 return other
             args = [consumer, str(scope), noted]
             noted = (await self._store.run("take_consumer", [CONSUMERS], args)).decode()
@@ -74,14 +70,15 @@ class ConsumerBoard:
         noted = await self._store.ask(self._store.redis.hget(meta, CONSUMER_FIELD))
         return (noted or b"").decode()
 
-    async def _other(self, noted: str, consumer: str, scope: Scope) -> Scope | None:
-        """The partition that is noted, if it is one of another task and still reads that."""
-        if not noted:
-            return None
+    async def _checked(self, noted: str, consumer: str) -> Scope | None:
+        """The partition that is noted, if it still reads that."""
         try:
-            other = Scope.parse(noted)
-        except ValueError:  # written by somebody else
+            scope = Scope.parse(noted)
+        except ValueError:  # none is, or what is was written by somebody else
             return None
-        if (other.product, other.task) == (scope.product, scope.task):
-            return None
-        return other if await self.of(other) == consumer else None
+        return scope if await self.of(scope) == consumer else None
+
+
+def is_same_task(one: Scope, other: Scope) -> bool:
+    """Whether partitions are of one task."""
+    return (one.product, one.task) == (other.product, other.task)

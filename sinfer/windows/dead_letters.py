@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import msgspec
 
 from sinfer.masking import one_line as one_line
 from sinfer.messages import Message
+from sinfer.windows.stages import Stage as Stage
 from sinfer.windows.window import CloseReason
-
-Stage = Literal["preprocess", "window", "request", "inference", "results", "sink"]
 
 _MOST_HISTORY = 20
 _UNREADABLE = "this dead letter cannot be read"

@@ -53,11 +53,11 @@ async def test_each_hostile_task_is_taken_or_refused_with_its_reason_and_harms_n
 ):
     neighbour: dict[str, Any] = GOOD_TASK | {"id": "neighbour"}
     refused = 0
-    for task in fuzzed_tasks(SEED, 10_000):
+    for task in fuzzed_tasks(SEED, 3_000):
         tasks: Any = StaticTaskManager([neighbour, task])
         listed = await Product("fuzzed", tasks=tasks, pipeline=ChaosPipeline).list_tasks()
         assert "neighbour" in listed.tasks
         assert len(listed.tasks) + len(listed.problems) == 2
         assert all(listed.problems.values())
         refused += len(listed.problems)
-    assert refused > 5_000
+    assert refused > 1_500

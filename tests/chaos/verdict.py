@@ -26,7 +26,7 @@ from tests.chaos.site import PRODUCT, TWIN, Site, TaskPlan
 _EXAMPLES = 8
 
 _TRANSIENT_KEYS = (
-    r"sinfer:(partitions|due|memory|paused|starts|clock:\{sinfer:due\})",
+    r"sinfer:(partitions|due|memory|paused|starts|consumers|clock:\{sinfer:due\})",
     r"sinfer:ingestors:chaos(-twin)?",
     r"sinfer:tasks:chaos(-twin)?",  # expires within seconds
     r"sinfer:refusals:chaos(-twin)?/.*",  # what the next answer of the model clears

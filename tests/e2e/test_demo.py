@@ -18,6 +18,9 @@ from sinfer.embedded.services import program
 
 PATIENCE_S = 90.0
 
+MANY = "100000"
+"""Messages that keep it busy for much longer than it takes to see its first result."""
+
 
 class Demo:
     """`sinfer demo` as a process, with a temporary directory of its own."""
@@ -118,7 +121,7 @@ def test_kept_it_runs_with_flower_until_ctrl_c(start: Callable[..., Demo]) -> No
 def test_nothing_outlives_it_when_it_is_interrupted(
     start: Callable[..., Demo], number: int, code: int
 ) -> None:
-    demo = start("--messages", "300000")
+    demo = start("--messages", MANY)
     demo.wait_for_text("result {")
     demo.process.send_signal(number)
     assert demo.process.wait(PATIENCE_S) == code, demo.text()
@@ -127,7 +130,7 @@ def test_nothing_outlives_it_when_it_is_interrupted(
 
 
 def test_a_process_that_dies_is_named_with_its_log(start: Callable[..., Demo]) -> None:
-    demo = start("--messages", "300000")
+    demo = start("--messages", MANY)
     demo.wait_for_text("result {")
     (beat,) = [child for child in demo.process.children() if "beat_schedule" in child.cmdline()]
     beat.kill()

@@ -216,7 +216,7 @@ async def sunk(connections: Connections, task: Task, messages: int) -> bool:
 
 
 async def test_a_paused_task_stands_still_and_says_so_until_it_is_resumed(
-    deployment: Deployment, connections: Connections
+    deployment: Deployment, connections: Connections, running: list[Service]
 ) -> None:
     task = await ordered(deployment, connections, "paused")
     await connections.publish(task, numbers(0, 10))
@@ -226,7 +226,7 @@ async def test_a_paused_task_stands_still_and_says_so_until_it_is_resumed(
     assert answer.code == exit_codes.OK
     status = ["status", "--task", task.id]
     assert "PAUSED (all: new model)" in (await sinfer(deployment, *status)).out
-    await asyncio.sleep(2.5)  # until every process has seen it
+    await wait_for_log(running[0], f"{task.scope}: pulling stops: paused: new model")
     await connections.publish(task, numbers(10, 20))
     await asyncio.sleep(1.0)
     [standing] = (await sinfer(deployment, *status, "--json")).json

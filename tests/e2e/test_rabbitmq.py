@@ -5,19 +5,34 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import amqp
 import pytest
 from celery import Celery
 
 from sinfer.celery_app import TICK_QUEUE, make_app, product_queue, waiting_messages
 from sinfer.hints import MOST_WAITING, HintSender
 from sinfer.windows.ids import Scope
-from tests.e2e.harness import Connections, Deployment, numbers, ordered, wait_for
+from tests.e2e.harness import Connections, Deployment, numbers, ordered, wait_for, wait_for_log
 from tests.e2e.rabbitmq import RabbitMqServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 MESSAGES = 3000
+
+_HEADERS = {"task": "sinfer.process", "id": "x", "lang": "py"}
+HOSTILE: list[tuple[str | bytes, Any]] = [
+    ("[1]", _HEADERS),
+    ("[[], {}, {}]", {**_HEADERS, "timelimit": "x"}),
+    ("[[], {}, {}]", {**_HEADERS, "eta": "garbage"}),
+    ("[[], {}, {}]", {**_HEADERS, "expires": [1]}),
+    ('[[], {}, {"callbacks": [{"a": 1}], "chord": 3}]', {**_HEADERS, "id": None}),
+    ("nonsense", _HEADERS),
+    (b"\xff\xfe", _HEADERS),
+    ("", {}),
+    ("{}", {"task": 7}),
+]
 
 
 @pytest.fixture
@@ -106,3 +121,30 @@ async def test_hints_travel_again_after_the_broker_was_killed(tmp_path: Path) ->
 
             await wait_for(comes_again, "hints to travel again")
         app.close()
+
+
+async def test_a_message_that_is_none_of_sinfers_ends_no_worker(
+    connections: Connections, tmp_path: Path
+) -> None:
+    """Bodies, headers and properties that end Celery's own consumer, or would be trusted."""
+    deployment = connections.deployment
+    with RabbitMqServer(tmp_path / "rabbitmq") as broker:
+        deployment.variables["SINFER_BROKER_URL"] = broker.url
+        worker = deployment.worker()
+        deployment.start(deployment.ingest(), worker)
+        task = await ordered(deployment, connections, "task")
+        queue = product_queue(deployment.product)
+        waiting(broker, deployment.product)  # declares it: a worker that is ready may not have yet
+        with closing(Celery(broker=broker.url)) as app, app.connection_for_write() as connection:
+            channel: Any = connection.default_channel
+            for body, headers in HOSTILE:
+                message = amqp.Message(
+                    body, content_type="application/json", application_headers=headers
+                )
+                channel.basic_publish(message, exchange="", routing_key=queue)
+            await wait_for_log(worker, "is none of sinfer's and is dropped")
+        await connections.publish(task, numbers(0, 20))
+        await connections.settled(task, 20)
+        assert worker.process.is_running
+        assert "Unrecoverable" not in worker.process.log.read_text()
+        await wait_for(lambda: waiting(broker, deployment.product)[1] == 0, "all to be taken")

@@ -18,9 +18,11 @@ from sinfer.errors import SinkUnavailableError, SourceError, UnavailableError
 from sinfer.ingest.reader import PartitionReader
 from sinfer.ingest.stream_messages import StreamMessages
 from sinfer.local.publishing import publish
+from sinfer.local.streams import make_streams
 from sinfer.messages import Message
 from sinfer.nats_connection import connect
 from sinfer.nats_place import NatsPlace
+from sinfer.nats_whereabouts import errors_told
 from sinfer.operations.standing import PartitionStanding, measure_lag
 from sinfer.products.nats_kv_tasks import NatsKvTaskManager
 from sinfer.products.task import JetStreamSource
@@ -345,4 +347,8 @@ async def test_servers_and_accounts_without_jetstream_are_told_by_everybody(
             client = await connect(place, name="test")
             with pytest.raises(UnavailableError, match=re.escape(what)):
                 await publish(client, [Message(b"x", "in.a")])
+            with pytest.raises(UnavailableError, match=re.escape(what)) as error:
+                async with errors_told(client, "streams"):
+                    await make_streams(client.jetstream(), {unique: [unique]})
+            assert str(error.value).endswith("set SINFER_NATS_DOMAIN or SINFER_NATS_API_PREFIX")
             await client.close()

@@ -227,16 +227,17 @@ async def test_check_tells_before_they_run_and_while_one_runs(site: Site) -> Non
         return [f.text for f in [f async for f in found] if f.verdict == "error"]
 
     for place, (product, task) in enumerate(everybody):
-        [text] = [t for t in await found(product, task, everybody) if "is read by" in t]
+        [text] = [t for t in await found(product, task, everybody) if "is named by" in t]
         other = everybody[1 - place]
-        assert f"is read by task {other[0].name}/{other[1].id} already" in text
+        assert f"is named by task {other[0].name}/{other[1].id} as well" in text
         assert "name another source.durable" in text
-        assert not [t for t in await found(product, task, [(product, task)]) if "is read by" in t]
+        assert not [t for t in await found(product, task, [(product, task)]) if "consumer" in t]
     async with site.ingesting(first):
         await site.publish(1)
         await until(site.has(first, "t", 1))
         [text] = [t for t in await found(*everybody[1], []) if "is read by" in t]
-        assert not [t for t in await found(*everybody[0], []) if "is read by" in t]
+        assert f"is read by task {first.name}/t already" in text
+        assert not [t for t in await found(*everybody[0], everybody) if "consumer '" in t]
 
 
 async def test_starting_over_leaves_the_durable_of_another_task_alone(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,7 @@ from sinfer.errors import (
     InferenceRejectedError,
     SinferError,
 )
-from sinfer.hooks import Hook, Running, describe, made, running
+from sinfer.hooks import Hook, Running, _caller, caller, describe, made, running
 
 
 class Panic(BaseException):
@@ -85,11 +86,19 @@ async def test_whatever_a_hook_raises_is_a_hook_error_with_its_text(name: str) -
         await hook.wait(make)
     with pytest.raises(HookError) as awaited:
         await Hook("request", "build_request", raises_later, passing=(InferenceError,)).wait(make)
-    for error in (called.value, waited.value):
+    with pytest.raises(HookError) as repeated, hook.for_each() as call:
+        call(make)
+    with pytest.raises(HookError) as ours:
+        await Hook("sink", "write", raises_later, passing=(InferenceError,), is_ours=True).wait(
+            make
+        )
+    for error in (called.value, waited.value, repeated.value):
         assert (error.stage, error.hook, error.text) == ("request", "build_request", text)
         assert str(error) == f"build_request: {text}"
     assert awaited.value.text == text
+    assert ours.value.text == text
     assert running() == []
+    assert caller() is None
 
 
 async def test_what_cannot_be_raised_in_a_coroutine_is_a_hook_error_too() -> None:
@@ -131,16 +140,33 @@ def test_a_coroutine_where_none_is_awaited_is_an_error() -> None:
         Hook("preprocess", "preprocess", raises_later)(ValueError)
 
 
-async def test_only_a_cancellation_from_here_is_one() -> None:
-    async def cancels_itself() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
-        await asyncio.sleep(0)
+def test_a_hook_that_is_called_for_each_of_many_goes_on_behind_one_that_fails() -> None:
+    seen: list[list[str]] = []
 
-    with pytest.raises(HookError, match="CancelledError"):
-        await Hook("sink", "write", cancels_itself).wait()
+    def half(number: int) -> float:
+        inner(number)
+        seen.append([found.hook for found in running()])
+        return 1 / number
 
+    inner = Hook("preprocess", "item_id", lambda _: None)
+    found: list[float | str] = []
+    with Hook("preprocess", "preprocess", half).for_each() as call:
+        for number in (1, 0, 2):
+            try:
+                found.append(call(number))
+            except HookError as error:
+                found.append(error.text)
+            inner(number)
+    assert found == [1.0, "ZeroDivisionError: division by zero", 0.5]
+    assert seen == [["preprocess"]] * 3
+    assert running() == []
+    later = Hook("preprocess", "preprocess", raises_later)
+    with pytest.raises(HookError, match="make it a plain function"), later.for_each() as call:
+        call(ValueError)
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_what_is_cancelled_ends_as_such_and_in_time(is_ours: bool) -> None:
     began, ended = asyncio.Event(), asyncio.Event()
 
     async def waits() -> None:
@@ -150,7 +176,7 @@ async def test_only_a_cancellation_from_here_is_one() -> None:
         finally:
             ended.set()
 
-    task = asyncio.create_task(Hook("sink", "write", waits).wait())
+    task = asyncio.create_task(Hook("sink", "write", waits, is_ours=is_ours).wait())
     await began.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -158,8 +184,27 @@ async def test_only_a_cancellation_from_here_is_one() -> None:
     assert ended.is_set()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await Hook("sink", "write", waits).wait()
+            await Hook("sink", "write", waits, is_ours=is_ours).wait()
     assert running() == []
+
+
+async def test_what_is_thrown_away_in_the_middle_is_no_trouble() -> None:
+    coroutine = Hook("sink", "write", asyncio.Event().wait, is_ours=True).wait()
+    coroutine.send(None)
+    contextvars.Context().run(coroutine.close)
+    assert running() == []
+    _caller.set(None)  # as in the context that ended with it
+
+
+async def test_only_a_cancellation_from_here_is_one() -> None:
+    async def cancels_itself() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    with pytest.raises(HookError, match="CancelledError"):
+        await Hook("sink", "write", cancels_itself).wait()
 
 
 async def test_a_hook_that_does_not_let_itself_be_cancelled_is_left() -> None:

@@ -36,6 +36,7 @@ LAYERS = [
         "nats_place",
         "hooks",
         "own_thread",
+        "ports",
         "secret_files",
         "tls",
         "troubles",
@@ -59,6 +60,7 @@ LAYERS = [
     {"products"},
     {
         "broker",
+        "amqp_broker",
         "broker_messages",
         "celery_app",
         "hints",

@@ -74,7 +74,7 @@ def test_a_domain_and_a_prefix_in_the_settings_are_refused(variables: Any) -> No
 
 def test_no_other_code_knows_what_requests_begin_with_or_which_servers_are_usual() -> None:
     """So that none can forget the domain."""
-    told = {"$JS.API": {"nats_place.py"}, "nats_servers": {"settings.py", "__main__.py"}}
+    told = {"$JS.API": {"nats_place.py"}, ".nats_servers": {"settings.py", "__main__.py"}}
     for text, files in told.items():
         knowing = {
             path.name

@@ -173,3 +173,27 @@ def test_calls_made_one_do_not_wait_for_one_that_was_cancelled(loop: WorkerLoop)
         assert all(isinstance(one, asyncio.CancelledError) for one in found)
 
     loop.run_until_complete(work())
+
+
+def test_code_of_sinfer_may_cancel_the_call_in_hand_and_nothing_else(loop: WorkerLoop) -> None:
+    """As time-outs of libraries do, to end what they wait for."""
+
+    async def write(other: asyncio.Task[None]) -> str:
+        mine = asyncio.current_task()
+        assert mine is not None
+        loop.call_soon(mine.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        mine.uncancel()
+        with pytest.raises(RuntimeError, match="which it has not begun"):
+            other.cancel()
+        return "written"
+
+    async def work() -> str:
+        other = asyncio.create_task(asyncio.sleep(60))
+        try:
+            return str(await Hook("sink", "write", write, is_ours=True).wait(other))
+        finally:
+            other.cancel()
+
+    assert loop.run_until_complete(work()) == "written"

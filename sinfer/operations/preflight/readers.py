@@ -9,7 +9,7 @@ from sinfer.errors import StoreError, UnavailableError
 from sinfer.ingest.choice import durable_name, held_by_other
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig, JetStreamSource
-from sinfer.windows.consumers import ConsumerBoard
+from sinfer.windows.consumers import ConsumerBoard, is_same_task
 from sinfer.windows.ids import Scope
 from sinfer.windows.store import Store
 
@@ -44,17 +44,19 @@ class Readers:
             return
         if self._store is not None:
             with suppress(UnavailableError, StoreError):  # that is told by another check
-                if (other := await ConsumerBoard(self._store).holder(consumer, scope)) is not None:
-                    raise held_by_other(source.stream, consumer, other)
+                reader = await ConsumerBoard(self._store).reader(consumer)
+                if reader is not None:
+                    if not is_same_task(reader, scope):
+                        raise held_by_other(source.stream, consumer, reader)
+                    return
         for product, task in self._tasks:
             theirs = task.source
-            is_same = (product.name, task.id) == (scope.product, scope.task)
-            if is_same or theirs.stream != source.stream or _place(theirs) != _place(source):
+            if theirs.stream != source.stream or _place(theirs) != _place(source):
                 continue
             for subject in theirs.partition_subjects:
-                if durable_name(theirs, subject) == durable:
-                    other = Scope(product.name, task.id, subject)
-                    raise held_by_other(source.stream, consumer, other)
+                other = Scope(product.name, task.id, subject)
+                if durable_name(theirs, subject) == durable and not is_same_task(other, scope):
+                    raise held_by_other(source.stream, consumer, other, is_read=False)
 
 
 def _place(source: JetStreamSource) -> tuple[set[str], str]:

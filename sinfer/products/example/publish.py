@@ -11,6 +11,7 @@ import sys
 
 from sinfer.errors import SinferError
 from sinfer.nats_connection import connect
+from sinfer.nats_whereabouts import errors_told
 from sinfer.products.example.data import STREAMS, SUBJECT, messages
 from sinfer.settings import settings
 
@@ -20,14 +21,16 @@ async def publish(count: int, first_id: int = 0) -> None:
 
     Raises:
         UnavailableError: NATS cannot be reached.
+        SourceError: JetStream refuses a stream.
     """
     client = await connect(settings().nats_place, name="sinfer-example-publish")
     try:
         jetstream = client.jetstream()
-        for name, subjects in STREAMS.items():
-            await jetstream.add_stream(name=name, subjects=subjects)
-        for data in messages(count, first_id):
-            await jetstream.publish(SUBJECT, data)
+        async with errors_told(client, f"the streams and {SUBJECT}"):
+            for name, subjects in STREAMS.items():
+                await jetstream.add_stream(name=name, subjects=subjects)
+            for data in messages(count, first_id):
+                await jetstream.publish(SUBJECT, data)
     finally:
         await client.close()
 

@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from sinfer.errors import ConfigError
+from sinfer.errors import ConfigError, SinferError
 from sinfer.extras import extras_named
 
 
@@ -33,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"Error: {error}")
     logging.basicConfig(level=logging.INFO)
     app = V2App(SoeModel(options.max_iterations))
-    asyncio.run(serve(app, options.host, options.port))
+    try:
+        asyncio.run(serve(app, options.host, options.port))
+    except SinferError as error:
+        sys.exit(f"Error: {error}")
 
 
 if __name__ == "__main__":

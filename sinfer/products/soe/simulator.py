@@ -23,6 +23,7 @@ from nats.js.errors import NotFoundError
 from sinfer.encoding import from_json, to_json
 from sinfer.errors import SinferError
 from sinfer.nats_connection import connect
+from sinfer.nats_whereabouts import errors_told
 from sinfer.products.soe.reactor import Reactor
 from sinfer.products.soe.tasks import STREAM
 from sinfer.products.soe.units import START, UNITS
@@ -151,7 +152,8 @@ async def _simulate(units: list[str], seconds: int, speed: float) -> None:
     client = await connect(settings().nats_place, name="sinfer-soe-simulator")
     try:
         simulation = Simulation(client, units, speed=speed)
-        await simulation.run(seconds)
+        async with errors_told(client, f"stream {STREAM}"):
+            await simulation.run(seconds)
     finally:
         await client.close()
     for unit in units:

@@ -12,7 +12,7 @@ from sinfer.embedded.servers import NatsServer
 from sinfer.ingest.stream_messages import StreamMessages
 from sinfer.messages import Message
 from sinfer.nats_connection import connect
-from tests.integration.ingest.conftest import Store, Stream, read
+from tests.integration.ingest.conftest import Store, Stream, read, until
 
 HEADERS = [
     b"NATS/1.0\r\nGood: 1\r\n\r\n",
@@ -53,7 +53,12 @@ async def test_odd_headers_and_subjects_stop_nothing(
     await nats_client.flush()
     await connection.publish(f"{unique}.last", b"last")
     await connection.flush()
-    total = await last_seq(stream)
+    total = len(HEADERS) + len(SUBJECTS) + 1
+
+    async def all_stored() -> bool:
+        return await last_seq(stream) == total
+
+    await until(all_stored)
     reader = await stream.open(store)
     await read(reader, store, total)
     await reader.aclose()

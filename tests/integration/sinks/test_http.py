@@ -98,6 +98,18 @@ async def test_credentials_and_places_that_are_refused_are_an_outage_with_its_re
     await sink.aclose()
 
 
+async def test_one_window_looks_for_all_whether_anything_is_taken(receiver: Receiver) -> None:
+    receiver.judge = lambda body: (403, b"")
+    sink = http_sink(receiver.url)
+    windows = [window_results(64, base_id=f"w{n}") for n in range(20)]
+    done = await asyncio.gather(*map(sink.write, windows), return_exceptions=True)
+    assert {type(error).__mro__[1] for error in done} == {SinkUnavailableError}
+    assert len(receiver.posts) <= 20 + 12
+    receiver.judge = lambda body: None
+    await asyncio.gather(*map(sink.write, windows))
+    await sink.aclose()
+
+
 @pytest.mark.parametrize("status", [403, 404, 410])
 @pytest.mark.parametrize("bad", [{0}, {9}, {0, 1}, {3, 4, 8}])
 async def test_a_result_that_is_refused_while_others_are_taken_is_refused(

@@ -12,7 +12,12 @@ from tests.window_reference import SPECS, window_spec
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_the_store_agrees_with_the_reference(redis_server: RedisServer, name: str) -> None:
+@pytest.mark.parametrize(
+    "histories", [8, pytest.param(60, marks=pytest.mark.long)], ids=["some", "many"]
+)
+def test_the_store_agrees_with_the_reference(
+    redis_server: RedisServer, name: str, histories: int
+) -> None:
     class Machine(Histories):
         spec = window_spec(**SPECS[name])
         url = redis_server.url
@@ -20,7 +25,7 @@ def test_the_store_agrees_with_the_reference(redis_server: RedisServer, name: st
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=20,
+            max_examples=histories,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

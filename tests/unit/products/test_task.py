@@ -223,3 +223,32 @@ async def test_two_sinks_that_would_overwrite_each_others_rows_are_refused(
 async def test_two_sinks_of_different_tables_are_not(other: dict[str, Any]) -> None:
     found = await listed(task(sinks=[sql("postgresql://db/d"), other]))
     assert found.problems == {}
+
+
+AT_HUB = {"servers": ["nats://hub:4222"], "domain": "hub"}
+
+
+@pytest.mark.parametrize(
+    ("source", "sink", "servers", "domain"),
+    [
+        ({}, {}, None, ""),
+        (AT_HUB, {}, ["nats://hub:4222"], ""),
+        (AT_HUB, {"servers": ["nats://own:4222"]}, ["nats://own:4222"], ""),
+        (AT_HUB, {"domain": "own"}, ["nats://hub:4222"], "own"),
+        ({"domain": "hub"}, {}, None, ""),
+    ],
+    ids=["neither", "source", "own servers", "own domain", "domain alone"],
+)
+def test_a_sink_that_names_no_servers_writes_to_those_of_the_source(
+    source: dict[str, Any], sink: dict[str, Any], servers: list[str] | None, domain: str
+) -> None:
+    given = {"type": "jetstream", "subject": "out", **sink}
+    config = InferTaskConfig.model_validate(
+        task(source=TASK["source"] | source, sinks=[given], fallback=given)
+    )
+    for found in (*config.sinks, config.fallback):
+        assert found is not None
+        assert found.servers == servers  # type: ignore[attr-defined]
+        assert found.domain == domain  # type: ignore[attr-defined]
+    again = InferTaskConfig.model_validate_json(config.model_dump_json(exclude_unset=True))
+    assert again.sinks == config.sinks

@@ -277,6 +277,8 @@ async def test_parts_without_an_item_have_keys_of_their_own() -> None:
     _, first = await asked(Picky, [1, 2, BAD, 4])
     _, other = await asked(Picky, [1, BAD, 3, 4])
     assert first.keys != other.keys
+    _, large = await asked(Picky, [n if n != 500 else BAD for n in range(1000)])
+    assert len(large.keys[0]) < 60
 
 
 # --- what looks like rows and is none ---
