@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -42,10 +43,6 @@ class Document:
     def terminals(self) -> list[str]:
         """What a reader types into each terminal: the blocks of the shell."""
         return self.blocks("sh")
-
-    def commands(self) -> list[str]:
-        """The lines that a reader types into a shell."""
-        return [line for block in self.blocks("sh") for line in block.splitlines() if line]
 
     def write_files(self, directory: Path, language: str) -> None:
         """Save the blocks that begin with the name of a file, ``# name``."""
@@ -99,6 +96,7 @@ class Terminal:
             "EXAMPLE_MODEL_URL": self.model_url,
             "PATH": f"{Path(program('python')).parent}:{os.environ['PATH']}",
         }
+        self._exported: dict[str, str] = {}
         self.endless: dict[str, Readiness] = {
             "python -m sinfer.embedded": logged("ready; Ctrl-C ends them"),
             "sinfer ingest": INGEST_READY,
@@ -109,11 +107,24 @@ class Terminal:
             ),
         }
 
+    def type_each(self, blocks: Iterable[str], leave_out: str = "pip ") -> None:
+        """Do what a user does who types each block into a new terminal.
+
+        Args:
+            blocks: of lines.
+            leave_out: how lines begin that are not typed.
+        """
+        for block in blocks:
+            self._exported.clear()
+            for line in block.splitlines():
+                if line and not line.startswith(leave_out):
+                    self.type(line)
+
     def type(self, line: str) -> None:
         """Do what a user does who types this line."""
         if line.startswith("export "):
             name, _, value = line.removeprefix("export ").partition("=")
-            self.environment[name] = value
+            self._exported[name] = value
             return
         if line.startswith("cd "):
             self.directory /= line.removeprefix("cd ")
@@ -126,7 +137,7 @@ class Terminal:
         subprocess.run(
             [program(words[0]), *words[1:]],
             cwd=self.directory,
-            env=self.environment,
+            env={**self.environment, **self._exported},
             timeout=PATIENCE_S,
             check=True,
         )
@@ -136,7 +147,8 @@ class Terminal:
         if line.endswith("sinfer.embedded"):
             line += f" --model-port {self._model_port}"
         name = f"process-{len(list(self.directory.glob('process-*')))}"
-        place = Place(self.directory, self.environment, cwd=self.directory)
+        environment = {**self.environment, **self._exported}
+        place = Place(self.directory, environment, cwd=self.directory)
         service = Service(name, shlex.split(line), ready, place)
         self._ending.callback(service.stop)
         service.start()

@@ -35,8 +35,7 @@ def test_links_lead_to_files_and_headings_that_exist() -> None:
 
 
 async def test_the_product_of_the_guide_gives_each_pump_its_verdicts(terminal: Terminal) -> None:
-    for line in GUIDE.commands():
-        terminal.type(line)
+    terminal.type_each(GUIDE.terminals())
     written = terminal.directory / "verdicts.jsonl"
     await wait_for(
         lambda: written.exists() and len(written.read_text().splitlines()) >= 6, "six verdicts"

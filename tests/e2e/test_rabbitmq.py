@@ -7,7 +7,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import amqp
 import pytest
 from celery import Celery
 
@@ -138,8 +137,8 @@ async def test_a_message_that_is_none_of_sinfers_ends_no_worker(
         with closing(Celery(broker=broker.url)) as app, app.connection_for_write() as connection:
             channel: Any = connection.default_channel
             for body, headers in HOSTILE:
-                message = amqp.Message(
-                    body, content_type="application/json", application_headers=headers
+                message = channel.prepare_message(
+                    body, 0, "application/json", "utf-8", headers, properties={}
                 )
                 channel.basic_publish(message, exchange="", routing_key=queue)
             await wait_for_log(worker, "is none of sinfer's and is dropped")

@@ -40,11 +40,10 @@ async def test_by_hand_it_answers_each_window_of_each_unit(tmp_path: Path) -> No
         terminal = Terminal(tmp_path, ending)
         terminal.environment["SOE_MODEL_URL"] = f"http://127.0.0.1:{port}"
         terminal.endless["python -m sinfer.products.soe.model_server"] = logged("model server: ")
-        for line in PAGE.commands():
-            if line.endswith("soe.model_server"):
-                terminal.type(f"{line} --port {port}")
-            elif not line.startswith("pip "):
-                terminal.type(line)
+        name = "soe.model_server"
+        terminal.type_each(
+            block.replace(name, f"{name} --port {port}") for block in PAGE.terminals()
+        )
 
         def answers() -> Counter[str]:
             path = tmp_path / "soe.sqlite"
