@@ -119,6 +119,13 @@ class _Selected:
         schemas = []
         for name in sorted(registry):
             schema = handler(registry[name].Config.__pydantic_core_schema__)
-            required = dict.fromkeys(["type", *schema.get("required", [])])
-            schemas.append({**schema, "required": list(required)})
+            properties = schema.get("properties", {})
+            selecting = {**properties.get("type", {}), "const": name, "type": "string"}
+            schemas.append(
+                {
+                    **schema,
+                    "properties": {**properties, "type": selecting},
+                    "required": list(dict.fromkeys(["type", *schema.get("required", [])])),
+                }
+            )
         return {"oneOf": schemas}

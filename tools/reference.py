@@ -16,9 +16,11 @@ import sinfer.testing
 from sinfer import exit_codes
 from sinfer.cli import main
 from sinfer.errors import SinferError
+from sinfer.inference.base import InferenceClient
 from sinfer.operations.metrics import METRICS
 from sinfer.products.task import InferTaskConfig
 from sinfer.settings import PREFIX, Settings
+from sinfer.sinks.base import Sink
 from sinfer.sinks.formats import DEAD_LETTER_COPY, RESULT_FORMATS
 
 _MOST_NAMED = 2
@@ -59,10 +61,11 @@ def tasks_page() -> Iterator[str]:
     yield from _fields("source", defs["JetStreamSource"], defs)
     for name in ("TumblingWindow", "CountWindow", "SlidingWindow", "SessionWindow"):
         yield from _fields(f"window: {_type(defs[name])}", defs[name], defs)
-    for part in ("inference", "sinks"):
+    for part, plugins in (("inference", InferenceClient), ("sinks", Sink)):
         field = schema["properties"][part]
         for found in (field.get("items") or field)["oneOf"]:
-            yield from _fields(f"{part}: {_type(found)}", found, defs)
+            if plugins.registry[_type(found)].__module__.startswith("sinfer."):
+                yield from _fields(f"{part}: {_type(found)}", found, defs)
     yield from _fields("limits", defs["Limits"], defs)
 
 

@@ -23,16 +23,16 @@ from sinfer.settings import settings
 def _run(model_port: int) -> None:
     nats_port = urlsplit(settings().nats_servers[0]).port or 4222
     redis_port = urlsplit(settings().redis_url).port or 6379
-    for port, moved_by in (
-        (nats_port, "SINFER_NATS_SERVERS"),
-        (redis_port, "SINFER_REDIS_URL"),
-        (model_port, "--model-port"),
-    ):
-        if is_listening(port):
-            raise port_taken(port, moved_by)
     with BackingServers(
         nats_port=nats_port, redis_port=redis_port, model_port=model_port
     ) as servers:
+        for port, moved_by in (
+            (nats_port, "SINFER_NATS_SERVERS"),
+            (redis_port, "SINFER_REDIS_URL"),
+            (model_port, "--model-port"),
+        ):
+            if is_listening(port):
+                raise port_taken(port, moved_by)
         servers.start()
         for server in servers.servers:
             print(f"{server.name}: {server.url}", flush=True)

@@ -32,13 +32,13 @@ class ModelServer(EmbeddedServer):
         *,
         module: str = EXAMPLE_MODULE,
     ) -> None:
+        with extras_named():
+            import httptools  # noqa: F401
         self._delay_ms = delay_ms
         self._module = module
         super().__init__(directory, port)
 
     def _command(self) -> list[str]:
-        with extras_named():
-            import httptools  # noqa: F401
         options = ["--port", str(self.port)]
         if self._delay_ms:
             options += ["--delay-ms", str(self._delay_ms)]

