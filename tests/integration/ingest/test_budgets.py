@@ -99,7 +99,9 @@ async def test_the_task_that_fills_redis_stops_and_the_other_goes_on(
     await hog.take(100)
     await looked(store, budgets)
     assert not budgets.reason("p", "hog")
-    while (await store.redis.info("memory"))["used_memory"] < 0.62 * LIMIT:
+    while (await store.redis.info("memory"))[
+        "used_memory"
+    ] < 0.66 * LIMIT:  # clients take and return some
         await hog.take(100)
         if kind == "dead":
             await give_up(hog.partition)
