@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sinfer.celery_app import TICK_QUEUE, TICK_TASK
 from sinfer.settings import settings
-from sinfer.tasks import app
+from sinfer.tasks.celery import app
+from sinfer.types.queues import TICK_QUEUE, TICK_TASK
 
 app.conf.beat_schedule = {
     "tick": {

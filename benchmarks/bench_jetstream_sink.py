@@ -12,8 +12,8 @@ import time
 import nats
 
 from sinfer.embedded.servers import NatsServer
-from sinfer.results import ResultRow, WindowResults
 from sinfer.sinks import JetStreamSink
+from sinfer.types.result import ResultRow, WindowResults
 
 SUBJECT = "bench.out"
 RESULT = b'{"id":123456,"y":[0.123,0.456,0.789],"label":"' + b"x" * 100 + b'"}'

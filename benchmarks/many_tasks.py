@@ -16,9 +16,9 @@ from benchmarks.streams import TIMED_IN
 from sinfer.embedded.backing import BackingServers
 from sinfer.embedded.services import Service, ingest_service
 from sinfer.errors import UnavailableError
-from sinfer.nats_connection import connect
+from sinfer.nats.connection import connect
+from sinfer.store.keys import PartitionKeys
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import PartitionKeys
 
 TASKS = 1_000
 IDLE_S = 10.0

@@ -17,9 +17,9 @@ from benchmarks.workload import WARM_UP, Workload
 from sinfer.embedded.backing import BackingServers
 from sinfer.embedded.services import Service, ingest_service
 from sinfer.errors import UnavailableError
-from sinfer.nats_connection import connect
+from sinfer.nats.connection import connect
+from sinfer.store.keys import PartitionKeys
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import PartitionKeys
 
 MOST = 50_000
 """Messages at most: their windows must stay below ``limits.max_pending_windows``."""

@@ -14,19 +14,19 @@ from typing import Any
 
 from benchmarks.costs import FEW, MANY, Costs
 from sinfer.encoding import to_json
-from sinfer.messages import Message
-from sinfer.tasks import app
+from sinfer.store import keys as names
+from sinfer.store.connection import Store
+from sinfer.store.keys import PartitionKeys
+from sinfer.store.writer import Commit, PartitionWriter
+from sinfer.tasks.celery import app
 from sinfer.tasks.runtime import Runtime, runtime
-from sinfer.tasks.ticking import tick
-from sinfer.windows import keys as names
+from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.plan import Entry
 from sinfer.windows.planner import Planner
 from sinfer.windows.planners import make_planner
 from sinfer.windows.specs import CountWindow
-from sinfer.windows.store import Store
-from sinfer.windows.writer import Commit, PartitionWriter
+from sinfer.worker.tick import tick
 
 _BATCH = 500
 _COMMITS = 60

@@ -12,8 +12,8 @@ from benchmarks.streams import subject
 from sinfer.demo.streams import CLOSED_HEADER
 from sinfer.demo.verify import SinkCheck, check_sink
 from sinfer.encoding import from_json
-from sinfer.ingest.reader import PartitionReader
-from sinfer.products.task import JetStreamSource
+from sinfer.source.config import JetStreamSource
+from sinfer.source.reader import PartitionReader
 
 _BATCH = 2_000
 _QUIET_S = 0.2

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from nats.aio.client import Client
 
-from sinfer.ingest.jetstream_api import JetStreamApi
-from sinfer.sinks.nats_wire import send
+from sinfer.nats.jetstream_api import JetStreamApi
+from sinfer.nats.wire import send
 
 WARM_IN, WARM_OUT = "WARM_IN", "WARM_OUT"
 """Streams of the warm-up."""

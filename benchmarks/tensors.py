@@ -10,12 +10,8 @@ from typing import Any
 import msgspec
 
 from sinfer.encoding import to_json
-from sinfer.inference.v2_messages import (
-    decode_response,
-    encode_binary_request,
-    encode_json_request,
-)
-from sinfer.inference.v2_tensors import pack_tensor
+from sinfer.inference.v2.messages import decode_response, encode_binary_request, encode_json_request
+from sinfer.inference.v2.tensors import pack_tensor
 
 SIZES = ((1, 4), (1, 64), (10, 16), (100, 16), (100, 64), (1000, 64))
 """Rows and columns of a window's request."""

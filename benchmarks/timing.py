@@ -36,11 +36,11 @@ from benchmarks.streams import (
 )
 from benchmarks.system import System
 from benchmarks.workload import WARM_UP, Workload
-from sinfer.celery_app import PROCESS_TASK
 from sinfer.embedded.backing import BackingServers
 from sinfer.embedded.services import Service
 from sinfer.errors import UnavailableError
-from sinfer.nats_connection import connect
+from sinfer.nats.connection import connect
+from sinfer.types.queues import PROCESS_TASK
 
 STALL_TIMEOUT_S = 20.0
 """Give a system up when no new result has come for so long."""

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from sinfer.embedded.example_model import FEATURES, predict
-from sinfer.inference.v2_messages import V2Response
+from sinfer.inference.v2.messages import V2Response
 
 SLOW_S = 0.05
 BUSY_S = 0.005

@@ -9,11 +9,11 @@ from typing import Any
 from sinfer import Window
 from sinfer.encoding import to_json
 from sinfer.inference.base import InferenceClient
-from sinfer.messages import Message
 from sinfer.products.example.pipeline import ExamplePipeline, Reading
 from sinfer.products.example.task import ExampleTask
-from sinfer.results import ResultRow, WindowResults
 from sinfer.sinks.base import Sink
+from sinfer.types.message import Message
+from sinfer.types.result import ResultRow, WindowResults
 
 _NO_MESSAGE = Message(b"")
 

@@ -7,14 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sinfer.checks import Checked as Checked
     from sinfer.errors import ConfigError as ConfigError
     from sinfer.errors import InvalidItemError as InvalidItemError
     from sinfer.errors import SinferError as SinferError
     from sinfer.errors import UnavailableError as UnavailableError
     from sinfer.inference.base import InferenceClient as InferenceClient
     from sinfer.inference.base import InferenceConfig as InferenceConfig
-    from sinfer.messages import Message as Message
     from sinfer.products.managers import BrokenTask as BrokenTask
     from sinfer.products.managers import StaticTaskManager as StaticTaskManager
     from sinfer.products.managers import TaskManager as TaskManager
@@ -23,21 +21,23 @@ if TYPE_CHECKING:
     from sinfer.products.product import Product as Product
     from sinfer.products.sql_tasks import SqlTaskManager as SqlTaskManager
     from sinfer.products.task import InferTaskConfig as InferTaskConfig
-    from sinfer.products.task import JetStreamSource as JetStreamSource
     from sinfer.products.yaml_tasks import YamlTaskManager as YamlTaskManager
-    from sinfer.results import Confirmed as Confirmed
-    from sinfer.results import Result as Result
-    from sinfer.results import ResultRow as ResultRow
-    from sinfer.results import WindowResults as WindowResults
     from sinfer.sinks.base import Sink as Sink
     from sinfer.sinks.base import SinkConfig as SinkConfig
+    from sinfer.source.config import JetStreamSource as JetStreamSource
+    from sinfer.types.check import Checked as Checked
+    from sinfer.types.message import Message as Message
+    from sinfer.types.result import Confirmed as Confirmed
+    from sinfer.types.result import Result as Result
+    from sinfer.types.result import ResultRow as ResultRow
+    from sinfer.types.result import WindowResults as WindowResults
     from sinfer.windows.window import Window as Window
 
 _MODULES = {
-    "sinfer.checks": ("Checked",),
+    "sinfer.types.check": ("Checked",),
     "sinfer.errors": ("ConfigError", "InvalidItemError", "SinferError", "UnavailableError"),
     "sinfer.inference.base": ("InferenceClient", "InferenceConfig"),
-    "sinfer.messages": ("Message",),
+    "sinfer.types.message": ("Message",),
     "sinfer.products.managers": ("BrokenTask", "StaticTaskManager", "TaskManager"),
     "sinfer.products.nats_kv_tasks": ("NatsKvTaskManager",),
     "sinfer.products.pipeline": ("InferPipeline",),
@@ -45,7 +45,7 @@ _MODULES = {
     "sinfer.products.sql_tasks": ("SqlTaskManager",),
     "sinfer.products.task": ("InferTaskConfig", "JetStreamSource"),
     "sinfer.products.yaml_tasks": ("YamlTaskManager",),
-    "sinfer.results": ("Confirmed", "Result", "ResultRow", "WindowResults"),
+    "sinfer.types.result": ("Confirmed", "Result", "ResultRow", "WindowResults"),
     "sinfer.sinks.base": ("Sink", "SinkConfig"),
     "sinfer.windows.window": ("Window",),
 }

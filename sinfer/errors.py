@@ -33,7 +33,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sinfer.results import Confirmed
+    from sinfer.types.result import Confirmed
 
 
 class SinferError(Exception):
@@ -112,7 +112,7 @@ class StreamResetError(SourceError):
 
 
 class HookError(SinferError):
-    """Code of a product raised something; see ``sinfer.hooks``.
+    """Code of a product raised something; see ``sinfer.hooks.call``.
 
     Attributes:
         stage: where in the work it was called.

@@ -23,14 +23,14 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from sinfer.config import explain
-from sinfer.environment import is_service_link
+from sinfer.config.environment import is_service_link
+from sinfer.config.jetstream_place import ApiPrefix, Domain, NatsPlace
+from sinfer.config.model import explain
+from sinfer.config.secret_files import read_creds, read_file, read_seed
+from sinfer.config.tls import TlsFiles
+from sinfer.config.units import Duration, NatsUrls, Proxy
 from sinfer.errors import ConfigError
-from sinfer.masking import masked
-from sinfer.nats_place import ApiPrefix, Domain, NatsPlace
-from sinfer.secret_files import read_creds, read_file, read_seed
-from sinfer.tls import TlsFiles
-from sinfer.units import Duration, NatsUrls, Proxy
+from sinfer.logging.masking import masked
 
 PREFIX = "SINFER_"
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
-from sinfer.messages import Message
-from sinfer.units import to_ms
+from sinfer.config.units import to_ms
+from sinfer.types.message import Message
 from sinfer.windows.ids import escape
 from sinfer.windows.plan import Entry
 from sinfer.windows.records import ClosedWindow

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sinfer.encoding import to_json
-from sinfer.results import ResultRow, WindowResults
+from sinfer.types.result import ResultRow, WindowResults
 
 
 def window_results(

@@ -18,11 +18,11 @@ from benchmarks.system import System
 from benchmarks.windows import WindowWork
 from benchmarks.workload import WINDOW
 from sinfer.embedded.services import Place, Service, logged
-from sinfer.ingest.reader import PartitionReader
-from sinfer.nats_connection import connect
+from sinfer.nats.connection import connect
 from sinfer.products.example.pipeline import Reading
-from sinfer.products.task import JetStreamSource
 from sinfer.settings import settings
+from sinfer.source.config import JetStreamSource
+from sinfer.source.reader import PartitionReader
 
 _QUIET_S = 1.0
 

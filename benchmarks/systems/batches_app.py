@@ -12,8 +12,8 @@ from celery_batches import Batches
 from benchmarks.product import TIMED, WARM, make_task
 from benchmarks.windows import WindowWork
 from benchmarks.workload import WINDOW
-from sinfer.messages import Message
 from sinfer.settings import settings
+from sinfer.types.message import Message
 
 _FLUSH_S = 15.0
 """Longer than a run lasts, so that windows are full."""

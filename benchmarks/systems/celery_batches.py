@@ -16,10 +16,10 @@ from benchmarks.product import TIMED, WARM, make_task
 from benchmarks.system import System
 from benchmarks.workload import WINDOW
 from sinfer.embedded.services import WORKER_READY, Place, Service, logged
-from sinfer.ingest.reader import PartitionReader
-from sinfer.nats_connection import connect
-from sinfer.products.task import JetStreamSource
+from sinfer.nats.connection import connect
 from sinfer.settings import settings
+from sinfer.source.config import JetStreamSource
+from sinfer.source.reader import PartitionReader
 
 APP = "benchmarks.systems.batches_app"
 _QUIET_S = 1.0

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.system import System
-from sinfer.embedded.services import (
-    Place,
-    Service,
-    beat_service,
-    ingest_service,
-    worker_service,
-)
+from sinfer.embedded.services import Place, Service, beat_service, ingest_service, worker_service
 
 PRODUCT = "benchmarks.product"
 

@@ -14,17 +14,17 @@ from sinfer.cli.demo import demo
 from sinfer.cli.dlq import dlq
 from sinfer.cli.ingest import ingest
 from sinfer.cli.new import new
-from sinfer.cli.observing import audit, metrics, status, where
-from sinfer.cli.pausing import drain, pause, resume
+from sinfer.cli.pause import drain, pause, resume
 from sinfer.cli.publish import publish
 from sinfer.cli.reset import reset
 from sinfer.cli.run import run
 from sinfer.cli.schema import schema
+from sinfer.cli.status import audit, metrics, status, where
 from sinfer.cli.up import up
 from sinfer.cli.windows import windows
 from sinfer.errors import SinferError
 from sinfer.extras import missing_extra
-from sinfer.masking import mask
+from sinfer.logging.masking import mask
 
 
 class SinferGroup(click.Group):

@@ -11,7 +11,7 @@ from sinfer.cli.options import json_option, product_option, task_option
 
 if TYPE_CHECKING:
     from sinfer.cli.connections import Session
-    from sinfer.operations.preflight.finding import Finding
+    from sinfer.operations.preflight.findings import Finding
 
 _COLORS = {"ok": "green", "warning": "yellow", "error": "red", "unreachable": "red"}
 
@@ -38,7 +38,7 @@ def check(ctx: click.Context, product: str | None, task: str | None, as_json: bo
     """
     from sinfer.cli.connections import with_session
     from sinfer.cli.output import print_json
-    from sinfer.masking import mask
+    from sinfer.logging.masking import mask
 
     found: list[Finding] = []
 
@@ -50,7 +50,7 @@ def check(ctx: click.Context, product: str | None, task: str | None, as_json: bo
 
     async def run(session: Session) -> None:
         from sinfer.operations.preflight import preflight
-        from sinfer.operations.preflight.finding import Finding
+        from sinfer.operations.preflight.findings import Finding
         from sinfer.operations.processes import check_processes
 
         problems = await session.tasks.problems(product, task)

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from nats.aio.client import Client
 
-from sinfer.nats_connection import connect
+from sinfer.nats.connection import connect
 from sinfer.operations.products import Tasks
 from sinfer.products.task import InferTaskConfig
 from sinfer.settings import settings
-from sinfer.windows.store import Store
+from sinfer.store.connection import Store
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ from sinfer.windows.stages import Stage
 
 if TYPE_CHECKING:
     from sinfer.cli.connections import Session
-    from sinfer.operations.redriving import Redriven
-    from sinfer.windows.dead_letter_store import LetterFilter, StoredLetter
+    from sinfer.operations.redrive import Redriven
+    from sinfer.store.dead_letters import LetterFilter, StoredLetter
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,7 +75,7 @@ def _wanted(
     until: int | None,
     seq: tuple[int, int] | None,
 ) -> LetterFilter:
-    from sinfer.windows.dead_letter_store import LetterFilter
+    from sinfer.store.dead_letters import LetterFilter
 
     first, last = seq or (None, None)
     return LetterFilter(
@@ -120,7 +120,7 @@ def list_(limit: int, as_json: bool, **which: Any) -> None:
     """
     from sinfer.cli.connections import with_session
     from sinfer.cli.output import moment, print_json, print_table
-    from sinfer.windows.dead_letter_store import DeadLetterStore
+    from sinfer.store.dead_letters import DeadLetterStore
 
     async def run(session: Session) -> list[StoredLetter]:
         found = []
@@ -165,7 +165,7 @@ def show(ctx: click.Context, id: str, as_json: bool) -> None:
     """
     from sinfer.cli.connections import with_session
     from sinfer.cli.output import moment, print_json, text_of
-    from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter
+    from sinfer.store.dead_letters import DeadLetterStore, LetterFilter
 
     async def run(session: Session) -> StoredLetter | None:
         async with aclosing(
@@ -269,7 +269,7 @@ async def _redrive(
     session: Session, wanted: LetterFilter, rate: float, quiet: bool
 ) -> list[Redriven]:
     from sinfer.cli.progress import bar
-    from sinfer.operations.redriving import Redrive
+    from sinfer.operations.redrive import Redrive
 
     found = await _matching(session, wanted)
     pipelines = {s: await session.tasks.pipeline(s.product, s.task) for s in found}
@@ -305,7 +305,7 @@ def purge(ctx: click.Context, /, everything: bool, yes: bool, as_json: bool, **w
         click.confirm(f"Remove {count} dead letters for good?", abort=True, err=True)
 
     async def remove(session: Session) -> int:
-        from sinfer.windows.dead_letter_store import DeadLetterStore
+        from sinfer.store.dead_letters import DeadLetterStore
 
         letters = DeadLetterStore(session.store)
         removed = 0
@@ -322,7 +322,7 @@ def purge(ctx: click.Context, /, everything: bool, yes: bool, as_json: bool, **w
 
 
 async def _matching(session: Session, wanted: LetterFilter) -> dict[Any, list[str]]:
-    from sinfer.windows.dead_letter_store import DeadLetterStore
+    from sinfer.store.dead_letters import DeadLetterStore
 
     found: dict[Any, list[str]] = {}
     async for stored in DeadLetterStore(session.store).find(wanted):

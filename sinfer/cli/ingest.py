@@ -23,7 +23,7 @@ def ingest(product: str, task: str | None) -> None:
       sinfer ingest --product my_package.my_product --task ex_1
     """
     from sinfer.ingest import run
-    from sinfer.logs import set_up_logging
+    from sinfer.logging.setup import set_up_logging
     from sinfer.settings import settings
 
     set_up_logging(settings().log_level, settings().log_format)

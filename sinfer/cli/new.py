@@ -27,7 +27,7 @@ def new(name: str, directory: Path) -> None:
       sinfer new pumps
       sinfer new pumps --directory sinfer/products
     """
-    from sinfer.templates.writing import write_product
+    from sinfer.templates.new_product import write_product
 
     written = write_product(name, directory)
     for file in written:

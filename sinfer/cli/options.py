@@ -66,7 +66,7 @@ class Moment(_MomentType):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        from sinfer.units import parse_duration
+        from sinfer.config.units import parse_duration
 
         if isinstance(value, int):
             return value

@@ -14,7 +14,7 @@ from typing import Any
 import click
 from rich.cells import cell_len
 
-from sinfer.masking import mask
+from sinfer.logging.masking import mask
 
 _GAP = "  "
 

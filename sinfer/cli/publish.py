@@ -13,8 +13,8 @@ from sinfer.errors import ConfigError
 
 if TYPE_CHECKING:
     from sinfer.local.lines import Form
-    from sinfer.messages import Message
     from sinfer.products.product import Product
+    from sinfer.types.message import Message
 
 _SAMPLES = 1000
 
@@ -100,10 +100,10 @@ def _print_samples(product: Product, count: int) -> None:
 
 async def _samples(product: Product, count: int, rate: float | None) -> int:
     from sinfer.cli.progress import bar
-    from sinfer.local import publishing
+    from sinfer.local import publish as publishing
     from sinfer.local.streams import make_streams
-    from sinfer.nats_connection import connect
-    from sinfer.nats_whereabouts import errors_told
+    from sinfer.nats.connection import connect
+    from sinfer.nats.whereabouts import errors_told
     from sinfer.products.scenario import Publishing, demonstration_of, samples_of
     from sinfer.settings import settings
 
@@ -140,9 +140,9 @@ async def _file(
     rate: float | None,
 ) -> int:
     from sinfer.cli.progress import bar
-    from sinfer.local import publishing
+    from sinfer.local import publish as publishing
     from sinfer.local.lines import lines_of, messages_in
-    from sinfer.nats_connection import connect
+    from sinfer.nats.connection import connect
     from sinfer.settings import settings
 
     lines: Iterable[bytes] = sys.stdin.buffer if path == "-" else lines_of(path)
@@ -182,7 +182,7 @@ async def _subject_of(product: Product, task_id: str | None) -> str:
 
 
 def _addressed(messages: Iterable[Message], default: str, count: int | None) -> Iterator[Message]:
-    from sinfer.messages import Message
+    from sinfer.types.message import Message
 
     for place, message in enumerate(messages):
         if count is not None and place >= count:

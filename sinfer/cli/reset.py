@@ -11,7 +11,7 @@ from sinfer.cli.options import json_option
 
 if TYPE_CHECKING:
     from sinfer.cli.connections import Session
-    from sinfer.operations.starting_over import StartedOver
+    from sinfer.operations.reset import StartedOver
     from sinfer.windows.ids import Scope
 
 
@@ -87,8 +87,8 @@ async def _reset(
 ) -> tuple[list[StartedOver], list[tuple[Scope, str]]]:
     """Start partitions over, each whatever becomes of the others."""
     from sinfer.errors import SinferError
-    from sinfer.masking import mask
-    from sinfer.operations.starting_over import start_over
+    from sinfer.logging.masking import mask
+    from sinfer.operations.reset import start_over
 
     task = await session.tasks.task(scopes[0].product, scopes[0].task)
     done: list[StartedOver] = []

@@ -12,7 +12,7 @@ import click
 from sinfer import exit_codes
 from sinfer.cli.options import one_product_option
 from sinfer.errors import ConfigError
-from sinfer.masking import mask
+from sinfer.logging.masking import mask
 
 if TYPE_CHECKING:
     from sinfer.local.lines import Form
@@ -88,15 +88,15 @@ def run(
     """
     import asyncio
 
-    from sinfer.local.running import run_and_close
+    from sinfer.local.run import run_and_close
     from sinfer.local.terminal import quitting_a_debugger_ends_the_run
-    from sinfer.logs import set_up_logging
+    from sinfer.logging.setup import set_up_logging
     from sinfer.products.registry import find_product
     from sinfer.settings import settings
 
     set_up_logging("WARNING", settings().log_format)
     # It would say once more what is printed with each window.
-    logging.getLogger("sinfer.tasks.processing").setLevel(logging.ERROR)
+    logging.getLogger("sinfer.worker.process").setLevel(logging.ERROR)
     quitting_a_debugger_ends_the_run()
     found = find_product(product, settings().products)
     if with_model:
@@ -107,7 +107,7 @@ def run(
         ctx.exit(run_with_model(demonstration_of(found), words))
 
     def show(window: ProcessedWindow) -> None:
-        from sinfer.local.shown import as_dict, lines_of
+        from sinfer.local.display import as_dict, lines_of
 
         if as_json:
             click.echo(json.dumps(as_dict(window), ensure_ascii=False))
@@ -182,7 +182,7 @@ def _batches(
     task: LocalTask, path: str | None, form: Form, deliver: str | None, virtual_time: bool
 ) -> Any:
     from sinfer.local.lines import lines_of, messages_in
-    from sinfer.local.running import from_file, from_jetstream, from_pipe
+    from sinfer.local.run import from_file, from_jetstream, from_pipe
     from sinfer.local.terminal import lines_from, take_stdin
 
     source = task.config.source
@@ -198,7 +198,7 @@ def _batches(
 
 def _summary(task: LocalTask, path: str | None, *, quiet: bool, full: bool) -> None:
     from sinfer.cli.output import some
-    from sinfer.local.shown import reasons
+    from sinfer.local.display import reasons
 
     counted = {name: count for name, count in task.counts.items() if count and name != "windows"}
     counts = ", ".join(f"{count} {name}" for name, count in counted.items())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sinfer.embedded.development import DevelopmentStack
     from sinfer.embedded.watching import FileWatcher
-    from sinfer.operations.happenings import Happening, Happenings
+    from sinfer.operations.events import Happening, Happenings
     from sinfer.products.product import Product
     from sinfer.products.scenario import Demonstration
 
@@ -125,8 +125,8 @@ class _Windows:
             self._runner.run(self._happenings.aclose())
 
     async def _new(self) -> list[Happening]:
-        from sinfer.operations.happenings import Happenings
-        from sinfer.windows.store import Store
+        from sinfer.operations.events import Happenings
+        from sinfer.store.connection import Store
 
         if self._happenings is None:
             self._happenings = Happenings(Store(self._url))

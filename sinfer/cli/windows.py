@@ -12,8 +12,8 @@ from sinfer.cli.options import json_option, product_option, task_option
 
 if TYPE_CHECKING:
     from sinfer.cli.connections import Session
-    from sinfer.windows.ledger import Finished
-    from sinfer.windows.set_aside import SetAside
+    from sinfer.store.ledger import Finished
+    from sinfer.store.set_aside import SetAside
 
 
 @click.group()
@@ -108,11 +108,11 @@ def list_(
     """
     from sinfer.cli.connections import with_session
     from sinfer.cli.output import moment, print_json, print_table
-    from sinfer.operations.auditing import describe
+    from sinfer.operations.audit import describe
     from sinfer.operations.products import known_scopes
     from sinfer.operations.set_aside import find_aside
-    from sinfer.windows.claims import unreadable_windows
-    from sinfer.windows.ledger import read_ledger
+    from sinfer.store.claims import unreadable_windows
+    from sinfer.store.ledger import read_ledger
 
     async def run(session: Session) -> tuple[list[SetAside], list[dict[str, Any]], list[Finished]]:
         unread = []
@@ -161,7 +161,7 @@ def list_(
 
 async def _find(session: Session, window_id: str, product: str | None) -> Finished | None:
     from sinfer.operations.products import known_scopes
-    from sinfer.operations.rerunning import find_window
+    from sinfer.operations.rerun import find_window
     from sinfer.windows.ids import unescape
 
     task = unescape(window_id.partition("/")[0])
@@ -223,8 +223,8 @@ def rerun(ctx: click.Context, window: str, product: str | None, wait: bool) -> N
     """
     from sinfer.cli.connections import with_session
     from sinfer.cli.progress import bar
-    from sinfer.operations.rerunning import rerun as run_again
-    from sinfer.operations.rerunning import wait_until_done
+    from sinfer.operations.rerun import rerun as run_again
+    from sinfer.operations.rerun import wait_until_done
 
     async def run(session: Session) -> bool:
         finished = await _find(session, window, product)

@@ -8,14 +8,14 @@ from contextlib import aclosing
 
 from nats.js import JetStreamContext
 
-from sinfer.cancelling import end
+from sinfer.aio.cancel import end
 from sinfer.demo.database import count_rows, read_rows
 from sinfer.demo.report import Report
 from sinfer.demo.streams import Arrival, make_streams, publish, results
 from sinfer.demo.verify import check_sink
 from sinfer.embedded.stack import EmbeddedStack
-from sinfer.nats_access import NatsAccess
-from sinfer.nats_connection import connect
+from sinfer.nats.access import NatsAccess
+from sinfer.nats.connection import connect
 from sinfer.products.scenario import Demonstration, Experiment, Findings, Progress, Scenario
 
 STALL_TIMEOUT_S = 20.0

@@ -23,7 +23,7 @@ import msgspec
 
 from sinfer.embedded.example_model import HEADER_LENGTH, BadRequestError
 from sinfer.embedded.http_protocol import Exchange
-from sinfer.inference.v2_tensors import flatten, nest, pack_tensor, unpack_tensor
+from sinfer.inference.v2.tensors import flatten, nest, pack_tensor, unpack_tensor
 
 Headers = tuple[tuple[str, str], ...]
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from sinfer.checks import Checked
-from sinfer.config import ConfigModel
-from sinfer.plugins import Plugin
-from sinfer.units import Duration, unit
+from sinfer.config.model import ConfigModel
+from sinfer.config.plugins import Plugin
+from sinfer.config.units import Duration, unit
+from sinfer.types.check import Checked
 
 
 class InferenceConfig(ConfigModel):

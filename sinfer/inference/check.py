@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import httpx
 
-from sinfer.checks import Checked, causes, connection_problem
 from sinfer.errors import InferenceError, InferenceUnavailableError
+from sinfer.types.check import Checked, causes, connection_problem
 
 _DENIED = {401, 402, 403, 407}
 _MISSING = {404, 410}

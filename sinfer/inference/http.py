@@ -16,14 +16,8 @@ from urllib.parse import quote
 import httpx
 from pydantic import Field, field_validator
 
-from sinfer.bounded_http import (
-    ACCEPT_ENCODING,
-    AnswerEncodingError,
-    AnswerTooLargeError,
-    read_bounded,
-)
-from sinfer.checks import Checked
-from sinfer.config import ConfigModel
+from sinfer.config.model import ConfigModel
+from sinfer.config.units import Bytes, Duration, Proxy, Secret, format_duration
 from sinfer.encoding import from_foreign_json, to_json
 from sinfer.errors import (
     InferenceError,
@@ -31,6 +25,13 @@ from sinfer.errors import (
     InferenceUnavailableError,
     InvalidResponseError,
 )
+from sinfer.http.bounded import (
+    ACCEPT_ENCODING,
+    AnswerEncodingError,
+    AnswerTooLargeError,
+    read_bounded,
+)
+from sinfer.http.routes import route_to
 from sinfer.inference.base import InferenceClient, InferenceConfig, name_of_model
 from sinfer.inference.check import checked_error
 from sinfer.inference.http_errors import (
@@ -41,8 +42,7 @@ from sinfer.inference.http_errors import (
     invalid_response,
     shown_url,
 )
-from sinfer.routes import route_to
-from sinfer.units import Bytes, Duration, Proxy, Secret, format_duration
+from sinfer.types.check import Checked
 
 _KEEPALIVE_S = 4.0
 """Let idle connections go before usual servers do (5 s), or requests meet them half-closed."""
@@ -140,7 +140,7 @@ class HttpSession:
         route: the way to the server.
 
     Raises:
-        ConfigError: there is none; see ``sinfer.routes``.
+        ConfigError: there is none; see ``sinfer.http.routes``.
     """
 
     def __init__(self, config: HttpConfig, headers: Mapping[str, str] | None = None) -> None:

@@ -34,8 +34,8 @@ from sinfer.errors import (
     InferenceUnavailableError,
     InvalidResponseError,
 )
-from sinfer.masking import hide, secret_parameters
-from sinfer.retry_after import retry_after
+from sinfer.http.retry_after import retry_after
+from sinfer.logging.masking import hide, secret_parameters
 
 FOREIGN_ERRORS = (
     httpx.HTTPError,

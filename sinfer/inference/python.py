@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import PlainSerializer, field_validator
 
+from sinfer.config.units import format_duration
 from sinfer.errors import (
     ConfigError,
     HookError,
@@ -19,9 +20,8 @@ from sinfer.errors import (
     InferenceServerError,
     InferenceUnavailableError,
 )
-from sinfer.hooks import Hook
+from sinfer.hooks.call import Hook
 from sinfer.inference.base import InferenceClient, InferenceConfig
-from sinfer.units import format_duration
 
 
 def name_of(call: str | Callable[..., Any]) -> str:

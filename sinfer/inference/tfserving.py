@@ -8,11 +8,11 @@ from typing import Any, Literal, Self
 import httpx
 from pydantic import Field, model_validator
 
-from sinfer.checks import Checked
+from sinfer.config.units import Version
 from sinfer.encoding import from_json
 from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient, path_part
 from sinfer.inference.http_errors import invalid_response
-from sinfer.units import Version
+from sinfer.types.check import Checked
 
 
 class TfServingConfig(HttpConfig):

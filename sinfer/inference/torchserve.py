@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from sinfer.config.units import Version
 from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient, path_part
-from sinfer.units import Version
 
 
 class TorchServeConfig(HttpConfig):

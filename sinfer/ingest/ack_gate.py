@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from sinfer.cancelling import end
+from sinfer.aio.cancel import end
 from sinfer.errors import StaleTokenError, UnavailableError
-from sinfer.windows.disk import Disk
-from sinfer.windows.writer import PartitionWriter
+from sinfer.store.durability import Disk
+from sinfer.store.writer import PartitionWriter
 
 _log = logging.getLogger(__name__)
 

@@ -16,12 +16,12 @@ import logging
 import time
 from collections.abc import Sequence
 
-from sinfer.ingest.careful import CarefulPreparer
 from sinfer.ingest.entries import Preparing
-from sinfer.ingest.hand import SUSPECTED, pack_hand, unpack_hand
-from sinfer.ingest.state import SourceState
-from sinfer.messages import Message
-from sinfer.windows.writer import PartitionState, PartitionWriter
+from sinfer.ingest.isolation import CarefulPreparer
+from sinfer.ingest.work_in_hand import SUSPECTED, pack_hand, unpack_hand
+from sinfer.source.checkpoint import SourceState
+from sinfer.store.writer import PartitionState, PartitionWriter
+from sinfer.types.message import Message
 
 _log = logging.getLogger(__name__)
 

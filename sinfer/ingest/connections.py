@@ -10,9 +10,9 @@ from functools import partial
 
 from nats.aio.client import Client
 
-from sinfer.nats_connection import connect
-from sinfer.nats_place import NatsPlace
-from sinfer.troubles import Troubles
+from sinfer.config.jetstream_place import NatsPlace
+from sinfer.logging.troubles import Troubles
+from sinfer.nats.connection import connect
 
 
 class Connections:

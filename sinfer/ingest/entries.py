@@ -10,10 +10,10 @@ from types import CoroutineType
 from typing import Any
 
 from sinfer.errors import ConfigError, InvalidItemError
-from sinfer.hooks import reason_of
-from sinfer.ingest.hand import Hand
-from sinfer.messages import UNREADABLE, Message
+from sinfer.hooks.call import reason_of
+from sinfer.ingest.work_in_hand import Hand
 from sinfer.products.pipeline import DEFAULT_KEY, InferPipeline
+from sinfer.types.message import UNREADABLE, Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.event_time import checked_event_time_ms
 from sinfer.windows.item_key import checked_key

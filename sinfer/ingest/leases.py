@@ -13,9 +13,9 @@ from functools import partial
 from typing import Protocol
 
 from sinfer.errors import StaleTokenError, UnavailableError
-from sinfer.windows.schedule import Schedule
-from sinfer.windows.store import Store
-from sinfer.windows.writer import PartitionWriter
+from sinfer.store.connection import Store
+from sinfer.store.schedule import Schedule
+from sinfer.store.writer import PartitionWriter
 
 _log = logging.getLogger(__name__)
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from sinfer.cancelling import end
+from sinfer.aio.cancel import end
 from sinfer.clock import SystemClock
+from sinfer.config.units import to_ms
 from sinfer.errors import (
     ConfigError,
     StaleTokenError,
@@ -21,31 +22,30 @@ from sinfer.errors import (
     UnavailableError,
 )
 from sinfer.ingest.ack_gate import AckGate
-from sinfer.ingest.batch import BatchInHand
-from sinfer.ingest.beginning import begin
-from sinfer.ingest.careful import CarefulError, CarefulPreparer
+from sinfer.ingest.backpressure import PartitionPressure
 from sinfer.ingest.caution import Caution
-from sinfer.ingest.changeover import change_over
-from sinfer.ingest.copy_gate import CopyGate
-from sinfer.ingest.dead_letter_care import DeadLetterCare
-from sinfer.ingest.existing import check_budget
-from sinfer.ingest.hand import Hand
+from sinfer.ingest.commit import Storing
+from sinfer.ingest.dead_letter_gate import CopyGate
+from sinfer.ingest.dead_letter_retention import DeadLetterCare
+from sinfer.ingest.first_commit import begin
+from sinfer.ingest.handover import change_over
+from sinfer.ingest.isolation import CarefulError, CarefulPreparer
 from sinfer.ingest.leases import LEASE_MS
-from sinfer.ingest.pressure import PartitionPressure
-from sinfer.ingest.reader import PartitionReader
-from sinfer.ingest.standstill import Standstill
-from sinfer.ingest.state import SourceState
-from sinfer.ingest.storing import Storing
+from sinfer.ingest.stall import Standstill
 from sinfer.ingest.surroundings import Surroundings
-from sinfer.ingest.windowing import Windower
-from sinfer.messages import Message
+from sinfer.ingest.windower import Windower
+from sinfer.ingest.work_in_hand import Hand
 from sinfer.products.pipeline import InferPipeline
-from sinfer.units import to_ms
-from sinfer.windows.consumers import ConsumerBoard
+from sinfer.source.batch import BatchInHand
+from sinfer.source.checkpoint import SourceState
+from sinfer.source.consumer_check import check_budget
+from sinfer.source.reader import PartitionReader
+from sinfer.store.consumers import ConsumerBoard
+from sinfer.store.incarnation import Starts, number_of_start
+from sinfer.store.schedule import Schedule
+from sinfer.store.writer import PartitionState, PartitionWriter, Unfinished
+from sinfer.types.message import Message
 from sinfer.windows.ids import Scope, reset_command
-from sinfer.windows.incarnation import Starts, number_of_start
-from sinfer.windows.schedule import Schedule
-from sinfer.windows.writer import PartitionState, PartitionWriter, Unfinished
 
 _log = logging.getLogger(__name__)
 

@@ -7,15 +7,15 @@ import logging
 import time
 
 from sinfer.errors import StaleTokenError, UnavailableError, WindowConflictError
-from sinfer.ingest.changeover import stored_spec
+from sinfer.ingest.handover import stored_spec
 from sinfer.ingest.leases import LEASE_MS
 from sinfer.ingest.surroundings import Surroundings
 from sinfer.products.revisions import Revision
-from sinfer.windows.consumers import ConsumerBoard
+from sinfer.store.consumers import ConsumerBoard
+from sinfer.store.schedule import Schedule
+from sinfer.store.writer import Commit, PartitionWriter
 from sinfer.windows.ids import Scope
 from sinfer.windows.planners import make_planner
-from sinfer.windows.schedule import Schedule
-from sinfer.windows.writer import Commit, PartitionWriter
 
 _log = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ import logging
 import signal
 from typing import Any
 
-from sinfer.celery_app import make_app
 from sinfer.errors import SinferError
-from sinfer.hints import HintSender
-from sinfer.hooks import describe
+from sinfer.hooks.call import describe
 from sinfer.ingest.supervisor import Supervisor
 from sinfer.products.registry import find_product
 from sinfer.settings import settings
-from sinfer.windows.store import Store
+from sinfer.store.connection import Store
+from sinfer.tasks.application import make_app
+from sinfer.tasks.hints import HintSender
 
 _log = logging.getLogger(__name__)
 

@@ -15,8 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sinfer.cancelling import end
-from sinfer.complaints import Complaints
+from sinfer.aio.cancel import end
 from sinfer.errors import (
     AccessError,
     ConfigError,
@@ -26,28 +25,29 @@ from sinfer.errors import (
     StoreError,
     UnavailableError,
 )
-from sinfer.hints import HintSender
-from sinfer.hooks import Hook, describe
+from sinfer.hooks.call import Hook, describe
+from sinfer.ingest.assignment import Shares
+from sinfer.ingest.backpressure import MemoryPressure
 from sinfer.ingest.connections import Connections
 from sinfer.ingest.leases import LeaseKeeper
-from sinfer.ingest.lifeline import Lifeline
-from sinfer.ingest.making import PipelineMaker
-from sinfer.ingest.membership import SIGN_OF_LIFE_S, Member, Membership
 from sinfer.ingest.partition import PartitionIngest
-from sinfer.ingest.pressure import MemoryPressure
-from sinfer.ingest.pull import PullTiming
+from sinfer.ingest.pipelines import PipelineMaker
 from sinfer.ingest.retirement import Retirement
-from sinfer.ingest.shares import Shares
 from sinfer.ingest.surroundings import Surroundings
-from sinfer.ingest.task_reports import TaskReport, TaskReporter
-from sinfer.overdue import Overdue
-from sinfer.products.following import TaskFollower
+from sinfer.ingest.watchdog import Lifeline
+from sinfer.liveness.overdue import Overdue
+from sinfer.logging.throttled import Complaints
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
+from sinfer.products.watch import TaskFollower
+from sinfer.source.pull import PullTiming
+from sinfer.store.connection import Store
+from sinfer.store.ingestors import SIGN_OF_LIFE_S, Member, Membership
+from sinfer.store.pauses import PauseBoard
+from sinfer.store.schedule import Schedule
+from sinfer.store.task_reports import TaskReport, TaskReporter
+from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
-from sinfer.windows.pauses import PauseBoard
-from sinfer.windows.schedule import Schedule
-from sinfer.windows.store import Store
 
 _log = logging.getLogger(__name__)
 

@@ -6,18 +6,18 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from sinfer.hints import HintSender
-from sinfer.ingest.announcements import Announcements
-from sinfer.ingest.budgets import TaskBudgets
+from sinfer.ingest.backpressure import MemoryPressure
+from sinfer.ingest.grouped_logs import Announcements
 from sinfer.ingest.leases import LeaseKeeper
-from sinfer.ingest.pressure import MemoryPressure
-from sinfer.ingest.pull import PullTiming
-from sinfer.ingest.windowing import Refusals
-from sinfer.troubles import Troubles
-from sinfer.windows.disk import Disk
+from sinfer.ingest.memory_budgets import TaskBudgets
+from sinfer.ingest.windower import Refusals
+from sinfer.logging.troubles import Troubles
+from sinfer.source.pull import PullTiming
+from sinfer.store.connection import Store
+from sinfer.store.durability import Disk
+from sinfer.store.pauses import PauseBoard
+from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
-from sinfer.windows.pauses import PauseBoard
-from sinfer.windows.store import Store
 
 _OPENING_AT_ONCE = 32
 

@@ -19,7 +19,7 @@ import msgspec
 
 from sinfer.encoding import from_json, to_json
 from sinfer.errors import ConfigError
-from sinfer.messages import Message
+from sinfer.types.message import Message
 
 Form = Literal["data", "message"]
 

@@ -16,16 +16,16 @@ from nats.aio.client import Client
 
 from sinfer.errors import ConfigError, SinferError, SourceError, UnavailableError
 from sinfer.local.streams import make_streams, needed_streams
-from sinfer.logs import set_up_logging
-from sinfer.masking import mask
-from sinfer.nats_connection import connect
-from sinfer.nats_whereabouts import errors_told
-from sinfer.products.following import TaskFollower
+from sinfer.logging.masking import mask
+from sinfer.logging.setup import set_up_logging
+from sinfer.nats.connection import connect
+from sinfer.nats.whereabouts import errors_told
 from sinfer.products.managers import StaticTaskManager
 from sinfer.products.product import Product
 from sinfer.products.registry import find_product
 from sinfer.products.scenario import demonstration_of
 from sinfer.products.task import InferTaskConfig
+from sinfer.products.watch import TaskFollower
 from sinfer.products.yaml_tasks import YamlTaskManager
 from sinfer.settings import settings
 

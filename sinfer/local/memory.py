@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from sinfer.clock import Clock
 from sinfer.errors import WindowConflictError
-from sinfer.messages import Message
-from sinfer.windows.claims import Claim, Completion, StoredOutput
+from sinfer.store.claims import Claim, Completion, StoredOutput
+from sinfer.store.writer import Commit
+from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow, WindowRecord
-from sinfer.windows.writer import Commit
 
 
 @dataclass(slots=True)

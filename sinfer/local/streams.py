@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
+from sinfer.nats.subjects import EVERYTHING, covers
 from sinfer.products.task import InferTaskConfig
-from sinfer.sinks.jetstream import JetStreamSink
-from sinfer.subjects import EVERYTHING, covers
+from sinfer.sinks.jetstream.sink import JetStreamSink
 
 RESULTS = "RESULTS"
 """The stream that takes results which no other stream takes."""

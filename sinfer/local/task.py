@@ -11,27 +11,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sinfer.clock import Clock, ManualClock
+from sinfer.config.units import to_ms
 from sinfer.errors import ConfigError
-from sinfer.hooks import describe
+from sinfer.hooks.call import describe
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.python import PythonClient, PythonConfig
-from sinfer.ingest.windowing import Windower
+from sinfer.ingest.windower import Windower
 from sinfer.local.memory import MemoryPartition
 from sinfer.local.trace import ProcessedWindow, Trace
-from sinfer.messages import Message
+from sinfer.nats.subjects import covers
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
-from sinfer.subjects import covers
-from sinfer.tasks.processing import WindowProcessor
-from sinfer.tasks.ready_task import ReadyTask
-from sinfer.units import to_ms
-from sinfer.windows.claims import Claim
+from sinfer.store.claims import Claim
+from sinfer.store.keys import TAKEN_FIELD
+from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import TAKEN_FIELD
 from sinfer.windows.planners import make_planner
 from sinfer.windows.window import CloseReason
+from sinfer.worker.process import WindowProcessor
+from sinfer.worker.ready_task import ReadyTask
 
 
 class _Partition:

@@ -6,7 +6,7 @@ import bdb
 import os
 from collections.abc import Iterator
 
-from sinfer.hooks import DebuggerLeft
+from sinfer.hooks.call import DebuggerLeft
 
 _CHUNK = 65536
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sinfer.encoding import from_json
-from sinfer.results import WindowResults
 from sinfer.sinks.base import Sink, SinkConfig
-from sinfer.tasks.ready_task import ReadyTask
+from sinfer.types.result import WindowResults
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.window import Window
+from sinfer.worker.ready_task import ReadyTask
 
 RECORDER = "(recorder)"
 """The name of the sink that takes note of results."""

@@ -15,19 +15,19 @@ from typing import Any, Literal
 from nats.aio.client import Client
 
 from sinfer.ingest.entries import Preparer
-from sinfer.ingest.ranges import RangeSet
-from sinfer.ingest.state import SourceState
-from sinfer.ingest.stream_messages import StreamMessages
-from sinfer.messages import Message
+from sinfer.nats.stream_messages import StreamMessages
+from sinfer.nats.subjects import EVERYTHING
 from sinfer.products.pipeline import InferPipeline
-from sinfer.subjects import EVERYTHING
-from sinfer.windows.claims import PartitionClaims
-from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter
+from sinfer.source.checkpoint import SourceState
+from sinfer.source.ranges import RangeSet
+from sinfer.store.claims import PartitionClaims
+from sinfer.store.connection import Store
+from sinfer.store.dead_letters import DeadLetterStore, LetterFilter
+from sinfer.store.ledger import Finished, read_ledger, unpack_members
+from sinfer.store.snapshot import Snapshot, snapshot
+from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
-from sinfer.windows.ledger import Finished, read_ledger, unpack_members
 from sinfer.windows.records import ClosedWindow
-from sinfer.windows.snapshot import Snapshot, snapshot
-from sinfer.windows.store import Store
 
 _WINDOWS_AT_ONCE = 16
 _PAGE = 500

@@ -11,15 +11,15 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from sinfer.errors import SinferError
-from sinfer.ingest.task_reports import task_report
-from sinfer.missing import listening
-from sinfer.operations.auditing import audit
+from sinfer.liveness.missing import listening
+from sinfer.operations.audit import audit
 from sinfer.operations.processes import add_processes
 from sinfer.operations.products import known_scopes
-from sinfer.operations.standing import standing
+from sinfer.operations.status import standing
 from sinfer.products.registry import load_products
 from sinfer.settings import settings
-from sinfer.windows.store import Store
+from sinfer.store.connection import Store
+from sinfer.store.task_reports import task_report
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from sinfer.errors import SinferError, UnavailableError
-from sinfer.missing import (
-    BUSY_MS,
-    ingest_command,
-    listening,
-    missing_beat,
-    missing_worker,
-)
-from sinfer.operations.preflight.finding import Finding
-from sinfer.operations.standing import TaskStanding, ingestors_alive
+from sinfer.liveness.missing import BUSY_MS, ingest_command, listening, missing_beat, missing_worker
+from sinfer.operations.preflight.findings import Finding
+from sinfer.operations.status import TaskStanding, ingestors_alive
 from sinfer.products.registry import modules_with
 from sinfer.settings import settings
-from sinfer.windows.presence import PresenceBoard, Present
-from sinfer.windows.store import Store
+from sinfer.store.connection import Store
+from sinfer.store.presence import PresenceBoard, Present
 
 
 async def add_processes(store: Store, tasks: Sequence[TaskStanding]) -> Present:

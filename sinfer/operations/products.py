@@ -10,9 +10,9 @@ from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.registry import find_product, load_products, loaded_product
 from sinfer.products.task import InferTaskConfig
+from sinfer.store.connection import Store
+from sinfer.store.schedule import Schedule
 from sinfer.windows.ids import Scope
-from sinfer.windows.schedule import Schedule
-from sinfer.windows.store import Store
 
 
 class Tasks:

@@ -10,18 +10,18 @@ from typing import Any
 import msgspec
 
 from sinfer.errors import SinferError, SinkError
-from sinfer.hooks import Hook
+from sinfer.hooks.call import Hook
 from sinfer.ingest.entries import Preparer
-from sinfer.ingest.stream_messages import StreamMessages
+from sinfer.nats.stream_messages import StreamMessages
 from sinfer.operations.deep_audit import DeepAudited, Finding, Progress
 from sinfer.products.pipeline import InferPipeline
-from sinfer.results import WindowResults
 from sinfer.sinks.base import Sink
-from sinfer.tasks.naming import names_of
-from sinfer.windows.dead_letter_store import DeadLetterStore, LetterFilter
+from sinfer.store.connection import Store
+from sinfer.store.dead_letters import DeadLetterStore, LetterFilter
+from sinfer.store.ledger import LedgerEntry, read_ledger, unpack_members
+from sinfer.types.result import WindowResults
 from sinfer.windows.ids import Scope
-from sinfer.windows.ledger import LedgerEntry, read_ledger, unpack_members
-from sinfer.windows.store import Store
+from sinfer.worker.result_keys import names_of
 
 _WINDOWS_AT_ONCE = 200
 _PATIENCE_S = 120.0

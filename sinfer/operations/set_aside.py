@@ -9,22 +9,22 @@ from nats.aio.client import Client
 
 from sinfer.errors import SourceError
 from sinfer.ingest.entries import Preparer
-from sinfer.ingest.stream_messages import StreamMessages
-from sinfer.messages import Message, pack_chunk
-from sinfer.operations.rerunning import check_stream
+from sinfer.nats.stream_messages import StreamMessages
+from sinfer.nats.subjects import EVERYTHING, covers
+from sinfer.operations.rerun import check_stream
 from sinfer.products.pipeline import InferPipeline
-from sinfer.subjects import EVERYTHING, covers
-from sinfer.tasks.ending import Timings, dead_letter, ledger_entry
-from sinfer.tasks.outcomes import Failure
-from sinfer.windows.claims import Completion, PartitionClaims
-from sinfer.windows.damage import Contents, Expected
+from sinfer.store.claims import Completion, PartitionClaims
+from sinfer.store.connection import Store
+from sinfer.store.damage import Contents, Expected
+from sinfer.store.keys import PartitionKeys
+from sinfer.store.ledger import pack_entry
+from sinfer.store.members import members_fields, read_members
+from sinfer.store.set_aside import SetAside, put_back, read_aside, take_aside
+from sinfer.types.message import Message, pack_chunk
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.ledger import pack_entry
-from sinfer.windows.members import members_fields, read_members
 from sinfer.windows.records import ClosedWindow
-from sinfer.windows.set_aside import SetAside, put_back, read_aside, take_aside
-from sinfer.windows.store import Store
+from sinfer.worker.completion import Timings, dead_letter, ledger_entry
+from sinfer.worker.outcome import Failure
 
 _LEASE_MS = 60_000
 _PAGE = 500

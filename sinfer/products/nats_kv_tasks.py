@@ -18,9 +18,9 @@ from nats.js.errors import APIError, NotFoundError
 
 from sinfer.encoding import from_json
 from sinfer.errors import UnavailableError
-from sinfer.nats_config import JetStreamPart
-from sinfer.nats_connection import connect
-from sinfer.nats_whereabouts import is_not_enabled, no_jetstream, not_there
+from sinfer.nats.config import JetStreamPart
+from sinfer.nats.connection import connect
+from sinfer.nats.whereabouts import is_not_enabled, no_jetstream, not_there
 from sinfer.products.managers import DEFAULT_REFRESH_S, BrokenTask, Listed, TaskManager
 from sinfer.products.task import InferTaskConfig
 from sinfer.products.yaml_text import load_yaml

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Hashable
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
-from sinfer.messages import Message
 from sinfer.products.task import InferTaskConfig
-from sinfer.results import Result
+from sinfer.types.message import Message
+from sinfer.types.result import Result
 from sinfer.windows.planner import WindowStats
 from sinfer.windows.window import Window
 

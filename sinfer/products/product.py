@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sinfer.config import explain
+from sinfer.aio.own_thread import OwnThread
+from sinfer.config.model import explain
 from sinfer.errors import ConfigError, HookError, SinferError
-from sinfer.hooks import Hook, made
-from sinfer.own_thread import OwnThread
+from sinfer.hooks.call import Hook, made
 from sinfer.products.managers import BrokenTask, TaskManager
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.pipeline_check import pipeline_problem, results_per_problem

@@ -15,7 +15,7 @@ from pathlib import Path
 import sinfer.products
 from sinfer.errors import ConfigError, HookError, ProductNotFoundError
 from sinfer.extras import missing_extra
-from sinfer.hooks import Hook
+from sinfer.hooks.call import Hook
 from sinfer.products.product import Product
 
 ENTRY_POINT_GROUP = "sinfer.products"

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import msgspec
 from pydantic import SecretStr, ValidationError
 
-from sinfer.config import explain
+from sinfer.config.model import explain
+from sinfer.config.units import KEPT, NOT_STORED, STORING, storable
 from sinfer.errors import ConfigError
 from sinfer.products.task import InferTaskConfig
-from sinfer.units import KEPT, NOT_STORED, STORING, storable
 
 _OPERATIONAL = ("source", "inference", "sinks", "fallback", "dead_letter_subject", "limits")
 

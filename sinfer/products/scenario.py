@@ -10,8 +10,8 @@ from nats.aio.client import Client
 
 from sinfer.errors import ConfigError
 from sinfer.extras import missing_extra
-from sinfer.messages import Message
 from sinfer.products.product import Product
+from sinfer.types.message import Message
 
 
 class Progress(Protocol):

@@ -16,7 +16,7 @@ from sinfer.errors import ConfigError, SinferError, UnavailableError
 from sinfer.extras import extras_named
 from sinfer.products.managers import DEFAULT_REFRESH_S, BrokenTask, Listed, TaskManager
 from sinfer.products.task import InferTaskConfig
-from sinfer.sinks.sql_url import resolved_url
+from sinfer.sinks.sql.url import resolved_url
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -136,7 +136,7 @@ class SqlTaskManager(TaskManager[C]):
         from sqlalchemy import text
         from sqlalchemy.exc import SQLAlchemyError
 
-        from sinfer.sinks.sql_database import sqlite_file
+        from sinfer.sinks.sql.database import sqlite_file
 
         engine = self._connected_engine()
         if (file := sqlite_file(engine.url)) is not None and not file.exists():
@@ -189,7 +189,7 @@ def _make_engine(url: str, timeout_s: float) -> Engine:
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-        from sinfer.sinks.sql_database import connect_args, missing_driver, with_driver
+        from sinfer.sinks.sql.database import connect_args, missing_driver, with_driver
     try:
         parsed = with_driver(make_url(url))
         return create_engine(

@@ -6,10 +6,10 @@ from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar
 
-from sinfer.checks import Checked
-from sinfer.config import ConfigModel
-from sinfer.plugins import Plugin
-from sinfer.results import Confirmed, WindowResults
+from sinfer.config.model import ConfigModel
+from sinfer.config.plugins import Plugin
+from sinfer.types.check import Checked
+from sinfer.types.result import Confirmed, WindowResults
 
 
 class SinkConfig(ConfigModel):

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
-from sinfer.checks import Checked
 from sinfer.encoding import to_json
 from sinfer.errors import SinkUnavailableError
-from sinfer.results import Confirmed, WindowResults
 from sinfer.sinks.base import Sink, SinkConfig
+from sinfer.types.check import Checked
+from sinfer.types.result import Confirmed, WindowResults
 
 _PLACEHOLDER = re.compile(r"\{[^}]*\}?")
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sinfer.results import WindowResults
+from sinfer.config.units import unit
 from sinfer.sinks.base import Sink, SinkConfig
-from sinfer.units import unit
+from sinfer.types.result import WindowResults
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 from sinfer.errors import SinkUnavailableError
-from sinfer.results import ResultRow, WindowResults
+from sinfer.types.result import ResultRow, WindowResults
 
 MOST_ENTRIES = 5_000_000
 """A log of more entries is not gone through: their keys would take too much memory."""

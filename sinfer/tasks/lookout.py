@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import time
 
-from sinfer.celery_app import product_queue
-from sinfer.tasks.draining import drain, work_on
-from sinfer.tasks.places import AT_ONCE
 from sinfer.tasks.runtime import Runtime
+from sinfer.types.queues import product_queue
 from sinfer.windows.ids import Scope
+from sinfer.worker.claim_loop import drain, work_on
+from sinfer.worker.slots import AT_ONCE
 
 _OLD_HINTS = 16
 """After so many hints in a row that led to no window the store is asked."""

@@ -10,11 +10,11 @@ from typing import Any
 
 from celery import Celery
 
-from sinfer.celery_app import shown_broker
-from sinfer.masking import mask
-from sinfer.sign_of_life import SignOfLife
-from sinfer.windows.presence import SILENT_AFTER_MS, Presence
-from sinfer.worker_memory import silent_s
+from sinfer.liveness.sign_of_life import SignOfLife
+from sinfer.logging.masking import mask
+from sinfer.store.presence import SILENT_AFTER_MS, Presence
+from sinfer.tasks.application import shown_broker
+from sinfer.tasks.worker_memory import silent_s
 
 _LONGEST_PROBLEM = 300
 

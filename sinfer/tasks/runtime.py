@@ -23,24 +23,24 @@ from billiard.pool import EX_RECYCLE
 from celery import Celery
 
 from sinfer import exit_codes
-from sinfer.cancelling import end
-from sinfer.complaints import Complaints
+from sinfer.aio.cancel import end
 from sinfer.errors import AccessError, SinferError, UnavailableError
-from sinfer.hints import HintSender
-from sinfer.hooks import describe, last_called
-from sinfer.tasks.catalogue import Catalogue
-from sinfer.tasks.lease_keeper import LeaseKeeper
-from sinfer.tasks.places import Places
+from sinfer.hooks.call import describe, last_called
+from sinfer.logging.throttled import Complaints
+from sinfer.store.connection import Store
+from sinfer.store.pauses import PauseBoard
+from sinfer.store.schedule import Schedule
+from sinfer.tasks.hints import HintSender
 from sinfer.tasks.window_events import WindowEvents
-from sinfer.tasks.worker_loop import WorkerLoop
+from sinfer.tasks.worker_memory import is_told_to_end, note_load
 from sinfer.windows.ids import Scope
-from sinfer.windows.pauses import PauseBoard
-from sinfer.windows.schedule import Schedule
-from sinfer.windows.store import Store
-from sinfer.worker_memory import is_told_to_end, note_load
+from sinfer.worker.event_loop import WorkerLoop
+from sinfer.worker.lease_keeper import LeaseKeeper
+from sinfer.worker.slots import Places
+from sinfer.worker.task_cache import Catalogue
 
 if TYPE_CHECKING:
-    from sinfer.tasks.draining import PartitionWork
+    from sinfer.worker.claim_loop import PartitionWork
 
 _log = logging.getLogger(__name__)
 

@@ -21,12 +21,12 @@ from typing import Any
 from celery import Celery
 from celery.events import EventDispatcher
 
-from sinfer.complaints import Complaints
+from sinfer.logging.throttled import Complaints
+from sinfer.store.claims import Claim
 from sinfer.tasks import presence
-from sinfer.tasks.outcomes import WindowEnd
-from sinfer.windows.claims import Claim
+from sinfer.tasks.worker_memory import are_events_wanted
 from sinfer.windows.ids import Scope
-from sinfer.worker_memory import are_events_wanted
+from sinfer.worker.outcome import WindowEnd
 
 _log = logging.getLogger(__name__)
 

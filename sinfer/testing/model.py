@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sinfer.inference.base import InferenceClient, InferenceConfig
-from sinfer.inference.v2_messages import V2Response
+from sinfer.inference.v2.messages import V2Response
 
 Answer = Callable[[Any], Any]
 

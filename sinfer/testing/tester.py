@@ -11,18 +11,18 @@ from typing import Any, Self, TypeVar
 from pydantic import ValidationError
 
 from sinfer.clock import ManualClock
-from sinfer.config import explain
+from sinfer.config.model import explain
+from sinfer.config.units import parse_duration, to_ms
 from sinfer.encoding import to_json
 from sinfer.errors import ConfigError
 from sinfer.inference.base import InferenceClient
 from sinfer.local.task import LocalTask
 from sinfer.local.trace import ProcessedWindow
-from sinfer.messages import Message
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
 from sinfer.testing.model import FakeModel
-from sinfer.units import parse_duration, to_ms
+from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 
 T = TypeVar("T")

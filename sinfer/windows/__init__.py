@@ -1,1 +1,1 @@
-"""Windows: what they are (specs, planning; pure) and where they are kept (store, Redis)."""
+"""Windows: what they are, and what a batch changes in them. Pure: no I/O, no clock."""

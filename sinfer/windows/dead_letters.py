@@ -6,8 +6,8 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from sinfer.masking import one_line as one_line
-from sinfer.messages import Message
+from sinfer.logging.masking import one_line as one_line
+from sinfer.types.message import Message
 from sinfer.windows.stages import Stage as Stage
 from sinfer.windows.window import CloseReason
 
@@ -82,7 +82,7 @@ class DeadLetter(msgspec.Struct, array_like=True, frozen=True):
         ordinal: its place among the window's messages, from 0; -1 where it had no window.
         origin: its window, where it had one.
         history: how it failed before it was redriven, the oldest first.
-        incarnation: of the source when it was read; see ``sinfer.windows.incarnation``.
+        incarnation: of the source when it was read; see ``sinfer.store.incarnation``.
     """
 
     message: Message

@@ -8,8 +8,8 @@ from decimal import Decimal
 from numbers import Real
 from typing import Any
 
+from sinfer.config.units import to_ms
 from sinfer.errors import InvalidItemError
-from sinfer.units import to_ms
 
 _MOST_MS = 253_402_300_800_000
 """The end of the year 9999, milliseconds since the epoch; as far back is the limit before it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sinfer.messages import Message
+from sinfer.types.message import Message
 from sinfer.windows.records import ClosedWindow, WindowRecord
 
 

@@ -13,14 +13,14 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from sinfer.config.units import to_ms
 from sinfer.errors import InvalidItemError
-from sinfer.hooks import reason_of
-from sinfer.units import to_ms
-from sinfer.windows.due import DueIndex
-from sinfer.windows.held import Held, Slot
+from sinfer.hooks.call import reason_of
+from sinfer.windows.open_window import Held, Slot
 from sinfer.windows.plan import Append, Entry, Plan
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord
 from sinfer.windows.specs import WindowSpec
+from sinfer.windows.timers import DueIndex
 from sinfer.windows.window import CloseReason
 
 

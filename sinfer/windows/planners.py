@@ -9,8 +9,8 @@ from sinfer.windows.planner import CloseWhen, Planner
 from sinfer.windows.records import WindowRecord
 from sinfer.windows.session import SessionPlanner
 from sinfer.windows.sliding import SlidingPlanner
-from sinfer.windows.slotted import CountPlanner, TumblingPlanner
 from sinfer.windows.specs import WindowSpec
+from sinfer.windows.tumbling import CountPlanner, TumblingPlanner
 
 _PLANNERS: dict[str, type[Planner]] = {
     "tumbling": TumblingPlanner,

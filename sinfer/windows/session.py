@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sinfer.units import to_ms
-from sinfer.windows.held import Held, Slot
+from sinfer.config.units import to_ms
 from sinfer.windows.ids import count_window_id
+from sinfer.windows.open_window import Held, Slot
 from sinfer.windows.plan import Append, Entry
 from sinfer.windows.planner import Planner
 from sinfer.windows.records import Part, WindowRecord

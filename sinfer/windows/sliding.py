@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sinfer.units import to_ms
-from sinfer.windows.due import DueIndex
-from sinfer.windows.held import Held, Slot
+from sinfer.config.units import to_ms
 from sinfer.windows.ids import time_window_id
+from sinfer.windows.open_window import Held, Slot
 from sinfer.windows.plan import Entry, Plan
 from sinfer.windows.planner import Planner
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord
 from sinfer.windows.specs import SlidingWindow
+from sinfer.windows.timers import DueIndex
 from sinfer.windows.window import CloseReason
 
 _PANE, _FIRED = 0, 1

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sinfer.config import ConfigModel
-from sinfer.units import Bytes, Duration, to_ms, unit
+from sinfer.config.model import ConfigModel
+from sinfer.config.units import Bytes, Duration, to_ms, unit
 
 
 class _WindowSpec(ConfigModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Generic, Literal, TypeVar, overload
 
-from sinfer.messages import Message
+from sinfer.types.message import Message
 
 T = TypeVar("T")
 

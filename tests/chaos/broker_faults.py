@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 from redis.exceptions import RedisError
 
-from sinfer.celery_app import TICK_QUEUE, product_queue
+from sinfer.types.queues import TICK_QUEUE, product_queue
 from tests.chaos.faults import Fault, World
 from tests.chaos.site import PRODUCT
 

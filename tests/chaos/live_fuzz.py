@@ -25,7 +25,7 @@ from nats.aio.client import Client
 from sinfer.embedded.services import program
 from sinfer.embedded.termination import unwinding_on_signals
 from sinfer.errors import InvalidItemError
-from sinfer.sinks.nats_wire import send
+from sinfer.nats.wire import send
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.item_key import checked_key
 from tests.chaos.fuzz import fuzzed_messages

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from nats.js.api import RetentionPolicy
 
 from sinfer.errors import SinferError
-from sinfer.operations.redriving import Redrive
-from sinfer.operations.rerunning import rerun
-from sinfer.windows.dead_letter_store import LetterFilter
-from sinfer.windows.ledger import read_ledger
+from sinfer.operations.redrive import Redrive
+from sinfer.operations.rerun import rerun
+from sinfer.store.dead_letters import LetterFilter
+from sinfer.store.ledger import read_ledger
 from tests.chaos import product
 from tests.chaos.faults import Fault, World
 from tests.chaos.messages import number_of

@@ -11,9 +11,9 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
 
 from sinfer.errors import UnavailableError
-from sinfer.windows.account import COUNTS, Account, read_account
-from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.store import Store
+from sinfer.store.account import COUNTS, Account, read_account
+from sinfer.store.connection import Store
+from sinfer.store.keys import PartitionKeys
 from tests.chaos.site import Site
 
 

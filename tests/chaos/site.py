@@ -18,13 +18,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 
 from sinfer.embedded.model_process import ModelServer
 from sinfer.embedded.servers import NatsServer
-from sinfer.embedded.services import (
-    Place,
-    Service,
-    beat_service,
-    ingest_service,
-    worker_service,
-)
+from sinfer.embedded.services import Place, Service, beat_service, ingest_service, worker_service
 from sinfer.windows.ids import Scope
 from tests.chaos import product, twin
 from tests.chaos.clock import SKEWED_CLOCK, Clock

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from sinfer.cancelling import end
-from sinfer.operations.auditing import audit
+from sinfer.aio.cancel import end
+from sinfer.operations.audit import audit
 from sinfer.operations.deep_audit import DeepAudit
 from tests.chaos.broker_faults import BROKER_FAULTS
 from tests.chaos.clock_faults import CLOCK_FAULTS, REDIS_CLOCK_FAULTS

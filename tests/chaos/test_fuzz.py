@@ -6,7 +6,7 @@ from typing import Any
 
 from sinfer import Product, StaticTaskManager
 from sinfer.ingest.entries import Preparer
-from sinfer.messages import Message
+from sinfer.types.message import Message
 from sinfer.windows.dead_letters import pack_dead_letter, unpack_dead_letter
 from sinfer.windows.ids import count_window_id
 from sinfer.windows.item_key import checked_key

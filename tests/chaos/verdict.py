@@ -17,9 +17,9 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig
 from redis.asyncio import Redis
 
+from sinfer.store.connection import Store
+from sinfer.store.keys import PartitionKeys
 from sinfer.windows.dead_letters import DeadLetter, unpack_dead_letter
-from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.store import Store
 from tests.chaos.messages import Fate, fate, number_of
 from tests.chaos.site import PRODUCT, TWIN, Site, TaskPlan
 

@@ -39,10 +39,10 @@ from sinfer.embedded.services import (
     ingest_service,
     worker_service,
 )
-from sinfer.windows import keys
+from sinfer.store import keys
+from sinfer.store.keys import PartitionKeys
 from sinfer.windows.dead_letters import DeadLetter, unpack_dead_letter
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.records import unpack_record
 
 PATIENCE_S = 30.0

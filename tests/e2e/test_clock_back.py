@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from sinfer.embedded.services import Service
-from sinfer.windows.keys import CLOCK, PartitionKeys
+from sinfer.store.keys import CLOCK, PartitionKeys
 from tests.e2e.harness import Connections, Deployment, Task, numbers, ordered
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from sinfer.embedded.services import Service
-from sinfer.windows.keys import PartitionKeys
+from sinfer.store.keys import PartitionKeys
 from tests.e2e.harness import (
     Connections,
     Deployment,

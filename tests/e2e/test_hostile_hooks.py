@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from sinfer.embedded.services import Service
-from sinfer.operations.auditing import audit
-from sinfer.operations.standing import standing
-from sinfer.windows.claims import PartitionClaims
+from sinfer.operations.audit import audit
+from sinfer.operations.status import standing
+from sinfer.store.claims import PartitionClaims
+from sinfer.store.connection import Store
+from sinfer.store.keys import PartitionKeys
 from sinfer.windows.dead_letters import DeadLetter, unpack_dead_letter
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.store import Store
 from tests.e2e.harness import Connections, Deployment, wait_for, wait_for_log
 
 pytestmark = pytest.mark.e2e

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from sinfer.embedded.services import Service, program
+from sinfer.store.keys import PartitionKeys
 from sinfer.windows.dead_letters import DeadLetter
-from sinfer.windows.keys import PartitionKeys
 from tests.e2e.harness import (
     Connections,
     Deployment,

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from sinfer.embedded.services import Service
-from sinfer.windows.keys import PartitionKeys
+from sinfer.store.keys import PartitionKeys
 from tests.e2e.harness import (
     Connections,
     Deployment,

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from sinfer.celery_app import TICK_QUEUE, make_app, product_queue
-from sinfer.hints import MOST_WAITING, HintSender
-from sinfer.messages import Message
+from sinfer.store.connection import Store
+from sinfer.store.schedule import Schedule
+from sinfer.store.writer import Commit, PartitionWriter
+from sinfer.tasks.application import make_app
+from sinfer.tasks.hints import MOST_WAITING, HintSender
+from sinfer.types.message import Message
+from sinfer.types.queues import TICK_QUEUE, product_queue
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from sinfer.windows.planners import make_planner
-from sinfer.windows.schedule import Schedule
-from sinfer.windows.store import Store
-from sinfer.windows.writer import Commit, PartitionWriter
 from tests.e2e.harness import Connections, Deployment, Task, ordered, wait_for
 from tests.window_reference import window_spec
 

@@ -10,8 +10,8 @@ import pytest
 
 from sinfer import exit_codes
 from sinfer.embedded.services import Service
+from sinfer.store.keys import PartitionKeys
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import PartitionKeys
 from tests.e2e.harness import (
     PRODUCT,
     Connections,

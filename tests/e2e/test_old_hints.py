@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sinfer.celery_app import PROCESS_TASK, make_app, product_queue
+from sinfer.tasks.application import make_app
+from sinfer.types.queues import PROCESS_TASK, product_queue
 from tests.e2e.harness import Connections, Deployment, numbers, ordered, wait_for
 from tests.e2e.scripted_model import ScriptedModel
 

@@ -16,9 +16,9 @@ from nats.js.api import ConsumerConfig
 from sinfer import exit_codes
 from sinfer.embedded.process import free_port
 from sinfer.embedded.services import Service, answers, program
-from sinfer.windows import keys
+from sinfer.store import keys
+from sinfer.store.keys import PartitionKeys
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import PartitionKeys
 from tests.e2e.harness import (
     Connections,
     Deployment,

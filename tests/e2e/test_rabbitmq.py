@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from sinfer.celery_app import TICK_QUEUE, make_app, product_queue, waiting_messages
-from sinfer.hints import MOST_WAITING, HintSender
+from sinfer.tasks.application import make_app, waiting_messages
+from sinfer.tasks.hints import MOST_WAITING, HintSender
+from sinfer.types.queues import TICK_QUEUE, product_queue
 from sinfer.windows.ids import Scope
 from tests.e2e.harness import Connections, Deployment, numbers, ordered, wait_for, wait_for_log
 from tests.e2e.rabbitmq import RabbitMqServer

@@ -14,8 +14,9 @@ from pydantic import BaseModel
 
 from sinfer import InferTaskConfig
 from sinfer.inference.base import InferenceConfig
-from sinfer.products.task import JetStreamSource, Limits
+from sinfer.products.task import Limits
 from sinfer.settings import PREFIX, Settings
+from sinfer.source.config import JetStreamSource
 from sinfer.windows.specs import TumblingWindow
 from tests.e2e.documents import ROOT, Document
 from tests.e2e.fresh_shells import FreshShells, fresh_shells, source_line, wait_for

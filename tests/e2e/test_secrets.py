@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import NatsServer
 from sinfer.embedded.services import program
-from sinfer.windows.keys import PartitionKeys
+from sinfer.store.keys import PartitionKeys
 from tests.e2e.harness import Connections, Deployment, numbers, wait_for, wait_for_log
 from tests.secured import acl_server
 

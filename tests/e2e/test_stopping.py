@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from sinfer.embedded.services import Service
-from sinfer.prefork import LONGEST_END_S
+from sinfer.tasks.prefork import LONGEST_END_S
 from tests.e2e.harness import Connections, Deployment, Task, numbers, ordered, wait_for
 
 pytestmark = pytest.mark.e2e

@@ -25,15 +25,15 @@ from sinfer import (
     Window,
 )
 from sinfer.embedded.servers import NatsServer, RedisServer
-from sinfer.hints import HintSender
 from sinfer.ingest.supervisor import Supervisor
-from sinfer.messages import unpack_chunk
-from sinfer.windows.account import read_account
-from sinfer.windows.disk import Disk
+from sinfer.store.account import read_account
+from sinfer.store.connection import Store
+from sinfer.store.durability import Disk
+from sinfer.store.keys import PartitionKeys
+from sinfer.tasks.hints import HintSender
+from sinfer.types.message import unpack_chunk
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.records import unpack_record
-from sinfer.windows.store import Store
 
 pytestmark = pytest.mark.integration
 

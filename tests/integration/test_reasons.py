@@ -18,13 +18,13 @@ from nats.js.api import ConsumerConfig, StreamConfig
 from sinfer import Product, StaticTaskManager
 from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import NatsServer, RedisServer
-from sinfer.hints import HintSender
 from sinfer.ingest.supervisor import Supervisor
 from sinfer.operations.products import known_scopes
-from sinfer.operations.standing import TaskStanding, broken_tasks, standing
+from sinfer.operations.status import TaskStanding, broken_tasks, standing
+from sinfer.store.connection import Store
+from sinfer.store.schedule import Schedule
+from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
-from sinfer.windows.schedule import Schedule
-from sinfer.windows.store import Store
 from tests.task_settings import Upper
 
 pytestmark = pytest.mark.integration

@@ -15,18 +15,18 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from sinfer import Product
 from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.errors import SourceError
-from sinfer.hints import HintSender
 from sinfer.ingest.supervisor import Supervisor
 from sinfer.operations.preflight import preflight
 from sinfer.operations.products import known_scopes
-from sinfer.operations.standing import broken_tasks, standing
-from sinfer.operations.starting_over import start_over
-from sinfer.windows.account import read_account
-from sinfer.windows.claims import Completion, PartitionClaims
+from sinfer.operations.reset import start_over
+from sinfer.operations.status import broken_tasks, standing
+from sinfer.store.account import read_account
+from sinfer.store.claims import Completion, PartitionClaims
+from sinfer.store.connection import Store
+from sinfer.store.keys import CONSUMERS
+from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import CONSUMERS
-from sinfer.windows.store import Store
-from tests.integration.test_supervisor import Listed, Texts, until
+from tests.integration.ingest.test_supervisor import Listed, Texts, until
 
 pytestmark = pytest.mark.integration
 

@@ -108,7 +108,7 @@ NEEDS = {
 def needs(module: str) -> set[str]:
     if module.startswith("sinfer.testing"):
         return NEEDS["sinfer.testing"]
-    if module.startswith("sinfer.sinks.sql_"):
+    if module.startswith("sinfer.sinks.sql.") and module != "sinfer.sinks.sql.sink":
         return {"sql"}
     if module.startswith("sinfer.inference.") and "grpc" in module:
         return {"grpc"}

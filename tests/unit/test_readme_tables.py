@@ -9,8 +9,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from sinfer.inference.base import InferenceConfig
-from sinfer.products.task import InferTaskConfig, JetStreamSource, Limits
+from sinfer.products.task import InferTaskConfig, Limits
 from sinfer.settings import Settings
+from sinfer.source.config import JetStreamSource
 from sinfer.windows.specs import TumblingWindow
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

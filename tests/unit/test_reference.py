@@ -11,12 +11,12 @@ from pydantic import Field
 
 from sinfer import InferTaskConfig, exit_codes
 from sinfer.cli import main
+from sinfer.config.units import unit
 from sinfer.inference.base import InferenceClient
 from sinfer.operations.metrics import METRICS, Metric
 from sinfer.settings import PREFIX, Settings
 from sinfer.sinks.base import Sink
 from sinfer.sinks.formats import RESULT_FORMATS
-from sinfer.units import unit
 from tools import reference
 
 ROOT = Path(__file__).parents[2]

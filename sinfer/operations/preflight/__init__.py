@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-from sinfer.hooks import describe
-from sinfer.operations.preflight.finding import Finding
+from sinfer.hooks.call import describe
+from sinfer.operations.preflight.findings import Finding
 from sinfer.operations.preflight.readers import Readers
 from sinfer.operations.preflight.servers import check_broker, check_store
 from sinfer.operations.preflight.task import Shared, TaskCheck
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
-from sinfer.windows.store import Store
+from sinfer.store.connection import Store
 
 
 async def preflight(

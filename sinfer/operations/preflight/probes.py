@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from sinfer.checks import Checked
-from sinfer.config import ConfigModel
+from sinfer.config.model import ConfigModel
+from sinfer.types.check import Checked
 
 TIMEOUT = timedelta(seconds=5)
 """Longest wait for one answer."""

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from sinfer.errors import StoreError, UnavailableError
-from sinfer.ingest.choice import durable_name, held_by_other
 from sinfer.products.product import Product
-from sinfer.products.task import InferTaskConfig, JetStreamSource
-from sinfer.windows.consumers import ConsumerBoard, is_same_task
+from sinfer.products.task import InferTaskConfig
+from sinfer.source.choice import durable_name, held_by_other
+from sinfer.source.config import JetStreamSource
+from sinfer.store.connection import Store
+from sinfer.store.consumers import ConsumerBoard, is_same_task
 from sinfer.windows.ids import Scope
-from sinfer.windows.store import Store
 
 
 class Readers:

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 from kombu.exceptions import OperationalError
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from sinfer.celery_app import make_app
-from sinfer.checks import Verdict
 from sinfer.errors import SinferError
-from sinfer.operations.preflight.finding import Finding, verdict_of
-from sinfer.windows.store import Store, tls_problem
-from sinfer.windows.store_time import store_time
+from sinfer.operations.preflight.findings import Finding, verdict_of
+from sinfer.store.connection import Store, tls_problem
+from sinfer.store.time import store_time
+from sinfer.tasks.application import make_app
+from sinfer.types.check import Verdict
 
 _BROKER_TIMEOUT_S = 5
 

@@ -7,19 +7,19 @@ from collections.abc import AsyncIterator
 
 import nats.errors
 
-from sinfer.checks import Checked, Verdict
+from sinfer.config.jetstream_place import NatsPlace
 from sinfer.errors import ConfigError, SinferError, SourceError, UnavailableError
-from sinfer.ingest.choice import choose_mode, durable_name
-from sinfer.ingest.existing import check_budget, risks
-from sinfer.ingest.jetstream_api import JetStreamApi
-from sinfer.ingest.stream_messages import StreamMessages
-from sinfer.messages import Message
-from sinfer.nats_place import NatsPlace
-from sinfer.nats_rights import Rights
-from sinfer.operations.preflight.finding import verdict_of
+from sinfer.nats.jetstream_api import JetStreamApi
+from sinfer.nats.rights import Rights
+from sinfer.nats.stream_messages import StreamMessages
+from sinfer.nats.subjects import EVERYTHING, consumer_name
+from sinfer.operations.preflight.findings import verdict_of
 from sinfer.operations.preflight.readers import Readers
 from sinfer.products.task import InferTaskConfig
-from sinfer.subjects import EVERYTHING, consumer_name
+from sinfer.source.choice import choose_mode, durable_name
+from sinfer.source.consumer_check import check_budget, risks
+from sinfer.types.check import Checked, Verdict
+from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 
 _BEGINS = "00000000"
@@ -33,7 +33,7 @@ class NatsConnections:
         self._connecting: dict[NatsPlace, asyncio.Task[Rights]] = {}
 
     async def to(self, place: NatsPlace) -> Rights:
-        """The connection; raises as ``sinfer.nats_connection.connect``, each time the same."""
+        """The connection; raises as ``sinfer.nats.connection.connect``, each time the same."""
         if place not in self._connecting:
             self._connecting[place] = asyncio.create_task(Rights.connect(place))
         return await self._connecting[place]

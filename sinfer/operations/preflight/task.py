@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sinfer.checks import Checked, Verdict
 from sinfer.errors import ConfigError, HookError, InferenceError, SinferError
-from sinfer.hooks import Hook
+from sinfer.hooks.call import Hook
 from sinfer.inference.base import InferenceClient
-from sinfer.inference.v2 import DescribedModel
-from sinfer.ingest.careful import look_at
-from sinfer.operations.preflight.finding import Finding
+from sinfer.inference.v2.client import DescribedModel
+from sinfer.ingest.isolation import look_at
+from sinfer.operations.preflight.findings import Finding
 from sinfer.operations.preflight.probes import TIMEOUT, Probes, bounded
 from sinfer.operations.preflight.readers import Readers
 from sinfer.operations.preflight.request import differences, names_inputs
@@ -22,7 +21,8 @@ from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink, SinkConfig
-from sinfer.sinks.jetstream_check import checked_subject
+from sinfer.sinks.jetstream.check import checked_subject
+from sinfer.types.check import Checked, Verdict
 from sinfer.windows.window import Window
 
 _LONGEST_S = 3 * TIMEOUT.total_seconds()

@@ -10,8 +10,8 @@ import asyncio
 import sys
 
 from sinfer.errors import SinferError
-from sinfer.nats_connection import connect
-from sinfer.nats_whereabouts import errors_told
+from sinfer.nats.connection import connect
+from sinfer.nats.whereabouts import errors_told
 from sinfer.products.example.data import STREAMS, SUBJECT, messages
 from sinfer.settings import settings
 

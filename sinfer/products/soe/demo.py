@@ -12,24 +12,17 @@ from tempfile import NamedTemporaryFile
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from sinfer.cancelling import end
+from sinfer.aio.cancel import end
 from sinfer.encoding import from_json, to_json
-from sinfer.messages import Message
-from sinfer.nats_access import NatsAccess
-from sinfer.nats_connection import connect
+from sinfer.nats.access import NatsAccess
+from sinfer.nats.connection import connect
 from sinfer.products.scenario import Experiment, Progress, Publishing, Surroundings
-from sinfer.products.soe.findings import (
-    FOLLOWING,
-    Answer,
-    Findings,
-    expected_windows,
-    judge,
-    plot,
-)
+from sinfer.products.soe.findings import FOLLOWING, Answer, Findings, expected_windows, judge, plot
 from sinfer.products.soe.reactor import SENSORS, Reactor
 from sinfer.products.soe.simulator import FIRST_TIME_S, Simulation
 from sinfer.products.soe.tasks import RESULTS_TABLE, STREAM
 from sinfer.products.soe.units import START, UNITS, add_units
+from sinfer.types.message import Message
 
 SPEED = 60.0
 """Seconds of the units in one second of the clock: ten minutes pass in ten seconds."""

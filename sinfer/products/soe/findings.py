@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from sinfer.config.units import parse_duration
 from sinfer.products.soe.plot import Line, line_chart
 from sinfer.products.soe.simulator import Point
 from sinfer.products.soe.tasks import DEFAULTS
 from sinfer.products.soe.units import UNITS
-from sinfer.units import parse_duration
 
 FOLLOWING, ALONE, IMPOSSIBLE = (unit["id"] for unit in UNITS)
 """The unit that follows its set-points, its twin that gets none, and one that cannot be helped."""

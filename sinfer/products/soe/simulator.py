@@ -22,8 +22,8 @@ from nats.js.errors import NotFoundError
 
 from sinfer.encoding import from_json, to_json
 from sinfer.errors import SinferError
-from sinfer.nats_connection import connect
-from sinfer.nats_whereabouts import errors_told
+from sinfer.nats.connection import connect
+from sinfer.nats.whereabouts import errors_told
 from sinfer.products.soe.reactor import Reactor
 from sinfer.products.soe.tasks import STREAM
 from sinfer.products.soe.units import START, UNITS

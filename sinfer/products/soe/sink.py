@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from sinfer import Confirmed, Sink, SinkConfig, WindowResults
 from sinfer.encoding import from_json
-from sinfer.nats_config import JetStreamPart
+from sinfer.nats.config import JetStreamPart
 from sinfer.sinks import JetStreamSink
 
 

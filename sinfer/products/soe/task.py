@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from sinfer import InferTaskConfig
-from sinfer.config import ConfigModel
-from sinfer.units import Duration, to_ms
+from sinfer.config.model import ConfigModel
+from sinfer.config.units import Duration, to_ms
 from sinfer.windows.specs import SlidingWindow, TumblingWindow
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sinfer import SqlTaskManager
-from sinfer.config import ConfigModel, explain
+from sinfer.config.model import ConfigModel, explain
 from sinfer.products.soe.task import SoeTask
 
 STREAM = "SOE"

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from sinfer.checks import Checked
 from sinfer.embedded.http_protocol import Exchange
 from sinfer.embedded.model_process import ModelServer
+from sinfer.types.check import Checked
 from tests.integration.inference.conftest import ScriptedServer
 from tests.secured import Certificates
 

@@ -16,10 +16,10 @@ import pytest
 
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import InferenceError
-from sinfer.inference import guard as guard_module
-from sinfer.inference.guard import EndpointGuard
-from sinfer.inference.v2 import V2Client
-from sinfer.windows.store import Store
+from sinfer.inference.v2.client import V2Client
+from sinfer.store.connection import Store
+from sinfer.worker import endpoint_guard as guard_module
+from sinfer.worker.endpoint_guard import EndpointGuard
 from tests.e2e.scripted_model import Answer, ScriptedModel
 
 pytestmark = pytest.mark.integration

@@ -26,9 +26,9 @@ from sinfer.errors import (
     InferenceServerError,
     InvalidResponseError,
 )
-from sinfer.inference.guard import EndpointGuard
-from sinfer.windows.store import Store
-from tests.integration.tasks.test_processing import Bench, Judging, Record
+from sinfer.store.connection import Store
+from sinfer.worker.endpoint_guard import EndpointGuard
+from tests.integration.worker.test_process import Bench, Judging, Record
 
 pytestmark = pytest.mark.long
 

@@ -24,7 +24,7 @@ from sinfer.errors import (
     InvalidResponseError,
 )
 from sinfer.inference import V2Client
-from sinfer.inference.v2_messages import HEADER_LENGTH
+from sinfer.inference.v2.messages import HEADER_LENGTH
 from tests.integration.inference.conftest import ScriptedServer
 
 Make = Callable[..., V2Client]

@@ -22,7 +22,7 @@ from sinfer.errors import (
     InferenceUnavailableError,
     InvalidResponseError,
 )
-from sinfer.inference.v2_grpc_messages import (
+from sinfer.inference.v2.grpc_messages import (
     SERVICE,
     ModelInferRequest,
     ModelInferResponse,
@@ -31,7 +31,7 @@ from sinfer.inference.v2_grpc_messages import (
     ModelReadyRequest,
     ModelReadyResponse,
 )
-from sinfer.inference.v2_tensors import pack_tensor, unpack_tensor
+from sinfer.inference.v2.tensors import pack_tensor, unpack_tensor
 
 Make = Callable[..., Any]
 

@@ -11,12 +11,12 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, StreamConfig
 
-from sinfer.ingest.batch import Batch
-from sinfer.ingest.pull import PullTiming
-from sinfer.ingest.reader import PartitionReader
-from sinfer.ingest.state import SourceState
-from sinfer.messages import Message
-from sinfer.products.task import JetStreamSource
+from sinfer.source.batch import Batch
+from sinfer.source.checkpoint import SourceState
+from sinfer.source.config import JetStreamSource
+from sinfer.source.pull import PullTiming
+from sinfer.source.reader import PartitionReader
+from sinfer.types.message import Message
 
 DEADLINE_S = 30.0
 TIMING = PullTiming(expires_s=2.0, heartbeat_s=0.25)

@@ -13,19 +13,19 @@ from sinfer import InferPipeline, InferTaskConfig, Message, Result, Window
 from sinfer.clock import SystemClock
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import CommitRefusedError
-from sinfer.hints import HintSender
-from sinfer.ingest.state import SourceState
-from sinfer.ingest.storing import Storing
-from sinfer.ingest.windowing import Refusals, Windower
-from sinfer.messages import pack_chunk
-from sinfer.troubles import Troubles
-from sinfer.windows.account import read_account
+from sinfer.ingest.commit import Storing
+from sinfer.ingest.windower import Refusals, Windower
+from sinfer.logging.troubles import Troubles
+from sinfer.source.checkpoint import SourceState
+from sinfer.store.account import read_account
+from sinfer.store.connection import Store
+from sinfer.store.schedule import Schedule
+from sinfer.store.writer import PartitionWriter
+from sinfer.tasks.hints import HintSender
+from sinfer.types.message import pack_chunk
 from sinfer.windows.dead_letters import unpack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.planners import make_planner
-from sinfer.windows.schedule import Schedule
-from sinfer.windows.store import Store
-from sinfer.windows.writer import PartitionWriter
 
 pytestmark = pytest.mark.integration
 
@@ -138,7 +138,7 @@ async def test_a_message_that_cannot_be_encoded_dies_alone(
             raise OverflowError("Integer value out of range")
         return pack(chunk)
 
-    monkeypatch.setattr("sinfer.windows.writer.pack_chunk", picky)
+    monkeypatch.setattr("sinfer.store.writer.pack_chunk", picky)
     windower = await partition.open()
     await windower.take(messages(64), source_after)
     await partition.check(64, {7, 60})

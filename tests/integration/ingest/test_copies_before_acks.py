@@ -22,14 +22,14 @@ from sinfer import (
     Window,
 )
 from sinfer.embedded.servers import NatsServer, RedisServer
-from sinfer.hints import HintSender
 from sinfer.ingest.supervisor import Supervisor
-from sinfer.tasks.ending import dead_letter
-from sinfer.tasks.outcomes import Failure
-from sinfer.windows.claims import Claim, Completion, PartitionClaims
+from sinfer.store.claims import Claim, Completion, PartitionClaims
+from sinfer.store.connection import Store
+from sinfer.store.keys import PartitionKeys
+from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.store import Store
+from sinfer.worker.completion import dead_letter
+from sinfer.worker.outcome import Failure
 from tests.integration.ingest.conftest import until
 
 pytestmark = pytest.mark.integration

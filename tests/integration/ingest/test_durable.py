@@ -10,12 +10,12 @@ from nats.js.api import AckPolicy, ConsumerInfo, DeliverPolicy, RetentionPolicy
 
 from sinfer.embedded.servers import NatsServer
 from sinfer.errors import StreamResetError
-from sinfer.ingest import missed
-from sinfer.ingest.choice import durable_name
-from sinfer.ingest.inbox import Inbox
-from sinfer.ingest.reader import PartitionReader
-from sinfer.nats_connection import connect
-from sinfer.products.task import JetStreamSource, StartSequence
+from sinfer.nats.connection import connect
+from sinfer.nats.inbox import Inbox
+from sinfer.source import backfill as missed
+from sinfer.source.choice import durable_name
+from sinfer.source.config import JetStreamSource, StartSequence
+from sinfer.source.reader import PartitionReader
 from tests.integration.ingest.conftest import (
     DEADLINE_S,
     Store,

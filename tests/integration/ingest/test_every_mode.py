@@ -9,7 +9,7 @@ import nats
 import pytest
 from nats.js.api import AckPolicy, RetentionPolicy
 
-from sinfer.ingest.reader import PartitionReader
+from sinfer.source.reader import PartitionReader
 from tests.integration.ingest.conftest import (
     Store,
     Stream,
@@ -38,7 +38,7 @@ async def source(
     request: pytest.FixtureRequest, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
     """A stream and a consumer for one of the modes; the settings of a source that uses them."""
-    monkeypatch.setattr("sinfer.ingest.durable.ACK_WAIT_S", 1.0)
+    monkeypatch.setattr("sinfer.source.durable.ACK_WAIT_S", 1.0)
     of_stream, of_durable, of_source = MODES[request.param]
     await stream.create(**of_stream)
     if of_durable is not None:

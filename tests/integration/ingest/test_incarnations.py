@@ -14,16 +14,16 @@ from nats.aio.client import Client
 from sinfer import Product, StaticTaskManager
 from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.errors import SourceError
-from sinfer.hints import HintSender
 from sinfer.ingest.supervisor import Supervisor
-from sinfer.operations.auditing import audit
-from sinfer.operations.starting_over import StartedOver, start_over
+from sinfer.operations.audit import audit
+from sinfer.operations.reset import StartedOver, start_over
 from sinfer.products.task import InferTaskConfig
-from sinfer.windows.claims import PartitionClaims
+from sinfer.store.claims import PartitionClaims
+from sinfer.store.connection import Store
+from sinfer.store.keys import STARTS, PartitionKeys
+from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import STARTS, PartitionKeys
-from sinfer.windows.store import Store
-from tests.integration.test_supervisor import Texts
+from tests.integration.ingest.test_supervisor import Texts
 
 pytestmark = pytest.mark.integration
 

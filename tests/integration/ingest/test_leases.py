@@ -9,10 +9,10 @@ import pytest
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import StaleTokenError
 from sinfer.ingest.leases import LeaseKeeper
+from sinfer.store.connection import Store
+from sinfer.store.schedule import Schedule
+from sinfer.store.writer import PartitionWriter
 from sinfer.windows.ids import Scope
-from sinfer.windows.schedule import Schedule
-from sinfer.windows.store import Store
-from sinfer.windows.writer import PartitionWriter
 
 
 class Holder:

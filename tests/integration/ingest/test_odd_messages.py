@@ -9,9 +9,9 @@ import pytest
 from nats.aio.client import Client
 
 from sinfer.embedded.servers import NatsServer
-from sinfer.ingest.stream_messages import StreamMessages
-from sinfer.messages import Message
-from sinfer.nats_connection import connect
+from sinfer.nats.connection import connect
+from sinfer.nats.stream_messages import StreamMessages
+from sinfer.types.message import Message
 from tests.integration.ingest.conftest import Store, Stream, read, until
 
 HEADERS = [
@@ -82,9 +82,9 @@ async def last_seq(stream: Stream) -> int:
 
 
 def test_what_a_stream_cannot_give_becomes_a_dead_letter() -> None:
-    from sinfer.ingest.jetstream_api import StoredMessage
-    from sinfer.ingest.stream_messages import _message
-    from sinfer.messages import UNREADABLE
+    from sinfer.nats.jetstream_api import StoredMessage
+    from sinfer.nats.stream_messages import _message
+    from sinfer.types.message import UNREADABLE
 
     stored = StoredMessage(7, "in.a", "no time", "", "eA==")
     message = _message(stored)

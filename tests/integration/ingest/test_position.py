@@ -13,9 +13,9 @@ from nats.js.api import AckPolicy
 
 from sinfer.embedded.servers import NatsServer
 from sinfer.errors import StreamResetError
-from sinfer.ingest.reader import PartitionReader
-from sinfer.nats_connection import connect
-from sinfer.products.task import JetStreamSource, StartSequence, StartTime
+from sinfer.nats.connection import connect
+from sinfer.source.config import JetStreamSource, StartSequence, StartTime
+from sinfer.source.reader import PartitionReader
 from tests.integration.ingest.conftest import (
     TIMING,
     Store,
@@ -303,7 +303,7 @@ async def test_a_server_that_stalls_is_waited_for(durable: str | None) -> None:
 
 
 def test_start_times_without_a_zone_are_utc() -> None:
-    from sinfer.ingest.mode import start_of
+    from sinfer.source.mode import start_of
 
     source = JetStreamSource(stream="S", deliver=StartTime(time=datetime(2026, 1, 2, 3)))
     assert start_of(source)["opt_start_time"] == "2026-01-02T03:00:00Z"

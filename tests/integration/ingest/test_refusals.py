@@ -10,7 +10,7 @@ from nats.js.api import AckPolicy, RetentionPolicy
 
 from sinfer.embedded.servers import NatsServer
 from sinfer.errors import SourceError, UnavailableError
-from sinfer.nats_connection import connect
+from sinfer.nats.connection import connect
 from tests.integration.ingest.conftest import Store, Stream, numbers, read
 
 

@@ -9,12 +9,12 @@ import pytest
 from nats.aio.client import Client
 
 from sinfer.embedded.servers import RedisServer
-from sinfer.ingest.state import SourceState
 from sinfer.operations.deep_audit import DeepAudit, DeepAudited
-from sinfer.tasks.ending import Timings, ledger_entry
-from sinfer.windows.claims import Completion
-from sinfer.windows.ledger import pack_entry
-from sinfer.windows.store import Store
+from sinfer.source.checkpoint import SourceState
+from sinfer.store.claims import Completion
+from sinfer.store.connection import Store
+from sinfer.store.ledger import pack_entry
+from sinfer.worker.completion import Timings, ledger_entry
 from tests.integration.operations.test_set_aside import EXPECTED, WINDOWS, Site
 
 pytestmark = pytest.mark.integration

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sinfer.embedded.servers import RedisServer
-from sinfer.operations.standing import standing
+from sinfer.operations.status import standing
+from sinfer.store.connection import Store
+from sinfer.store.keys import PartitionKeys
 from sinfer.windows.ids import Scope
-from sinfer.windows.keys import PartitionKeys
-from sinfer.windows.store import Store
 
 
 @pytest.fixture

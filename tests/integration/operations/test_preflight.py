@@ -15,7 +15,7 @@ from nats.js.api import ConsumerConfig, StreamConfig
 
 from sinfer import InferTaskConfig, Sink
 from sinfer.embedded.servers import NatsServer
-from sinfer.operations.preflight.finding import Finding
+from sinfer.operations.preflight.findings import Finding
 from sinfer.operations.preflight.task import Shared, TaskCheck
 from tests.integration.inference.conftest import ScriptedServer
 from tests.task_settings import product_of, settings_of

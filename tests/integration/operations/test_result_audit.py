@@ -15,14 +15,14 @@ from nats.aio.client import Client
 from sinfer import InferTaskConfig, Sink, WindowResults
 from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.errors import SinkUnavailableError
-from sinfer.ingest.stream_messages import StreamMessages
+from sinfer.nats.stream_messages import StreamMessages
 from sinfer.operations.deep_audit import DeepAudited
 from sinfer.operations.result_audit import ResultAudit
-from sinfer.results import ResultRow
 from sinfer.sinks.base import SinkConfig
-from sinfer.tasks.naming import names_of
-from sinfer.windows.ledger import read_ledger
-from sinfer.windows.store import Store
+from sinfer.store.connection import Store
+from sinfer.store.ledger import read_ledger
+from sinfer.types.result import ResultRow
+from sinfer.worker.result_keys import names_of
 from tests.integration.operations.test_deep_audit import process
 from tests.integration.operations.test_set_aside import WINDOWS, Site
 from tests.task_settings import settings_of

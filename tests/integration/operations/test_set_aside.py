@@ -13,16 +13,16 @@ from sinfer import InferPipeline, InferTaskConfig, Message, Result, Window
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import LostPositionError, SourceError
 from sinfer.ingest.entries import Preparer
-from sinfer.ingest.state import SourceState
-from sinfer.ingest.stream_messages import StreamMessages
-from sinfer.operations.auditing import audit
+from sinfer.nats.stream_messages import StreamMessages
+from sinfer.operations.audit import audit
 from sinfer.operations.set_aside import find_aside, rebuild
-from sinfer.operations.standing import standing
-from sinfer.windows.claims import Completion, PartitionClaims
+from sinfer.operations.status import standing
+from sinfer.source.checkpoint import SourceState
+from sinfer.store.claims import Completion, PartitionClaims
+from sinfer.store.connection import Store
+from sinfer.store.writer import Commit, PartitionWriter
 from sinfer.windows.ids import Scope
 from sinfer.windows.planners import make_planner
-from sinfer.windows.store import Store
-from sinfer.windows.writer import Commit, PartitionWriter
 
 pytestmark = pytest.mark.integration
 

@@ -15,9 +15,9 @@ from redis.asyncio import Redis
 from sqlalchemy import MetaData, Table, create_engine, select
 
 from sinfer.embedded.servers import NatsServer, RedisServer
-from sinfer.results import WindowResults
 from sinfer.sinks import Sink
-from sinfer.sinks.sql_columns import base_columns
+from sinfer.sinks.sql.columns import base_columns
+from sinfer.types.result import WindowResults
 from tests.integration.sinks.receiver import Receiver
 from tests.window_results import message_results, window_results
 

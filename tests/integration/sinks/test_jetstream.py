@@ -17,13 +17,13 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.js.api import DiscardPolicy, StreamConfig
 
+from sinfer.config.jetstream_place import NatsPlace
 from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import NatsServer
 from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
-from sinfer.nats_place import NatsPlace
-from sinfer.results import Confirmed
 from sinfer.sinks import JetStreamSink
-from sinfer.sinks.jetstream_publisher import MAX_GROUP_MESSAGES, JetStreamPublisher
+from sinfer.sinks.jetstream.publisher import MAX_GROUP_MESSAGES, JetStreamPublisher
+from sinfer.types.result import Confirmed
 from tests.integration.sinks.stalling import stalled
 from tests.window_results import current, window_results
 

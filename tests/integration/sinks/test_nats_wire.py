@@ -7,7 +7,7 @@ import inspect
 import pytest
 from nats.aio.client import Client
 
-from sinfer.sinks.nats_wire import encode_publish, header_block, header_lines, send
+from sinfer.nats.wire import encode_publish, header_block, header_lines, send
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"\r\nHPUB \x00\xff", b"y" * 200_000])

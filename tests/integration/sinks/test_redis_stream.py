@@ -13,7 +13,7 @@ from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import SinkUnavailableError
 from sinfer.sinks import RedisStreamSink
-from sinfer.sinks.redis_stream import marker_key
+from sinfer.sinks.redis_stream.sink import marker_key
 from tests.integration.sinks.stalling import stalled
 from tests.window_results import current, message_results, window_results
 

@@ -14,11 +14,11 @@ from nats.aio.client import Client
 from nats.js.api import StreamConfig
 from redis.asyncio import Redis
 
-from sinfer.checks import Checked
 from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.sinks import HttpSink, JetStreamSink, RedisStreamSink
 from sinfer.sinks.base import Sink
 from sinfer.sinks.jsonl import JsonlSink
+from sinfer.types.check import Checked
 from tests.integration.sinks.receiver import Receiver
 from tests.secured import acl_server
 

@@ -24,8 +24,8 @@ from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 from sinfer.embedded.process import free_port
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.sinks import SqlSink
-from sinfer.sinks.sql import OWN_COLUMNS
-from sinfer.sinks.sql_columns import base_columns
+from sinfer.sinks.sql.columns import base_columns
+from sinfer.sinks.sql.sink import OWN_COLUMNS
 from tests.window_results import current, message_results, window_results
 
 

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import make_url
 
-from sinfer.checks import Checked
 from sinfer.sinks import SqlSink
+from sinfer.types.check import Checked
 from tests.window_results import window_results
 
 OF_THE_SINK = (

@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from sinfer.errors import ConfigError, SinkRejectedError, SinkUnavailableError
-from sinfer.sinks import SqlSink, sql_writer
-from sinfer.sinks.sql_refusals import RowSearch
+from sinfer.sinks import SqlSink
+from sinfer.sinks.sql import writer as sql_writer
+from sinfer.sinks.sql.refusals import RowSearch
 from tests.integration.sinks.test_sql import connected, rows, run, sql_sink
 from tests.window_results import window_results
 

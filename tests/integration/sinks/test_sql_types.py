@@ -17,10 +17,10 @@ from pydantic import BaseModel
 from sqlalchemy import text
 
 from sinfer.errors import SinkRejectedError
-from sinfer.messages import Message
 from sinfer.products.example import product
 from sinfer.products.example.data import samples
 from sinfer.testing import FakeModel, TaskTester, v2_response
+from sinfer.types.message import Message
 from tests.integration.sinks.test_sql import connected, rows, run, sql_sink
 from tests.integration.sinks.test_sql_refusals import dialect_of
 from tests.window_results import window_results

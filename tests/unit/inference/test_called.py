@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sinfer.inference.base import InferenceClient, InferenceConfig
-from sinfer.tasks.ready_task import ReadyTask
+from sinfer.worker.ready_task import ReadyTask
 from tests.task_settings import Threshold, product_of, settings_of
 
 HOST = "http://Models:8000"

@@ -13,10 +13,10 @@ from sinfer.inference import JsonClient, PythonClient
 from sinfer.inference.base import InferenceClient, InferenceConfig
 from sinfer.inference.http import HttpConfig
 from sinfer.inference.json_rest import JsonConfig
-from sinfer.inference.openai_chat import OpenAiChatConfig
+from sinfer.inference.openai.chat import OpenAiChatConfig
 from sinfer.inference.python import PythonConfig
 from sinfer.inference.tfserving import TfServingConfig
-from sinfer.inference.v2 import V2Config
+from sinfer.inference.v2.client import V2Config
 
 _TASK = """
 import sinfer

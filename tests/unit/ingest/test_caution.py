@@ -8,12 +8,12 @@ import pytest
 
 from sinfer import Message
 from sinfer.ingest import caution as module
-from sinfer.ingest.careful import CarefulPreparer
 from sinfer.ingest.caution import Caution
 from sinfer.ingest.entries import Prepared
-from sinfer.ingest.hand import pack_hand, unpack_hand
-from sinfer.ingest.state import SourceState
-from sinfer.windows.writer import PartitionState, PartitionWriter
+from sinfer.ingest.isolation import CarefulPreparer
+from sinfer.ingest.work_in_hand import pack_hand, unpack_hand
+from sinfer.source.checkpoint import SourceState
+from sinfer.store.writer import PartitionState, PartitionWriter
 
 
 class Writer:

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from sinfer import InferPipeline, InferTaskConfig, InvalidItemError, Message, Result, Window
 from sinfer.ingest.entries import Prepared, Preparer
-from sinfer.messages import pack_chunk
 from sinfer.products.pipeline import DEFAULT_KEY
+from sinfer.types.message import pack_chunk
 from sinfer.windows.dead_letters import pack_dead_letter, unpack_dead_letter
 
 NOW_MS = 1_700_000_000_000

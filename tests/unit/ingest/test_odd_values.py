@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sinfer import InferPipeline, InferTaskConfig, Message, Result, Window
 from sinfer.ingest.entries import Prepared, Preparer
-from sinfer.messages import pack_chunk, unpack_chunk
+from sinfer.types.message import pack_chunk, unpack_chunk
 from sinfer.windows.dead_letters import pack_dead_letter, unpack_dead_letter
 from sinfer.windows.ids import time_window_id
 from sinfer.windows.records import WindowRecord, pack_record, unpack_record

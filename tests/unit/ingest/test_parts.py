@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from sinfer import InferPipeline, InferTaskConfig, Message, Result, Window
 from sinfer.clock import ManualClock
 from sinfer.ingest import entries
-from sinfer.ingest.batch import Batch, BatchInHand
-from sinfer.ingest.progress import Progress
-from sinfer.ingest.state import SourceState
-from sinfer.ingest.windowing import Windower
+from sinfer.ingest.windower import Windower
 from sinfer.local.memory import MemoryPartition
+from sinfer.source.batch import Batch, BatchInHand
+from sinfer.source.checkpoint import SourceState
+from sinfer.source.delivery_tracker import Progress
 from sinfer.windows.ids import Scope
 from sinfer.windows.planners import make_planner
 

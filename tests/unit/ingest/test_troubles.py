@@ -10,37 +10,38 @@ from pathlib import Path
 import pytest
 
 import sinfer.ingest
-from sinfer import troubles as module
-from sinfer.troubles import FADES_S, Troubles
+import sinfer.source
+from sinfer.logging import troubles as module
+from sinfer.logging.troubles import FADES_S, Troubles
 
 OVER_WHEN_TOLD = {
-    "careful._prepare": "a dead letter",
+    "isolation._prepare": "a dead letter",
     "caution.__init__": "what the last writer left; status counts its deaths",
-    "changeover.change_over": "how a partition begins",
-    "dead_letter_care._copy": "a copy with another id",
-    "dead_letter_care._too_large": "a copy that is not sent",
-    "dead_letter_care.keep_caps": "dead letters that were removed",
+    "handover.change_over": "how a partition begins",
+    "dead_letter_retention._copy": "a copy with another id",
+    "dead_letter_retention._too_large": "a copy that is not sent",
+    "dead_letter_retention.keep_caps": "dead letters that were removed",
     "durable._take_over": "how a partition begins",
     "durable.attach": "how a partition begins",
     "leases._renew": "the partition begins anew",
-    "lifeline._end": "the process ends",
-    "lifeline._live": "an error that is over",
-    "making._try_out": "how a partition begins",
-    "missed.fetch": "messages that come later",
+    "watchdog._end": "the process ends",
+    "watchdog._live": "an error that is over",
+    "pipelines._try_out": "how a partition begins",
+    "backfill.fetch": "messages that come later",
     "partition._give_back": "the partition was left",
     "position._warn_of_removed": "messages that are gone; the account has them",
     "retirement._give_back": "the partition was left",
     "service.run": "the process ends",
-    "storing.store": "windows that status has as set aside",
-    "windowing._give_up": "a dead letter",
+    "commit.store": "windows that status has as set aside",
+    "windower._give_up": "a dead letter",
 }
 """Log lines about what is over when it is told."""
 
 TOLD_OTHERWISE = {
-    "budgets._take": "a board of its own, which outlives ingestors",
+    "memory_budgets._take": "a board of its own, which outlives ingestors",
     "leases.renew": "Redis is away: there is nowhere to tell it",
-    "pressure.refresh": "status asks Redis itself, and partitions tell that they stop",
-    "standstill._tell": "a field of the partition",
+    "backpressure.refresh": "status asks Redis itself, and partitions tell that they stop",
+    "stall._tell": "a field of the partition",
     "supervisor._keep_running": "the report's own field, as it may end the partition",
     "supervisor._share_out": "Redis is away: there is nowhere to tell it",
 }
@@ -51,7 +52,8 @@ LOUD = {"warning", "error", "critical", "exception", "log"}
 
 def loud_lines() -> Iterator[str]:
     """The functions of the ingestor that log above INFO by themselves."""
-    for path in sorted(Path(sinfer.ingest.__file__).parent.glob("*.py")):
+    folders = (Path(str(room.__file__)).parent for room in (sinfer.ingest, sinfer.source))
+    for path in sorted(path for folder in folders for path in folder.glob("*.py")):
         for function in ast.walk(ast.parse(path.read_text())):
             if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue

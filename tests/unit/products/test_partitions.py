@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sinfer.products.task import JetStreamSource
+from sinfer.source.config import JetStreamSource
 
 TOKENS = st.sampled_from(["a", "b", "*", ">"])
 SUBJECTS = [f"{one}.{two}" for one in "abc" for two in "abc"] + list("abc")

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 import sinfer
-from sinfer.config import ConfigModel
+from sinfer.config.model import ConfigModel
 from sinfer.errors import ConfigError
 from sinfer.sinks import Sink, SqlSink
 from sinfer.sinks.header_value import header_value
@@ -139,7 +139,7 @@ def test_without_sqlalchemy_sinfer_works_and_the_sql_sink_says_what_to_install()
 
 
 def test_the_script_of_the_redis_stream_is_installed_with_the_package() -> None:
-    assert files("sinfer.sinks").joinpath("redis_stream.lua").is_file()
+    assert files("sinfer.sinks.redis_stream").joinpath("append.lua").is_file()
 
 
 @pytest.mark.parametrize(

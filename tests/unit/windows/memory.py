@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sinfer.errors import WindowConflictError
-from sinfer.messages import Message
+from sinfer.types.message import Message
 from sinfer.windows.plan import Plan
 from sinfer.windows.planner import CloseWhen, Planner
 from sinfer.windows.planners import make_planner

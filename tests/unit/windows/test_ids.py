@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sinfer.store.keys import PartitionKeys
 from sinfer.windows.ids import Scope, count_window_id, escape, time_window_id, unescape
-from sinfer.windows.keys import PartitionKeys
 from sinfer.windows.records import WindowRecord, base_id
 
 any_text = st.one_of(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from sinfer.config import explain
+from sinfer.config.model import explain
 from sinfer.windows.specs import WindowSpec
 from tests.window_reference import window_spec
 

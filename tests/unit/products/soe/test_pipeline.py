@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sinfer import Message, Window
 from sinfer.encoding import from_json, to_json
 from sinfer.inference import V2Response
-from sinfer.inference.v2_messages import decode_response
+from sinfer.inference.v2.messages import decode_response
 from sinfer.products.soe.alignment import Reading
 from sinfer.products.soe.pipeline import Answer, SoePipeline
 from tests.soe_task import soe_task

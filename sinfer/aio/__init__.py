@@ -1,0 +1,1 @@
+"""What all asyncio code shares: ending tasks, batching concurrent calls, sharing connections."""

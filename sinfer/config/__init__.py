@@ -1,0 +1,1 @@
+"""How anything is configured: models, units, plugins, files of secrets, TLS."""

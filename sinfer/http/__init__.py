@@ -1,0 +1,1 @@
+"""What all HTTP clients of sinfer share: limits, proxies, routes and Retry-After."""

@@ -1,0 +1,1 @@
+"""OpenAI-compatible servers: chat completions and embeddings."""

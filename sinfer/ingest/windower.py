@@ -1,0 +1,363 @@
+"""From batches to commits: prepare, plan, commit, and plan again when a window closed meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from msgspec import structs
+
+from sinfer.clock import Clock
+from sinfer.errors import CommitRefusedError, InvalidItemError, SinferError, WindowConflictError
+from sinfer.hooks.call import describe
+from sinfer.ingest.entries import SLICE_BYTES, SLICE_S, Prepared, Preparer, Preparing
+from sinfer.ingest.work_in_hand import Hand
+from sinfer.logging.masking import one_line
+from sinfer.products.pipeline import InferPipeline
+from sinfer.store.writer import Commit
+from sinfer.types.message import Message
+from sinfer.windows.dead_letters import DeadLetter, Stage
+from sinfer.windows.plan import Plan
+from sinfer.windows.planner import Planner
+from sinfer.windows.window import CloseReason
+
+_log = logging.getLogger(__name__)
+
+_GATHER_S = 0.5
+"""What was prepared in so long is stored together, before more is prepared."""
+
+_PAUSE_S = 0.001
+"""How long hooks are not called between two slices, so that others get on meanwhile."""
+
+_FIRST_PART = 16
+"""How many messages are planned at once where the product has a trigger that may be slow."""
+
+_MOST_PLANNED, _UNLIMITED = 1 << 16, 1 << 30
+
+_MOST_REFUSALS = 5
+"""Messages in a row that the store refused and that were given up for it; then it is to blame."""
+
+Store = Callable[[Commit], Awaitable[None]]
+"""Stores a commit, all of it or nothing; raises ``WindowConflictError`` as the store does, and
+``CommitRefusedError`` where the commit itself is the cause."""
+
+SourceAfter = Callable[[int], bytes]
+"""The reader's state with the first so many of some messages."""
+
+
+@dataclass(slots=True)
+class Refusals:
+    """What was given up without any success between; outlives a failure of the partition.
+
+    Attributes:
+        in_a_row: messages that the store refused.
+        killed_in_a_row: messages that ended a process of their own.
+    """
+
+    in_a_row: int = 0
+    killed_in_a_row: int = 0
+
+
+class Windower:
+    """Puts the messages of one partition into its windows.
+
+    Args:
+        pipeline: the product's code, made for the task.
+        planner: holds the partition's open windows.
+        clock: the store's clock; ``store`` keeps it right.
+        store: stores what is decided.
+        config: noted on windows as the configuration they were opened under.
+        source: the reader's state as it is stored.
+        incarnation: of the source, noted on dead letters.
+        name: of the partition, for the log.
+        refusals: of the partition.
+
+    Attributes:
+        hand: what the product's code works on at the moment.
+    """
+
+    def __init__(
+        self,
+        pipeline: InferPipeline[Any, Any],
+        planner: Planner,
+        clock: Clock,
+        store: Store,
+        *,
+        config: str = "",
+        source: bytes = b"",
+        incarnation: str = "",
+        name: str = "",
+        refusals: Refusals | None = None,
+    ) -> None:
+        self._incarnation = incarnation
+        self.planner = planner
+        self.hand = Hand()
+        self._preparer = Preparer(pipeline, self.hand)
+        self._most = _FIRST_PART if pipeline.overrides("close_when") else _UNLIMITED
+        self._name = name
+        self._refusals = refusals or Refusals()
+        self._dead_letters_late = pipeline.task.window.late == "dead_letter"
+        self._clock = clock
+        self._store = store
+        self._config = config
+        self._source = source
+
+    async def take(self, messages: Sequence[Message], source_after: SourceAfter) -> None:
+        """Put a batch into windows, however long that takes.
+
+        Args:
+            messages: new ones only, in the order of the stream. May be empty.
+            source_after: the reader's state with the first so many of them.
+        """
+        done = await self.take_some(messages, source_after)
+        while done < len(messages):
+            rest = messages[done:]
+            done += await self.take_some(rest, _behind(done, source_after))
+
+    async def take_some(
+        self,
+        messages: Sequence[Message],
+        source_after: SourceAfter,
+        prepare: Preparing | None = None,
+    ) -> int:
+        """Put the first messages of a batch into windows: as many as are prepared in a moment.
+
+        Args:
+            messages: new ones only, in the order of the stream. May be empty.
+            source_after: the reader's state with the first so many of them.
+            prepare: how to prepare them; in this process by default.
+
+        Returns:
+            How many of the messages are stored.
+
+        Raises:
+            CommitRefusedError: the store takes nothing at all, or refused several messages one
+                after the other.
+            StoreError, UnavailableError: what the store raises.
+        """
+        if prepare is not None:
+            prepared = await prepare(messages[: self._most], self._clock.now_ms())
+        else:
+            prepared = await self._prepare(messages[: self._most])
+        await self._put(messages[: prepared.count], prepared, source_after)
+        return prepared.count
+
+    async def _prepare(self, messages: Sequence[Message]) -> Prepared:
+        """Prepare in slices, between which the process does something else."""
+        prepared = self._preparer.prepare_some(messages, self._clock.now_ms())
+        if prepared.count == len(messages):
+            return prepared
+        until_s = time.monotonic() + _GATHER_S
+        size = sum(len(message.data) for message in messages[: prepared.count])
+        while prepared.count < len(messages) and size < SLICE_BYTES:
+            await asyncio.sleep(_PAUSE_S)
+            if time.monotonic() >= until_s:
+                break
+            rest = messages[prepared.count :]
+            more = self._preparer.prepare_some(rest, self._clock.now_ms())
+            size += sum(len(message.data) for message in rest[: more.count])
+            prepared.add(more)
+        return prepared
+
+    async def _put(
+        self, messages: Sequence[Message], prepared: Prepared, source_after: SourceAfter
+    ) -> None:
+        """Store messages in one commit; where that is refused, find those that are the cause."""
+        try:
+            await self._store_all(messages, prepared, source_after(len(messages)))
+        except CommitRefusedError as error:
+            await self._check_store()
+            if len(messages) == 1:
+                await self._give_up(messages[0], prepared, source_after(1), error)
+                return
+            middle = (len(messages) + 1) // 2
+            for first, last in ((0, middle), (middle, len(messages))):
+                part = messages[first:last]
+                await self._put(part, prepared.part(part), _behind(first, source_after))
+        else:
+            if messages:
+                self._refusals.in_a_row = 0
+
+    async def _store_all(
+        self, messages: Sequence[Message], prepared: Prepared, source: bytes
+    ) -> None:
+        while True:
+            try:
+                plan = self._plan(prepared)
+                dead, counts = self._account(messages, prepared, plan)
+            except InvalidItemError as error:
+                _let_die(prepared, error, self._clock.now_ms())
+                continue
+            except SinferError:
+                raise
+            except Exception as error:
+                text = f"it cannot be put into windows: {describe(error)}"
+                raise CommitRefusedError(text, by_store=False) from error
+            try:
+                await self._commit(Commit(plan, source, dead, counts))
+                break
+            except WindowConflictError as conflict:
+                self.planner.forget(conflict.window_ids)
+        self._source = source
+        self.planner.apply(plan)
+
+    def _plan(self, prepared: Prepared) -> Plan:
+        now_ms = self._clock.now_ms()
+        if self._most == _UNLIMITED:
+            return self.planner.plan(prepared.entries, now_ms)
+        self.hand.hook = "close_when"
+        self.hand.since_s = began_s = time.monotonic()
+        try:
+            return self.planner.plan(prepared.entries, now_ms)
+        finally:
+            self.hand.since_s = 0.0
+            is_slow = time.monotonic() - began_s > SLICE_S
+            self._most = max(1, self._most // 2) if is_slow else min(2 * self._most, _MOST_PLANNED)
+
+    async def _check_store(self) -> None:
+        """Make sure that the store takes anything: then what was refused is to blame itself.
+
+        Raises:
+            CommitRefusedError: it does not.
+        """
+        await self._apply(self._nothing, always=True)
+
+    async def _give_up(
+        self, message: Message, prepared: Prepared, source: bytes, refused: CommitRefusedError
+    ) -> None:
+        """The message alone cannot be stored: make it a dead letter, in a form that can be."""
+        refusals = self._refusals
+        if refused.by_store and refusals.in_a_row >= _MOST_REFUSALS:
+            raise CommitRefusedError(
+                f"the store refuses one message after the other, so no more of them are given up;"
+                f" next is stream sequence {message.stream_seq}: {refused}",
+                by_store=True,
+            ) from refused
+        stage: Stage = "window"
+        reason = f"cannot be stored: {refused}"
+        if prepared.dead:
+            stage, reason = prepared.dead[0].stage, prepared.dead[0].error
+        now_ms = self._clock.now_ms()
+        problem = refused
+        for form, left_out in _storable_forms(message):
+            text = f"{reason}{left_out}"
+            letter = DeadLetter(form, stage, one_line(text), now_ms)
+            counts = {"fetched": 1, "dead": 1}
+            try:
+                await self._apply(
+                    self._nothing, always=True, source=source, dead=[letter], counts=counts
+                )
+                break
+            except CommitRefusedError as error:
+                problem = error
+        else:
+            raise problem
+        if refused.by_store:
+            refusals.in_a_row += 1
+        _log.error(
+            "%s: message %d became a dead letter: %s", self._name, message.stream_seq, reason
+        )
+
+    async def advance(self) -> None:
+        """Close what the clock alone closes."""
+        await self._apply(self._nothing)
+
+    def _nothing(self) -> Plan:
+        """A plan without messages; the clock may have closed windows."""
+        return self.planner.plan((), self._clock.now_ms())
+
+    async def close_all(self, reason: CloseReason, *, idle: bool = False) -> None:
+        """Close every open window.
+
+        Args:
+            reason: what to say why.
+            idle: whether other partitions of the task need not wait for this one.
+        """
+        await self._apply(lambda: self.planner.close_all(reason), idle=idle)
+
+    async def _apply(
+        self,
+        make: Callable[[], Plan],
+        *,
+        idle: bool = False,
+        always: bool = False,
+        source: bytes | None = None,
+        dead: Sequence[DeadLetter] = (),
+        counts: dict[str, int] | None = None,
+    ) -> None:
+        """Commit a plan that adds no messages; one that changes nothing only where that is told."""
+        source = self._source if source is None else source
+        while True:
+            plan = make()
+            if plan.is_empty and not (idle or always):
+                return
+            try:
+                await self._commit(Commit(plan, source, dead, counts or {}, idle=idle))
+            except WindowConflictError as conflict:
+                self.planner.forget(conflict.window_ids)
+            else:
+                self._source = source
+                self.planner.apply(plan)
+                return
+
+    async def _commit(self, commit: Commit) -> None:
+        for record in commit.plan.puts.values():
+            record.config = record.config or self._config
+        for window in commit.plan.closed:
+            window.record.config = window.record.config or self._config
+        if commit.dead and self._incarnation:
+            dead = [structs.replace(one, incarnation=self._incarnation) for one in commit.dead]
+            commit = replace(commit, dead=dead)
+        await self._store(commit)
+
+    def _account(
+        self, messages: Sequence[Message], prepared: Prepared, plan: Plan
+    ) -> tuple[list[DeadLetter], dict[str, int]]:
+        """What a batch adds to the account, and its dead letters."""
+        dead = prepared.dead
+        late = len(plan.late)
+        if late and self._dead_letters_late:
+            now_ms = self._clock.now_ms()
+            error = "late: its window had closed, and the watermark was past allowed_lateness"
+            dead = dead + [DeadLetter(message, "window", error, now_ms) for message in plan.late]
+            late = 0
+        counts = {
+            "fetched": len(messages),
+            "filtered": prepared.filtered,
+            "dead": len(dead),
+            "late": late,
+        }
+        return dead, counts
+
+
+def _behind(first: int, source_after: SourceAfter) -> SourceAfter:
+    """The same for the messages behind the first so many."""
+    return lambda count: source_after(first + count)
+
+
+def _let_die(prepared: Prepared, error: InvalidItemError, now_ms: int) -> None:
+    """A trigger of the product's own failed on one message: that one alone is dead."""
+    for place, entry in enumerate(prepared.entries):
+        if entry.message.stream_seq == error.stream_seq:
+            del prepared.entries[place]
+            prepared.dead.append(DeadLetter(entry.message, "window", str(error), now_ms))
+            return
+    raise error
+
+
+def _storable_forms(message: Message) -> Iterator[tuple[Message, str]]:
+    """A message as it is, and with less and less of it, with what to say of that."""
+    yield message, ""
+    bare = structs.replace(message, headers=None)
+    yield bare, "; its headers cannot be stored either"
+    size = len(message.data)
+    yield structs.replace(bare, data=b""), f"; nor can its {size} bytes of payload"
+    subject = message.subject.encode("utf-8", "backslashreplace").decode()
+    yield (
+        structs.replace(bare, data=b"", subject=subject),
+        f"; nor can its {size} bytes of payload and its subject as it is",
+    )

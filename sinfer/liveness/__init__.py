@@ -1,0 +1,1 @@
+"""Which processes of a product are there, who is missing, and what to type."""

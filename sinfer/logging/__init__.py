@@ -1,0 +1,1 @@
+"""Log lines: set-up, masked secrets, and telling a lasting problem once."""

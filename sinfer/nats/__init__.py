@@ -1,0 +1,1 @@
+"""NATS and JetStream: the connection, the API, and what travels over the wire."""

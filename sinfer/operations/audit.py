@@ -1,0 +1,256 @@
+"""Auditing: whether every message is accounted for, and every window is where it can be found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from sinfer.errors import SinferError, UnavailableError
+from sinfer.store.account import Account, with_unreadable
+from sinfer.store.connection import Store
+from sinfer.store.damage import Damage
+from sinfer.store.keys import PartitionKeys
+from sinfer.store.ledger import pack_members, unpack_members
+from sinfer.store.members import members_fields, read_members
+from sinfer.store.set_aside import unpack_aside
+from sinfer.store.snapshot import Snapshot, snapshot
+from sinfer.windows.dead_letters import one_line
+from sinfer.windows.ids import Scope
+
+_AT_ONCE = 500
+
+DamagedState = Literal["open", "closed", "set aside", "no record"]
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedWindow:
+    """A window whose messages are not all there.
+
+    Attributes:
+        window: its id.
+        state: where it is; without a record nothing is known of it but its id and messages.
+        damage: what is wrong with it.
+        shared: whether other windows may need the same messages.
+    """
+
+    window: str
+    state: DamagedState
+    damage: Damage
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What an audit found of one partition.
+
+    Attributes:
+        scope: the partition.
+        account: where its messages are. What is gone from windows is nowhere.
+        stranded: closed windows that neither wait nor are held by a worker, and open ones that
+            nobody would close. Beat puts them back. Must be none.
+        damaged: windows whose messages are not all there. Must be none.
+        orphans: shared segments that no window holds, and how many messages are in them. Must be
+            none.
+        lost_letters: dead letters that were stored, and are gone though nobody removed them.
+        unreadable: windows whose records cannot be read, and why. Must be none.
+        error: why the partition cannot be audited; empty when it can.
+    """
+
+    scope: Scope
+    account: Account
+    stranded: list[str]
+    damaged: list[DamagedWindow] = field(default_factory=list)
+    orphans: dict[str, int] = field(default_factory=dict)
+    lost_letters: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether nothing is missing, nothing double and nothing stranded."""
+        wrong = (
+            self.stranded, self.damaged, self.orphans, self.lost_letters, self.unreadable,
+            self.error,
+        )  # fmt: skip
+        return self.account.missing == 0 and not any(wrong)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong, one line each."""
+        found = [self.error] if self.error else []
+        if self.account.missing:
+            found.append(f"{self.account.missing} messages are not accounted for")
+        if self.lost_letters:
+            found.append(f"{self.lost_letters} dead letters are gone that nobody removed")
+        found += [f"window {name}: {why}" for name, why in self.unreadable.items()]
+        found += [
+            f"window {name} is in no index; beat puts it back within a minute"
+            for name in self.stranded
+        ]
+        found += [
+            f"window {damaged.window} ({damaged.state}): {describe(damaged.damage)}"
+            for damaged in self.damaged
+        ]
+        found += [
+            f"no window holds the {messages} messages of segment {name}"
+            for name, messages in self.orphans.items()
+        ]
+        return found
+
+
+def describe(damage: Damage) -> str:
+    """What is wrong with a window, and which messages are gone."""
+    if not damage.lost:
+        return damage.reason
+    more = f" and {damage.unknown} of unknown sequences" if damage.unknown else ""
+    return f"{damage.reason}; gone: sequences {ranges(damage.lost)}{more}"
+
+
+def ranges(packed: Sequence[int]) -> str:
+    """Packed sequences as people read them: ``7-9, 12``."""
+    words, seq = [], 0
+    for gap, further in zip(packed[::2], packed[1::2], strict=True):
+        first = seq + gap
+        seq = first + further + 1
+        words.append(str(first) if not further else f"{first}-{first + further}")
+    return ", ".join(words)
+
+
+async def audit(store: Store, scopes: list[Scope]) -> list[Audited]:
+    """Audit partitions, each at one moment: they may be at work meanwhile."""
+    return [await _audit_or_error(store, scope) for scope in scopes]
+
+
+async def _audit_or_error(store: Store, scope: Scope) -> Audited:
+    """The audit of a partition; what cannot be read there hides no other partition."""
+    try:
+        return await _audit(store, scope)
+    except UnavailableError:
+        raise
+    except Exception as error:  # whatever is stored there
+        told = str(error) if isinstance(error, SinferError) else repr(error)
+        return Audited(
+            scope, Account(0, 0, 0, 0, 0, 0, 0), [], error=f"it cannot be read: {one_line(told)}"
+        )
+
+
+async def _audit(store: Store, scope: Scope) -> Audited:
+    seen = await _snapshot(store, scope)
+    torn = await _torn(store, seen)
+    if torn:  # unless they ended between the two looks
+        seen = await _snapshot(store, scope)
+        torn = await _torn(store, seen, only=torn)
+    damaged = [*_set_aside(seen), *torn.values(), *await _without_record(store, seen)]
+    holders = seen.holders()
+    orphans = {name: number for name, number in seen.held.items() if not holders[name]}
+    return Audited(
+        scope,
+        _without(seen, damaged, sum(orphans.values())),
+        sorted([*seen.stranded, *(name for name, _ in seen.unclosable)]),
+        damaged,
+        orphans,
+        seen.lost_letters,
+        {name: window.problem for name, window in seen.closed.items() if window.problem}
+        | {name: "its record cannot be read" for name, r in seen.opened.items() if not r.count},
+    )
+
+
+async def _snapshot(store: Store, scope: Scope) -> Snapshot:
+    seen = await snapshot(store, scope)
+    account = await with_unreadable(store, scope, seen.account, seen.opened, seen.closed.values())
+    return replace(seen, account=account)
+
+
+def _set_aside(seen: Snapshot) -> Iterable[DamagedWindow]:
+    for name, note in sorted(seen.aside.items()):
+        if name in seen.closed:
+            _, damage = unpack_aside(note)
+            yield DamagedWindow(name, "set aside", damage, seen.closed[name].shares_segments)
+
+
+async def _torn(
+    store: Store, seen: Snapshot, only: Mapping[str, DamagedWindow] | None = None
+) -> dict[str, DamagedWindow]:
+    """Windows that miss chunks and were not set aside yet, by what Redis says without reading."""
+    keys = PartitionKeys(seen.scope)
+    parts = [
+        (name, part)
+        for name, part in seen.parts()
+        if name not in seen.aside and (only is None or name in only)
+    ]
+    found: dict[str, DamagedWindow] = {}
+    for first in range(0, len(parts), _AT_ONCE):
+        some = parts[first : first + _AT_ONCE]
+        pipeline = store.redis.pipeline(transaction=True)
+        for _, part in some:
+            pipeline.llen(keys.segment(part.segment))
+            pipeline.lpos(keys.segment(part.segment), "", count=0)
+        answers = iter(await store.ask_each(pipeline))
+        for name, part in some:
+            length, empty = next(answers) or 0, next(answers) or []
+            gone = {place + 1 for place in empty if place < part.chunks}
+            gone |= set(range(length + 1, part.chunks + 1))
+            if gone:
+                fields = members_fields(part.segment, part.chunks)
+                asking = store.redis.pipeline(transaction=False)
+                asking.hmget(keys.members, fields)
+                [values] = await store.ask_each(asking)
+                found[name] = _add(seen, name, found.get(name), gone, read_members(values or []))
+    return found
+
+
+def _add(
+    seen: Snapshot,
+    name: str,
+    known: DamagedWindow | None,
+    gone: set[int],
+    members: dict[int, list[int]],
+) -> DamagedWindow:
+    """A torn window, and what one of its segments adds to that."""
+    sequences = {seq for place in gone for seq in unpack_members(members.get(place, []))}
+    if known is not None:
+        sequences |= set(known.damage.sequences)
+    closed = seen.closed.get(name)
+    record = seen.opened[name] if closed is None else closed.record
+    # Without knowing what was in a chunk, the whole window may be gone.
+    unknown = 0 if gone <= members.keys() else record.count - len(sequences)
+    if known is not None and known.damage.unknown:
+        unknown = max(0, record.count - len(sequences))
+    total = len(sequences) + unknown
+    reason = f"{'up to ' if unknown else ''}{total} of {record.count} messages are gone"
+    damage = Damage(reason, pack_members(sorted(sequences)), unknown)
+    shared = name in seen.held if closed is None else closed.shares_segments
+    return DamagedWindow(name, "open" if closed is None else "closed", damage, shared)
+
+
+async def _without_record(store: Store, seen: Snapshot) -> list[DamagedWindow]:
+    """Windows of which an index has the id, and nothing else is there."""
+    found = []
+    members = PartitionKeys(seen.scope).members
+    for name in seen.without_record:
+        value = await store.ask(store.redis.hget(members, name))
+        sequences = {s for p in read_members([value]).values() for s in unpack_members(p)}
+        damage = Damage("its record is gone from the store", pack_members(sorted(sequences)))
+        found.append(DamagedWindow(name, "no record", damage))
+    return found
+
+
+def _without(seen: Snapshot, damaged: Sequence[DamagedWindow], orphaned: int) -> Account:
+    """The account without the messages that are not where it says."""
+    account = seen.account
+    with_record = [window for window in damaged if window.state != "no record"]
+    shared = [window.damage for window in with_record if window.shared]
+    sequences = {seq for damage in shared for seq in damage.sequences}
+    gone = len(sequences) + max((damage.unknown for damage in shared), default=0)
+    for window in with_record:
+        if not window.shared:
+            gone += window.damage.count
+    buffered = sum(w.damage.count for w in with_record if w.state == "open" and not w.shared)
+    buffered = min(buffered, account.buffered)
+    in_flight = min(gone - buffered + orphaned, account.in_flight)
+    return replace(
+        account,
+        buffered=account.buffered - buffered,
+        in_flight=account.in_flight - in_flight,
+    )

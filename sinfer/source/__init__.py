@@ -1,0 +1,1 @@
+"""From JetStream to ordered batches, each message exactly once."""

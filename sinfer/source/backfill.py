@@ -1,0 +1,83 @@
+"""Messages that a consumer delivered to somebody who is gone: read from the stream itself."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from nats.aio.client import Client
+
+from sinfer.errors import UnavailableError
+from sinfer.nats.stream_messages import StreamMessages
+from sinfer.source.delivery_tracker import Progress
+from sinfer.types.message import Message
+
+_log = logging.getLogger(__name__)
+
+_PATIENCE_S = 15.0
+"""For so long the stream is asked without an answer."""
+
+
+class Missed:
+    """What is missing, and how it is fetched, in order.
+
+    Args:
+        client: the connection.
+        stream: name of the stream.
+        consumer: the consumer, for log lines.
+    """
+
+    def __init__(self, client: Client, stream: str, consumer: str) -> None:
+        self._messages = StreamMessages(client, stream)
+        self._where = f"consumer {consumer} of stream {stream}"
+        self._ranges: list[tuple[int, int]] = []
+        self._unanswered_since: float | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._ranges)
+
+    def expect(self, ranges: list[tuple[int, int]]) -> None:
+        """These inclusive ranges of stream sequences are missing; all before them is read."""
+        self._ranges = ranges
+
+    async def fetch(
+        self, progress: Progress, filters: list[str], limit: int
+    ) -> list[Message] | None:
+        """Read a part of what is missing and count it as read.
+
+        A stream that does not answer, as when the permission to read from it lacks, is given up
+        after a while: then the messages come again after the consumer's ``ack_wait``.
+
+        Args:
+            progress: told what was read.
+            filters: the subjects that the consumer delivers; empty for all.
+            limit: about how many messages to read.
+
+        Returns:
+            The messages in the order of the stream; None when there was no answer.
+
+        Raises:
+            SourceError: the stream does not exist.
+        """
+        first, last = self._ranges[0]
+        try:
+            messages, through = await self._messages.between(first, last, filters, limit)
+        except UnavailableError as error:
+            now = time.monotonic()
+            self._unanswered_since = self._unanswered_since or now
+            if now - self._unanswered_since > _PATIENCE_S:
+                _log.warning(
+                    "%s: messages %d to %d cannot be read from the stream (%s); they come again"
+                    " later, behind newer ones", self._where, first, last, error,
+                )  # fmt: skip
+                progress.give_up(last)
+                self._unanswered_since = None
+                del self._ranges[0]
+            return None
+        self._unanswered_since = None
+        progress.fill(first, through)
+        if through < last:
+            self._ranges[0] = (through + 1, last)
+        else:
+            del self._ranges[0]
+        return messages

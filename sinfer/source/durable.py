@@ -1,0 +1,381 @@
+"""Reading through a durable consumer, with its own policy of acknowledgement.
+
+What is acknowledged was stored before. What comes again, in whatever order, is told by the
+stored state: all up to the position and the ranges ahead of it was read.
+
+Messages are given in the order of the stream. What the consumer delivered to somebody who is gone
+would come only after its ``ack_wait``, behind newer messages, and be late in event time; so it is
+read from the stream itself, and the redelivery is a duplicate. After the store was wiped the
+stream cannot tell which of these messages were acknowledged. In event time all behind the
+consumer's ack floor is read from it then, and some of it processed once more; elsewhere order
+matters less, and what was not acknowledged is taken as it comes again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from msgspec import structs
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from sinfer.errors import SourceError, UnavailableError
+from sinfer.nats.ack_subject import parse_ack_subject
+from sinfer.nats.inbox import Inbox
+from sinfer.nats.jetstream_api import JetStreamApi
+from sinfer.nats.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
+from sinfer.nats.subjects import EVERYTHING
+from sinfer.source.acks import Acks
+from sinfer.source.backfill import Missed
+from sinfer.source.batch import Batch
+from sinfer.source.checkpoint import SourceState
+from sinfer.source.config import JetStreamSource, StartSequence
+from sinfer.source.consumer_check import check_consumer
+from sinfer.source.delivery_tracker import Progress
+from sinfer.source.mode import ReadingMode, after, check_identity, start_of
+from sinfer.types.message import Message
+
+_log = logging.getLogger(__name__)
+
+ACK_WAIT_S = 30.0
+MAX_ACK_PENDING = {"stored": 65_536, "done": 1_000_000}
+"""For durables made here: more than any reader has in hand, or any task in open windows."""
+
+START_NOTED = "sinfer-start"
+"""In the metadata of a durable: the number of the partition's start."""
+
+_TEND_S = 0.5
+_LOOKUPS = 200
+
+
+class DurableMode(ReadingMode):
+    """See the module.
+
+    Args:
+        client: the connection.
+        api: requests about the stream.
+        source: settings for a durable that does not exist yet.
+        subject_filter: which messages; ``>`` for all.
+        durable: name of the durable.
+        policy: its ack policy, as it was when the mode was chosen.
+        acks: how deliveries are acknowledged.
+        state: how far the partition is committed; None at its very start.
+        text: see ``ReadingMode``.
+        start: noted in the settings of a durable that is made; without a state, one that is there
+            says which it is.
+        by_event_time: whether a message that comes again behind newer ones would be late.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        api: JetStreamApi,
+        source: JetStreamSource,
+        subject_filter: str,
+        *,
+        durable: str,
+        policy: str,
+        acks: Acks,
+        state: SourceState | None,
+        text: str,
+        by_event_time: bool = False,
+        start: int = 0,
+    ) -> None:
+        self.text = text
+        self.start = start
+        self._by_event_time = by_event_time
+        self._client = client
+        self._api = api
+        self._source = source
+        self._filter = subject_filter
+        self._durable = durable
+        self._policy = policy
+        self._acks = acks
+        self._given = state
+        self._progress: Progress | None = None
+        self._stream_created = ""
+        self._consumer_created = ""
+        self._config: ConsumerConfig | None = None
+        self._in_hand: list[Batch] = []
+        self._tended_at = 0.0
+        self._floor: tuple[int, int | None] | None = None
+        self._initial: Batch | None = None
+        self._forgotten = 0
+        self._missed = Missed(client, source.stream, durable)
+        self._held: list[Msg] = []
+        self._pending = 0
+
+    @property
+    def progress(self) -> Progress:
+        assert self._progress is not None, "attach comes first"
+        return self._progress
+
+    @property
+    def state(self) -> SourceState:
+        progress = self.progress
+        return SourceState(
+            self._stream_created,
+            progress.position,
+            progress.ahead,
+            self._consumer_created,
+            self._forgotten,
+        )
+
+    def initial(self) -> Batch | None:
+        batch, self._initial = self._initial, None
+        return batch
+
+    async def attach(self) -> ConsumerConfig:
+        first_time = self._progress is None
+        state = self._given if first_time else self.state
+        stream = await self._api.stream_info()
+        if state is not None:
+            check_identity(stream, state)
+        info = await self._api.consumer_info(self._durable)
+        if info is None:
+            if state is not None:
+                _log.warning(
+                    "consumer %s of stream %s does not exist; it is made, to start behind sequence"
+                    " %d", self._durable, stream.config.name, state.position,
+                )  # fmt: skip
+            info = await self._api.create_consumer(self._new_consumer(stream, state))
+        check_consumer(stream.config.name, info, self._filter)
+        if info.config.ack_policy != self._policy:
+            raise SourceError(
+                f"consumer {self._durable!r} of stream {stream.config.name!r} was made anew with"
+                f" ack policy {info.config.ack_policy!r} in place of {self._policy!r}"
+            )
+        await self._api.check_acks(info.name)
+        # The consumer belongs to the stream that is seen after it.
+        check_identity(await self._api.stream_info(), state or SourceState(stream.created, 0))
+        return self._take_over(stream, info, state)
+
+    def _take_over(
+        self, stream: StreamInfo, info: ConsumerInfo, state: SourceState | None
+    ) -> ConsumerConfig:
+        """Note where the consumer stands; no request is out, so it stands still."""
+        first_time = self._progress is None
+        made_anew = state is not None and state.consumer_created not in ("", info.created)
+        if made_anew and state is not None and info.ack_floor.stream_seq > state.position:
+            _log.warning(
+                "consumer %s of stream %s was made anew; it starts behind sequence %d, the position"
+                " was %d", self._durable, stream.config.name, info.ack_floor.stream_seq,
+                state.position,
+            )  # fmt: skip
+        if first_time:
+            self._begin(stream, info, state)
+        else:
+            self.progress.lose_track()
+            self._floor = (_settled(info, stream.state.last_seq), None)
+        self._stream_created = stream.created
+        self._consumer_created = info.created
+        self._config = structs.replace(info.config, name=info.name)
+        limit = info.config.max_ack_pending
+        self.max_ack_pending = limit if limit is not None and limit > 0 else None
+        if first_time and state is None:
+            self._initial = Batch([], self.state)
+        return self._config
+
+    def _begin(self, stream: StreamInfo, info: ConsumerInfo, state: SourceState | None) -> None:
+        """Find out what was delivered to an earlier reader and did not get into the store."""
+        self._progress = progress = (
+            Progress(state.position, state.ahead) if state is not None else Progress(0)
+        )
+        delivered = info.delivered
+        progress.follow(delivered.consumer_seq, delivered.stream_seq)
+        progress.settle(_settled(info, stream.state.last_seq))
+        if state is None:
+            self.starts_over = delivered.consumer_seq > 0
+            self.repeats_to = delivered.stream_seq
+            self.start = start_noted(info.config)
+            is_taken_as_it_comes = info.num_ack_pending and not self._by_event_time
+            self._forgotten = delivered.stream_seq if is_taken_as_it_comes else 0
+        else:
+            self._forgotten = state.forgotten
+        progress.give_up(self._forgotten)
+        if info.config.deliver_policy == "last_per_subject":
+            progress.give_up(delivered.stream_seq)  # it leaves out messages that the stream has
+        elif info.num_ack_pending:
+            self._missed.expect(progress.missing(self._forgotten, delivered.stream_seq))
+
+    def _new_consumer(self, stream: StreamInfo, state: SourceState | None) -> ConsumerConfig:
+        """Settings for the durable, which does not exist: those it had, if it ever did."""
+        start = start_of(self._source)
+        if stream.config.retention == "workqueue":
+            if self._source.deliver != "all":
+                raise SourceError(
+                    f"stream {stream.config.name!r} is a work queue, which can only be read from"
+                    " its start; use deliver: all"
+                )
+        elif state is not None:
+            deliver = self._source.deliver
+            first = deliver.seq if isinstance(deliver, StartSequence) else 0
+            start = after(max(state.position, first - 1))
+        if self._config is not None:
+            return renewed(self._config, start, self.start)
+        limits = stream.config.consumer_limits
+        allowed = limits.max_ack_pending if limits is not None else None
+        ample = MAX_ACK_PENDING[self._source.ack]
+        return ConsumerConfig(
+            name=self._durable,
+            durable_name=self._durable,
+            description="sinfer",
+            ack_policy="explicit",
+            ack_wait=round(ACK_WAIT_S * 1e9),
+            max_ack_pending=min(ample, allowed) if allowed is not None and allowed > 0 else ample,
+            filter_subject=None if self._filter == EVERYTHING else self._filter,
+            metadata={START_NOTED: str(self.start)} if self.start else None,
+            **start,
+        )
+
+    def read(self, deliveries: list[Msg]) -> tuple[Batch, list[Msg], str | None]:
+        progress = self.progress
+        accept = progress.accept
+        pending = 0
+        messages: list[Message] = []
+        statuses: list[Msg] = []
+        taken: list[tuple[int, str]] = []
+        if self._held:
+            deliveries, self._held = self._held + deliveries, []
+        for place, raw in enumerate(deliveries):
+            reply = raw.reply
+            if not reply:
+                statuses.append(raw)
+                continue
+            delivered, stream_seq, consumer_seq, timestamp_ns, left = parse_ack_subject(reply)
+            accepted = accept(delivered, stream_seq, consumer_seq)
+            if accepted is None:
+                self._missed.expect([progress.missing_before(stream_seq)])
+                rest = deliveries[place:]
+                self._held = [one for one in rest if one.reply]
+                statuses += [one for one in rest if not one.reply]
+                break
+            pending = left
+            taken.append((stream_seq, reply))
+            if accepted:
+                messages.append(
+                    Message(raw.data, raw.subject, raw.headers, stream_seq, timestamp_ns)
+                )
+        self._pending = pending
+        batch = Batch(messages, self.state, pending, len(taken) - len(messages), taken)
+        if taken:
+            self._acks.took(taken)
+            self._in_hand.append(batch)
+        return batch, statuses, None
+
+    @property
+    def is_missing_messages(self) -> bool:
+        return bool(self._missed)
+
+    @property
+    def holds_deliveries(self) -> bool:
+        return bool(self._held)
+
+    async def fill(self, max_messages: int) -> Batch | None:
+        filters = self._config.filters if self._config is not None else []
+        messages = await self._missed.fetch(self.progress, filters, max_messages)
+        return None if messages is None else Batch(messages, self.state, self._pending)
+
+    def caught_up(self, info: ConsumerInfo) -> bool:
+        if info.num_pending or self._missed or self._held:
+            return False
+        return (
+            self.progress.position >= info.delivered.stream_seq
+            or info.num_ack_pending <= self._acks.outstanding
+        )
+
+    @property
+    def outstanding(self) -> int:
+        return self._acks.outstanding
+
+    async def info(self) -> ConsumerInfo | None:
+        return await self._api.consumer_info(self._durable)
+
+    async def tend(self, inbox: Inbox) -> None:
+        """Close gaps in what was read: by the consumer's ack floor, and by the stream itself."""
+        if self._missed or self._held:
+            return
+        if self._floor is not None:
+            through, mark = self._floor
+            # What the server has given up on may still lie in the inbox: it counts as new.
+            if mark is None:
+                mark = inbox.taken + inbox.buffered
+                self._floor = (through, mark)
+            if inbox.taken >= mark:
+                self._floor = None
+                self.progress.settle(through)
+                self._acks.settle(through)
+        now = time.monotonic()
+        if now - self._tended_at < _TEND_S:
+            return
+        if self._floor is not None or not (self.progress.gap or self._acks.wants_floor):
+            return
+        self._tended_at = now
+        try:
+            info = await self._api.consumer_info(self._durable)
+            if info is not None:
+                self._floor = (_settled(info), inbox.taken + inbox.buffered)
+            if self._policy == "all":
+                await self._skip_holes()
+        except UnavailableError as error:
+            _log.debug("consumer %s: %s", self._durable, error)
+
+    async def _skip_holes(self) -> None:
+        """Move the position over sequences that no stored message of the filter has.
+
+        With ack policy ``all`` the floor waits for the position, so it cannot tell.
+        """
+        filters = self._config.filters if self._config is not None else []
+        for _ in range(_LOOKUPS):
+            gap = self.progress.gap
+            if gap is None:
+                return
+            found = await self._api.next_message(gap[0], filters)
+            if found is not None and found.seq <= gap[1]:
+                return
+            self.progress.settle(gap[1])
+
+    async def committed(self, batch: Batch) -> None:
+        self._in_hand = [other for other in self._in_hand if other is not batch]
+        await self._acks.committed(batch)
+
+    async def finished(self, ranges: list[tuple[int, int]]) -> None:
+        await self._acks.finished(ranges)
+
+    async def aclose(self, unread: list[Msg]) -> None:
+        await self._acks.aclose()
+        replies = [reply for batch in self._in_hand for _, reply in batch.deliveries]
+        replies += [raw.reply for raw in [*self._held, *unread] if raw.reply]
+        if self._api.is_connected:
+            await self._acks.give_back(replies)
+
+
+def renewed(config: ConsumerConfig, begins: dict[str, Any], start: int) -> ConsumerConfig:
+    """The settings of a consumer that is made again.
+
+    Args:
+        config: those that it had.
+        begins: where it begins; see ``start_of``.
+        start: the number of the partition's start, to be noted in them.
+    """
+    own = {k: v for k, v in (config.metadata or {}).items() if not k.startswith("_nats.")}
+    if start:
+        own[START_NOTED] = str(start)
+    where = {"opt_start_seq": None, "opt_start_time": None, **begins}
+    return structs.replace(config, metadata=own or None, **where)
+
+
+def start_noted(config: ConsumerConfig) -> int:
+    """The number of the partition's start that a consumer was made for."""
+    noted = (config.metadata or {}).get(START_NOTED, "0")
+    return int(noted) if noted.isascii() and noted.isdigit() else 0
+
+
+def _settled(info: ConsumerInfo, last_seq: int | None = None) -> int:
+    """The stream sequence up to which the consumer will deliver nothing again."""
+    through = info.ack_floor.stream_seq
+    if info.num_ack_pending == 0:
+        through = max(through, info.delivered.stream_seq)
+    return through if last_seq is None else min(through, last_seq)

@@ -1,0 +1,1 @@
+"""The window store: the only room that speaks Redis."""

@@ -1,0 +1,258 @@
+"""The connection to Redis, the scripts, and the one place where Redis errors become sinfer's."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any, TypeAlias, cast
+from urllib.parse import urlsplit
+
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+from redis.commands.core import AsyncScript
+
+from sinfer.config.tls import NO_FILES, TlsFiles
+from sinfer.config.trust import environment_problem
+from sinfer.errors import AccessError, ConfigError, StoreError, StoreFullError, UnavailableError
+from sinfer.logging.masking import without_credentials
+from sinfer.settings import settings, unread
+from sinfer.store.errors import outage_of
+from sinfer.store.keys import CLOCK
+
+SOCKET_TIMEOUT_S = 1.25
+"""Two tries of this take less than a third of the shortest lease."""
+
+HINT_MS = 5_000
+"""How long a Celery message counts as on its way; then beat sends another."""
+
+KEPT_MS = 10_000
+"""How long an answer can be asked for again: longer than all tries of the client take."""
+
+Argument: TypeAlias = str | int | bytes
+
+_NO_ANSWER = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+
+SCRIPTS = files(__package__) / "scripts"
+"""The Lua files, each known by its name."""
+
+_PRELUDE, _KEPT_ANSWER = (
+    (files(__package__) / name).read_text() for name in ("prelude.lua", "kept_answer.lua")
+)
+
+
+def script_texts(source: str) -> tuple[str, str]:
+    """What Redis is given of a script: as it is, and so that its answer is kept for a while.
+
+    Args:
+        source: the Lua file. Its first line says how Redis is to run it.
+    """
+    how, _, body = source.partition("\n")
+    kept = _KEPT_ANSWER.replace("KEPT_MS", str(KEPT_MS))
+    return (
+        f"{how}\n{_PRELUDE}\n{body}",
+        f"{how}\n{_PRELUDE}\nlocal function body()\n{body}\nend\n{kept}",
+    )
+
+
+def tls_problem(error: BaseException | None) -> str | None:
+    """What to tell of an error that has its cause in TLS; None for others."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return None
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"shows a certificate that is not accepted ({error.verify_message}); set"
+            f" SINFER_REDIS_TLS_CA to the CA that signed it{environment_problem()}"
+        )
+    return (
+        f"breaks off TLS ({error.reason or error}); does it speak TLS at all? does it demand a"
+        " client certificate? see SINFER_REDIS_TLS_CERT and SINFER_REDIS_TLS_KEY"
+    )
+
+
+def _refused(where: str, error: BaseException) -> StoreError:
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return StoreFullError(f"{where} is at maxmemory")
+    return StoreError(f"{where}: {error}")
+
+
+def _is_wrong_type(error: Exception) -> bool:
+    """Whether a key holds something else than the command is for."""
+    return "WRONGTYPE" in str(error) or "wrong kind of value" in str(error)
+
+
+class Store:
+    """Redis as the window store. Use it on one event loop.
+
+    Args:
+        url: ``redis://`` or ``rediss://``.
+        tls: certificates for ``rediss://``.
+
+    Raises:
+        ConfigError: the URL is none that Redis clients understand.
+    """
+
+    def __init__(self, url: str, tls: TlsFiles = NO_FILES) -> None:
+        self.shown_url = without_credentials(url)
+        self._url, self._tls = url, tls
+        self._hint = ""
+        if urlsplit(url).scheme == "rediss":
+            self._hint = " with TLS?" if tls.cert else " with TLS, without SINFER_REDIS_TLS_CERT?"
+        secured = tls.redis_options() if urlsplit(url).scheme == "rediss" else {}
+        try:
+            pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=64,
+                timeout=5,
+                socket_timeout=SOCKET_TIMEOUT_S,
+                socket_connect_timeout=SOCKET_TIMEOUT_S,
+                retry=Retry(ConstantBackoff(0.05), 1),
+                retry_on_error=[exceptions.ConnectionError, exceptions.TimeoutError],
+                health_check_interval=0,
+                **secured,
+            )
+        except ValueError as error:
+            raise ConfigError(f"SINFER_REDIS_URL: {error}") from None
+        self.redis: Redis = Redis.from_pool(pool)
+        self._scripts: dict[str, AsyncScript] = {}
+        self._kept: dict[str, AsyncScript] = {}
+        self._register_scripts()
+
+    def another(self) -> Store:
+        """The same store with connections of its own, for another event loop."""
+        return Store(self._url, self._tls)
+
+    @classmethod
+    def from_settings(cls) -> Store:
+        """The window store of this process: ``SINFER_REDIS_URL`` and ``SINFER_REDIS_TLS_*``.
+
+        Raises:
+            ConfigError: as above.
+        """
+        store = cls(settings().redis_url, settings().redis_tls)
+        store._hint += unread("redis_url", "REDIS_URL")
+        return store
+
+    def _register_scripts(self) -> None:
+        for path in SCRIPTS.iterdir():
+            plain, kept = self._texts(path.read_text())
+            name = path.name.removesuffix(".lua")
+            self._scripts[name] = self.redis.register_script(plain)
+            self._kept[name] = self.redis.register_script(kept)
+
+    def _texts(self, source: str) -> tuple[str, str]:
+        return script_texts(source)
+
+    def source_of(self, script: str) -> str:
+        """The text of a script."""
+        return str(self._scripts[script].script)
+
+    async def run(
+        self,
+        script: str,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        *,
+        asked: str | None = None,
+    ) -> Any:
+        """Run a script.
+
+        The client asks a second time when no answer comes in time, and then the script may have run
+        twice. It is either one that says the same then, or its answer is to be kept.
+
+        Args:
+            script: its name.
+            keys, args: as its file says.
+            asked: a key in the same slot, new for each call, under which the answer is kept.
+
+        Raises:
+            UnavailableError: Redis cannot be reached.
+            StoreFullError: Redis is at maxmemory.
+            StoreError: Redis refused it for another reason.
+        """
+        async with self.errors():
+            if asked is not None:
+                return await self._kept[script](keys=[*keys, asked], args=args)
+            return await self._scripts[script](keys=keys, args=args)
+
+    async def run_many(
+        self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]
+    ) -> list[Any]:
+        """Run a script many times in one round trip; a call that failed gives its exception.
+
+        Raises:
+            UnavailableError: Redis cannot be reached.
+        """
+        async with self.redis.pipeline(transaction=False) as pipeline:
+            # Leaving it gives the connection back: a pipeline with scripts keeps it when the first
+            # thing that it asks, whether the server has them, fails.
+            for keys, args in calls:
+                await self._scripts[script](keys=keys, args=args, client=pipeline)
+            return list(await self.ask(pipeline.execute(raise_on_error=False)))
+
+    async def ask_each(self, pipeline: Any) -> list[Any]:
+        """The answers to the commands of a pipeline; None where a key holds another kind of thing.
+
+        Raises as ``run`` does.
+        """
+        answers = await self.ask(pipeline.execute(raise_on_error=False))
+        for answer in answers:
+            if isinstance(answer, Exception) and not _is_wrong_type(answer):
+                async with self.errors():
+                    raise answer
+        return [None if isinstance(answer, Exception) else answer for answer in answers]
+
+    async def ask(self, command: Awaitable[Any] | Any) -> Any:
+        """Await a plain command; raises as ``run`` does."""
+        async with self.errors():
+            return await cast("Awaitable[Any]", command)
+
+    @asynccontextmanager
+    async def errors(self) -> AsyncIterator[None]:
+        """Turn Redis errors into sinfer's."""
+        try:
+            yield
+        except (exceptions.AuthenticationError, exceptions.AuthorizationError) as error:
+            raise AccessError(
+                f"Redis at {self.shown_url} refuses the user or password ({error}); correct them"
+                " in SINFER_REDIS_URL"
+            ) from error
+        except exceptions.NoPermissionError as error:
+            raise AccessError(
+                f"Redis at {self.shown_url} forbids what sinfer needs ({error}); docs/security.md"
+                " lists the permissions"
+            ) from error
+        except (exceptions.RedisError, OSError) as error:
+            if (why := outage_of(error)) is not None:
+                raise UnavailableError(
+                    f"Redis at {self.shown_url} takes nothing now: {why} ({error})"
+                ) from error
+            if not isinstance(error, _NO_ANSWER):
+                raise _refused(f"Redis at {self.shown_url}", error) from error
+            if (reason := tls_problem(error)) is not None:
+                raise AccessError(f"Redis at {self.shown_url} {reason}") from error
+            raise UnavailableError(
+                f"Redis cannot be reached at {self.shown_url}"
+                f" ({str(error) or type(error).__name__}); is it running?{self._hint}"
+            ) from error
+
+    async def now_ms(self, clock: str = CLOCK) -> int:
+        """The time of the store, milliseconds since the epoch: it follows Redis' clock, but for
+        that it never goes back and never stands still.
+
+        Args:
+            clock: the ``meta`` of a partition for the time by which all of it is noted; by default
+                that of what belongs to no partition. They differ where Redis' clock went back, and
+                are not to be compared.
+        """
+        return int(await self.run("now", [clock], [int(clock == CLOCK)]))
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.redis.aclose()
+        await self.redis.connection_pool.disconnect()

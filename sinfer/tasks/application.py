@@ -1,0 +1,92 @@
+"""The Celery application: how messages travel. What they do is in ``sinfer.tasks``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from sinfer.config.environment import without_strangers
+from sinfer.logging.masking import without_credentials
+from sinfer.settings import settings
+from sinfer.tasks import redis_broker as broker
+from sinfer.types.queues import TICK_QUEUE, TICK_TASK
+
+_BROKER_TIMEOUT_S = 2.0
+_VISIBILITY_TIMEOUT_S = 12 * 3600
+"""Far above any task: what is lost comes back by the window store, not by the broker."""
+
+
+def shown_broker() -> str:
+    """The broker, or each of several, without user and password."""
+    return ";".join(map(without_credentials, settings().celery_broker_url.split(";")))
+
+
+def make_app(queues: list[str]) -> Celery:
+    """A Celery application as sinfer uses it.
+
+    Args:
+        queues: what a worker serves that names none with ``-Q``.
+    """
+    without_strangers(os.environ)
+    broker.install()
+    app = Celery("sinfer", broker=settings().celery_broker_url)
+    if settings().celery_broker_url.startswith("rediss://"):
+        # Left to itself, kombu accepts any certificate.
+        app.conf.broker_use_ssl = settings().redis_tls.redis_options()
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        event_serializer="json",
+        result_backend=None,
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=False,  # the store counts attempts; the broker must not loop
+        task_publish_retry=False,
+        task_default_queue=TICK_QUEUE,
+        task_queues=[Queue(name) for name in queues],
+        task_routes={TICK_TASK: {"queue": TICK_QUEUE}},
+        worker_pool="sinfer.tasks.prefork:TaskPool",
+        worker_consumer="sinfer.tasks.consumer:Consumer",
+        beat_scheduler="sinfer.tasks.beat:Scheduler",
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=False,  # a Flower that runs asks for them, as -E does
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # for ever
+        broker_connection_timeout=_BROKER_TIMEOUT_S,
+        broker_transport_options={
+            "visibility_timeout": _VISIBILITY_TIMEOUT_S,
+            "socket_timeout": _BROKER_TIMEOUT_S,
+            "socket_connect_timeout": _BROKER_TIMEOUT_S,
+            "socket_keepalive": True,
+            "max_retries": 0,
+        },
+        timezone="UTC",
+        enable_utc=True,
+    )
+    return app
+
+
+def waiting_messages(channel: Any, queue: str) -> int:
+    """Messages in a queue that no worker has taken yet.
+
+    The queue is declared as Celery declares it. That tells its length whatever the broker is, and
+    does no harm whether it is there or not.
+
+    Args:
+        channel: of a connection to the broker.
+        queue: its name.
+    """
+    declared = Queue(queue)
+    answer = channel.queue_declare(
+        queue=queue,
+        durable=declared.durable,
+        exclusive=declared.exclusive,
+        auto_delete=declared.auto_delete,
+    )
+    return int(answer.message_count)

@@ -1,0 +1,105 @@
+"""Beat's scheduler: an outage of the broker is one line in its log, not a traceback a tick, and one
+tick waits at most where no worker takes any."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from contextlib import suppress
+from importlib.metadata import version
+from socket import gethostname
+from typing import Any
+
+from celery import beat
+
+from sinfer.liveness.overdue import Overdue
+from sinfer.liveness.sign_of_life import SignOfLife
+from sinfer.store.presence import Presence
+from sinfer.tasks.application import shown_broker, waiting_messages
+from sinfer.types.queues import TICK_QUEUE, TICK_TASK
+
+_log = logging.getLogger(__name__)
+
+_STUCK_S = 30.0
+"""A beat that has not looked at its schedule for so long gives no sign of life."""
+
+_REPEAT_S = 60.0
+"""How often an outage is told again while it lasts."""
+
+
+class Scheduler(beat.Scheduler):
+    """Sends what is due. What cannot be sent is let go: the next tick finds it.
+
+    Nothing is kept in a file, as Celery's usual scheduler does: ticks begin at once after a start.
+    """
+
+    _failing_s = 0.0
+    _told_s = 0.0
+    _ticked_s = 0.0
+    _sign: SignOfLife | None = None
+    _token = ""
+
+    def tick(self, *args: Any, **options: Any) -> Any:
+        """One round; beat gives signs of life as long as there are any."""
+        self._ticked_s = time.monotonic()
+        if self._sign is None:
+            self._token = secrets.token_hex(4)
+            self._sign = SignOfLife(self._presence, Overdue().look)
+        return super().tick(*args, **options)
+
+    def close(self) -> None:
+        """Beat ends."""
+        if self._sign is not None:
+            self._sign.close()
+        super().close()
+
+    def _presence(self) -> Presence | None:
+        if time.monotonic() - self._ticked_s > _STUCK_S:
+            return None
+        return Presence(
+            "beat",
+            gethostname(),
+            os.getpid(),
+            self._token,
+            broker=shown_broker(),
+            version=version("sinfer"),
+        )
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        """Send an entry's message; never raises."""
+        try:
+            if entry.task != TICK_TASK or self._has_room(producer or self.producer):
+                self.apply_async(entry, producer=producer, advance=False)
+        except Exception as error:  # whatever the transport raises
+            now = time.monotonic()
+            if not self._failing_s:
+                self._failing_s = now
+            if not self._told_s or now - self._told_s >= _REPEAT_S:
+                self._told_s = now
+                _log.warning(
+                    "the Celery broker takes no messages for %.0f s: %s; trying again with every"
+                    " tick", now - self._failing_s, error,
+                )  # fmt: skip
+            self._connect_again()
+        else:
+            if self._failing_s:
+                _log.info("the Celery broker takes messages again")
+            self._failing_s = self._told_s = 0.0
+
+    def _connect_again(self) -> None:
+        """Have the next tick travel over a new connection.
+
+        AMQP's does not find out by itself that the broker was restarted. Celery would wait here,
+        longer with every try, for the broker to be back.
+        """
+        connection: Any = self.connection
+        with suppress(Exception):  # it is broken, and what that leads to does not matter
+            connection.collapse()
+        fields = vars(self)
+        fields["producer"] = fields["Producer"](connection, auto_declare=False)
+
+    def _has_room(self, producer: Any) -> bool:
+        """Whether no tick waits: one is as good as many."""
+        return waiting_messages(producer.channel, TICK_QUEUE) == 0

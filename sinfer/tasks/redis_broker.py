@@ -1,0 +1,110 @@
+"""Redis as the Celery broker: kombu's transport, whose workers survive a restart of Redis.
+
+When Redis goes away, kombu wants to put the messages in hand back into their queues; with nobody
+there to take them it raises what Celery does not expect (an ``AttributeError``, as in kombu issue
+582), and the worker ends. Here such messages are let go: they are hints, and beat sends them again.
+So are those that are none of sinfer's own; see ``broker_messages``.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+from redis.exceptions import RedisError
+
+from sinfer.errors import InvalidItemError
+from sinfer.logging.throttled import Complaints
+from sinfer.tasks.broker_messages import as_ours
+from sinfer.types.queues import QUEUE_PREFIX
+
+_UNREADABLE = (
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError
+)  # fmt: skip
+"""What kombu raises where something is no message."""
+
+_log = logging.getLogger(__name__)
+_complaints = Complaints()
+
+
+class _QoS(redis.QoS):
+    def ack(self, delivery_tag: str) -> None:
+        if self.channel.closed:
+            # The connection was made anew since: an acknowledgement over the old one would open
+            # connections that nobody closes, or end the worker. The message is a hint: let it go.
+            virtual.QoS.ack(self, delivery_tag)
+        else:
+            super().ack(delivery_tag)
+
+    def restore_unacked(self, client: Any = None) -> None:
+        try:
+            super().restore_unacked(client)
+        except (AttributeError, OSError, RedisError) as error:
+            delivered: dict[str, Any] = self._delivered or {}
+            _log.info("%d messages are not put back: %s", len(delivered), error)
+            delivered.clear()
+
+
+class _Reading:
+    """Of a channel: lets go what is not even JSON."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        except _UNREADABLE as error:
+            _tell(f"a message in the broker cannot be read and is dropped: {error}")
+            return None
+
+
+class _Delivering:
+    """Of a transport: lets through what is sinfer's own, in the form that sinfer gives it."""
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        if queue and queue.startswith(QUEUE_PREFIX):
+            try:
+                message = as_ours(message, queue)
+            except InvalidItemError as error:
+                tell_dropped(queue, error)
+                return
+        super()._deliver(message, queue)  # type: ignore[misc]
+
+
+def tell_dropped(queue: str, error: Exception) -> None:
+    """Tell of a message that is not delivered to the worker."""
+    _tell(f"a message in queue {queue} is none of sinfer's and is dropped: {error}")
+
+
+def _tell(text: str) -> None:
+    text = ascii(text)[1:-1]
+    if _complaints.is_due(text):
+        _log.warning("%s", text)
+
+
+class _Channel(_Reading, redis.Channel):
+    QoS = _QoS
+
+
+class Transport(_Delivering, redis.Transport):  # type: ignore[misc]
+    """For ``redis://`` and ``rediss://``."""
+
+    Channel = _Channel
+
+
+class _SentinelChannel(_Reading, redis.SentinelChannel):
+    QoS = _QoS
+
+
+class SentinelTransport(_Delivering, redis.SentinelTransport):  # type: ignore[misc]
+    """For ``sentinel://``."""
+
+    Channel = _SentinelChannel
+
+
+def install() -> None:
+    """Have Celery use these transports in this process."""
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
+    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:{SentinelTransport.__name__}"
+    for scheme, name in (("amqp", "Transport"), ("amqps", "TlsTransport")):
+        TRANSPORT_ALIASES[scheme] = f"sinfer.tasks.amqp_broker:{name}"

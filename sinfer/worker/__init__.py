@@ -1,0 +1,1 @@
+"""Closed windows to sinks, without Celery."""

@@ -1,0 +1,80 @@
+"""One try of a window: what it works on, what it learns on the way, how it ends early."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sinfer.config.units import to_ms
+from sinfer.inference.base import InferenceConfig
+from sinfer.store.claims import Claim
+from sinfer.types.message import Message
+from sinfer.worker.completion import Timings
+from sinfer.worker.outcome import Outcome
+from sinfer.worker.search_progress import SearchProgress
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try.
+
+    Attributes:
+        claim: the window.
+        messages: its messages.
+        is_last: whether what cannot be had in this try is given up.
+        timings: how long the stages took.
+        answered: what was asked and is not away: the model, sinks by their labels.
+        progress: how far asking about the items has come.
+        pending: places of the items that were still to be asked about when that ended.
+    """
+
+    claim: Claim
+    messages: Sequence[Message]
+    is_last: bool
+    timings: Timings = field(default_factory=Timings)
+    answered: set[str] = field(default_factory=set)
+    progress: SearchProgress = field(default_factory=SearchProgress)
+    pending: list[int] = field(default_factory=list)
+
+
+class LostWindowError(Exception):
+    """Another worker has the window, and what this one finds of it counts no more."""
+
+
+class TryLaterError(Exception):
+    """The window has to be tried again.
+
+    Attributes:
+        wait_ms: not before so many milliseconds.
+        counts: whether the attempt counts.
+        away: what the window waits for, and what is wrong with that.
+        outcome: what there is already; None when there is nothing.
+    """
+
+    def __init__(
+        self,
+        error: str,
+        wait_ms: int,
+        *,
+        counts: bool = True,
+        away: Mapping[str, str] | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        super().__init__(error)
+        self.wait_ms = wait_ms
+        self.counts = counts
+        self.away = away
+        self.outcome = outcome
+
+
+def backoff_ms(config: InferenceConfig, tries: int) -> int:
+    """Full jitter: a random wait below a bound that doubles with each try (AWS, 2015).
+
+    Args:
+        config: has the first bound and the highest.
+        tries: from 1.
+    """
+    doublings = min(30, tries - 1)
+    bound = min(to_ms(config.retry_max), to_ms(config.retry_base) * 2**doublings)
+    return random.randint(bound // 10, max(1, bound))

@@ -1,0 +1,524 @@
+"""Working through a partition: claim, process many windows at once, claim again until none is left.
+
+A Celery message only begins this work; it goes on in the process's event loop, once for each
+partition, and messages that come meanwhile are added to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from sinfer.aio.cancel import end
+from sinfer.config.units import to_ms
+from sinfer.errors import ConfigError, UnavailableError
+from sinfer.logging.masking import mask
+from sinfer.store.claims import Claim, PartitionClaims
+from sinfer.store.pauses import Pause
+from sinfer.store.refusals import RefusalBoard
+from sinfer.tasks.runtime import Runtime
+from sinfer.types.message import Message
+from sinfer.windows.ids import Scope
+from sinfer.worker.process import WindowProcessor
+from sinfer.worker.ready_task import ReadyTask
+from sinfer.worker.task_cache import HeldTask
+
+_log = logging.getLogger(__name__)
+
+BEGIN_S = 1.0
+"""So long a Celery message waits at most for its work to begin. Then it ends all the same: however
+long a model or a task manager takes, it holds up no other task and no tick."""
+
+_ROUND_S = 1.0
+"""After so long the task is looked up again: it may have changed."""
+
+_HAND_BACK_S = 0.5
+"""After so long without a free place another process is told of the partition."""
+
+_RECRUIT_S = 1.0
+"""How often other processes are told of windows that this one leaves to them."""
+
+_MOST_AT_ONCE = 16
+"""Windows of one claim; a backlog of more is told of less often, see ``promise`` in prelude.lua."""
+
+_GATHER_S = 0.02
+"""How long free places wait for each other, so that one claim fills several."""
+
+_LULL_S = 0.2
+"""A partition that has windows again within so long is looked at without messages that tell of
+them, until none has come for so long: a Celery message costs more than some looks."""
+
+_LOOK_S = 0.03
+"""How often it is looked at."""
+
+_ALONE_S = 60.0
+"""How long a window that has to be alone waits for others to end."""
+
+_ALONE_LATER_MS = 1000
+"""When it is looked again after a window that found no time to be alone."""
+
+_LET_GO_S = 60.0
+"""How long it is tried to hand back a window that was broken off; then its lease runs out."""
+
+_BROKEN_OFF_MS = 1000
+"""When a window is tried again that was broken off."""
+
+_UNUSABLE_SHOWN_MS = 60_000
+"""How long people are shown why windows wait; each try says it again."""
+
+_UNUSABLE_MS = 30_000
+"""How long a window waits whose configuration cannot be used."""
+
+
+async def drain(runtime: Runtime, scope: Scope, hinted: int) -> bool:
+    """Begin to process the closed windows of a partition, until none is left.
+
+    Args:
+        runtime: of this process.
+        scope: the partition.
+        hinted: windows that the Celery message in hand was sent for.
+
+    Returns:
+        Whether the work has begun, or there was none; False when that takes its time.
+
+    Raises:
+        UnavailableError: Redis is away.
+    """
+    work = work_on(runtime, scope, hinted)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(BEGIN_S):
+            await work.begun.wait()
+    if work.outage is not None:
+        raise work.outage
+    return work.begun.is_set()
+
+
+def work_on(runtime: Runtime, scope: Scope, hinted: int = 0) -> PartitionWork:
+    """Have the process work on a partition; see ``drain``."""
+    work = runtime.partitions.get(scope)
+    if work is not None:
+        work.more(hinted)
+        return work
+    work = runtime.partitions[scope] = PartitionWork(runtime, scope)
+    work.more(hinted)
+    runtime.begin(work.run(), str(scope))
+    return work
+
+
+class _Round:
+    """Windows that were claimed under the task as it was at one time, which is held until they end.
+
+    Attributes:
+        held: the task.
+        ready: the task as it was then.
+    """
+
+    def __init__(self, held: HeldTask) -> None:
+        self.held = held
+        self.ready = held.current
+        self._users = 1
+
+    def use(self) -> None:
+        """One more window, until ``done``."""
+        self._users += 1
+
+    def done(self) -> None:
+        """A window has ended, or no more are claimed."""
+        self._users -= 1
+        if not self._users:
+            self.held.release()
+
+
+class PartitionWork:
+    """The work of this process on one partition.
+
+    Attributes:
+        begun: set when the work needs no Celery message any more that waits for it.
+        outage: why it ended; None when it did not end for want of Redis.
+    """
+
+    def __init__(self, runtime: Runtime, scope: Scope) -> None:
+        self._runtime = runtime
+        self._scope = scope
+        self._store = runtime.store
+        self._claims = PartitionClaims(runtime.store, scope)
+        self._places = runtime.places
+        self._processors: dict[ReadyTask, WindowProcessor] = {}
+        self._active: dict[asyncio.Task[None], tuple[Claim, _Round]] = {}
+        self._let_off: set[asyncio.Task[None]] = set()
+        self._hinted = 0
+        self._is_wanted = False
+        self._has_claimed = False
+        self._claimed_s = float("-inf")
+        self._recruited_s = float("-inf")
+        self._found_s = float("-inf")
+        self._looks_until_s = float("-inf")
+        self._look_s: float | None = None
+        self._changed = asyncio.Event()
+        self.begun = asyncio.Event()
+        self.outage: UnavailableError | None = None
+
+    def more(self, hinted: int) -> None:
+        """A message came: there may be windows to claim."""
+        self._hinted += hinted
+        self._is_wanted = True
+        self._changed.set()
+
+    def wake(self) -> None:
+        """Have it look whether the process is about to end."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Claim until nothing is left, and end when the last window has.
+
+        Raises:
+            UnavailableError: Redis is away.
+        """
+        try:
+            while self._goes_on or self._active or self._look_s is not None:
+                if self._goes_on:
+                    await self._claim_for_a_while()
+                elif self._runtime.closing:
+                    self._look_s = None
+                    if self._active:
+                        await self._wait()
+                elif self._look_s is None:
+                    await self._wait()
+                elif (rest_s := self._look_s - time.monotonic()) > 0:
+                    await self._wait(rest_s)
+                else:
+                    self._is_wanted = True
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                # At once: a window that is handed back does not count as one that does this.
+                self._runtime.note_cancelled(f"work on {self._scope}")
+            self.outage = error if isinstance(error, UnavailableError) else None
+            self._end()
+            await self._hand_back()
+            raise
+        finally:
+            self._end()
+        if self._runtime.closing and (self._is_wanted or self._hinted):  # others go on
+            self._runtime.hints.send(self._scope, max(1, self._hinted))
+        self._runtime.note_claims(self._has_claimed)
+
+    @property
+    def _goes_on(self) -> bool:
+        return self._is_wanted and not self._runtime.closing
+
+    def _end(self) -> None:
+        if self._runtime.partitions.get(self._scope) is self:
+            del self._runtime.partitions[self._scope]
+        self.begun.set()
+
+    async def _hand_back(self) -> None:
+        """Let go of the windows, so that another worker has them at once; no attempt is counted."""
+        claims = [claim for claim, _ in self._active.values()]
+        self._let_off.update(self._active)
+        await end(*self._active)
+        try:
+            for claim in claims:
+                await self._claims.release(claim, counts=False)
+        except UnavailableError as error:
+            _log.warning("%s: windows not handed back, they wait: %s", self._scope, error)
+        else:
+            self._runtime.hints.send(self._scope, len(claims))
+
+    # --- claiming ---
+
+    async def _claim_for_a_while(self) -> None:
+        """Claim windows with the task as it is now."""
+        held = await self._hold()
+        if held is None:
+            self._leave_it()
+            return
+        until = time.monotonic() + _ROUND_S
+        claiming = _Round(held)
+        try:
+            while self._goes_on and time.monotonic() < until:
+                if self._is_worth_a_claim(claiming.ready):
+                    await self._claim_or_leave(claiming)
+                    if self._claims.suspected and not self._runtime.closing:
+                        await self._claim_alone(claiming)
+                else:
+                    await self._wait(_GATHER_S)
+        finally:
+            claiming.done()
+            if not claiming.ready.active:
+                await claiming.ready.guard.not_tried()
+
+    async def _hold(self) -> HeldTask | None:
+        """The task as it is now; None when its windows have to wait, or there are none."""
+        catalogue = self._runtime.catalogue
+        if not catalogue.knows(self._scope) and not await self._are_ready():
+            return None
+        if await self._is_paused():
+            return None
+        try:
+            held = await catalogue.hold(self._scope)
+        except ConfigError as error:
+            if await self._claims.waiting():
+                await self._tell_unusable(mask(str(error)))
+            return None
+        if self._runtime.unusable.pop(self._scope, None) is not None:
+            _log.info("%s: its windows go on", self._scope)
+            await self._store.ask(self._store.redis.delete(self._claims.keys.unusable))
+        return held
+
+    async def _tell_unusable(self, problem: str) -> None:
+        """Say why windows wait, in the log when it begins or changes, and for ``sinfer status``."""
+        if self._runtime.unusable.get(self._scope) != problem:
+            self._runtime.unusable[self._scope] = problem
+            _log.error("%s: %s; its windows wait", self._scope, problem)
+        key = self._claims.keys.unusable
+        await self._store.ask(self._store.redis.set(key, problem, px=_UNUSABLE_SHOWN_MS))
+
+    async def _are_ready(self) -> bool:
+        """Whether there is anything to claim: no task is opened for a hint that is old."""
+        if await self._store.ask(self._store.redis.exists(self._claims.keys.ready)):
+            return True
+        hinted, self._hinted = self._hinted, 0
+        _, left = await self._claims.claim(0, lease_ms=0, hinted=hinted)
+        return left > 0 or self._claims.suspected > 0
+
+    async def _is_paused(self) -> bool:
+        pauses, (product, task, _) = self._runtime.pauses, self._scope
+        await pauses.refresh()
+        if not pauses.stops_processing(product, task):
+            return False
+        # Who resumed it has had hints sent, and left alone they would be missed.
+        await pauses.refresh(at_once=True)
+        return pauses.stops_processing(product, task)
+
+    def _is_worth_a_claim(self, ready: ReadyTask) -> bool:
+        """Whether half of the places are free, or any for a while: short windows go in batches."""
+        waited_s = time.monotonic() - self._claimed_s
+        return not self._active or 2 * ready.free >= ready.limit or waited_s >= _GATHER_S
+
+    async def _claim_or_leave(self, claiming: _Round) -> None:
+        """Take as many windows as may be started, and start them."""
+        ready = claiming.ready
+        places = await self._take_places(ready)
+        unused = places
+        try:
+            if not places or not await self._may_claim(claiming):
+                return
+            if ready.guard.on_trial:  # for a single call, whoever makes it
+                spare = min(places, ready.active - 1)
+                self._places.give_back(ready, spare)
+                unused = places = places - spare
+            if places:
+                unused -= await self._claim(claiming, places)
+        except UnavailableError as error:
+            if not self._active:
+                raise
+            _log.warning("%s: no more windows claimed: %s", self._scope, error)
+            self._leave_it()
+        finally:
+            self._places.give_back(ready, unused)
+
+    async def _take_places(self, ready: ReadyTask) -> int:
+        if self._places.room(ready):
+            return await self._places.take(ready, _MOST_AT_ONCE)
+        self.begun.set()
+        telling = asyncio.create_task(self._tell_others())
+        try:
+            return await self._places.take(ready, _MOST_AT_ONCE)
+        finally:
+            telling.cancel()
+
+    async def _tell_others(self) -> None:
+        """While there is no place here another process may have one."""
+        wait_s = _HAND_BACK_S
+        while True:
+            await asyncio.sleep(wait_s)
+            if self._runtime.may_hand_back():
+                self._runtime.hints.send(self._scope, self._hinted, always=True)
+                self._hinted = 0
+                wait_s *= 2
+
+    async def _may_claim(self, claiming: _Round) -> bool:
+        """Whether windows may be started now, after what may have been a long wait for places."""
+        if await self._is_paused():
+            self._leave_it()
+            return False
+        if wait_ms := await claiming.ready.guard.wait_ms():
+            self._leave_it()  # beat comes back when the model may be called
+            await self._runtime.schedule.hint_again(self._scope, wait_ms)
+            return False
+        return True
+
+    def _leave_it(self) -> None:
+        """Claim no more until a message comes."""
+        self._is_wanted = False
+        self._looks_until_s, self._look_s = float("-inf"), None
+
+    async def _claim(self, claiming: _Round, places: int) -> int:
+        """Claim and start up to so many windows; returns how many."""
+        lease_ms = to_ms(claiming.ready.config.limits.lease)
+        hinted = 0
+        self._claimed_s = time.monotonic()
+        looks_again = self._claimed_s < self._looks_until_s
+        if not looks_again:  # else its hints stay counted, so that no more of them are sent
+            hinted, self._hinted = self._hinted, 0
+        self._is_wanted = False
+        while True:
+            with self._runtime.leases.claiming(self._scope, lease_ms) as name:
+                claims, left = await self._claims.claim(
+                    places, lease_ms=lease_ms, hinted=hinted, name=name
+                )
+                whole = await self._claims.whole(claims) if claims else []
+                for claim, messages in whole:
+                    self._start(claiming, claim, messages)
+            if whole or not claims or not left:
+                break
+            hinted = 0  # those were set aside: the next ones must not wait for that
+        self._has_claimed = self._has_claimed or bool(whole)
+        self.begun.set()
+        now_s = time.monotonic()
+        if whole:
+            if now_s - self._found_s < _LULL_S:
+                self._looks_until_s, looks_again = now_s + _LULL_S, True
+            self._found_s = now_s
+        self._look_s = now_s + _LOOK_S if looks_again else None
+        if left:
+            self._is_wanted = True
+            self._recruit()
+        return len(whole)
+
+    def _start(
+        self, claiming: _Round, claim: Claim, messages: Sequence[Message]
+    ) -> asyncio.Task[None]:
+        claiming.use()
+        task = asyncio.create_task(
+            self._process(claiming.held, claim, messages), name=claim.window.id
+        )
+        self._active[task] = (claim, claiming)
+        task.add_done_callback(self._note_end)
+
+        def lost() -> None:
+            if not task.done():
+                _log.warning("window %s: lost to another worker", claim.window.id)
+                self._let_off.add(task)
+                task.cancel()
+
+        lease_ms = to_ms(claiming.ready.config.limits.lease)
+        self._runtime.leases.hold(self._scope, claim, lease_ms, lost)
+        return task
+
+    async def _claim_alone(self, claiming: _Round) -> None:
+        """Process one window that may be what its worker died of, and nothing else meanwhile."""
+        self.begun.set()
+        lease_ms = to_ms(claiming.ready.config.limits.lease)
+        async with self._places.alone(claiming.ready, _ALONE_S) as is_alone:
+            if not is_alone:
+                await self._runtime.schedule.hint_again(self._scope, _ALONE_LATER_MS)
+                return
+            task = None
+            try:
+                if not await self._may_claim(claiming):
+                    return
+                with self._runtime.leases.claiming(self._scope, lease_ms) as name:
+                    claims, left = await self._claims.claim(
+                        1, lease_ms=lease_ms, alone=True, name=name
+                    )
+                    for claim, messages in await self._claims.whole(claims) if claims else ():
+                        task = self._start(claiming, claim, messages)
+            finally:
+                if task is None:
+                    self._places.give_back(claiming.ready)
+            if left or self._claims.suspected:
+                self._is_wanted = True
+            if task is not None:
+                self._has_claimed = True
+                await asyncio.wait({task})
+
+    def _recruit(self) -> None:
+        """There is more than one claim takes: other processes may help."""
+        if time.monotonic() - self._recruited_s >= _RECRUIT_S:
+            self._recruited_s = time.monotonic()
+            self._runtime.hints.send(self._scope, 0, always=True)
+
+    # --- windows under way ---
+
+    async def _process(self, held: HeldTask, claim: Claim, messages: Sequence[Message]) -> None:
+        """Process a window with the task as it was opened under."""
+        try:
+            ready = await held.of(claim.window.record.config)
+        except ConfigError as error:
+            _log.error("window %s waits: %s", claim.window.id, error)
+            await self._claims.release(claim, wait_ms=_UNUSABLE_MS, counts=False)
+            return
+        processor = self._processors.get(ready)
+        if processor is None:
+
+            async def pause(reason: str) -> None:
+                await self._pause(held, reason)
+
+            refusals = RefusalBoard(self._runtime.store, *self._scope[:2])
+            processor = WindowProcessor(ready, self._claims, pause, refusals)
+            self._processors[ready] = processor
+        shown = self._runtime.events.began(self._scope, claim, len(messages))
+        end = None
+        try:
+            end = await processor.process(claim, messages)
+        finally:
+            if shown is not None:
+                shown.ended(end)
+
+    async def _pause(self, held: HeldTask, reason: str) -> None:
+        """No call of the task can succeed: its windows wait until someone resumes it.
+
+        When the task has changed meanwhile nothing is paused.
+        """
+        if not await held.is_current():
+            return
+        product, task = self._scope.product, self._scope.task
+        if not self._runtime.pauses.stops_processing(product, task):
+            _log.error("task %s/%s is paused: %s", product, task, reason)
+            pause = Pause(reason, await self._claims.now_ms(), "processing")
+            await self._runtime.pauses.pause(product, task, pause)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        """A window is through: note what went wrong, and let the next one have its place."""
+        claim, claimed = self._active.pop(task)
+        if task.cancelled() and task not in self._let_off:
+            self._runtime.note_cancelled(f"window {claim.window.id}")
+        self._let_off.discard(task)
+        self._runtime.leases.drop(self._scope, claim)
+        self._places.give_back(claimed.ready)
+        claimed.done()
+        self._changed.set()
+        error = task.exception() if not task.cancelled() else None
+        if error is None:
+            return
+        is_away = isinstance(error, UnavailableError)
+        if is_away:
+            _log.warning("window %s waits: %s", claim.window.id, error)
+        else:
+            _log.error("window %s was broken off", claim.window.id, exc_info=error)
+        if not self._runtime.closing:
+            self._runtime.begin(
+                self._let_go(claim, counts=not is_away), f"letting {claim.window.id} go"
+            )
+
+    async def _wait(self, timeout_s: float | None = None) -> None:
+        """Wait until a window is through, a message comes or the process is about to end."""
+        self._changed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
+
+    async def _let_go(self, claim: Claim, *, counts: bool) -> None:
+        """Hand a window back that could not be processed to its end, as soon as Redis answers."""
+        until = time.monotonic() + _LET_GO_S
+        while time.monotonic() < until and not self._runtime.closing:
+            try:
+                await self._claims.release(claim, wait_ms=_BROKEN_OFF_MS, counts=counts)
+            except UnavailableError:
+                await asyncio.sleep(1.0)
+            else:
+                return

@@ -1,0 +1,179 @@
+"""What all workers together grant a model: a cap on calls at once, and a circuit breaker.
+
+The state is in Redis. The breaker (Nygard, "Release It!", 2007) opens after failures in a row, from
+whichever worker; while it is open nobody calls, so windows wait and burn no attempts. When its
+pause is over, one call goes on trial: a success closes the breaker, a failure opens it for longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Protocol
+
+from sinfer.config.units import to_ms
+from sinfer.errors import UnavailableError
+from sinfer.inference.base import InferenceConfig
+from sinfer.store.connection import Store
+from sinfer.store.keys import EndpointKeys
+
+_log = logging.getLogger(__name__)
+
+_FRESH_S = 0.5
+"""How long an answer about the breaker may be used."""
+
+_SLOT_POLL_S = 0.02
+
+GRACE_MS = 5_000
+"""So long after its time-out a call holds its place if nobody gives it back: its worker crashed."""
+
+
+class Guard(Protocol):
+    """What a task asks before and after each call; ``EndpointGuard`` says what the parts do."""
+
+    on_trial: bool
+
+    async def wait_ms(self) -> int: ...
+
+    async def succeeded(self) -> None: ...
+
+    async def failed(self) -> int: ...
+
+    async def not_tried(self) -> None: ...
+
+    def slot(self) -> AbstractAsyncContextManager[None]: ...
+
+
+class OpenGuard:
+    """Lets every call pass: where a single process runs a single task, without Redis.
+
+    Args:
+        breaker_failures: after so many failures in a row the model counts as unavailable.
+    """
+
+    on_trial = False
+
+    def __init__(self, breaker_failures: int) -> None:
+        self._breaker_failures = breaker_failures
+        self._failures = 0
+
+    async def wait_ms(self) -> int:
+        return 0
+
+    async def succeeded(self) -> None:
+        self._failures = 0
+
+    async def failed(self) -> int:
+        self._failures += 1
+        return 1 if self._failures >= self._breaker_failures else 0
+
+    async def not_tried(self) -> None:
+        """Nothing to note."""
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        yield
+
+
+class EndpointGuard:
+    """Guards one model for one task in one process.
+
+    Args:
+        store: Redis.
+        endpoint: name of the model and where it is, the same for all tasks that call it.
+        config: the ``inference:`` part of the task.
+    """
+
+    def __init__(self, store: Store, endpoint: str, config: InferenceConfig) -> None:
+        self._store = store
+        self._endpoint = endpoint
+        self._config = config
+        self._keys = EndpointKeys(endpoint)
+        self._trial = ""
+        self._call_ms = to_ms(config.timeout) + GRACE_MS
+        self._failed = False
+        self._asked = float("-inf")
+        self._wait_ms = 0
+        self.on_trial = False
+
+    async def wait_ms(self) -> int:
+        """How long nobody may call: 0 when calls may be made now.
+
+        ``on_trial`` tells afterwards whether only a single call may be made.
+        """
+        now = time.monotonic()
+        if now - self._asked < _FRESH_S and not self._wait_ms:
+            return 0
+        caller = uuid.uuid4().hex
+        state, wait_ms = await self._store.run(
+            "may_call", [self._keys.clock, self._keys.breaker], [caller, self._call_ms]
+        )
+        self._asked = now
+        self._wait_ms = int(wait_ms)
+        self.on_trial = state == b"half"
+        self._trial = caller if self.on_trial else self._trial
+        self._failed = self._failed or self.on_trial
+        return self._wait_ms
+
+    async def succeeded(self) -> None:
+        """A call was answered: the breaker closes."""
+        if self._failed:
+            self._failed = False
+            await self._store.ask(self._store.redis.delete(self._keys.breaker))
+            if self.on_trial:
+                self.on_trial = False
+                _log.info("model %s answers again", self._endpoint)
+
+    async def failed(self) -> int:
+        """A call failed for want of the endpoint.
+
+        Returns:
+            How long the breaker stays open, milliseconds; 0 when it is closed.
+        """
+        self._failed = True
+        self.on_trial = False
+        config = self._config
+        wait_ms, opened = await self._store.run(
+            "note_failure",
+            [self._keys.clock, self._keys.breaker],
+            [config.breaker_failures, to_ms(config.retry_base), to_ms(config.retry_max)],
+            asked=self._keys.asked(uuid.uuid4().hex),
+        )
+        self._wait_ms = int(wait_ms)
+        self._asked = time.monotonic()
+        if opened:
+            _log.warning(
+                "model %s: %d failures in a row; no calls for %d ms",
+                self._endpoint, config.breaker_failures, self._wait_ms,
+            )  # fmt: skip
+        return self._wait_ms
+
+    async def not_tried(self) -> None:
+        """There was nothing to call it with: another caller may have the trial, if there is one."""
+        if self.on_trial:
+            self.on_trial = False
+            self._asked = float("-inf")
+            await self._store.run("end_trial", [self._keys.breaker], [self._trial])
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold one of the endpoint's places, of which all workers together have so many."""
+        cap = self._config.endpoint_concurrency
+        if cap is None:
+            yield
+            return
+        holder = uuid.uuid4().hex
+        keys = [self._keys.clock, self._keys.slots]
+        take: list[str | int | bytes] = [holder, cap, self._call_ms]
+        while not await self._store.run("take_slot", keys, take):  # noqa: ASYNC110
+            await asyncio.sleep(_SLOT_POLL_S * random.uniform(0.5, 1.5))
+        try:
+            yield
+        finally:
+            with suppress(UnavailableError):  # the place is free by itself in a while
+                await self._store.ask(self._store.redis.zrem(self._keys.slots, holder))

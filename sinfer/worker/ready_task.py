@@ -1,0 +1,137 @@
+"""One task with everything open that its windows need: pipeline, inference client and sinks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sinfer.config.units import to_ms
+from sinfer.errors import HookError
+from sinfer.hooks.call import Hook, made
+from sinfer.inference.base import InferenceClient
+from sinfer.products.pipeline import InferPipeline
+from sinfer.products.product import Product
+from sinfer.products.task import InferTaskConfig
+from sinfer.sinks.base import Sink
+from sinfer.store.connection import Store
+from sinfer.worker.endpoint_guard import EndpointGuard, Guard, OpenGuard
+from sinfer.worker.halving import HalvingWatch
+from sinfer.worker.sink_breaker import SinkBreaker
+from sinfer.worker.unmade_sink import make_sink
+
+_log = logging.getLogger(__name__)
+
+
+FALLBACK = "fallback"
+MODEL = "model"
+
+
+def sink_label(name: str) -> str:
+    """How a sink is called beside model and fallback, in ``sinfer status`` and metrics."""
+    return f"sink {name}"
+
+
+class ReadyTask:
+    """One task with its clients open. Use it on one event loop.
+
+    Args:
+        store: Redis, for what all workers share about the model's endpoint; None where there is
+            no other worker.
+        product: the product.
+        config: the task.
+        client: asks the model, instead of the client that the task names.
+        sinks: take the results, instead of the sinks that the task names.
+        pipeline: the product's code, where it is made already.
+
+    Attributes:
+        name: ``product/task``.
+        config: the task.
+        pipeline: the product's code, made for it.
+        client: asks its model.
+        guard: what all workers together grant the model.
+        sinks: its sinks by name.
+        fallback: takes what a sink refuses for good; None when there is none.
+        is_alone: whether this is the only process, as in ``sinfer run``.
+        limit: windows that may be under way at once in this process.
+        active: windows that are.
+        is_doubted_until_s: until then, by the monotonic clock, everything may be refused, and one
+            window at a time is enough to see.
+        halving: watches for windows that are taken in parts only.
+        turn: held by the partition that gets the next free places.
+    """
+
+    def __init__(
+        self,
+        store: Store | None,
+        product: Product,
+        config: InferTaskConfig,
+        *,
+        client: InferenceClient | None = None,
+        sinks: Mapping[str, Sink] | None = None,
+        pipeline: InferPipeline[Any, Any] | None = None,
+    ) -> None:
+        self.product = product.name
+        self.name = f"{product.name}/{config.id}"
+        self.config = config
+        self.pipeline: InferPipeline[Any, Any] = pipeline or product.make_pipeline(config)
+        if client is None:
+            client = InferenceClient.make(config.inference, f"{self.name}: its inference client")
+        self.client: InferenceClient = client
+        called = str(made(f"{self.name}: its model", lambda: client.called)) or self.name
+        self.guard: Guard = OpenGuard(config.inference.breaker_failures)
+        if store is not None:
+            self.guard = EndpointGuard(store, called, config.inference)
+        has_own_sinks = sinks is None
+        if sinks is None:
+            sinks = {
+                name: make_sink(sink, f"{self.name}: its sink {name}", may_wait=store is not None)
+                for name, sink in zip(config.sink_names(), config.sinks, strict=True)
+            }
+        self.sinks: dict[str, Sink] = dict(sinks)
+        self.fallback: Sink | None = None
+        if config.fallback is not None and has_own_sinks:
+            self.fallback = make_sink(
+                config.fallback, f"{self.name}: its fallback", may_wait=store is not None
+            )
+        self.is_alone = store is None
+        self._breakers: dict[str, SinkBreaker] = {}
+        self.limit = config.inference.max_concurrency
+        self.active = 0
+        self.is_doubted_until_s = 0.0
+        self.halving = HalvingWatch(self.name)
+        self.turn = asyncio.Lock()
+
+    @property
+    def free(self) -> int:
+        """Windows that may still be started; one at most while the endpoint is on trial."""
+        is_doubted = time.monotonic() < self.is_doubted_until_s
+        limit = 1 if self.guard.on_trial or is_doubted else self.limit
+        return max(0, limit - self.active)
+
+    @property
+    def labels(self) -> set[str]:
+        """Of all that its windows may have to wait for: model, sinks, fallback."""
+        return {MODEL, FALLBACK, *map(sink_label, self.sinks)}
+
+    def breaker(self, label: str) -> SinkBreaker:
+        """The breaker of a sink or of the fallback."""
+        breaker = self._breakers.get(label)
+        if breaker is None:
+            config = self.config.inference
+            most_ms = 0 if self.is_alone else to_ms(config.retry_max)
+            breaker = self._breakers[label] = SinkBreaker(to_ms(config.retry_base), most_ms)
+        return breaker
+
+    async def aclose(self) -> None:
+        """Close client and sinks, all of them even if one fails."""
+        parts: list[Any] = [self.client, *self.sinks.values()]
+        parts += [self.fallback] if self.fallback else []
+        closing = [Hook("setup", "aclose", part.aclose, task=self.name) for part in parts]
+        for problem in await asyncio.gather(
+            *(close.wait() for close in closing), return_exceptions=True
+        ):
+            if isinstance(problem, HookError):
+                _log.warning("task %s: closing: %s", self.config.id, problem)

@@ -1,0 +1,187 @@
+"""Writing a window's results to every sink that has not got them yet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from sinfer.errors import HookError, SinkError, SinkRejectedError, SinkUnavailableError
+from sinfer.hooks.call import Hook, describe
+from sinfer.http.retry_after import asked_s
+from sinfer.sinks.base import Sink
+from sinfer.types.result import Confirmed, WindowResults
+from sinfer.windows.dead_letters import one_line
+from sinfer.worker.outcome import Refused
+from sinfer.worker.own_sinks import writes_as_ours
+from sinfer.worker.ready_task import FALLBACK, ReadyTask, sink_label
+from sinfer.worker.refusal_judge import SinkJudge
+
+_log = logging.getLogger(__name__)
+
+_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the sinks did.
+
+    Attributes:
+        done: names of sinks that need not be written again.
+        refused: results that will never be taken and that no fallback took, by ordinal.
+        away: what is to be asked again, and what was wrong with it.
+        answered: what took results or refused them; named like ``away``.
+        wait_ms: how long nobody asks those that are away.
+        confirmed: what the sinks say of results that they took, all of them together.
+    """
+
+    done: frozenset[str]
+    refused: dict[int, Refused] = field(default_factory=dict)
+    away: dict[str, str] = field(default_factory=dict)
+    answered: frozenset[str] = frozenset()
+    wait_ms: int = 0
+    confirmed: Confirmed = field(default_factory=Confirmed)
+
+
+class _Answer(NamedTuple):
+    """What a sink came to: what is wrong, if anything, and what it knows of the results."""
+
+    problem: SinkError | None
+    confirmed: Confirmed = Confirmed()
+
+
+class SinkWriter:
+    """Writes results of one task, to all of its sinks at once."""
+
+    def __init__(self, ready: ReadyTask) -> None:
+        self._ready = ready
+
+    async def write(
+        self,
+        results: WindowResults,
+        finished: frozenset[str],
+        refused: Mapping[int, Refused],
+        holds: SinkJudge | None = None,
+    ) -> Written:
+        """Write the sinks that are not finished; what one refuses for good goes to the fallback.
+
+        Args:
+            results: of the window.
+            finished: names of sinks that have them, all but those that they refused.
+            refused: what those refused and no fallback took; see ``Written``.
+            holds: says whether a refusal of all results has to wait, as the sink may refuse
+                everything. It is not asked where a fallback takes what is refused.
+        """
+        names = [name for name in self._ready.sinks if name not in finished]
+        answers = await asyncio.gather(
+            *(
+                self._write_one(sink_label(n), self._ready.sinks[n], results.for_sink(n))
+                for n in names
+            )
+        )
+        done, away, refused = set(finished), {}, dict(refused)
+        held_ms, confirmed = 0, Confirmed()
+        has_fallback = self._ready.fallback is not None
+        for name, (problem, of_sink) in zip(names, answers, strict=True):
+            label = sink_label(name)
+            if problem is None:
+                done.add(name)
+                confirmed += of_sink
+            elif isinstance(problem, SinkRejectedError):
+                ordinals = refused_rows(results, problem)
+                if holds is not None and len(ordinals) == len(results) and not has_fallback:
+                    held = await holds(label, str(problem))
+                    if held is not None:
+                        away[label] = one_line(held.why)
+                        held_ms = max(held_ms, held.wait_ms)
+                        continue
+                done.add(name)
+                confirmed += of_sink
+                for ordinal in ordinals:
+                    known = refused.get(ordinal, Refused(ordinal, ""))
+                    refused[ordinal] = known.also(f"{label}: {problem}")
+                _log.error(
+                    "window %s: %d of %d results refused for good by %s: %s",
+                    results.window_id, len(ordinals), len(results), label, one_line(str(problem)),
+                )  # fmt: skip
+            else:
+                away[label] = one_line(str(problem))
+        answered = {sink_label(name) for name in names} - away.keys()
+        homeless = [row for row in results if row.ordinal in refused]
+        homeless = [row for row in homeless if not refused[row.ordinal].by_fallback]
+        if homeless and self._ready.fallback is not None:
+            part = replace(results.for_sink(None), rows=homeless)
+            problem, of_sink = await self._write_one(FALLBACK, self._ready.fallback, part)
+            if problem is None or isinstance(problem, SinkRejectedError):
+                confirmed += of_sink
+                answered.add(FALLBACK)
+                nowhere = refused_rows(part, problem) if problem is not None else []
+                for row in homeless:
+                    known = refused.pop(row.ordinal)
+                    if row.ordinal in nowhere:
+                        error = f"{FALLBACK}: {problem}"
+                        refused[row.ordinal] = known.also(error, by_fallback=True)
+            else:
+                away[FALLBACK] = one_line(str(problem))
+        wait_ms = max((self._ready.breaker(what).wait_ms for what in away), default=0)
+        wait_ms = max(wait_ms, held_ms)
+        return Written(frozenset(done), refused, away, frozenset(answered), wait_ms, confirmed)
+
+    async def _write_one(self, label: str, sink: Sink, results: WindowResults) -> _Answer:
+        breaker = self._ready.breaker(label)
+        if not breaker.may_write():
+            return _Answer(SinkUnavailableError(breaker.error))
+        try:
+            answer = await self._try(sink, results)
+        except BaseException:
+            breaker.broken_off()
+            raise
+        problem = answer.problem
+        if problem is None or isinstance(problem, SinkRejectedError):
+            breaker.answered()
+        else:
+            wait_s = problem.retry_after if isinstance(problem, SinkUnavailableError) else None
+            breaker.failed(str(problem), asked_s(wait_s))
+        return answer
+
+    async def _try(self, sink: Sink, results: WindowResults) -> _Answer:
+        write = Hook(
+            "sink",
+            "write",
+            sink.write,
+            task=self._ready.name,
+            passing=(SinkError, OSError),
+            is_ours=writes_as_ours(sink),
+        )
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                return _Answer(None, _checked(await write.wait(results)))
+        except SinkRejectedError as error:
+            return _Answer(error, _checked(error.confirmed))
+        except SinkError as error:
+            return _Answer(error)
+        except TimeoutError:
+            return _Answer(SinkUnavailableError(f"no answer within {_TIMEOUT_S:.0f}s"))
+        except OSError as error:  # a product's own sink: no connection, a full disk
+            return _Answer(SinkUnavailableError(describe(error)))
+        except HookError as error:  # a product's own sink
+            return _Answer(SinkRejectedError(error.text))
+
+
+def _checked(answer: object) -> Confirmed:
+    """What a sink says of its results; nothing where that is no count, as of a product's own."""
+    if type(answer) is not Confirmed:
+        return Confirmed()
+    counts = (answer.new, answer.known, answer.collided)
+    return answer if all(type(n) is int and n >= 0 for n in counts) else Confirmed()
+
+
+def refused_rows(results: WindowResults, error: SinkRejectedError) -> list[int]:
+    """The ordinals of the results that a sink refuses, in order.
+
+    One that names only rows that it was not given has not said which: all are refused.
+    """
+    own = [row.ordinal for row in results]
+    return [ordinal for ordinal in own if ordinal in (error.ordinals or ())] or own
