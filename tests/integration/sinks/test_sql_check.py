@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, func, inspect, select, table, text
 from sqlalchemy.engine import make_url
 
 from sinfer.sinks import SqlSink
@@ -55,7 +55,9 @@ def content(url: str) -> dict[str, int]:
     engine = create_engine(url)
     with engine.connect() as connection:
         found = {
-            name: int(connection.execute(text(f"SELECT count(*) FROM {name}")).scalar_one())
+            name: int(
+                connection.execute(select(func.count()).select_from(table(name))).scalar_one()
+            )
             for name in inspect(connection).get_table_names()
         }
     engine.dispose()
