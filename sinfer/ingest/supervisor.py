@@ -36,7 +36,7 @@ from sinfer.ingest.retirement import Retirement
 from sinfer.ingest.surroundings import Surroundings
 from sinfer.ingest.watchdog import Lifeline
 from sinfer.liveness.overdue import Overdue
-from sinfer.logging.throttled import Complaints
+from sinfer.logging.throttled import Throttled
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.products.watch import TaskFollower
@@ -165,7 +165,7 @@ class Supervisor:
         self._tasks: dict[str, InferTaskConfig] = {}
         self._looked_for_orphans_s = float("-inf")
         self._signals: object = None
-        self._complaints = Complaints()
+        self._outage = Throttled(_log)
         self._overdue = Overdue()
         self._was_up = False
 
@@ -250,14 +250,12 @@ class Supervisor:
         except (UnavailableError, StoreError) as error:
             if isinstance(error, AccessError) and not self._was_up:
                 raise
-            if self._complaints.is_due(str(error)):
-                is_lasting = isinstance(error, AccessError | StoreError)
-                level = logging.ERROR if is_lasting else logging.WARNING
-                _log.log(level, "%s; trying again", error)
+            is_lasting = isinstance(error, AccessError | StoreError)
+            level = logging.ERROR if is_lasting else logging.WARNING
+            self._outage.tell(f"{error}; trying again", level=level)
             return
         self._was_up = True
-        if self._complaints.clear():
-            _log.info("Redis takes signs of life again")
+        self._outage.over("Redis takes signs of life again")
         self._pass_on_signals()
         for scope, running in list(self._running.items()):
             if running.runner is None or running.runner.done():
@@ -335,7 +333,7 @@ class Supervisor:
     ) -> None:
         """Run one partition; when it fails, run it again with backoff. Others never notice."""
         backoff = _FIRST_BACKOFF_S
-        complaints = Complaints()
+        failing = Throttled(_log)
         me = asyncio.current_task()
         while not running.stopping:
             started = time.monotonic()
@@ -361,8 +359,7 @@ class Supervisor:
                 text, trace = describe(error), error
             if running.stopping:
                 return
-            if complaints.is_due(text):
-                _log.log(level, "%s: %s; trying again", scope, text, exc_info=trace)
+            failing.tell(f"{scope}: {text}; trying again", level=level, error=trace)
             if time.monotonic() - started > _LONGEST_BACKOFF_S:
                 backoff = _FIRST_BACKOFF_S
             running.problem = text

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from sinfer.liveness.missing import BUSY_MS, missing_beat, missing_worker
-from sinfer.logging.throttled import Complaints
+from sinfer.logging.throttled import Throttled
 from sinfer.products.registry import modules_with
 from sinfer.settings import settings
 from sinfer.store.connection import Store
@@ -40,7 +40,7 @@ class Overdue:
     def __init__(self) -> None:
         self._modules: dict[str, list[str]] = {}
         self._looked_s = time.monotonic() + _BEGIN_S - _LOOK_S
-        self._complaints: defaultdict[str, Complaints] = defaultdict(Complaints)
+        self._overdue: defaultdict[str, Throttled] = defaultdict(lambda: Throttled(_log))
 
     async def look(self, store: Store, scopes: Sequence[Scope] | None = None) -> None:
         """Look, unless that was done a moment ago.
@@ -60,11 +60,10 @@ class Overdue:
             scopes = await Schedule(store).partitions()
         found = await self._find(store, scopes)
         for name, text in found.items():
-            if self._complaints[name].is_due(text):
-                _log.warning("%s", text)
-        for name, complaints in self._complaints.items():
-            if name not in found and complaints.clear():
-                _log.info("%s", _OVER if name == _BEAT else f"product {name}: {_TAKEN}")
+            self._overdue[name].tell(text)
+        for name, overdue in self._overdue.items():
+            if name not in found:
+                overdue.over(_OVER if name == _BEAT else f"product {name}: {_TAKEN}")
 
     async def _find(self, store: Store, scopes: Sequence[Scope]) -> dict[str, str]:
         """What to tell, by product, or by what is missing for all of them."""

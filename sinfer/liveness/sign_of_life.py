@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from sinfer.errors import SinferError
-from sinfer.logging.throttled import Complaints
+from sinfer.logging.throttled import Throttled
 from sinfer.store.connection import Store
 from sinfer.store.presence import SIGN_S, Presence, PresenceBoard
 
@@ -39,7 +39,7 @@ class SignOfLife:
         self._ending = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = asyncio.Event()
-        self._complaints = Complaints()
+        self._refused = Throttled(_log)
         self._thread = threading.Thread(target=self._run, name="sinfer-alive", daemon=True)
         self._thread.start()
 
@@ -82,7 +82,6 @@ class SignOfLife:
             if self._also is not None:
                 await self._also(store)
         except SinferError as error:
-            if self._complaints.is_due(str(error)):
-                _log.info("no sign of life: %s", error)
+            self._refused.tell(f"no sign of life: {error}", level=logging.INFO)
         else:
-            self._complaints.clear()
+            self._refused.over()

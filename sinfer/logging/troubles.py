@@ -10,7 +10,7 @@ import logging
 import time
 from dataclasses import dataclass
 
-from sinfer.logging.throttled import AGAIN_S
+from sinfer.logging.throttled import AGAIN_S, Throttled
 
 _log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ FADES_S = 2 * AGAIN_S
 @dataclass(slots=True)
 class _Trouble:
     text: str
-    logged_s: float = float("-inf")
+    log: Throttled
     met_s: float = 0.0
     fades: bool = False
 
@@ -56,14 +56,11 @@ class Troubles:
             once: whether the log has its beginning only, as where the text has a count in it.
             fades: whether nobody notices when it is over.
         """
-        now_s = time.monotonic()
-        known = self._known.setdefault((partition, what), _Trouble(text))
-        is_new = known.logged_s == float("-inf")
-        is_due = is_new or (not once and (known.text != text or now_s - known.logged_s >= AGAIN_S))
-        known.text, known.met_s, known.fades = text, now_s, fades
-        if level is not None and is_due:
-            known.logged_s = now_s
-            _log.log(level, "%s", f"{partition}: {text}" if partition else text)
+        known = self._known.setdefault((partition, what), _Trouble(text, Throttled(_log)))
+        known.text, known.met_s, known.fades = text, time.monotonic(), fades
+        if level is not None:
+            shown = f"{partition}: {text}" if partition else text
+            known.log.tell(shown, level=level, once=once)
 
     def over(self, partition: str, what: str, text: str = "") -> None:
         """It is over; the log says so where there was one.

@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 from sinfer.config.jetstream_place import NatsPlace
 from sinfer.config.trust import environment_problem
 from sinfer.errors import AccessError, UnavailableError
-from sinfer.logging.throttled import Complaints
+from sinfer.logging.throttled import Throttled
 from sinfer.nats.access import NatsAccess
 from sinfer.nats.client import NoTlsError
 from sinfer.settings import settings, unread
@@ -70,7 +70,7 @@ async def connect(
     options = access.options(servers)
     client = access.client(place)
     failures: list[Exception] = []
-    complaints = Complaints()
+    outage = Throttled(_log)
     is_up = has_failed = False
     met: Exception | None = None
 
@@ -99,15 +99,15 @@ async def connect(
             met = error
             told = explained([error])
             note_lost(str(told))
-            if complaints.is_due(str(told)):
-                _log.error("%s; trying again", told)
+            outage.tell(f"{told}; trying again", level=logging.ERROR)
         elif _PERMISSION.search(str(error)):
             if _NOT_NEEDED in str(error).upper():
                 return
             if forbidden is not None:
                 forbidden(str(error))
-            elif complaints.is_due(str(error)):
-                _log.error("NATS %s: %s; docs/security.md lists what sinfer needs", name, error)
+            else:
+                text = f"NATS {name}: {error}; docs/security.md lists what sinfer needs"
+                outage.tell(text, level=logging.ERROR)
         else:
             level = logging.DEBUG if client.is_reconnecting or client.is_closed else logging.WARNING
             _log.log(level, "NATS %s: %s", name, error or type(error).__name__)
@@ -122,7 +122,7 @@ async def connect(
             _log.warning("NATS %s: disconnected from %s", name, shown)
 
     async def on_reconnect() -> None:
-        complaints.clear()
+        outage.over()
         note_lost("")
         _log.info("NATS %s: connected again", name)
         if reconnected is not None:

@@ -16,6 +16,7 @@ from celery import beat
 
 from sinfer.liveness.overdue import Overdue
 from sinfer.liveness.sign_of_life import SignOfLife
+from sinfer.logging.throttled import Throttled
 from sinfer.store.presence import Presence
 from sinfer.tasks.application import shown_broker, waiting_messages
 from sinfer.types.queues import TICK_QUEUE, TICK_TASK
@@ -25,8 +26,8 @@ _log = logging.getLogger(__name__)
 _STUCK_S = 30.0
 """A beat that has not looked at its schedule for so long gives no sign of life."""
 
-_REPEAT_S = 60.0
-"""How often an outage is told again while it lasts."""
+
+_OUTAGE = "outage"
 
 
 class Scheduler(beat.Scheduler):
@@ -35,9 +36,8 @@ class Scheduler(beat.Scheduler):
     Nothing is kept in a file, as Celery's usual scheduler does: ticks begin at once after a start.
     """
 
-    _failing_s = 0.0
-    _told_s = 0.0
     _ticked_s = 0.0
+    _outage = Throttled(_log)
     _sign: SignOfLife | None = None
     _token = ""
 
@@ -73,20 +73,14 @@ class Scheduler(beat.Scheduler):
             if entry.task != TICK_TASK or self._has_room(producer or self.producer):
                 self.apply_async(entry, producer=producer, advance=False)
         except Exception as error:  # whatever the transport raises
-            now = time.monotonic()
-            if not self._failing_s:
-                self._failing_s = now
-            if not self._told_s or now - self._told_s >= _REPEAT_S:
-                self._told_s = now
-                _log.warning(
-                    "the Celery broker takes no messages for %.0f s: %s; trying again with every"
-                    " tick", now - self._failing_s, error,
-                )  # fmt: skip
+            self._outage.tell(
+                f"the Celery broker takes no messages for {self._outage.lasted_s:.0f} s: {error};"
+                " trying again with every tick",
+                problem=_OUTAGE,
+            )
             self._connect_again()
         else:
-            if self._failing_s:
-                _log.info("the Celery broker takes messages again")
-            self._failing_s = self._told_s = 0.0
+            self._outage.over("the Celery broker takes messages again")
 
     def _connect_again(self) -> None:
         """Have the next tick travel over a new connection.

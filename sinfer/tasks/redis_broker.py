@@ -15,7 +15,7 @@ from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis.exceptions import RedisError
 
 from sinfer.errors import InvalidItemError
-from sinfer.logging.throttled import Complaints
+from sinfer.logging.throttled import Throttled
 from sinfer.tasks.broker_messages import as_ours
 from sinfer.types.queues import QUEUE_PREFIX
 
@@ -25,7 +25,7 @@ _UNREADABLE = (
 """What kombu raises where something is no message."""
 
 _log = logging.getLogger(__name__)
-_complaints = Complaints()
+_dropped = Throttled(_log)
 
 
 class _QoS(redis.QoS):
@@ -76,9 +76,7 @@ def tell_dropped(queue: str, error: Exception) -> None:
 
 
 def _tell(text: str) -> None:
-    text = ascii(text)[1:-1]
-    if _complaints.is_due(text):
-        _log.warning("%s", text)
+    _dropped.tell(ascii(text)[1:-1])
 
 
 class _Channel(_Reading, redis.Channel):

@@ -26,7 +26,7 @@ from sinfer import exit_codes
 from sinfer.aio.cancel import end
 from sinfer.errors import AccessError, SinferError, UnavailableError
 from sinfer.hooks.call import describe, last_called
-from sinfer.logging.throttled import Complaints
+from sinfer.logging.throttled import Throttled
 from sinfer.store.connection import Store
 from sinfer.store.pauses import PauseBoard
 from sinfer.store.schedule import Schedule
@@ -89,7 +89,7 @@ class Runtime:
         self.old_hints = 0
         self.looked_s = float("-inf")
         self._handed_back_s = float("-inf")
-        self._complaints = Complaints()
+        self._outage = Throttled(_log)
         self._works: set[asyncio.Task[None]] = set()
         self._is_ended = False
         self._loop = WorkerLoop()
@@ -142,13 +142,12 @@ class Runtime:
         except UnavailableError as error:
             self._tell(error)
         else:
-            if has_answered and self._complaints.clear():
-                _log.info("Redis answers again")
+            if has_answered:
+                self._outage.over("Redis answers again")
 
     def _tell(self, error: UnavailableError) -> None:
-        if self._complaints.is_due(str(error)):
-            level = logging.ERROR if isinstance(error, AccessError) else logging.WARNING
-            _log.log(level, "%s", error)
+        level = logging.ERROR if isinstance(error, AccessError) else logging.WARNING
+        self._outage.tell(str(error), level=level)
 
     def begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Start work on the loop that may outlast the Celery message it came from."""

@@ -21,7 +21,7 @@ from typing import Any
 from celery import Celery
 from celery.events import EventDispatcher
 
-from sinfer.logging.throttled import Complaints
+from sinfer.logging.throttled import Throttled
 from sinfer.store.claims import Claim
 from sinfer.tasks import presence
 from sinfer.tasks.worker_memory import are_events_wanted
@@ -52,7 +52,7 @@ class WindowEvents:
         self._waiting: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_MOST_WAITING)
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
-        self._complaints = Complaints()
+        self._refused = Throttled(_log)
 
     def began(self, scope: Scope, claim: Claim, messages: int) -> ShownWindow | None:
         """A window is being processed; None while nobody wants to know.
@@ -104,8 +104,7 @@ class WindowEvents:
                     dispatcher.send(kind, **fields)
                 dispatcher.flush()
         except Exception as error:  # whatever the transport raises
-            if self._complaints.is_due(str(error)):
-                _log.warning("Flower sees no windows, the broker takes no events: %s", error)
+            self._refused.tell(f"Flower sees no windows, the broker takes no events: {error}")
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Send what waits and end."""

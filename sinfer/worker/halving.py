@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 
-from sinfer.logging.throttled import Complaints
+from sinfer.logging.throttled import Throttled
 from sinfer.worker.item_search import Halved, ItemSearch
 
 _log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class HalvingWatch:
 
     def __init__(self, task: str) -> None:
         self._task = task
-        self._complaints = Complaints()
+        self._in_parts = Throttled(_log)
         self._items = 0
         self._in_a_row = 0
 
@@ -39,11 +39,11 @@ class HalvingWatch:
             return ""
         self._items = halved.items
         self._in_a_row += 1
-        if self._in_a_row < _IN_A_ROW or not self._complaints.is_due(halved.stage):
-            return ""
         text = _text(halved)
-        _log.warning("%s: %s", self._task, text)
-        return text
+        is_told = self._in_a_row >= _IN_A_ROW and self._in_parts.tell(
+            f"{self._task}: {text}", problem=halved.stage
+        )
+        return text if is_told else ""
 
 
 def _text(halved: Halved) -> str:

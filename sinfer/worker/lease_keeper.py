@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from sinfer.errors import SinferError
 from sinfer.hooks import call as hooks
-from sinfer.logging.throttled import Complaints
+from sinfer.logging.throttled import Throttled
 from sinfer.store.claims import Claim, PartitionClaims
 from sinfer.store.connection import Store
 from sinfer.store.slow_hooks import SlowHook, SlowHookBoard
@@ -103,7 +103,8 @@ class LeaseKeeper:
         self._thread: threading.Thread | None = None
         self._told = False
         self._told_s = 0.0
-        self._complaints = Complaints()
+        self._not_renewed = Throttled(_log)
+        self._not_told = Throttled(_log)
 
     def hold(self, scope: Scope, claim: Claim, lease_ms: int, lost: Callable[[], None]) -> None:
         """Renew the lease of a window from now on.
@@ -200,8 +201,9 @@ class LeaseKeeper:
                 claims = PartitionClaims(store, found.scope)
                 await claims.renew_given(name, lease_ms=found.lease_ms)
             except SinferError as error:
-                if self._complaints.is_due(str(error)):
-                    _log.warning("%s: leases not renewed: %s", found.scope, error)
+                self._not_renewed.tell(
+                    f"{found.scope}: leases not renewed: {error}", problem=str(error)
+                )
                 return
             found.renewed_s = now_s
 
@@ -214,10 +216,9 @@ class LeaseKeeper:
                 [held.claim for held in some], lease_ms=lease_ms
             )
         except SinferError as error:
-            if self._complaints.is_due(str(error)):
-                _log.warning("%s: leases not renewed: %s", scope, error)
+            self._not_renewed.tell(f"{scope}: leases not renewed: {error}", problem=str(error))
             return
-        self._complaints.clear()
+        self._not_renewed.over()
         for held, still in zip(some, renewed, strict=True):
             held.renewed_s = now_s
             if not still:
@@ -255,8 +256,7 @@ class LeaseKeeper:
                 ],
             )
         except SinferError as error:
-            if self._complaints.is_due(str(error)):
-                _log.warning("slow hooks are not told: %s", error)
+            self._not_told.tell(f"slow hooks are not told: {error}")
 
     async def _say(self, store: Store, slow: list[SlowHook]) -> None:
         await SlowHookBoard(store).tell(self._process, slow)

@@ -8,6 +8,7 @@ import pytest
 from celery.schedules import schedule
 
 from sinfer.embedded.servers import RedisServer
+from sinfer.logging import throttled
 from sinfer.tasks import beat
 from sinfer.tasks.application import make_app, waiting_messages
 from sinfer.types.queues import TICK_QUEUE, TICK_TASK
@@ -58,7 +59,7 @@ def test_an_outage_of_the_broker_is_one_line_now_and_then_and_ends_by_itself(
         assert record.getMessage().startswith("the Celery broker takes no messages")
         assert record.exc_info is None
 
-        monkeypatch.setattr(beat, "_REPEAT_S", 0.0)
+        monkeypatch.setattr(throttled, "AGAIN_S", 0.0)
         scheduler.apply_entry(entry)
         assert len(caplog.records) == 2
 

@@ -11,7 +11,7 @@ import pytest
 
 import sinfer.ingest
 import sinfer.source
-from sinfer.logging import troubles as module
+from sinfer.logging import throttled, troubles
 from sinfer.logging.troubles import FADES_S, Troubles
 
 OVER_WHEN_TOLD = {
@@ -42,8 +42,6 @@ TOLD_OTHERWISE = {
     "leases.renew": "Redis is away: there is nowhere to tell it",
     "backpressure.refresh": "status asks Redis itself, and partitions tell that they stop",
     "stall._tell": "a field of the partition",
-    "supervisor._keep_running": "the report's own field, as it may end the partition",
-    "supervisor._share_out": "Redis is away: there is nowhere to tell it",
 }
 """Log lines about what lasts, which `sinfer status` has in another way."""
 
@@ -80,7 +78,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
+    for module in (troubles, throttled):
+        monkeypatch.setattr(module, "time", clock)
     return clock
 
 
