@@ -12,6 +12,7 @@ from typing import Any
 from nats.aio.client import Client
 
 from sinfer.aio.cancel import end
+from sinfer.aio.wait import wait_for_event
 from sinfer.clock import SystemClock
 from sinfer.config.units import to_ms
 from sinfer.errors import (
@@ -248,11 +249,7 @@ class PartitionIngest:
             if remaining_ms == 0:
                 self.renewed_s = time.monotonic()
                 return True
-            try:
-                async with asyncio.timeout(min(_POLL_S, remaining_ms / 1000)):
-                    await self._stopping.wait()
-            except TimeoutError:
-                pass
+            await wait_for_event(self._stopping, min(_POLL_S, remaining_ms / 1000))
         return False
 
     async def _give_back(self) -> None:
@@ -463,10 +460,8 @@ class PartitionIngest:
             told = reason
             self._tell_of_pressure(reason)
             await self._drain(windower)
-            try:
-                async with asyncio.timeout(wait_s if passes_by_itself else _LONGEST_WAIT_S):
-                    await self._woken.wait()
-            except TimeoutError:
+            longest_s = wait_s if passes_by_itself else _LONGEST_WAIT_S
+            if not await wait_for_event(self._woken, longest_s):
                 wait_s = min(2 * wait_s, _LONGEST_RELIEF_S)
             if passes_by_itself or self._acks_when_done:
                 await self._look(reader)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 
+from sinfer.aio.wait import wait_for_event
 from sinfer.errors import StaleTokenError, UnavailableError, WindowConflictError
 from sinfer.ingest.handover import stored_spec
 from sinfer.ingest.leases import LEASE_MS
@@ -102,12 +103,7 @@ class Retirement:
             await self._leave()
 
     async def _stopped(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await wait_for_event(self._stopping, seconds)
 
     async def _close(self) -> None:
         """Close what is open; none of the partition's windows waits for others any more."""

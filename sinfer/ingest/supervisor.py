@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sinfer.aio.cancel import end
+from sinfer.aio.wait import wait_for_event
 from sinfer.errors import (
     AccessError,
     ConfigError,
@@ -190,9 +191,7 @@ class Supervisor:
                 await self._share_out()
                 if following.done():
                     following.result()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(SIGN_OF_LIFE_S):
-                        await self._changed.wait()
+                await wait_for_event(self._changed, SIGN_OF_LIFE_S)
         finally:
             await end(following)
             await self._leave()

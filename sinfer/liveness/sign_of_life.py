@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from sinfer.aio.wait import wait_for_event
 from sinfer.errors import SinferError
 from sinfer.logging.throttled import Throttled
 from sinfer.store.connection import Store
@@ -66,9 +67,7 @@ class SignOfLife:
         try:
             while not self._ending.is_set():
                 await self._sign(store, board)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(SIGN_S):
-                        await self._woken.wait()
+                await wait_for_event(self._woken, SIGN_S)
             with suppress(SinferError):
                 await board.leave()
         finally:

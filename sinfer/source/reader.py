@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from sinfer.aio.cancel import end
+from sinfer.aio.wait import wait_for_event
 from sinfer.errors import UnavailableError
 from sinfer.logging.throttled import AGAIN_S
 from sinfer.logging.troubles import PartitionTroubles, Troubles
@@ -267,11 +268,7 @@ class PartitionReader:
 
     async def _doze(self, seconds: float) -> None:
         """Sleep, but not through a call of ``wake``."""
-        try:
-            async with asyncio.timeout(max(0.0, seconds)):
-                await self._woken.wait()
-        except TimeoutError:
-            pass
+        await wait_for_event(self._woken, max(0.0, seconds))
 
     async def _read(
         self, inbox: Inbox, pull: PullRequests, max_messages: int, timeout_s: float

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
 
+from sinfer.aio.batching import Batcher
 from sinfer.store.connection import Store
 from sinfer.store.errors import outage_of
 from sinfer.store.keys import MARK
@@ -47,8 +49,7 @@ class Disk:
         self.text = self.problem = ""
         self._tried_s = 0.0
         self._trying = asyncio.Lock()
-        self._under_way: asyncio.Task[None] | None = None
-        self._next: asyncio.Task[None] | None = None
+        self._ask_for_all: Batcher[None, None] = Batcher(self._follow)
 
     async def try_out(self) -> None:
         """Find out whether Redis confirms; remembered for a while.
@@ -77,20 +78,14 @@ class Disk:
         Raises:
             UnavailableError: Redis went away: it may have lost what was not on its disk.
         """
-        if not self.confirms:
-            return
-        if self._next is None:
-            self._next = asyncio.create_task(self._follow(self._under_way))
-            self._next.add_done_callback(_is_heard)
-        await asyncio.shield(self._next)
+        if self.confirms:
+            await self._ask_for_all(None)
 
-    async def _follow(self, before: asyncio.Task[None] | None) -> None:
-        """Ask when the question before is answered: it may not cover what is asked for here."""
-        if before is not None:
-            await asyncio.wait({before})
-        self._under_way, self._next = self._next, None
+    async def _follow(self, waiting: Sequence[None]) -> Sequence[None]:
+        """Ask once for all who wait; a question under way may not cover what they ask for."""
         if why := await self._ask():
             self._give_up(why)
+        return waiting
 
     async def _ask(self, patience_s: float | None = None) -> str:
         """Wait for Redis to confirm; returns why it does not, and nothing when it has."""
@@ -135,9 +130,3 @@ class Disk:
         )
         self.problem = self.text
         _log.warning("%s", self.problem)
-
-
-def _is_heard(task: asyncio.Task[None]) -> None:
-    """Nobody may be left to hear of an error; who asks next finds out."""
-    if not task.cancelled():
-        task.exception()

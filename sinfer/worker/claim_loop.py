@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from sinfer.aio.cancel import end
+from sinfer.aio.wait import wait_for_event
 from sinfer.config.units import to_ms
 from sinfer.errors import ConfigError, UnavailableError
 from sinfer.logging.masking import mask
@@ -508,9 +509,7 @@ class PartitionWork:
     async def _wait(self, timeout_s: float | None = None) -> None:
         """Wait until a window is through, a message comes or the process is about to end."""
         self._changed.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._changed.wait()
+        await wait_for_event(self._changed, timeout_s)
 
     async def _let_go(self, claim: Claim, *, counts: bool) -> None:
         """Hand a window back that could not be processed to its end, as soon as Redis answers."""

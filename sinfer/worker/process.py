@@ -10,7 +10,7 @@ from http.client import TOO_MANY_REQUESTS
 
 import msgspec
 
-from sinfer.aio.coalesce import Coalescer
+from sinfer.aio.batching import Batcher
 from sinfer.errors import InferenceError, InferenceMisconfiguredError, InferenceUnavailableError
 from sinfer.http.retry_after import asked_s
 from sinfer.store.account import CONFIRMED_COUNTS
@@ -38,6 +38,9 @@ from sinfer.worker.window_view import leave_out_repeats, window_of
 _log = logging.getLogger(__name__)
 
 _NOTHING = StoredOutput(None, frozenset())
+
+_COMPLETED_AT_ONCE = 200
+"""Windows that are completed in one round trip."""
 
 _PAUSED_MS = 1000
 """When a window is tried again that no call can help: until then every worker knows of the pause,
@@ -88,7 +91,7 @@ class WindowProcessor:
         self._writer = SinkWriter(ready)
         self._is_per_item = ready.pipeline.results_per == "item"
         self._judge = RefusalJudge(ready, refusals, claims.scope.partition, pause)
-        self._complete = Coalescer(claims.complete)
+        self._complete = Batcher(claims.complete, max_size=_COMPLETED_AT_ONCE)
 
     async def process(self, claim: Claim, messages: Sequence[Message]) -> WindowEnd | None:
         """Take a window to its end, or hand it back for another try.

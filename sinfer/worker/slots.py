@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
+from sinfer.aio.wait import wait_for_event
 from sinfer.worker.ready_task import ReadyTask
 
 AT_ONCE = 64
@@ -115,9 +116,7 @@ class Places:
                 within_s = min(within_s, self._within_s)
                 until_s = time.monotonic() + within_s
                 while self.taken and not self._is_closed and time.monotonic() < until_s:
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(until_s - time.monotonic()):
-                            await self._freed.wait()
+                    await wait_for_event(self._freed, until_s - time.monotonic())
                 if self.taken or self._is_closed:
                     # Something hangs: it must not keep the process from all others as well.
                     self._within_s = 2 * within_s

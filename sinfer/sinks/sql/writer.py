@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, func, inspect, make_url, select, text
 
-from sinfer.aio.group_commit import GroupCommit
+from sinfer.aio.batching import Batcher
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.sinks.sql.database import make_engine, sqlite_file
 from sinfer.sinks.sql.errors import blame, error_text, is_over
@@ -58,7 +58,9 @@ class SqlWriter:
         self._upserts: Upsert | None = None
         self._most_bytes: int | None = None
         self._suspects = Suspects()
-        self._group = GroupCommit(self._commit, size=len, max_size=MAX_ROWS)
+        self._write: Batcher[WindowResults, None] = Batcher(
+            self._commit_in_a_thread, size=len, max_size=MAX_ROWS
+        )
 
     async def write(self, results: WindowResults) -> None:
         """Write a window; when this returns it is committed.
@@ -69,7 +71,7 @@ class SqlWriter:
         """
         if not results.rows and not results.revision:
             return
-        await self._group.write(results)
+        await self._write(results)
 
     async def stored(self, windows: Sequence[WindowResults]) -> list[dict[int, int]]:
         """How many rows there are of each window, by ordinal; without a table there is none.
@@ -114,10 +116,15 @@ class SqlWriter:
 
     async def aclose(self) -> None:
         """Wait for what is under way and close the connections."""
-        await self._group.aclose()
+        await self._write.aclose()
         await asyncio.to_thread(self._engine.dispose)
 
-    def _commit(self, windows: Sequence[WindowResults]) -> list[SinkRejectedError | None]:
+    async def _commit_in_a_thread(
+        self, windows: Sequence[WindowResults]
+    ) -> Sequence[SinkRejectedError | None]:
+        return await asyncio.to_thread(self._commit, windows)
+
+    def _commit(self, windows: Sequence[WindowResults]) -> Sequence[SinkRejectedError | None]:
         """One transaction for all of the windows; in a thread.
 
         Returns:

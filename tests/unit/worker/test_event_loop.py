@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from sinfer.aio.coalesce import Coalescer
+from sinfer.aio.batching import Batcher
 from sinfer.errors import HookError
 from sinfer.hooks.call import Hook, last_called
 from sinfer.worker.event_loop import WorkerLoop
@@ -167,7 +167,7 @@ def test_calls_made_one_do_not_wait_for_one_that_was_cancelled(loop: WorkerLoop)
         return []
 
     async def work() -> None:
-        ask: Callable[[int], Awaitable[int]] = Coalescer(call)
+        ask: Callable[[int], Awaitable[int]] = Batcher(call)
         async with asyncio.timeout(5):
             found = await asyncio.gather(ask(1), ask(2), return_exceptions=True)
         assert all(isinstance(one, asyncio.CancelledError) for one in found)
