@@ -27,6 +27,7 @@ class _Waiting:
         waits: the claims that did not count.
         output: what its last attempt stored.
         sinks: those that have its results.
+        search: how far a search for items that kill their worker has come.
         progress: what its attempts stored while its items were asked about.
     """
 
@@ -36,6 +37,7 @@ class _Waiting:
     waits: int = 0
     output: bytes | None = None
     sinks: frozenset[str] = field(default_factory=frozenset)
+    search: bytes = b""
     progress: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -129,6 +131,21 @@ class MemoryPartition:
                 sunk=messages - len(dead) - filtered, dead=len(dead), filtered=filtered
             )
 
+    @property
+    def open(self) -> Mapping[str, WindowRecord]:
+        """The open windows by id."""
+        return self._open
+
+    @property
+    def holders(self) -> Mapping[str, int]:
+        """How many windows hold each shared segment."""
+        return +self._refs
+
+    @property
+    def segments(self) -> Mapping[str, Sequence[Sequence[Message]]]:
+        """The messages that are kept, by segment and in chunks."""
+        return self._segments
+
     # --- the working side ---
 
     def claim(self) -> tuple[Claim, list[Message]] | None:
@@ -140,7 +157,7 @@ class MemoryPartition:
                 claim = Claim(
                     waiting.window, waiting.attempt, waiting.attempt, now_ms, waiting.waits
                 )
-                return claim, self._messages(waiting.window)
+                return claim, self.messages(waiting.window)
         return None
 
     def _is_left(self, waiting: _Waiting) -> bool:
@@ -162,7 +179,8 @@ class MemoryPartition:
         """The closed windows that are not done."""
         return [waiting.window for waiting in self._waiting.values()]
 
-    def _messages(self, window: ClosedWindow) -> list[Message]:
+    def messages(self, window: ClosedWindow) -> list[Message]:
+        """The messages of a closed window, in the order of the stream."""
         messages = [
             message
             for part in window.parts
@@ -176,7 +194,8 @@ class MemoryPartition:
 
     async def read_output(self, claim: Claim) -> StoredOutput:
         waiting = self._waiting[claim.window.id]
-        return StoredOutput(waiting.output, waiting.sinks, progress=dict(waiting.progress))
+        progress = dict(waiting.progress)
+        return StoredOutput(waiting.output, waiting.sinks, waiting.search, progress)
 
     async def store_output(
         self,
@@ -190,6 +209,7 @@ class MemoryPartition:
         waiting = self._waiting[claim.window.id]
         waiting.progress.update(progress or {})
         waiting.output = waiting.output if output is None else output
+        waiting.search = waiting.search if search is None else search
         waiting.sinks |= frozenset(sinks)
         return True
 

@@ -21,7 +21,7 @@ from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from sinfer.windows.planners import make_planner
 from tests.e2e.harness import Connections, Deployment, Task, ordered, wait_for
-from tests.window_reference import window_spec
+from tests.support.window_reference import window_spec
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 

@@ -29,7 +29,7 @@ from sinfer.source.reader import PartitionReader
 from sinfer.types.message import Message
 from sinfer.types.result import Confirmed
 from sinfer.windows.ids import Scope
-from tests.window_results import window_results
+from tests.support.window_results import window_results
 
 pytestmark = pytest.mark.integration
 

@@ -19,7 +19,7 @@ from sinfer.sinks import Sink
 from sinfer.sinks.sql.columns import base_columns
 from sinfer.types.result import WindowResults
 from tests.integration.sinks.receiver import Receiver
-from tests.window_results import message_results, window_results
+from tests.support.window_results import message_results, window_results
 
 PARTITION = message_results().base_id
 

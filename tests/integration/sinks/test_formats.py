@@ -23,7 +23,7 @@ from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter, Stage
 from sinfer.windows.ids import Scope
 from tests.integration.sinks.receiver import Receiver
-from tests.window_results import current, window_results
+from tests.support.window_results import current, window_results
 
 WINDOW = current(window_results(1))
 

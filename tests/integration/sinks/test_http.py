@@ -19,7 +19,7 @@ from sinfer.embedded.process import free_port
 from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
 from sinfer.sinks import HttpSink
 from tests.integration.sinks.receiver import Receiver
-from tests.window_results import current, window_results
+from tests.support.window_results import current, window_results
 
 
 def http_sink(url: str, **settings: Any) -> HttpSink:

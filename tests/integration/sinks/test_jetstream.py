@@ -25,7 +25,7 @@ from sinfer.sinks import JetStreamSink
 from sinfer.sinks.jetstream.publisher import MAX_GROUP_MESSAGES, JetStreamPublisher
 from sinfer.types.result import Confirmed
 from tests.integration.sinks.stalling import stalled
-from tests.window_results import current, window_results
+from tests.support.window_results import current, window_results
 
 
 def jetstream_sink(server: NatsServer, subject: str, **settings: Any) -> JetStreamSink:

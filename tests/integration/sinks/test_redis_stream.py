@@ -15,7 +15,7 @@ from sinfer.errors import SinkUnavailableError
 from sinfer.sinks import RedisStreamSink
 from sinfer.sinks.redis_stream.sink import marker_key
 from tests.integration.sinks.stalling import stalled
-from tests.window_results import current, message_results, window_results
+from tests.support.window_results import current, message_results, window_results
 
 
 def redis_sink(url: str, stream: str, **settings: Any) -> RedisStreamSink:

@@ -26,7 +26,7 @@ from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.sinks import SqlSink
 from sinfer.sinks.sql.columns import base_columns
 from sinfer.sinks.sql.sink import OWN_COLUMNS
-from tests.window_results import current, message_results, window_results
+from tests.support.window_results import current, message_results, window_results
 
 
 def sql_sink(url: str, table: str, **settings: Any) -> SqlSink:

@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 
 from sinfer.sinks import SqlSink
 from sinfer.types.check import Checked
-from tests.window_results import window_results
+from tests.support.window_results import window_results
 
 OF_THE_SINK = (
     "ordinal bigint, revision int, attempt int, window_id text, task text, {q}partition{q} text,"

@@ -14,7 +14,7 @@ from sinfer.sinks import SqlSink
 from sinfer.sinks.sql import writer as sql_writer
 from sinfer.sinks.sql.refusals import RowSearch
 from tests.integration.sinks.test_sql import connected, rows, run, sql_sink
-from tests.window_results import window_results
+from tests.support.window_results import window_results
 
 TYPED = {
     "n": {"field": "n", "type": "integer"},

@@ -11,7 +11,7 @@ from sqlalchemy import make_url, text
 from sinfer.errors import SinkUnavailableError
 from tests.integration.sinks import databases
 from tests.integration.sinks.test_sql import connected, rows, run, sql_sink
-from tests.window_results import window_results
+from tests.support.window_results import window_results
 
 
 @pytest.mark.parametrize("database", ["postgresql", "pgbouncer", "mariadb"])

@@ -23,7 +23,7 @@ from sinfer.testing import FakeModel, TaskTester, v2_response
 from sinfer.types.message import Message
 from tests.integration.sinks.test_sql import connected, rows, run, sql_sink
 from tests.integration.sinks.test_sql_refusals import dialect_of
-from tests.window_results import window_results
+from tests.support.window_results import window_results
 
 LONG = "ü🌡" * 60_000
 """More than the 64 KiB of a MySQL TEXT, and of four bytes a character."""

@@ -13,7 +13,7 @@ from sinfer.store.connection import Store
 from sinfer.store.writer import Commit, Committed, PartitionWriter
 from sinfer.windows.ids import Scope
 from sinfer.windows.planners import make_planner
-from tests.window_reference import Item, window_spec
+from tests.support.window_reference import Item, window_spec
 
 
 @pytest.fixture

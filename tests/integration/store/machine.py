@@ -32,7 +32,7 @@ from sinfer.windows.records import WindowRecord, unpack_closed, unpack_record
 from sinfer.windows.specs import WindowSpec
 from sinfer.windows.window import CloseReason
 from tests.integration.store.manual_store import ManualStore
-from tests.window_reference import Fired, Item, Reference, fired
+from tests.support.window_reference import Fired, Item, Reference, fired
 
 WRITER_LEASE_MS = 1_000
 CLAIM_LEASE_MS = 300

@@ -16,7 +16,7 @@ from sinfer.store.connection import Store
 from sinfer.store.schedule import Schedule
 from sinfer.windows.ids import Scope
 from tests.integration.store.conftest import Partition
-from tests.window_reference import Item
+from tests.support.window_reference import Item
 
 TUMBLING = {"type": "tumbling", "size": "10ms", "time": "event"}
 

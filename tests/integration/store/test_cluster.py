@@ -16,7 +16,7 @@ from sinfer.store.schedule import Schedule
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
 from tests.integration.store.conftest import Partition
-from tests.window_reference import SPECS, Item
+from tests.support.window_reference import SPECS, Item
 
 
 @pytest.fixture(scope="module")

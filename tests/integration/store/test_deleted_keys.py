@@ -22,7 +22,7 @@ from sinfer.types.message import pack_chunk
 from sinfer.windows.dead_letters import unpack_dead_letter
 from sinfer.windows.ids import Scope
 from tests.integration.store.conftest import Partition
-from tests.window_reference import Item
+from tests.support.window_reference import Item
 
 pytestmark = pytest.mark.integration
 

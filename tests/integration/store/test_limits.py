@@ -17,7 +17,7 @@ from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from tests.integration.store.conftest import Partition
-from tests.window_reference import Item
+from tests.support.window_reference import Item
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from sinfer.embedded.servers import RedisServer
 from tests.integration.store.machine import Histories
-from tests.window_reference import SPECS, window_spec
+from tests.support.window_reference import SPECS, window_spec
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -16,7 +16,7 @@ from sinfer.store.durability import Disk
 from sinfer.store.schedule import Schedule
 from sinfer.windows.ids import Scope
 from tests.integration.store.conftest import Partition
-from tests.window_reference import Item
+from tests.support.window_reference import Item
 
 ANSWERS = [
     "ASK 3999 127.0.0.1:6381",

@@ -12,7 +12,7 @@ from sinfer.store.writer import PartitionWriter
 from sinfer.windows.ids import Scope
 from sinfer.windows.planners import make_planner
 from tests.integration.store.conftest import Partition
-from tests.window_reference import Item
+from tests.support.window_reference import Item
 
 HOUR_MS = 3_600_000
 DAY = 1_709_164_800_000  # 2024-02-29, midnight in UTC

@@ -25,7 +25,7 @@ from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
 from tests.integration.store.conftest import Partition
 from tests.integration.store.manual_store import ManualStore
-from tests.window_reference import Item
+from tests.support.window_reference import Item
 
 HOUR_MS = 3_600_000
 

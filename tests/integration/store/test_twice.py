@@ -23,7 +23,7 @@ from sinfer.windows.ids import Scope
 from sinfer.windows.reprocessing import Again
 from tests.integration.store.conftest import Partition
 from tests.integration.store.manual_store import ManualStore
-from tests.window_reference import Item
+from tests.support.window_reference import Item
 
 NAMES = {path.name.removesuffix(".lua") for path in SCRIPTS.iterdir()}
 

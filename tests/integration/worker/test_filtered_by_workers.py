@@ -20,7 +20,7 @@ from sinfer.store.writer import Commit, PartitionWriter
 from sinfer.windows.plan import Entry
 from sinfer.windows.planners import make_planner
 from tests.integration.worker.test_process import Bench, Judging, Record
-from tests.window_reference import window_spec
+from tests.support.window_reference import window_spec
 
 pytestmark = pytest.mark.integration
 

@@ -58,7 +58,7 @@ from sinfer.worker.lease_keeper import LeaseKeeper
 from sinfer.worker.process import WindowProcessor
 from sinfer.worker.ready_task import ReadyTask
 from tests.integration.sinks.receiver import Receiver
-from tests.window_reference import window_spec
+from tests.support.window_reference import window_spec
 
 pytestmark = pytest.mark.integration
 

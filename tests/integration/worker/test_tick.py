@@ -31,7 +31,7 @@ from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from sinfer.windows.planners import make_planner
 from sinfer.worker.tick import tick
-from tests.window_reference import window_spec
+from tests.support.window_reference import window_spec
 
 pytestmark = pytest.mark.integration
 

@@ -29,8 +29,8 @@ from sinfer.worker import task_cache as catalogue
 from sinfer.worker.claim_loop import drain
 from sinfer.worker.endpoint_guard import EndpointGuard
 from sinfer.worker.ready_task import ReadyTask
+from tests.support.window_reference import window_spec
 from tests.task_settings import Threshold, product_of, settings_of
-from tests.window_reference import window_spec
 
 pytestmark = pytest.mark.integration
 

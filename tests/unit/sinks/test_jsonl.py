@@ -12,7 +12,7 @@ import pytest
 
 from sinfer.errors import SinkUnavailableError
 from sinfer.sinks import JsonlSink
-from tests.window_results import window_results
+from tests.support.window_results import window_results
 
 
 def jsonl_sink(path: Path, **settings: Any) -> JsonlSink:
@@ -60,7 +60,7 @@ async def test_a_window_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path: P
         "import asyncio, resource, signal, sys\n"
         "from sinfer.sinks import JsonlSink\n"
         "from sinfer.errors import SinkUnavailableError\n"
-        "from tests.window_results import window_results\n"
+        "from tests.support.window_results import window_results\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "sink = JsonlSink(JsonlSink.Config(path=sys.argv[1]))\n"
@@ -82,7 +82,7 @@ async def test_lines_of_several_processes_do_not_mix(tmp_path: Path) -> None:
     program = (
         "import asyncio, sys\n"
         "from sinfer.sinks import JsonlSink\n"
-        "from tests.window_results import window_results\n"
+        "from tests.support.window_results import window_results\n"
         "sink = JsonlSink(JsonlSink.Config(path=sys.argv[1]))\n"
         "for i in range(50):\n"
         "    window = window_results(['x' * 5000] * 5, base_id=f'{sys.argv[2]}/{i}')\n"

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from sinfer.sinks import LogSink
-from tests.window_results import window_results
+from tests.support.window_results import window_results
 
 
 async def test_the_first_results_of_a_window_are_logged_and_the_others_counted(

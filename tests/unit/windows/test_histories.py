@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.windows.memory import MemoryPartition
-from tests.window_reference import SPECS, Item, Reference, window_spec
+from tests.support.planned_partition import PlannedPartition
+from tests.support.window_reference import SPECS, Item, Reference, window_spec
 
 item_steps = st.tuples(
     st.sampled_from(["a", "b", "k/{1}"]),
@@ -33,7 +33,7 @@ def test_windows_are_those_of_the_reference(
     name: str, start: int, steps: list[tuple[str, Any]]
 ) -> None:
     spec = window_spec(**SPECS[name])
-    real, reference = MemoryPartition(spec), Reference(spec)
+    real, reference = PlannedPartition(spec), Reference(spec)
     event_time, now, seq = start, 1_000, 0
     for step, argument in steps:
         match step:
@@ -90,10 +90,10 @@ def test_a_replay_gives_the_same_windows_in_the_same_order(
     for seq, (key, move, size) in enumerate(events, 1):
         event_time += move
         items.append(Item(seq, key, event_time, size))
-    live = MemoryPartition(spec)
+    live = PlannedPartition(spec)
     for item in items:
         live.take([item], now=item.seq)
-    replay = MemoryPartition(spec)
+    replay = PlannedPartition(spec)
     at, n = 0, 0
     while at < len(items):
         size = sizes[n % len(sizes)]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.unit.windows.memory import MemoryPartition
-from tests.window_reference import Item
+from tests.support.planned_partition import PlannedPartition
+from tests.support.window_reference import Item
 
 
-def by_event_time(**settings: Any) -> MemoryPartition:
-    return MemoryPartition(type="session", gap="10ms", time="event", **settings)
+def by_event_time(**settings: Any) -> PlannedPartition:
+    return PlannedPartition(type="session", gap="10ms", time="event", **settings)
 
 
 #   0         10        20
@@ -111,7 +111,7 @@ def test_a_count_ends_a_session_and_the_next_item_starts_one() -> None:
 #          1---------)
 #                  2---------)          beat closes it a gap after its last item
 def test_processing_time_sessions_end_by_the_clock() -> None:
-    partition = MemoryPartition(type="session", gap="10ms")
+    partition = PlannedPartition(type="session", gap="10ms")
     partition.give(0, now=1000)
     partition.give(0, now=1008)
     partition.tick(1017)
@@ -125,7 +125,7 @@ def test_processing_time_sessions_end_by_the_clock() -> None:
 #          1---------)
 #                  2------|           max_wait 15ms ends it at 1015 whatever comes
 def test_max_wait_ends_a_session_that_would_go_on() -> None:
-    partition = MemoryPartition(type="session", gap="10ms", max_wait="15ms")
+    partition = PlannedPartition(type="session", gap="10ms", max_wait="15ms")
     partition.give(0, now=1000)
     partition.give(0, now=1008)
     partition.tick(1014)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.unit.windows.memory import MemoryPartition
-from tests.window_reference import Item
+from tests.support.planned_partition import PlannedPartition
+from tests.support.window_reference import Item
 
 
-def by_event_time(size: str = "10ms", slide: str = "5ms", **settings: Any) -> MemoryPartition:
-    return MemoryPartition(type="sliding", size=size, slide=slide, time="event", **settings)
+def by_event_time(size: str = "10ms", slide: str = "5ms", **settings: Any) -> PlannedPartition:
+    return PlannedPartition(type="sliding", size=size, slide=slide, time="event", **settings)
 
 
 #  -5    0    5    10   15
@@ -115,7 +115,7 @@ def test_keys_close_in_order_at_each_end() -> None:
 #   clock  1000   1005   1010
 #           [1            )         in processing time the clock is the watermark
 def test_processing_time_windows_close_when_the_clock_is_planned() -> None:
-    partition = MemoryPartition(type="sliding", size="10ms", slide="5ms")
+    partition = PlannedPartition(type="sliding", size="10ms", slide="5ms")
     partition.give(0, now=1002)
     assert partition.planner.next_deadline_ms == 1005
     partition.take([], now=1005)
@@ -128,7 +128,7 @@ def test_processing_time_windows_close_when_the_clock_is_planned() -> None:
 
 
 def test_a_clock_that_goes_back_makes_nothing_late_and_fires_nothing_twice() -> None:
-    partition = MemoryPartition(type="sliding", size="10ms", slide="5ms")
+    partition = PlannedPartition(type="sliding", size="10ms", slide="5ms")
     partition.give(0, now=1012)
     partition.give(0, now=900)
     partition.give(0, now=1030)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from sinfer.config.model import explain
 from sinfer.windows.specs import WindowSpec
-from tests.window_reference import window_spec
+from tests.support.window_reference import window_spec
 
 
 class Task(BaseModel):

@@ -8,16 +8,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.unit.windows.memory import MemoryPartition
-from tests.window_reference import Item
+from tests.support.planned_partition import PlannedPartition
+from tests.support.window_reference import Item
 
 
-def members(partition: MemoryPartition) -> list[tuple[int, ...]]:
+def members(partition: PlannedPartition) -> list[tuple[int, ...]]:
     return [window.members for window in partition.fired]
 
 
-def by_event_time(**settings: Any) -> MemoryPartition:
-    return MemoryPartition(type="tumbling", size="10ms", time="event", **settings)
+def by_event_time(**settings: Any) -> PlannedPartition:
+    return PlannedPartition(type="tumbling", size="10ms", time="event", **settings)
 
 
 #   0         10        20
@@ -64,7 +64,7 @@ def test_times_before_the_epoch_have_windows_of_their_own() -> None:
 #   2024-02-28    02-29         03-01
 #   [1           )[2           )[3
 def test_a_leap_day_is_a_day_like_any_other() -> None:
-    partition = MemoryPartition(type="tumbling", size="1d", time="event")
+    partition = PlannedPartition(type="tumbling", size="1d", time="event")
     noon = [
         int(datetime(2024, month, day, 12, tzinfo=UTC).timestamp() * 1000)
         for month, day in ((2, 28), (2, 29), (3, 1))
@@ -86,7 +86,7 @@ def test_daylight_saving_time_moves_no_window(day: tuple[int, int, int]) -> None
     midnight = datetime(*day, tzinfo=berlin).astimezone(UTC)
     start = int(midnight.timestamp() * 1000)
     hour = 3_600_000
-    partition = MemoryPartition(type="tumbling", size="1h", time="event")
+    partition = PlannedPartition(type="tumbling", size="1h", time="event")
     partition.give(*(start + n * hour for n in range(6)))
     partition.close_all("drain")
     assert [window.start for window in partition.fired] == [start + n * hour for n in range(6)]
@@ -151,7 +151,7 @@ def test_nothing_is_kept_of_windows_that_can_fire_no_more() -> None:
     partition = by_event_time(late="update", allowed_lateness="5ms")
     partition.give(0, 10, 20, 100)
     assert len(partition.open) == 1
-    assert +partition.refs == {
+    assert partition.refs == {
         "t/p/a/0/0": 1,  # what the fired window holds until it is done
         "t/p/a/10/0": 1,
         "t/p/a/20/0": 1,
@@ -185,7 +185,7 @@ def test_bytes_close_a_window_with_the_item_that_reaches_them() -> None:
 #   clock     1000      1010      1020
 #             [1     2  )[3         )      the end comes by the clock: beat closes, reason time
 def test_processing_time_windows_end_by_the_clock() -> None:
-    partition = MemoryPartition(type="tumbling", size="10ms")
+    partition = PlannedPartition(type="tumbling", size="10ms")
     partition.give(0, now=1003)
     partition.give(0, now=1009)
     partition.give(0, now=1010)
@@ -200,7 +200,7 @@ def test_processing_time_windows_end_by_the_clock() -> None:
 #   clock     1000      1010      1020
 #             [  1-----|2         )        max_wait 4ms: closed at 1007, the rest in another part
 def test_max_wait_closes_a_part_after_its_first_item() -> None:
-    partition = MemoryPartition(type="tumbling", size="10ms", max_wait="4ms")
+    partition = PlannedPartition(type="tumbling", size="10ms", max_wait="4ms")
     partition.give(0, now=1003)
     partition.give(0, now=1008)
     partition.tick(1010)
@@ -211,7 +211,7 @@ def test_max_wait_closes_a_part_after_its_first_item() -> None:
 
 
 def test_the_planner_keeps_nothing_of_windows_that_beat_closes() -> None:
-    partition = MemoryPartition(type="tumbling", size="10ms")
+    partition = PlannedPartition(type="tumbling", size="10ms")
     for n in range(100):
         partition.take([Item(n, f"key {n}", 0)], now=1000 + 10 * n)
         partition.tick(1000 + 10 * n)

@@ -10,7 +10,7 @@ from sinfer.errors import ConfigError, SinkUnavailableError
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.types.result import Confirmed, WindowResults
 from sinfer.worker.unmade_sink import make_sink
-from tests.window_results import window_results
+from tests.support.window_results import window_results
 
 
 class Later(Sink):

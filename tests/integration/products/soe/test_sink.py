@@ -11,7 +11,7 @@ from sinfer import Sink
 from sinfer.embedded.servers import NatsServer
 from sinfer.encoding import from_json
 from sinfer.products.soe.sink import SetPointSink
-from tests.window_results import window_results
+from tests.support.window_results import window_results
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What tests share: servers, deployments, stores, clocks, and waiting for what comes true."""
