@@ -19,13 +19,14 @@ from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.writer import Commit, PartitionWriter
 from sinfer.tasks.celery import app
-from sinfer.tasks.runtime import Runtime, runtime
+from sinfer.tasks.runtime import runtime
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from sinfer.windows.planner import Planner
 from sinfer.windows.planners import make_planner
 from sinfer.windows.specs import CountWindow
+from sinfer.worker.runtime import Runtime
 from sinfer.worker.tick import tick
 
 _BATCH = 500

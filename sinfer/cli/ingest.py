@@ -22,9 +22,11 @@ def ingest(product: str, task: str | None) -> None:
       sinfer ingest --product example
       sinfer ingest --product my_package.my_product --task ex_1
     """
-    from sinfer.ingest import run
+    from sinfer.ingest.service import run
     from sinfer.logging.setup import set_up_logging
     from sinfer.settings import settings
+    from sinfer.tasks.hints import open_hints
 
     set_up_logging(settings().log_level, settings().log_format)
-    run(product, task)
+    with open_hints() as hints:
+        run(product, hints, task)

@@ -21,9 +21,9 @@ from sinfer.errors import (
 )
 from sinfer.hooks.call import describe
 from sinfer.logging.troubles import PartitionTroubles
+from sinfer.store.hints import Hints
 from sinfer.store.schedule import Schedule
 from sinfer.store.writer import Commit, Committed, PartitionWriter
-from sinfer.tasks.hints import HintSender
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Storing:
         self,
         writer: PartitionWriter,
         clock: SystemClock,
-        hints: HintSender,
+        hints: Hints,
         schedule: Schedule,
         stopping: asyncio.Event,
         troubles: PartitionTroubles,

@@ -22,6 +22,7 @@ from sinfer.errors import (
     StreamResetError,
     UnavailableError,
 )
+from sinfer.ingest.ack_budget import check_budget
 from sinfer.ingest.ack_gate import AckGate
 from sinfer.ingest.backpressure import PartitionPressure
 from sinfer.ingest.caution import Caution
@@ -39,7 +40,6 @@ from sinfer.ingest.work_in_hand import Hand
 from sinfer.products.pipeline import InferPipeline
 from sinfer.source.batch import BatchInHand
 from sinfer.source.checkpoint import SourceState
-from sinfer.source.consumer_check import check_budget
 from sinfer.source.reader import PartitionReader
 from sinfer.store.consumers import ConsumerBoard
 from sinfer.store.incarnation import Starts, number_of_start

@@ -15,8 +15,7 @@ from sinfer.ingest.supervisor import Supervisor
 from sinfer.products.registry import find_product
 from sinfer.settings import settings
 from sinfer.store.connection import Store
-from sinfer.tasks.application import make_app
-from sinfer.tasks.hints import HintSender
+from sinfer.store.hints import Hints
 
 _log = logging.getLogger(__name__)
 
@@ -39,11 +38,12 @@ class IngestLoop(asyncio.SelectorEventLoop):
         super().stop()
 
 
-def run(product_name: str, task_id: str | None = None) -> None:
+def run(product_name: str, hints: Hints, task_id: str | None = None) -> None:
     """Ingest a product until SIGTERM or SIGINT.
 
     Args:
         product_name: a product's name or module.
+        hints: tells workers of closed windows.
         task_id: the one task to ingest; all by default.
 
     Raises:
@@ -51,7 +51,6 @@ def run(product_name: str, task_id: str | None = None) -> None:
     """
     product = find_product(product_name, settings().products)
     gc.freeze()  # imports stay for good: keep the collector from walking them
-    hints = HintSender(make_app([]))
 
     async def ingest() -> None:
         store = Store.from_settings()
@@ -75,5 +74,3 @@ def run(product_name: str, task_id: str | None = None) -> None:
     except BaseException as error:
         _log.critical("the ingestor ends: %s", describe(error), exc_info=error)
         raise
-    finally:
-        hints.close()

@@ -43,11 +43,11 @@ from sinfer.products.task import InferTaskConfig
 from sinfer.products.watch import TaskFollower
 from sinfer.source.pull import PullTiming
 from sinfer.store.connection import Store
+from sinfer.store.hints import Hints
 from sinfer.store.ingestors import SIGN_OF_LIFE_S, Member, Membership
 from sinfer.store.pauses import PauseBoard
 from sinfer.store.schedule import Schedule
 from sinfer.store.task_reports import TaskReport, TaskReporter
-from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
 
 _log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class Supervisor:
         self,
         store: Store,
         product: Product,
-        hints: HintSender,
+        hints: Hints,
         only_task: str | None = None,
         *,
         is_process: bool = False,

@@ -15,8 +15,8 @@ from sinfer.logging.troubles import Troubles
 from sinfer.source.pull import PullTiming
 from sinfer.store.connection import Store
 from sinfer.store.durability import Disk
+from sinfer.store.hints import Hints
 from sinfer.store.pauses import PauseBoard
-from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
 
 _OPENING_AT_ONCE = 32
@@ -43,7 +43,7 @@ class Surroundings:
     """
 
     store: Store
-    hints: HintSender
+    hints: Hints
     pauses: PauseBoard
     memory: MemoryPressure
     owner: str

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sinfer.errors import ConfigError, SourceError
+from sinfer.errors import SourceError
 from sinfer.nats.jetstream_types import ConsumerInfo
 from sinfer.nats.subjects import EVERYTHING, covers
-from sinfer.products.task import InferTaskConfig
 
 _SHORTEST_ACK_WAIT_NS = 5 * 10**9
 
@@ -60,27 +59,3 @@ def risks(stream: str, info: ConsumerInfo, ack: Literal["stored", "done"]) -> li
             " 30 s"
         )
     return found
-
-
-def check_budget(task: InferTaskConfig, max_ack_pending: int | None) -> str:
-    """With ``ack: done`` the server delivers no more than so many unfinished messages.
-
-    Args:
-        task: whose windows have to do with that.
-        max_ack_pending: of the consumer; None or less than 0 for any number.
-
-    Returns:
-        What that means, for people; empty when there is no limit.
-
-    Raises:
-        ConfigError: not even one window could become full.
-    """
-    if task.source.ack != "done" or max_ack_pending is None or max_ack_pending < 0:
-        return ""
-    largest = task.window.largest
-    if largest is not None and largest > max_ack_pending:
-        raise ConfigError(
-            f"windows of {largest} messages never become full, since the consumer allows"
-            f" {max_ack_pending} unacknowledged messages; raise its max_ack_pending"
-        )
-    return f"all unfinished windows together hold at most {max_ack_pending} messages"

@@ -18,10 +18,10 @@ from sinfer.settings import settings
 from sinfer.tasks import flower, presence
 from sinfer.tasks.application import make_app
 from sinfer.tasks.hint_message import read_hint
-from sinfer.tasks.lookout import follow_hint, look_around
 from sinfer.tasks.runtime import close_runtime, runtime
 from sinfer.tasks.worker_memory import tell_to_end
 from sinfer.types.queues import PROCESS_TASK, TICK_QUEUE, TICK_TASK, product_queue
+from sinfer.worker.lookout import follow_hint, look_around
 from sinfer.worker.tick import tick
 
 _log = logging.getLogger(__name__)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from celery import Celery
 
 from sinfer.logging.masking import mask
-from sinfer.tasks.application import waiting_messages
+from sinfer.tasks.application import make_app, waiting_messages
 from sinfer.types.queues import PROCESS_TASK, product_queue
 from sinfer.windows.ids import Scope
 
@@ -146,3 +147,17 @@ class HintSender:
             self._closing = True
             self._changed.notify()
         self._thread.join(timeout_s)
+
+
+@contextmanager
+def open_hints() -> Iterator[HintSender]:
+    """A sender for a process that is no worker, closed at the end of the block.
+
+    Raises:
+        ConfigError: the settings cannot be used.
+    """
+    hints = HintSender(make_app([]))
+    try:
+        yield hints
+    finally:
+        hints.close()

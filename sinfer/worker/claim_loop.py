@@ -20,11 +20,11 @@ from sinfer.logging.masking import mask
 from sinfer.store.claims import Claim, PartitionClaims
 from sinfer.store.pauses import Pause
 from sinfer.store.refusals import RefusalBoard
-from sinfer.tasks.runtime import Runtime
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.worker.process import WindowProcessor
 from sinfer.worker.ready_task import ReadyTask
+from sinfer.worker.runtime import Runtime
 from sinfer.worker.task_cache import HeldTask
 
 _log = logging.getLogger(__name__)
@@ -462,7 +462,7 @@ class PartitionWork:
             refusals = RefusalBoard(self._runtime.store, *self._scope[:2])
             processor = WindowProcessor(ready, self._claims, pause, refusals)
             self._processors[ready] = processor
-        shown = self._runtime.events.began(self._scope, claim, len(messages))
+        shown = self._runtime.host.began(self._scope, claim, len(messages))
         end = None
         try:
             end = await processor.process(claim, messages)

@@ -12,8 +12,8 @@ from sinfer.store.connection import HINT_MS
 from sinfer.store.faults import Fault, FaultBoard
 from sinfer.store.index_repair import repair_index
 from sinfer.store.schedule import DuePartition, Turn
-from sinfer.tasks.runtime import Runtime
 from sinfer.windows.dead_letters import one_line
+from sinfer.worker.runtime import Runtime
 
 _log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ import nats.errors
 
 from sinfer.config.jetstream_place import NatsPlace
 from sinfer.errors import ConfigError, SinferError, SourceError, UnavailableError
+from sinfer.ingest.ack_budget import check_budget
 from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.rights import Rights
 from sinfer.nats.stream_messages import StreamMessages
@@ -17,7 +18,7 @@ from sinfer.operations.preflight.findings import verdict_of
 from sinfer.operations.preflight.readers import Readers
 from sinfer.products.task import InferTaskConfig
 from sinfer.source.choice import choose_mode, durable_name
-from sinfer.source.consumer_check import check_budget, risks
+from sinfer.source.consumer_check import risks
 from sinfer.types.check import Checked, Verdict
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope

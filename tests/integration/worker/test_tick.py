@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from celery import Celery
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
@@ -24,13 +23,13 @@ from sinfer.store.keys import PartitionKeys
 from sinfer.store.pauses import Pause, PauseBoard
 from sinfer.store.schedule import Schedule
 from sinfer.store.writer import Commit, PartitionWriter
-from sinfer.tasks.hints import HintSender
-from sinfer.tasks.runtime import Runtime
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from sinfer.windows.planners import make_planner
+from sinfer.worker.runtime import Runtime
 from sinfer.worker.tick import tick
+from tests.support.host import LoneHost
 from tests.support.window_reference import window_spec
 
 pytestmark = pytest.mark.integration
@@ -98,15 +97,10 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     with RedisServer() as server:
         monkeypatch.setattr(Store, "from_settings", lambda: Store(server.url))
-        runtime = Runtime(Celery("test", broker="memory://"))
+        host = LoneHost()
+        runtime = Runtime(host)
         world = World(runtime)
-        world.url = server.url
-
-        def send(sender: HintSender, scope: Scope, windows: int, *, always: bool = False) -> None:
-            if windows:
-                world.sent[scope] = world.sent.get(scope, 0) + windows
-
-        monkeypatch.setattr(HintSender, "send", send)
+        world.url, world.sent = server.url, host.hints.sent
         yield world
         runtime.close()
 

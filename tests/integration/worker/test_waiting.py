@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import Celery
 
 from sinfer.embedded.servers import RedisServer
 from sinfer.products.product import Product
@@ -20,7 +19,6 @@ from sinfer.store.keys import CONFIG_FIELD, PartitionKeys
 from sinfer.store.pauses import Pause, PauseBoard
 from sinfer.store.schedule import Closing, Schedule
 from sinfer.store.writer import Commit, PartitionWriter
-from sinfer.tasks.runtime import Runtime
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
@@ -29,6 +27,8 @@ from sinfer.worker import task_cache as catalogue
 from sinfer.worker.claim_loop import drain
 from sinfer.worker.endpoint_guard import EndpointGuard
 from sinfer.worker.ready_task import ReadyTask
+from sinfer.worker.runtime import Runtime
+from tests.support.host import LoneHost
 from tests.support.window_reference import window_spec
 from tests.task_settings import Threshold, product_of, settings_of
 
@@ -143,7 +143,7 @@ def world(
         "retry_base": "100ms", "retry_max": "100ms", "timeout": "10m",
     }  # fmt: skip
     task = Threshold.model_validate(settings_of("ex_1", inference=inference))
-    runtime = Runtime(Celery("test", broker="memory://"))
+    runtime = Runtime(LoneHost())
     world = World(runtime, product, task)
     runtime.call(world.fill())
     yield world

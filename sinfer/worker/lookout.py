@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 import time
 
-from sinfer.tasks.runtime import Runtime
-from sinfer.types.queues import product_queue
 from sinfer.windows.ids import Scope
 from sinfer.worker.claim_loop import drain, work_on
+from sinfer.worker.runtime import Runtime
 from sinfer.worker.slots import AT_ONCE
 
 _OLD_HINTS = 16
@@ -35,11 +34,10 @@ def look_around(runtime: Runtime) -> None:
 
 async def _begin_what_is_ready(runtime: Runtime) -> None:
     """Partitions of the products whose queues this worker serves; others see to the rest."""
-    queues = runtime.app.amqp.queues.consume_from
     scopes = [
         scope
         for scope in await runtime.schedule.partitions()
-        if product_queue(scope.product) in queues and scope not in runtime.partitions
+        if runtime.host.serves(scope.product) and scope not in runtime.partitions
     ]
     random.shuffle(scopes)
     for scope in await runtime.schedule.ready(scopes, AT_ONCE):
