@@ -88,8 +88,8 @@ def run(
     """
     import asyncio
 
+    from sinfer.hooks.call import leaving_a_debugger_ends_the_program
     from sinfer.local.run import run_and_close
-    from sinfer.local.terminal import quitting_a_debugger_ends_the_run
     from sinfer.logging.setup import set_up_logging
     from sinfer.products.registry import find_product
     from sinfer.settings import settings
@@ -97,7 +97,7 @@ def run(
     set_up_logging("WARNING", settings().log_format)
     # It would say once more what is printed with each window.
     logging.getLogger("sinfer.worker.process").setLevel(logging.ERROR)
-    quitting_a_debugger_ends_the_run()
+    leaving_a_debugger_ends_the_program()
     found = find_product(product, settings().products)
     if with_model:
         from sinfer.local.with_model import run_with_model

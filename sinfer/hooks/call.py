@@ -12,12 +12,14 @@ import asyncio
 import inspect
 import itertools
 import logging
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
+from threading import Event
 from types import AsyncGeneratorType, CoroutineType
 from typing import Any, Literal, TypeAlias
 
@@ -139,6 +141,20 @@ def running() -> list[Running]:
 
 class DebuggerLeft(KeyboardInterrupt):
     """Somebody who debugs a hook has left the debugger, and wants to leave what runs it."""
+
+
+_debugging = Event()
+
+
+def leaving_a_debugger_ends_the_program() -> None:
+    """From now on ``DebuggerLeft`` is raised where a hook is left by ``q`` in pdb, which raises an
+    ``Exception`` there that would pass for a mistake of the product."""
+    _debugging.set()
+
+
+def _has_left_a_debugger(error: BaseException) -> bool:
+    bdb = sys.modules.get("bdb")  # unless it is imported, nobody can have left it
+    return bdb is not None and _debugging.is_set() and isinstance(error, bdb.BdbQuit)
 
 
 class Hook:
@@ -311,6 +327,8 @@ class Hook:
             return self._failed(problem)
 
     def _failed(self, error: BaseException) -> HookError:
+        if _has_left_a_debugger(error):
+            raise DebuggerLeft from error
         failed = HookError(self.stage, self.name, describe(error))
         failed.__cause__ = error
         return failed

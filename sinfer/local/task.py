@@ -41,12 +41,12 @@ class _Partition:
         self,
         scope: Scope,
         ready: ReadyTask,
+        pipeline: Any,
         clock: Clock,
         pause: Any,
         incarnation: str,
         most_tries: int | None,
     ) -> None:
-        pipeline = ready.pipeline
         self.scope = scope
         self.memory = MemoryPartition(scope, clock, most_tries)
         planner = make_planner(
@@ -90,6 +90,7 @@ class LocalTask:
             until what it waits for is back; None to go on as well.
 
     Attributes:
+        pipeline: the product's code.
         windows: the windows that were tried, in the order of closing.
         others: messages that ``own`` left out.
         paused: why no call can succeed; empty when nothing says so. No window is tried then.
@@ -121,6 +122,7 @@ class LocalTask:
         self._most_windows = most_windows
         self._on_window = on_window
         self._ready = ReadyTask(None, product, config, client=client, sinks=sinks)
+        self.pipeline = self._ready.pipeline
         self._trace = Trace(self._ready)
         self._by_id: dict[str, ProcessedWindow] = {}
         self._seq = 0
@@ -128,6 +130,7 @@ class LocalTask:
             _Partition(
                 Scope(product.name, config.id, subject),
                 self._ready,
+                self.pipeline,
                 clock,
                 self._pause,
                 incarnation,
@@ -135,11 +138,6 @@ class LocalTask:
             )
             for subject in config.source.partition_subjects
         ]
-
-    @property
-    def pipeline(self) -> Any:
-        """The product's code, as it runs."""
-        return self._ready.pipeline
 
     @property
     def counts(self) -> dict[str, int]:

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import bdb
 import os
 from collections.abc import Iterator
 
-from sinfer.hooks.call import DebuggerLeft
-
 _CHUNK = 65536
-
-
-def quitting_a_debugger_ends_the_run() -> None:
-    """``q`` in pdb raises an ``Exception``, which would pass for a mistake of the product."""
-    bdb.BdbQuit = DebuggerLeft  # type: ignore[misc,assignment]
 
 
 def take_stdin() -> int:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
 from sinfer.encoding import from_json
+from sinfer.inference.base import InferenceClient
+from sinfer.products.pipeline import InferPipeline
 from sinfer.sinks.base import Sink, SinkConfig
-from sinfer.types.result import WindowResults
+from sinfer.types.message import Message
+from sinfer.types.result import Confirmed, WindowResults
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.window import Window
 from sinfer.worker.ready_task import ReadyTask
@@ -100,11 +103,91 @@ class _Recorder(Sink):
         found.results = [from_json(row.data) for row in results.rows]
 
 
+class _TracedPipeline(InferPipeline[Any, Any]):
+    """Stands for a pipeline at the model, and says how long its hooks take there."""
+
+    def __init__(self, pipeline: InferPipeline[Any, Any], trace: Trace) -> None:
+        super().__init__(pipeline.task)
+        self.results_per = pipeline.results_per  # type: ignore[misc]
+        self._pipeline = pipeline
+        self._trace = trace
+
+    def preprocess(self, message: Message) -> Any:
+        return self._pipeline.preprocess(message)
+
+    def item_id(self, item: Any) -> Hashable:
+        return self._pipeline.item_id(item)
+
+    def build_request(self, window: Window[Any]) -> Any:
+        self._trace.note(window)
+        return self._trace.timed("build_request", self._pipeline.build_request, window)
+
+    def build_results(self, window: Window[Any], response: Any) -> Any:
+        return self._trace.timed("build_results", self._pipeline.build_results, window, response)
+
+
+class _TracedClient(InferenceClient):
+    """Stands for a client, and takes note of its calls."""
+
+    def __init__(self, client: InferenceClient, trace: Trace) -> None:
+        super().__init__(client.config)
+        self._client = client
+        self._trace = trace
+
+    @property
+    def endpoint(self) -> str:
+        return self._client.endpoint
+
+    @property
+    def called(self) -> str:
+        return self._client.called
+
+    async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
+        found = self._trace.current
+        call = Call(request)
+        found.calls.append(call)
+        started = time.perf_counter()
+        try:
+            call.response = await self._client.infer(request, idempotency_key=idempotency_key)
+        except Exception as error:
+            call.error = error
+            raise
+        finally:
+            call.seconds = time.perf_counter() - started
+            found.seconds["model"] += call.seconds
+        return call.response
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+class _TracedSink(Sink):
+    """Stands for a sink, and takes note of how long it takes and what it refuses."""
+
+    def __init__(self, name: str, sink: Sink, trace: Trace) -> None:
+        super().__init__(sink.config)
+        self._name = name
+        self._sink = sink
+        self._trace = trace
+
+    async def write(self, results: WindowResults) -> Confirmed | None:
+        try:
+            written = self._trace.timed(f"sink {self._name}", self._sink.write, results)
+            found: Confirmed | None = await written
+        except Exception as error:
+            self._trace.current.refused[self._name] = error
+            raise
+        return found
+
+    async def aclose(self) -> None:
+        await self._sink.aclose()
+
+
 class Trace:
     """Watches a task at work, one window after the other.
 
     Args:
-        ready: the task; its hooks, client and sinks are timed from now on.
+        ready: the task; its pipeline, client and sinks are watched from now on.
 
     Attributes:
         current: the window that is being processed.
@@ -112,27 +195,20 @@ class Trace:
 
     def __init__(self, ready: ReadyTask) -> None:
         self.current = ProcessedWindow("")
-        for hook in ("build_request", "build_results"):
-            setattr(ready.pipeline, hook, self._timed(hook, getattr(ready.pipeline, hook)))
-        ready.client.infer = self._recorded(ready.client.infer)  # type: ignore[method-assign]
+        ready.pipeline = _TracedPipeline(ready.pipeline, self)
+        ready.client = _TracedClient(ready.client, self)
         for name, sink in ready.sinks.items():
-            sink.write = self._watched(name, sink.write)  # type: ignore[method-assign]
+            ready.sinks[name] = _TracedSink(name, sink, self)
         ready.sinks[RECORDER] = _Recorder(self)
 
-    def _timed(self, step: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        """A hook that says how long it takes; a debugger that steps into it is one frame away."""
-
-        def timed(*args: Any) -> Any:
-            if args and isinstance(args[0], Window):
-                self._note(args[0])
-            started = time.perf_counter()
-            try:
-                result = call(*args)
-            finally:
-                self.current.seconds[step] += time.perf_counter() - started
-            return self._awaited(step, result) if inspect.isawaitable(result) else result
-
-        return timed
+    def timed(self, step: str, call: Callable[..., Any], *args: Any) -> Any:
+        """Call something and say how long it takes; a debugger that steps in is one frame away."""
+        started = time.perf_counter()
+        try:
+            result = call(*args)
+        finally:
+            self.current.seconds[step] += time.perf_counter() - started
+        return self._awaited(step, result) if inspect.isawaitable(result) else result
 
     async def _awaited(self, step: str, result: Any) -> Any:
         started = time.perf_counter()
@@ -141,36 +217,7 @@ class Trace:
         finally:
             self.current.seconds[step] += time.perf_counter() - started
 
-    def _watched(self, sink: str, write: Callable[..., Any]) -> Callable[..., Any]:
-        timed = self._timed(f"sink {sink}", write)
-
-        async def watched(results: WindowResults) -> Any:
-            try:
-                return await timed(results)
-            except Exception as error:
-                self.current.refused[sink] = error
-                raise
-
-        return watched
-
-    def _note(self, window: Window[Any]) -> None:
+    def note(self, window: Window[Any]) -> None:
         """The whole window is the first that the product sees; later ones may be parts of it."""
         if self.current.window is None or len(window) > len(self.current.window):
             self.current.window = window
-
-    def _recorded(self, infer: Callable[..., Any]) -> Callable[..., Any]:
-        async def recorded(request: Any, *, idempotency_key: str = "") -> Any:
-            call = Call(request)
-            self.current.calls.append(call)
-            started = time.perf_counter()
-            try:
-                call.response = await infer(request, idempotency_key=idempotency_key)
-            except Exception as error:
-                call.error = error
-                raise
-            finally:
-                call.seconds = time.perf_counter() - started
-                self.current.seconds["model"] += call.seconds
-            return call.response
-
-        return recorded

@@ -8,6 +8,7 @@ import logging
 import pkgutil
 import sys
 from collections.abc import Iterable, Mapping
+from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from operator import attrgetter
 from pathlib import Path
@@ -178,9 +179,15 @@ def not_loaded(name: str, products: Iterable[str], problems: Mapping[str, str]) 
 
 
 def _is_module(name: str) -> bool:
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
+    """Whether there is such a module, here or among what is installed. Nothing is imported."""
+    first, *rest = name.split(".")
     try:
-        return importlib.util.find_spec(name) is not None
+        spec = PathFinder.find_spec(first, [str(Path.cwd())]) or importlib.util.find_spec(first)
+        for part in rest:
+            if spec is None or spec.submodule_search_locations is None:
+                return False
+            name_so_far = f"{spec.name}.{part}"
+            spec = PathFinder.find_spec(name_so_far, spec.submodule_search_locations)
     except (ImportError, ValueError):
         return False
+    return spec is not None

@@ -11,7 +11,7 @@ from kombu import Queue
 from sinfer.config.environment import without_strangers
 from sinfer.logging.masking import without_credentials
 from sinfer.settings import settings
-from sinfer.tasks import redis_broker as broker
+from sinfer.tasks.connection import transport_for
 from sinfer.types.queues import TICK_QUEUE, TICK_TASK
 
 _BROKER_TIMEOUT_S = 2.0
@@ -31,12 +31,13 @@ def make_app(queues: list[str]) -> Celery:
         queues: what a worker serves that names none with ``-Q``.
     """
     without_strangers(os.environ)
-    broker.install()
-    app = Celery("sinfer", broker=settings().celery_broker_url)
-    if settings().celery_broker_url.startswith("rediss://"):
+    broker = settings().celery_broker_url
+    app = Celery("sinfer", broker=broker, amqp="sinfer.tasks.connection:AMQP")
+    if broker.startswith("rediss://"):
         # Left to itself, kombu accepts any certificate.
         app.conf.broker_use_ssl = settings().redis_tls.redis_options()
     app.conf.update(
+        broker_transport=transport_for(broker),
         accept_content=["json"],
         task_serializer="json",
         event_serializer="json",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+from kombu.transport import redis, virtual
 from redis.exceptions import RedisError
 
 from sinfer.errors import InvalidItemError
@@ -97,12 +97,3 @@ class SentinelTransport(_Delivering, redis.SentinelTransport):  # type: ignore[m
     """For ``sentinel://``."""
 
     Channel = _SentinelChannel
-
-
-def install() -> None:
-    """Have Celery use these transports in this process."""
-    for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
-    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:{SentinelTransport.__name__}"
-    for scheme, name in (("amqp", "Transport"), ("amqps", "TlsTransport")):
-        TRANSPORT_ALIASES[scheme] = f"sinfer.tasks.amqp_broker:{name}"

@@ -6,11 +6,15 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from kombu import Connection, Queue
+from celery import Celery
+from kombu import Queue
 from kombu.transport.redis import SentinelChannel
 
 from sinfer.embedded.servers import RedisServer
+from sinfer.tasks import amqp_broker
 from sinfer.tasks import redis_broker as broker
+from sinfer.tasks.application import make_app
+from sinfer.tasks.connection import Connection, transport_for
 
 pytestmark = pytest.mark.integration
 
@@ -33,8 +37,10 @@ def message_in_hand(connection: Any, channel: Any, queue_name: str) -> Any:
 def test_a_connection_that_lost_redis_can_be_closed_and_late_acknowledgements_go_nowhere(
     unique: str,
 ) -> None:
-    broker.install()
-    with RedisServer() as server, Connection(server.url) as connection:
+    with (
+        RedisServer() as server,
+        Connection(server.url, transport=transport_for(server.url)) as connection,
+    ):
         message = message_in_hand(connection, connection.default_channel, f"{unique}-1")
         message_in_hand(connection, connection.channel(), f"{unique}-2")
         server.process.kill()
@@ -46,7 +52,23 @@ def test_a_connection_that_lost_redis_can_be_closed_and_late_acknowledgements_go
 
 
 def test_sentinel_is_served_as_well() -> None:
-    broker.install()
-    transport = Connection("sentinel://127.0.0.1:26379").get_transport_cls()
+    url = "sentinel://127.0.0.1:26379"
+    transport = Connection(url, transport=transport_for(url)).get_transport_cls()
     assert transport is broker.SentinelTransport
     assert issubclass(transport.Channel, SentinelChannel)
+
+
+def test_the_next_of_several_brokers_has_a_transport_of_sinfers_as_well() -> None:
+    first, second, third = "redis://127.0.0.1:1", "redis://127.0.0.1:2", "amqp://127.0.0.1:3"
+    connection = Connection(f"{first};{second};{third}", transport=transport_for(first))
+    for url, expected in ((second, broker.Transport), (third, amqp_broker.Transport)):
+        connection.switch(url)
+        assert connection.get_transport_cls() is expected
+        assert connection.clone().get_transport_cls() is expected
+
+
+def test_another_application_of_the_process_keeps_the_transports_of_kombu() -> None:
+    make_app([])
+    for url in ("redis://127.0.0.1:1", "rediss://127.0.0.1:1", "sentinel://127.0.0.1:1", "amqp://"):
+        with Celery("mine", broker=url).connection_for_write() as connection:
+            assert connection.get_transport_cls().__module__.startswith("kombu.")
