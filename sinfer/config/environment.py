@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 _log = logging.getLogger(__name__)
 
@@ -54,11 +54,16 @@ def is_service_link(name: str, value: str, prefix: str) -> bool:
     return any(ending.fullmatch(rest) and like.fullmatch(value) for ending, like in _LINKS)
 
 
-def without_strangers(environ: MutableMapping[str, str]) -> None:
-    """Take out what would turn Celery or Flower away from sinfer's own settings."""
+def without_service_links(environ: MutableMapping[str, str]) -> None:
+    """Take out what Kubernetes sets for a Service named ``flower``."""
     for name in [name for name in environ if name.startswith("FLOWER_")]:
         if is_service_link(name, environ[name], "FLOWER_"):
             del environ[name]
+
+
+def tell_ignored(environ: Mapping[str, str]) -> None:
+    """Tell of variables that are meant for other applications of Celery, as sinfer's does not
+    follow them. They stay: a product may have such an application."""
     for name, why in _OF_CELERY.items():
-        if environ.pop(name, ""):
+        if environ.get(name, ""):
             _log.warning("%s (or celery's option for it) is ignored: %s", name, why)

@@ -6,9 +6,10 @@ import os
 from typing import Any
 
 from celery import Celery
+from celery.loaders.app import AppLoader
 from kombu import Queue
 
-from sinfer.config.environment import without_strangers
+from sinfer.config.environment import tell_ignored
 from sinfer.logging.masking import without_credentials
 from sinfer.settings import settings
 from sinfer.tasks.connection import transport_for
@@ -24,15 +25,42 @@ def shown_broker() -> str:
     return ";".join(map(without_credentials, settings().celery_broker_url.split(";")))
 
 
+class Loader(AppLoader):
+    """Reads no configuration: sinfer has its own, whatever ``CELERY_CONFIG_MODULE`` names."""
+
+    def read_configuration(self, env: str = "") -> dict[str, Any]:
+        return {}
+
+
+class Application(Celery):
+    """A Celery application that follows sinfer's settings alone.
+
+    Celery takes broker, backend and loader from ``CELERY_*`` variables before all else. They may be
+    meant for another application of the same process, and so are left to it.
+    """
+
+    amqp_cls = "sinfer.tasks.connection:AMQP"
+    backend_cls = "disabled"
+
+    def connection(self, hostname: str | None = None, **options: Any) -> Any:
+        return super().connection(hostname or self.conf.first("broker_url"), **options)
+
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
+        return super().connection_for_read(url or self.conf.first("broker_url"), **options)
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
+        return super().connection_for_write(url or self.conf.first("broker_url"), **options)
+
+
 def make_app(queues: list[str]) -> Celery:
     """A Celery application as sinfer uses it.
 
     Args:
         queues: what a worker serves that names none with ``-Q``.
     """
-    without_strangers(os.environ)
+    tell_ignored(os.environ)
     broker = settings().celery_broker_url
-    app = Celery("sinfer", broker=broker, amqp="sinfer.tasks.connection:AMQP")
+    app = Application("sinfer", broker=broker, loader=Loader, set_as_current=False)
     if broker.startswith("rediss://"):
         # Left to itself, kombu accepts any certificate.
         app.conf.broker_use_ssl = settings().redis_tls.redis_options()

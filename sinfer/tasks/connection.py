@@ -32,7 +32,7 @@ def transport_for(url: str) -> str | None:
     return _TRANSPORTS.get(urlsplit(url.split(";")[0]).scheme)
 
 
-class Connection(kombu.Connection):  # type: ignore[misc]
+class Connection(kombu.Connection):
     """A connection whose transport stays sinfer's when it goes on to another broker."""
 
     def switch(self, conn_str: str) -> None:

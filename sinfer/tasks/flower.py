@@ -8,14 +8,16 @@ import sys
 from types import TracebackType
 
 from sinfer import exit_codes
+from sinfer.config.environment import without_service_links
 from sinfer.ports import port_taken
 
 
 def set_up() -> None:
-    """By default it is for this machine only: it shows what runs, and can end it. A port that is
-    taken is told, which Flower answers with a traceback."""
-    os.environ.setdefault("FLOWER_ADDRESS", "127.0.0.1")
+    """Where this is Flower: by default it is for this machine only, as it shows what runs and can
+    end it. A port that is taken is told, which Flower answers with a traceback."""
     if "flower" in sys.argv[1:]:
+        without_service_links(os.environ)
+        os.environ.setdefault("FLOWER_ADDRESS", "127.0.0.1")
         sys.excepthook = _tell
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from urllib.parse import urlsplit
 
 import pytest
+from celery import Celery, current_app
+from celery.backends.base import DisabledBackend
 
-from sinfer.config.environment import without_strangers
+from sinfer.config.environment import tell_ignored, without_service_links
 from sinfer.settings import settings
 from sinfer.tasks.application import make_app
 
@@ -20,10 +23,10 @@ def test_service_links_of_flower_are_taken_out_and_its_settings_stay() -> None:
         "FLOWER_PORT_5555_TCP_ADDR": "10.0.0.7",
     }
     environ = {**mine}
-    without_strangers(environ)
+    without_service_links(environ)
     assert environ == mine
     environ = {**mine, **links}
-    without_strangers(environ)
+    without_service_links(environ)
     assert environ == {name: mine[name] for name in ("FLOWER_ADDRESS", "FLOWER_BASIC_AUTH")}
 
 
@@ -42,16 +45,32 @@ def test_another_broker_of_celery_is_left_alone_and_that_is_told(
 ) -> None:
     environ = {name: "redis://:secret@elsewhere/0", "OTHER": "1"}
     with caplog.at_level(logging.WARNING):
-        without_strangers(environ)
-    assert environ == {"OTHER": "1"}
+        tell_ignored(environ)
+    assert name in environ
     assert f"{name} (or celery's option for it) is ignored" in caplog.text
     assert "secret" not in caplog.text
 
 
-def test_the_broker_is_the_one_of_sinfers_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
-        monkeypatch.setenv(name, "redis://elsewhere:1/0")
-    conf = make_app([]).conf
-    ours = settings().celery_broker_url
-    assert (conf.broker_url, conf.broker_read_url, conf.broker_write_url) == (ours, ours, ours)
-    assert not [name for name in os.environ if name.startswith("CELERY_BROKER")]
+def test_broker_backend_and_loader_are_those_of_sinfers_settings_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("BROKER_URL", "BROKER_READ_URL", "BROKER_WRITE_URL", "RESULT_BACKEND"):
+        monkeypatch.setenv(f"CELERY_{name}", "redis://elsewhere:1/0")
+    monkeypatch.setenv("CELERY_LOADER", "no.such:Loader")
+    monkeypatch.setenv("CELERY_CONFIG_MODULE", "no_such_module")
+    app = make_app([])
+    ours = urlsplit(settings().celery_broker_url)
+    for connect in (app.connection, app.connection_for_read, app.connection_for_write):
+        with connect() as connection:
+            assert (connection.hostname, connection.port) == (ours.hostname, ours.port)
+    assert isinstance(app.backend, DisabledBackend)
+
+
+def test_another_application_of_the_process_has_the_environment_to_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://elsewhere:1/0")
+    before, current = dict(os.environ), id(current_app.tasks)
+    make_app([])
+    assert (dict(os.environ), id(current_app.tasks)) == (before, current)
+    assert Celery("mine").connection().hostname == "elsewhere"
