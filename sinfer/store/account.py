@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from sinfer.store.connection import Store
 from sinfer.store.damage import read_chunk
 from sinfer.store.keys import PartitionKeys
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow, WindowRecord, unpack_closed, unpack_record
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 COUNTS = ("fetched", "filtered", "late", "dead", "sunk")
 """The counts that commits and completions add up."""

@@ -11,10 +11,14 @@ import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sinfer.store.connection import HINT_MS, Argument, Store
 from sinfer.store.keys import PartitionKeys
+from sinfer.store.lua import HINT_MS, Argument
 from sinfer.windows.ids import Scope
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _MOST_AT_ONCE = 1000
 

@@ -6,11 +6,11 @@ import logging
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from sinfer.store.connection import KEPT_MS, Argument, Store
 from sinfer.store.damage import Contents, Damage, pack_damage, read_chunk
 from sinfer.store.keys import PartitionKeys
+from sinfer.store.lua import KEPT_MS, Argument
 from sinfer.store.members import members_fields, read_members
 from sinfer.store.schedule import Schedule
 from sinfer.store.unavailable import OutageBoard
@@ -19,6 +19,9 @@ from sinfer.windows.attempts import WAIT, Tries
 from sinfer.windows.dead_letters import DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow, unpack_closed
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _log = logging.getLogger(__name__)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
-from importlib.resources import files
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from redis import exceptions
@@ -22,40 +21,12 @@ from sinfer.logging.masking import without_credentials
 from sinfer.settings import settings, unread
 from sinfer.store.errors import outage_of
 from sinfer.store.keys import CLOCK
+from sinfer.store.lua import SCRIPTS, Argument, script_texts
 
 SOCKET_TIMEOUT_S = 1.25
 """Two tries of this take less than a third of the shortest lease."""
 
-HINT_MS = 5_000
-"""How long a Celery message counts as on its way; then beat sends another."""
-
-KEPT_MS = 10_000
-"""How long an answer can be asked for again: longer than all tries of the client take."""
-
-Argument: TypeAlias = str | int | bytes
-
 _NO_ANSWER = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
-
-SCRIPTS = files(__package__) / "scripts"
-"""The Lua files, each known by its name."""
-
-_PRELUDE, _KEPT_ANSWER = (
-    (files(__package__) / name).read_text() for name in ("prelude.lua", "kept_answer.lua")
-)
-
-
-def script_texts(source: str) -> tuple[str, str]:
-    """What Redis is given of a script: as it is, and so that its answer is kept for a while.
-
-    Args:
-        source: the Lua file. Its first line says how Redis is to run it.
-    """
-    how, _, body = source.partition("\n")
-    kept = _KEPT_ANSWER.replace("KEPT_MS", str(KEPT_MS))
-    return (
-        f"{how}\n{_PRELUDE}\n{body}",
-        f"{how}\n{_PRELUDE}\nlocal function body()\n{body}\nend\n{kept}",
-    )
 
 
 def tls_problem(error: BaseException | None) -> str | None:

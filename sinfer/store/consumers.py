@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from sinfer.store.connection import Store
+from typing import TYPE_CHECKING
+
 from sinfer.store.incarnation import incarnation_of
 from sinfer.store.keys import CONSUMER_FIELD, CONSUMERS, PartitionKeys
 from sinfer.windows.ids import Scope
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 
 def consumer_id(stream: str, created: str, durable: str) -> str:

@@ -7,12 +7,15 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
-from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.schedule import Schedule
 from sinfer.windows.dead_letters import DeadLetter, Stage, pack_dead_letter, unpack_dead_letter
 from sinfer.windows.ids import Scope
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _PAGE = 100
 """Letters read at once: each may be as large as a message."""

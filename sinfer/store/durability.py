@@ -6,14 +6,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
 from sinfer.aio.batching import Batcher
-from sinfer.store.connection import Store
 from sinfer.store.errors import outage_of
 from sinfer.store.keys import MARK
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _log = logging.getLogger(__name__)
 

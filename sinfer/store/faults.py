@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from sinfer.errors import StoreError
 from sinfer.store import keys
-from sinfer.store.connection import Store
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _FIRST_WAIT_MS = 1_000
 _LONGEST_WAIT_MS = 60_000

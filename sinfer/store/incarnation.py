@@ -14,10 +14,13 @@ from __future__ import annotations
 
 from base64 import b32encode
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
-from sinfer.store.connection import Store
 from sinfer.store.keys import STARTS
 from sinfer.windows.ids import Scope
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 
 def incarnation_of(stream: str, created: str, start: int = 0) -> str:

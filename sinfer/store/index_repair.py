@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import logging
 import uuid
+from typing import TYPE_CHECKING
 
-from sinfer.store.connection import Argument, Store
 from sinfer.store.keys import PartitionKeys
+from sinfer.store.lua import Argument
 from sinfer.store.schedule import Schedule
 from sinfer.store.snapshot import Snapshot, snapshot
 from sinfer.windows.ids import Scope
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _log = logging.getLogger(__name__)
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sinfer.store import keys
-from sinfer.store.connection import Store
 from sinfer.windows.ids import Scope, escape, unescape
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 SIGN_OF_LIFE_S = 1.0
 SILENT_AFTER_MS = 4_000

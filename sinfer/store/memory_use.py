@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import Part, unpack_closed, unpack_record
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _SAMPLED = 16
 """Windows whose messages and outputs are measured, of open and of closed ones each."""

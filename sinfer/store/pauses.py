@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from sinfer.errors import StoreError
 from sinfer.store import keys
-from sinfer.store.connection import Store
 from sinfer.store.schedule import Schedule
 from sinfer.windows.ids import escape, unescape
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _FRESH_S = 1.0
 """How soon every process knows of a pause."""

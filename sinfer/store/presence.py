@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from sinfer.errors import StoreError
-from sinfer.store.connection import Argument, Store
 from sinfer.store.keys import ALIVE, CLOCK
+from sinfer.store.lua import Argument
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 SIGN_S = 2.0
 """How often a process gives a sign of life."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sinfer.store import keys
-from sinfer.store.connection import Store
 from sinfer.store.keys import TAKEN_FIELD, PartitionKeys
 from sinfer.store.schedule import Schedule
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _REMEMBERED_MS = 24 * 3600 * 1000
 _MOST_ENTRIES = 500

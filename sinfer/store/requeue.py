@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.members import members_entry
 from sinfer.store.schedule import Schedule
@@ -14,6 +14,9 @@ from sinfer.windows.dead_letters import Origin
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import WindowRecord, pack_record
 from sinfer.windows.reprocessing import Again
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 
 async def reopen(

@@ -6,15 +6,19 @@ import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from sinfer.errors import StoreError
 from sinfer.store import keys as names
 from sinfer.store.alignment import unseal
-from sinfer.store.connection import HINT_MS, Argument, Store
 from sinfer.store.keys import PartitionKeys
+from sinfer.store.lua import HINT_MS, Argument
 from sinfer.store.time import TIME_FIELDS, milliseconds, told
 from sinfer.windows.attempts import WAIT
 from sinfer.windows.ids import Scope
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _log = logging.getLogger(__name__)
 

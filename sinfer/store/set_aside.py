@@ -9,15 +9,19 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sinfer.store.claims import Claim
-from sinfer.store.connection import Argument, Store
 from sinfer.store.damage import Damage, unpack_damage
 from sinfer.store.keys import PartitionKeys
+from sinfer.store.lua import Argument
 from sinfer.store.schedule import Schedule
 from sinfer.types.message import Message, pack_chunk
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow, unpack_closed
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from sinfer.store.connection import Store
 from sinfer.store.keys import SLOW_HOOKS
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _SILENT_AFTER_MS = 15_000
 """A process that has said nothing for so long is gone, or frozen."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sinfer.store.account import COUNTS, RESULT_COUNTS, Account, add_up
-from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord, unpack_closed, unpack_record
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _META = (
     *COUNTS, *RESULT_COUNTS, "purged", "trimmed", "commits", "windows", "partitions", "source",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sinfer.store import keys
-from sinfer.store.connection import Store
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 TaskName = tuple[str, str]
 """Product and task."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from sinfer.logging.masking import mask
 from sinfer.store import keys
-from sinfer.store.connection import Store
 from sinfer.store.ingestors import SILENT_AFTER_MS, Member
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _KEPT_S = 3600
 _MOST_PROBLEMS = 100

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sinfer.store.connection import Store
 from sinfer.store.keys import CLOCK
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 TIME_FIELDS = ("time", "time_from")
 """Fields of a group's hash: the highest time told, and from where it goes on when ahead."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sinfer.store.connection import Store
 from sinfer.store.keys import CLOCK, DUE, PartitionKeys
 from sinfer.store.time import TIME_FIELDS, milliseconds, told
 from sinfer.windows.ids import Scope
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _AT_ONCE = 500
 """Partitions that are asked for in one round trip."""

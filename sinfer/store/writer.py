@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sinfer.errors import (
     LostPositionError,
@@ -17,9 +17,9 @@ from sinfer.errors import (
     WindowConflictError,
 )
 from sinfer.store.alignment import unseal
-from sinfer.store.connection import HINT_MS as HINT_MS
-from sinfer.store.connection import Argument, Store
 from sinfer.store.keys import CONFIG_FIELD, INCARNATION_FIELD, PartitionKeys
+from sinfer.store.lua import HINT_MS as HINT_MS
+from sinfer.store.lua import Argument
 from sinfer.store.members import members_entry
 from sinfer.types.message import pack_chunk
 from sinfer.windows.dead_letters import COPIED_FIELD, DeadEntry, DeadLetter, pack_dead_letter
@@ -32,6 +32,9 @@ from sinfer.windows.records import (
     unpack_closed,
     unpack_record,
 )
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _log = logging.getLogger(__name__)
 

@@ -42,8 +42,8 @@ class Application(Celery):
     amqp_cls = "sinfer.tasks.connection:AMQP"
     backend_cls = "disabled"
 
-    def connection(self, hostname: str | None = None, **options: Any) -> Any:
-        return super().connection(hostname or self.conf.first("broker_url"), **options)
+    def connection(self, hostname: str | None = None, *args: Any, **options: Any) -> Any:
+        return super().connection(hostname or self.conf.first("broker_url"), *args, **options)
 
     def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
         return super().connection_for_read(url or self.conf.first("broker_url"), **options)

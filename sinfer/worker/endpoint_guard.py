@@ -14,13 +14,15 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sinfer.config.units import to_ms
 from sinfer.errors import UnavailableError
 from sinfer.inference.base import InferenceConfig
-from sinfer.store.connection import Store
 from sinfer.store.keys import EndpointKeys
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _log = logging.getLogger(__name__)
 

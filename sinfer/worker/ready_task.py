@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sinfer.config.units import to_ms
 from sinfer.errors import HookError
@@ -16,11 +16,13 @@ from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
-from sinfer.store.connection import Store
 from sinfer.worker.endpoint_guard import EndpointGuard, Guard, OpenGuard
 from sinfer.worker.halving import HalvingWatch
 from sinfer.worker.sink_breaker import SinkBreaker
 from sinfer.worker.unmade_sink import make_sink
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _log = logging.getLogger(__name__)
 

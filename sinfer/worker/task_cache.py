@@ -7,7 +7,7 @@ import logging
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sinfer.aio.cancel import end
 from sinfer.aio.own_thread import OwnThread
@@ -19,11 +19,13 @@ from sinfer.products.revisions import Revision, task_of
 from sinfer.products.task import InferTaskConfig
 from sinfer.products.watch import TaskFollower
 from sinfer.settings import settings
-from sinfer.store.connection import Store
 from sinfer.store.keys import CONFIG_FIELD, PartitionKeys
 from sinfer.windows.ids import Scope
 from sinfer.worker.ready_task import ReadyTask
 from sinfer.worker.stored_calls import called_by, check_call, is_brought_by
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
 
 _log = logging.getLogger(__name__)
 

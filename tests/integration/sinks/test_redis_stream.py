@@ -13,7 +13,7 @@ from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import SinkUnavailableError
 from sinfer.sinks import RedisStreamSink
-from sinfer.sinks.redis_stream.sink import marker_key
+from sinfer.sinks.redis_stream.writer import marker_key
 from tests.integration.sinks.stalling import stalled
 from tests.support.window_results import current, message_results, window_results
 
@@ -123,7 +123,7 @@ async def test_whoever_may_not_write_waits_until_it_may(
             sink = redis_sink(url, unique)
             await sink.write(window_results(2, base_id="first"))
             await set_rules("ACL", "SETUSER", "writer", *rules)
-            await sink._redis.connection_pool.disconnect()
+            await sink._writer._redis.connection_pool.disconnect()
             for _ in range(2):
                 with pytest.raises(SinkUnavailableError, match=unique):
                     await sink.write(window_results(2))

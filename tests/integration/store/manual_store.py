@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sinfer.store.connection import Argument, Store
+from sinfer.store.connection import Store
 from sinfer.store.keys import CLOCK
+from sinfer.store.lua import Argument
 
 START_MS = 1_700_000_000_000
 

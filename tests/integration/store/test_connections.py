@@ -10,7 +10,8 @@ import pytest
 
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import UnavailableError
-from sinfer.store.connection import Argument, Store
+from sinfer.store.connection import Store
+from sinfer.store.lua import Argument
 
 _CONNECTIONS = 64
 """In the store's pool."""

@@ -10,10 +10,11 @@ import pytest
 
 from sinfer.embedded.servers import RedisServer
 from sinfer.store.claims import Claim, Completion
-from sinfer.store.connection import SCRIPTS, Argument, Store
+from sinfer.store.connection import Store
 from sinfer.store.dead_letters import DeadLetterStore, LetterFilter
 from sinfer.store.index_repair import repair_index
 from sinfer.store.keys import EndpointKeys
+from sinfer.store.lua import SCRIPTS, Argument
 from sinfer.store.refusals import RefusalBoard
 from sinfer.store.requeue import reopen
 from sinfer.store.schedule import Schedule

@@ -14,8 +14,9 @@ from sinfer.products.product import Product
 from sinfer.products.revisions import revision_of
 from sinfer.store import keys
 from sinfer.store.claims import PartitionClaims
-from sinfer.store.connection import HINT_MS, Store
+from sinfer.store.connection import Store
 from sinfer.store.keys import CONFIG_FIELD, PartitionKeys
+from sinfer.store.lua import HINT_MS
 from sinfer.store.pauses import Pause, PauseBoard
 from sinfer.store.schedule import Closing, Schedule
 from sinfer.store.writer import Commit, PartitionWriter
