@@ -144,8 +144,9 @@ async def _drain(
     from sinfer.cli.progress import bar
     from sinfer.errors import StaleTokenError, UnavailableError, WindowConflictError
     from sinfer.hooks.call import describe
-    from sinfer.operations.drain import close_unattended, is_drained, left_in
+    from sinfer.operations.drain import close_unattended
     from sinfer.operations.products import known_scopes
+    from sinfer.store.left import is_drained, left_in
 
     since_ms = await _pause(session, product, task, "drain by hand", "drain")
     owner = f"drain-{uuid.uuid4().hex}"

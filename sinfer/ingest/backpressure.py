@@ -12,6 +12,7 @@ import math
 from sinfer.errors import UnavailableError
 from sinfer.products.task import Limits
 from sinfer.store.connection import Store
+from sinfer.store.server import server_memory
 
 _log = logging.getLogger(__name__)
 
@@ -61,9 +62,8 @@ class MemoryPressure:
 
     async def refresh(self) -> None:
         """Ask Redis how full it is. Without a ``maxmemory`` it is never full."""
-        info = await self._store.ask(self._store.redis.info("memory"))
-        self.limit = limit = int(info.get("maxmemory", 0))
-        self.used = used = int(info["used_memory"])
+        memory = await server_memory(self._store)
+        self.limit, self.used = limit, used = memory.limit, memory.used
         share = used / limit if limit else 0.0
         was_high = self.is_high
         self.is_high = share >= (_LOW_MEMORY if was_high else HIGH_MEMORY)

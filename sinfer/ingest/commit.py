@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
-
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from sinfer.clock import SystemClock
 from sinfer.errors import (
@@ -21,7 +18,9 @@ from sinfer.errors import (
 )
 from sinfer.hooks.call import describe
 from sinfer.logging.troubles import PartitionTroubles
+from sinfer.store.errors import connection_was_lost
 from sinfer.store.hints import Hints
+from sinfer.store.partition_settings import PartitionSettings
 from sinfer.store.schedule import Schedule
 from sinfer.store.writer import Commit, Committed, PartitionWriter
 
@@ -76,7 +75,7 @@ class Storing:
         self.pending = 0
         self.renewed_s = 0.0
 
-    async def store(self, commit: Commit, *, settings: Mapping[str, str] | None = None) -> None:
+    async def store(self, commit: Commit, *, settings: PartitionSettings | None = None) -> None:
         """Commit until Redis has said yes or no, and pass on what it says is to do.
 
         Raises:
@@ -90,7 +89,7 @@ class Storing:
         while True:
             before = self._writer.commits
             try:
-                committed = await self._writer.commit(commit, settings=dict(settings or {}))
+                committed = await self._writer.commit(commit, settings=settings)
                 break
             except WindowConflictError as conflict:
                 self._clock.follow(conflict.now_ms)
@@ -129,7 +128,7 @@ class Storing:
 
     async def _is_broken_off(self, commit: Commit, error: Exception) -> bool:
         """Whether Redis is there, and ended the connection over which something large was sent."""
-        if not isinstance(error.__cause__, RedisConnectionError) or _size(commit) < _LARGE_BYTES:
+        if not connection_was_lost(error) or _size(commit) < _LARGE_BYTES:
             return False
         return await self._writer.store_answers()
 

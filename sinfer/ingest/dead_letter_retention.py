@@ -22,9 +22,8 @@ from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.header_value import header_name, header_value
 from sinfer.store.connection import Store
 from sinfer.store.dead_letters import TRIM_AT_ONCE, DeadLetterStore, StoredLetter
-from sinfer.store.keys import PartitionKeys
+from sinfer.store.time import partition_now_ms
 from sinfer.types.result import qualifier
-from sinfer.windows.dead_letters import COPIED_FIELD
 from sinfer.windows.ids import Scope, escape
 
 _log = logging.getLogger(__name__)
@@ -126,7 +125,7 @@ class DeadLetterCare:
     async def _trim(self) -> int:
         if self._most is None and self._age_ms is None and self._most_bytes is None:
             return 0
-        now_ms = await self._store.now_ms(PartitionKeys(self._scope).meta)
+        now_ms = await partition_now_ms(self._store, self._scope)
         count = await self._letters.count(self._scope)
         if self._most is not None:
             self._warn(
@@ -156,11 +155,9 @@ class DeadLetterCare:
         since_ms = None if self._age_ms is None else now_ms - self._age_ms
         upto = "+"
         if self._subject is not None:  # what no copy was sent of stays
-            meta = PartitionKeys(self._scope).meta
-            copied = await self._store.ask(self._store.redis.hget(meta, COPIED_FIELD))
-            if not copied:
+            upto = await self._letters.copied(self._scope)
+            if not upto:
                 return 0
-            upto = copied.decode()
         return await self._letters.trim(
             self._scope,
             most=self._most,
@@ -195,11 +192,10 @@ class DeadLetterCare:
                 self._subject = None
                 return False
             self._is_checked = True
-        meta = PartitionKeys(self._scope).meta
-        done = await self._store.ask(self._store.redis.hget(meta, COPIED_FIELD))
+        done = await self._letters.copied(self._scope)
         batch: list[StoredLetter] = []
         sent = 0
-        first = f"({done.decode()}" if done else "-"
+        first = f"({done}" if done else "-"
         async with aclosing(self._letters.after(self._scope, first)) as letters:
             async for stored in letters:
                 batch.append(stored)
@@ -229,8 +225,7 @@ class DeadLetterCare:
 
     async def _publish(self, subject: str, batch: list[StoredLetter]) -> None:
         await asyncio.gather(*(self._copy(subject, stored) for stored in batch))
-        meta = PartitionKeys(self._scope).meta
-        await self._store.ask(self._store.redis.hset(meta, COPIED_FIELD, batch[-1].entry))
+        await self._letters.note_copied(self._scope, batch[-1].entry)
 
     async def _copy(self, subject: str, stored: StoredLetter) -> None:
         """Send a copy. What is too large for NATS must not hold the others up for ever."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from sinfer.errors import WindowConflictError
+from sinfer.ingest.closing import close_all
 from sinfer.ingest.commit import Storing
 from sinfer.ingest.handover import Changeover
 from sinfer.store.pauses import PauseBoard
@@ -32,18 +32,17 @@ async def begin(
         pauses: a pause for a failure ends where the model is asked in another way now.
     """
     scope, outgoing = writer.scope, change.outgoing
-    while True:
-        plan = Plan() if outgoing is None else outgoing.close_all("drain")
+
+    async def store(plan: Plan) -> None:
         # Windows that are cut in another way begin where the messages are, not behind these.
         plan.watermark_ms = change.watermark_ms
-        for window in plan.closed:
-            window.record.config = window.record.config or change.outgoing_config
-        try:
-            await storing.store(Commit(plan, source), settings=change.settings)
-            break
-        except WindowConflictError as conflict:
-            assert outgoing is not None
-            outgoing.forget(conflict.window_ids)
+        await storing.store(Commit(plan, source), settings=change.settings)
+
+    plan = Plan()
+    if outgoing is None:
+        await store(plan)
+    else:
+        plan, _ = await close_all(outgoing, change.outgoing_config, store)
     if plan.closed:
         _log.info(
             "%s: %d windows closed, since the task cuts windows in another way now or starts over",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter, ValidationError
 
 from sinfer.errors import ConfigError
+from sinfer.ingest.closing import planner_of
 from sinfer.ingest.isolation import asking_with_care
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.revisions import Revision, keeps, revision_of
 from sinfer.products.task import InferTaskConfig
-from sinfer.store.keys import CONFIG_FIELD, INCARNATION_FIELD
+from sinfer.store.partition_settings import PartitionSettings
 from sinfer.store.writer import PartitionState
 from sinfer.windows.ids import Scope
 from sinfer.windows.planner import Planner
@@ -42,7 +43,7 @@ class Changeover:
     outgoing: Planner | None
     outgoing_config: str
     watermark_ms: int | None
-    settings: dict[str, str]
+    settings: PartitionSettings
     config: str
     has_new_endpoint: bool
 
@@ -79,43 +80,36 @@ def change_over(
         )  # fmt: skip
         revision = Revision("", "")
     known = Revision.unpack(state.config) if state.config else None
-    settings = {CONFIG_FIELD: revision.pack() if revision.text else ""}
+    settings = PartitionSettings(config=revision.pack() if revision.text else "")
     if known is not None and known.meaning != revision.meaning:
-        settings[f"{CONFIG_FIELD}:{known.meaning}"] = known.text
+        settings = replace(settings, earlier={known.meaning: known.text})
     old_spec = None if known is None else stored_spec(known)
     if layout is None:
         layout = state.layout
     else:
-        settings["layout"] = str(layout)
+        settings = replace(settings, layout=layout)
         _log.warning(
             "%s: messages were read before, but nothing is stored of them: Redis was wiped, or the"
             " durable consumer was used elsewhere; what was not acknowledged is read again",
             scope,
         )
     if incarnation != state.incarnation:
-        settings[INCARNATION_FIELD] = incarnation
+        settings = replace(settings, incarnation=incarnation)
     repeats_to = max(repeats_to, state.repeats_to)
     if repeats_to != state.repeats_to:
-        settings["repeats_to"] = str(repeats_to)
+        settings = replace(settings, repeats_to=repeats_to)
     watermark_ms, windows = state.watermark_ms, state.windows
     outgoing = None
     # Messages of another incarnation go into no window of the last one, nor follow its watermark.
     is_new_start = state.source is None and incarnation != state.incarnation
     is_cut_otherwise = old_spec is not None and layout_of(old_spec) != layout_of(task.window)
     if old_spec is not None and (is_cut_otherwise or is_new_start):
-        outgoing = make_planner(
-            old_spec,
-            scope.prefix_of(layout),
-            windows=windows,
-            watermark_ms=watermark_ms,
-            incarnation=state.incarnation,
-            repeats_to=state.repeats_to,
-        )
+        outgoing = planner_of(scope, replace(state, layout=layout), old_spec)
         layout, windows = layout + 1, {}
-        settings["layout"] = str(layout)
+        settings = replace(settings, layout=layout)
         if old_spec.time != task.window.time or is_new_start:
             watermark_ms = None
-            settings["watermark"] = ""
+            settings = replace(settings, forgets_watermark=True)
     planner = make_planner(
         task.window,
         scope.prefix_of(layout),

@@ -16,6 +16,7 @@ from sinfer.errors import StaleTokenError, UnavailableError
 from sinfer.store.connection import Store
 from sinfer.store.schedule import Schedule
 from sinfer.store.writer import PartitionWriter
+from sinfer.store.writer_lease import renew_leases
 
 _log = logging.getLogger(__name__)
 
@@ -97,17 +98,15 @@ class LeaseKeeper:
 
     async def _renew(self, holders: list[Leaseholder]) -> None:
         asked_s = time.monotonic()
-        replies = await self._store.run_many(
-            "renew_lease", [holder.writer.renewal for holder in holders]
-        )
-        for holder, reply in zip(holders, replies, strict=True):
+        renewed = await renew_leases(self._store, [holder.writer for holder in holders])
+        for holder, lease in zip(holders, renewed, strict=True):
             scope = holder.writer.scope
-            if isinstance(reply, Exception):
-                _log.warning("%s: lease not renewed: %s", scope, reply)
-            elif reply[0]:
+            if lease.problem is not None:
+                _log.warning("%s: lease not renewed: %s", scope, lease.problem)
+            elif lease.is_held:
                 holder.renewed_s = max(holder.renewed_s, asked_s)
             elif holder in self._holders:
                 self._holders.discard(holder)
-                owner = reply[1].decode()
+                owner = lease.owner
                 whose = f"is written by {owner} by now" if owner else "has no such lease any more"
                 self.tell(partial(holder.lease_lost, StaleTokenError(f"{scope} {whose}")))

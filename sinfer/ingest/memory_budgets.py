@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from sinfer.products.task import InferTaskConfig
-from sinfer.store import keys
 from sinfer.store.connection import Store
 from sinfer.store.memory_use import measure
-from sinfer.store.task_memory import STOPPED, TaskName, shown, stopped_field
+from sinfer.store.task_memory import TaskMemoryBoard, TaskName, shown
 from sinfer.windows.ids import Scope
 
 _log = logging.getLogger(__name__)
@@ -45,6 +42,7 @@ class TaskBudgets:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._board = TaskMemoryBoard(store)
         self._stopped: dict[TaskName, str] = {}
         self._place = 0
         self.changes = 0
@@ -82,9 +80,10 @@ class TaskBudgets:
             return
         now_ms = await self._store.now_ms()
         await self._measure(list(mine), now_ms)
-        taken, dead = await self._taken(now_ms)
+        uses = await self._board.taken(now_ms - _FORGOTTEN_MS)
+        taken = {task: use.total for task, use in uses.items()}
         found = {
-            task: f"{shown(taken[task], dead[task])}, more than {why}"
+            task: f"{shown(uses[task].total, uses[task].dead)}, more than {why}"
             for task, why in self._above(taken, own, used, limit).items()
         }
         await self._tell(found, {(scope.product, scope.task) for scope in mine}, now_ms)
@@ -96,30 +95,7 @@ class TaskBudgets:
         places = range(self._place, self._place + min(_AT_ONCE, len(scopes)))
         chosen = [scopes[place % len(scopes)] for place in places]
         self._place = places.stop % len(scopes)
-        fields: dict[Any, Any] = {}
-        for scope in chosen:
-            use = await measure(self._store, scope)
-            fields[str(scope)] = f"{now_ms} {use.total} {use.dead}"
-        await self._store.ask(self._store.redis.hset(keys.MEMORY, mapping=fields))
-
-    async def _taken(self, now_ms: int) -> tuple[dict[TaskName, int], dict[TaskName, int]]:
-        """What each task takes in all its partitions, and its dead letters of that."""
-        taken: dict[TaskName, int] = defaultdict(int)
-        dead: dict[TaskName, int] = defaultdict(int)
-        old = []
-        for name, value in (await self._store.ask(self._store.redis.hgetall(keys.MEMORY))).items():
-            if name.startswith(STOPPED):
-                continue
-            told_ms, total, letters = map(int, value.split())
-            if told_ms < now_ms - _FORGOTTEN_MS:
-                old.append(name)
-                continue
-            scope = Scope.parse(name.decode())
-            taken[scope.product, scope.task] += total
-            dead[scope.product, scope.task] += letters
-        if old:
-            await self._store.ask(self._store.redis.hdel(keys.MEMORY, *old))
-        return taken, dead
+        await self._board.note({s: await measure(self._store, s) for s in chosen}, now_ms)
 
     def _above(
         self, taken: dict[TaskName, int], own: dict[TaskName, int], used: int, limit: int
@@ -138,15 +114,9 @@ class TaskBudgets:
 
     async def _tell(self, found: dict[TaskName, str], mine: set[TaskName], now_ms: int) -> None:
         """For ``sinfer status``; others tell of theirs."""
-        told: dict[Any, Any] = {
-            stopped_field(task): f"{now_ms} {found[task]}" for task in found.keys() & mine
-        }
-        gone = [stopped_field(task) for task in (self._stopped.keys() - found.keys()) & mine]
-        redis = self._store.redis
-        if told:
-            await self._store.ask(redis.hset(keys.MEMORY, mapping=told))
-        if gone:
-            await self._store.ask(redis.hdel(keys.MEMORY, *gone))
+        going_on = (self._stopped.keys() - found.keys()) & mine
+        stopped = {task: found[task] for task in found.keys() & mine}
+        await self._board.note_stopped(stopped, going_on, now_ms)
 
     def _take(self, found: dict[TaskName, str]) -> None:
         if found.keys() != self._stopped.keys():

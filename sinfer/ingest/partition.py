@@ -33,7 +33,7 @@ from sinfer.ingest.first_commit import begin
 from sinfer.ingest.handover import change_over
 from sinfer.ingest.isolation import CarefulError, CarefulPreparer
 from sinfer.ingest.leases import LEASE_MS
-from sinfer.ingest.stall import Standstill
+from sinfer.ingest.stall import StallNotice
 from sinfer.ingest.surroundings import Surroundings
 from sinfer.ingest.windower import Windower
 from sinfer.ingest.work_in_hand import Hand
@@ -118,7 +118,7 @@ class PartitionIngest:
         self._opened_s = 0.0
         self._gate = AckGate(surroundings.disk, self.writer, self.lease_lost)
         self._copies = CopyGate()
-        self._standstill = Standstill(surroundings.store, scope, troubles)
+        self._stall = StallNotice(self.writer, troubles)
         self._clock = SystemClock()
         self._reader: PartitionReader | None = None
         self._in_hand: BatchInHand | None = None
@@ -366,7 +366,7 @@ class PartitionIngest:
             if self._acks_when_done or (came and self._storing.pending):
                 await self._look(reader, at_least_every_s=_LOOK_S)
             if self._acks_when_done:
-                await self._standstill.look(reader, came=came, pending=self._storing.pending)
+                await self._stall.look(reader, came=came, pending=self._storing.pending)
 
     async def _take(
         self, windower: Windower, reader: PartitionReader, in_hand: BatchInHand
@@ -496,9 +496,8 @@ class PartitionIngest:
         if pause is None or pause.what != "drain" or pause.since_ms == self._drained_ms:
             return
         await windower.close_all("drain", idle=bool(self._aligned()))
-        store = self._surroundings.store
         try:
-            await store.ask(store.redis.hset(self.writer.keys.meta, "drained", pause.since_ms))
+            await self.writer.note_drained(pause.since_ms)
         except (UnavailableError, StoreFullError) as error:
             self._troubles.tell("draining", f"is drained, which cannot be noted: {error}")
         else:

@@ -13,8 +13,8 @@ from sinfer.ingest.work_in_hand import SUSPECTED
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
-from sinfer.store import keys
 from sinfer.store.connection import Store
+from sinfer.store.pipeline_counts import PipelineCounts
 
 _log = logging.getLogger(__name__)
 
@@ -29,9 +29,8 @@ class PipelineMaker:
     """
 
     def __init__(self, store: Store, product: Product) -> None:
-        self._store = store
         self._product = product
-        self._key = keys.making(product.name)
+        self._counts = PipelineCounts(store, product.name)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._threads: dict[str, OwnThread[InferPipeline[Any, Any]]] = {}
         self._made: set[str] = set()
@@ -47,14 +46,12 @@ class PipelineMaker:
         async with self._locks[task.id]:
             if task.id in self._made:
                 return await self._make(task)
-            redis = self._store.redis
-            begun = int(await self._store.ask(redis.hincrby(self._key, task.id, 1)))
-            if begun > SUSPECTED:
+            if await self._counts.begin(task.id) > SUSPECTED:
                 await self._try_out(task)
             try:
                 pipeline = await self._make(task)
             finally:
-                await self._store.ask(redis.hdel(self._key, task.id))
+                await self._counts.end(task.id)
             self._made.add(task.id)
             return pipeline
 

@@ -7,16 +7,18 @@ import logging
 import time
 
 from sinfer.aio.wait import wait_for_event
-from sinfer.errors import StaleTokenError, UnavailableError, WindowConflictError
+from sinfer.errors import StaleTokenError, UnavailableError
+from sinfer.ingest.closing import close_all, planner_of
 from sinfer.ingest.handover import stored_spec
 from sinfer.ingest.leases import LEASE_MS
 from sinfer.ingest.surroundings import Surroundings
 from sinfer.products.revisions import Revision
 from sinfer.store.consumers import ConsumerBoard
+from sinfer.store.dead_letters import DeadLetterStore
+from sinfer.store.partition_settings import PartitionSettings
 from sinfer.store.schedule import Schedule
 from sinfer.store.writer import Commit, PartitionWriter
 from sinfer.windows.ids import Scope
-from sinfer.windows.planners import make_planner
 
 _log = logging.getLogger(__name__)
 
@@ -118,31 +120,17 @@ class Retirement:
                 troubles.tell(str(self.scope), "windows", text, level=logging.ERROR, fades=True)
             return
         revision = Revision.unpack(state.config)
-        planner = make_planner(
-            stored_spec(revision),
-            self.scope.prefix_of(state.layout),
-            windows=state.windows,
-            watermark_ms=state.watermark_ms,
-            incarnation=state.incarnation,
-            repeats_to=state.repeats_to,
+        planner = planner_of(self.scope, state, stored_spec(revision))
+        source, alone = state.source or b"", PartitionSettings(alone=self.scope)
+        _, committed = await close_all(
+            planner,
+            revision.meaning,
+            lambda plan: self.writer.commit(Commit(plan, source), settings=alone),
         )
-        while True:
-            plan = planner.close_all("drain")
-            for window in plan.closed:
-                window.record.config = window.record.config or revision.meaning
-            try:
-                committed = await self.writer.commit(
-                    Commit(plan, state.source or b""),
-                    settings={"partitions": str(self.scope), "idle": "1"},
-                )
-            except WindowConflictError as conflict:
-                planner.forget(conflict.window_ids)
-                continue
-            self._surroundings.hints.send(self.scope, committed.hint)
-            if committed.next_due_ms:
-                wait_ms = committed.next_due_ms - committed.now_ms
-                await self._schedule.announce(self.scope, wait_ms)
-            return
+        self._surroundings.hints.send(self.scope, committed.hint)
+        if committed.next_due_ms:
+            wait_ms = committed.next_due_ms - committed.now_ms
+            await self._schedule.announce(self.scope, wait_ms)
 
     async def _give_back(self) -> None:
         try:
@@ -151,8 +139,7 @@ class Retirement:
             _log.warning("%s: lease not given back, it will run out: %s", self.scope, error)
 
     async def _leave(self) -> None:
-        redis = self._surroundings.store.redis
-        dead = int(await self._surroundings.store.ask(redis.xlen(self.writer.keys.dead)))
+        dead = await DeadLetterStore(self._surroundings.store).count(self.scope)
         if dead:
             text = f"its task is gone and it is forgotten, but for {dead} dead letters"
         else:

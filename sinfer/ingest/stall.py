@@ -12,9 +12,7 @@ import time
 from sinfer.errors import StoreFullError, UnavailableError
 from sinfer.logging.troubles import PartitionTroubles
 from sinfer.source.reader import PartitionReader
-from sinfer.store.connection import Store
-from sinfer.store.keys import STANDSTILL_FIELD, PartitionKeys
-from sinfer.windows.ids import Scope
+from sinfer.store.writer import PartitionWriter
 
 _log = logging.getLogger(__name__)
 
@@ -22,20 +20,17 @@ _QUIET_S = 5.0
 """Nothing has come for so long when it is told."""
 
 
-class Standstill:
+class StallNotice:
     """Tells, in the log and for `sinfer status`, when a partition stands still, and how to help it.
 
     Args:
-        store: the window store.
-        scope: the partition.
+        writer: writes the partition.
         troubles: those of the partition, for what keeps it from being looked at.
     """
 
-    def __init__(self, store: Store, scope: Scope, troubles: PartitionTroubles) -> None:
+    def __init__(self, writer: PartitionWriter, troubles: PartitionTroubles) -> None:
         self._troubles = troubles
-        self._store = store
-        self._scope = scope
-        self._keys = PartitionKeys(scope)
+        self._writer = writer
         self._came_s = time.monotonic()
         self._told: str | None = None  # what an earlier ingestor told is not known
 
@@ -58,17 +53,17 @@ class Standstill:
             if text != self._told:
                 await self._tell(text)
         except (UnavailableError, StoreFullError) as error:
-            self._troubles.tell("standstill", str(error))
+            self._troubles.tell("stall", str(error))
         else:
-            self._troubles.over("standstill")
+            self._troubles.over("stall")
 
     async def _reason(self, reader: PartitionReader) -> str:
         """Why nothing comes and no window ends; empty when that is not so."""
         withheld = await reader.withheld()
         if withheld is None:
             return ""
-        if await self._store.ask(self._store.redis.zcard(self._keys.deadlines)):
-            return ""  # the clock closes a window
+        if await self._writer.waits_for_the_clock():
+            return ""
         return (
             f"stands still: open windows hold {withheld.unacknowledged} messages, and consumer"
             f" {withheld.consumer!r} gives out no more before they are done (ack: done);"
@@ -77,12 +72,9 @@ class Standstill:
         )
 
     async def _tell(self, text: str) -> None:
-        redis, meta = self._store.redis, self._keys.meta
+        await self._writer.note_stall(text)
         if text:
-            await self._store.ask(redis.hset(meta, STANDSTILL_FIELD, text))
-            _log.warning("%s: %s", self._scope, text)
-        else:
-            await self._store.ask(redis.hdel(meta, STANDSTILL_FIELD))
-            if self._told:
-                _log.info("%s: goes on", self._scope)
+            _log.warning("%s: %s", self._writer.scope, text)
+        elif self._told:
+            _log.info("%s: goes on", self._writer.scope)
         self._told = text

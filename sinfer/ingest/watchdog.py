@@ -29,6 +29,7 @@ from sinfer.ingest.work_in_hand import SUSPECTED, Hand, pack_hand
 from sinfer.store.connection import Store
 from sinfer.store.ingestors import Membership
 from sinfer.store.task_reports import TaskReport, TaskReporter
+from sinfer.store.writer_lease import give_leases_back, note_hand
 
 _log = logging.getLogger(__name__)
 
@@ -242,9 +243,9 @@ class Lifeline:
         holders = self._leases.holders
         with suppress(UnavailableError, StoreError):
             if held.holder is not None:
-                call = held.holder.writer.note_call(pack_hand(*held.seqs), SUSPECTED)
-                await self._store.run("note_hand", *call)
-            await self._store.run_many("yield", [one.writer.return_call for one in holders])
+                hand = pack_hand(*held.seqs)
+                await note_hand(self._store, held.holder.writer, hand, SUSPECTED)
+            await give_leases_back(self._store, [one.writer for one in holders])
             await self._reporter.tell(TaskReport())
         logging.shutdown()
         os._exit(exit_codes.FAILED)

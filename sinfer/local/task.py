@@ -23,8 +23,8 @@ from sinfer.nats.subjects import covers
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
+from sinfer.store.account import TAKEN
 from sinfer.store.claims import Claim
-from sinfer.store.keys import TAKEN_FIELD
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
@@ -145,7 +145,7 @@ class LocalTask:
         counts: dict[str, int] = dict.fromkeys(("fetched", "filtered", "late", "sunk", "dead"), 0)
         for partition in self._partitions:
             for name, count in partition.memory.counts.items():
-                if name != TAKEN_FIELD:
+                if name != TAKEN:
                     counts[name] = counts.get(name, 0) + count
         return counts
 

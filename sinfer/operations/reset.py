@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from nats.aio.client import Client
 
-from sinfer.errors import SourceError, StreamResetError, WindowConflictError
+from sinfer.errors import SourceError, StreamResetError
+from sinfer.ingest.closing import close_all, planner_of
 from sinfer.ingest.handover import stored_spec
 from sinfer.ingest.leases import LEASE_MS
 from sinfer.nats.jetstream_api import JetStreamApi
@@ -31,11 +32,12 @@ from sinfer.source.mode import check_identity, start_of
 from sinfer.store.connection import Store
 from sinfer.store.consumers import ConsumerBoard, consumer_id, is_same_task
 from sinfer.store.incarnation import Starts
-from sinfer.store.keys import INCARNATION_FIELD, PartitionKeys
+from sinfer.store.keys import PartitionKeys
+from sinfer.store.partition_settings import PartitionSettings
 from sinfer.store.schedule import Schedule
 from sinfer.store.writer import Commit, PartitionState, PartitionWriter
 from sinfer.windows.ids import Scope
-from sinfer.windows.planners import make_planner
+from sinfer.windows.plan import Plan
 
 _TRIES = 40
 _PAUSE_S = 0.25
@@ -171,32 +173,19 @@ async def _close(writer: PartitionWriter, state: PartitionState, task: InferTask
     """Close what is open and forget the position, in one step; returns how many that closed."""
     revision = Revision.unpack(state.config) if state.config else None
     spec = stored_spec(revision) if revision is not None and revision.text else task.window
-    planner = make_planner(
-        spec,
-        writer.scope.prefix_of(state.layout),
-        windows=state.windows,
-        watermark_ms=state.watermark_ms,
-        incarnation=state.incarnation,
-        repeats_to=state.repeats_to,
+    planner = planner_of(writer.scope, state, spec)
+    # Windows that end do not wait for the watermarks of other partitions any more.
+    settings = PartitionSettings(
+        incarnation="",
+        layout=state.layout + 1,
+        repeats_to=0,
+        forgets_watermark=True,
+        alone=writer.scope,
     )
-    while True:
-        plan = planner.close_all("drain")
+
+    async def commit(plan: Plan) -> None:
         plan.watermark_ms = None
-        for window in plan.closed:
-            if revision is not None:
-                window.record.config = window.record.config or revision.meaning
-        settings = {
-            INCARNATION_FIELD: "",
-            "layout": str(state.layout + 1),
-            "repeats_to": "0",
-            "watermark": "",
-            # Windows that end wait for the watermarks of other partitions no more.
-            "partitions": str(writer.scope),
-            "idle": "1",
-        }
-        try:
-            await writer.commit(Commit(plan, b""), settings=settings)
-        except WindowConflictError as conflict:
-            planner.forget(conflict.window_ids)
-            continue
-        return len(plan.closed)
+        await writer.commit(Commit(plan, b""), settings=settings)
+
+    plan, _ = await close_all(planner, "" if revision is None else revision.meaning, commit)
+    return len(plan.closed)

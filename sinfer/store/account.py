@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sinfer.store.damage import read_chunk
-from sinfer.store.keys import PartitionKeys
+from sinfer.store.keys import TAKEN_FIELD, PartitionKeys
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow, WindowRecord, unpack_closed, unpack_record
 
@@ -29,6 +29,10 @@ CONFIRMED_COUNTS = ("results_new", "results_known", "results_collided")
 
 RESULT_COUNTS = ("results", "fruitless", *CONFIRMED_COUNTS)
 """What completions add up of results, apart from the messages; see ``Account``."""
+
+
+TAKEN = TAKEN_FIELD
+"""The count of windows of which at least one item came through."""
 
 
 @dataclass(frozen=True, slots=True)

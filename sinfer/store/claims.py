@@ -417,6 +417,23 @@ class PartitionClaims:
         names = self.keys.unreadable
         await self._store.ask(self._store.redis.hset(names, claim.window.id, claim.window.problem))
 
+    async def note_unusable(self, why: str, shown_ms: int) -> None:
+        """Note for ``sinfer status`` why a worker cannot begin the windows; empty: it can.
+
+        Args:
+            why: what is wrong with the task.
+            shown_ms: how long that is shown.
+        """
+        key = self.keys.unusable
+        if why:
+            await self._store.ask(self._store.redis.set(key, why, px=shown_ms))
+        else:
+            await self._store.ask(self._store.redis.delete(key))
+
+    async def has_ready(self) -> bool:
+        """Whether a closed window may be claimed, now or later."""
+        return bool(await self._store.ask(self._store.redis.exists(self.keys.ready)))
+
     async def note_costly(self, why: str) -> None:
         """Note for ``sinfer status`` why windows cost several calls; it is kept for a while."""
         await self._store.ask(self._store.redis.set(self.keys.costly, why, ex=_COSTLY_S))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from sinfer.store.keys import PartitionKeys
+from sinfer.store.keys import COPIED_FIELD, PartitionKeys
 from sinfer.store.schedule import Schedule
 from sinfer.windows.dead_letters import DeadLetter, Stage, pack_dead_letter, unpack_dead_letter
 from sinfer.windows.ids import Scope
@@ -112,6 +112,17 @@ class DeadLetterStore:
     async def scopes(self, wanted: LetterFilter) -> list[Scope]:
         """The partitions that may have such letters."""
         return [s for s in await Schedule(self._store).partitions() if wanted.covers(s)]
+
+    async def copied(self, scope: Scope) -> str:
+        """The last entry of which a copy was sent; empty when none was."""
+        meta = PartitionKeys(scope).meta
+        found = await self._store.ask(self._store.redis.hget(meta, COPIED_FIELD))
+        return (found or b"").decode()
+
+    async def note_copied(self, scope: Scope, entry: str) -> None:
+        """Copies were sent of all entries up to this one."""
+        meta = PartitionKeys(scope).meta
+        await self._store.ask(self._store.redis.hset(meta, COPIED_FIELD, entry))
 
     async def count(self, scope: Scope) -> int:
         """How many dead letters a partition has."""

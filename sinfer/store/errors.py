@@ -52,3 +52,8 @@ def outage_of(error: BaseException) -> str | None:
     if _REPLICA in str(error):
         return _PASSING["READONLY"]
     return _PASSING.get(code_of(error))
+
+
+def connection_was_lost(error: BaseException) -> bool:
+    """Whether an error of the store comes of a connection that was ended, or never came about."""
+    return isinstance(error.__cause__, exceptions.ConnectionError)

@@ -86,6 +86,9 @@ STANDSTILL_FIELD = "standstill"
 """Field of ``meta``: why the source gives no more messages, as long as that is so."""
 
 
+COPIED_FIELD = "mirrored"
+"""Field of ``meta``: the last dead letter that a copy was sent of."""
+
 TAKEN_FIELD = "taken"
 """Field of ``meta``: windows of which at least one item came through."""
 

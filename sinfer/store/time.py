@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sinfer.store.keys import CLOCK
+from sinfer.store.keys import CLOCK, PartitionKeys
+from sinfer.windows.ids import Scope
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
@@ -99,3 +100,8 @@ async def store_time(store: Store, key: str = CLOCK) -> StoreTime:
     redis_ms = milliseconds(clock)
     host_ns = asked_ns + (time.monotonic_ns() - began_ns) // 2
     return StoreTime(told(redis_ms, *fields), redis_ms, host_ns // 1_000_000)
+
+
+async def partition_now_ms(store: Store, scope: Scope) -> int:
+    """The time of a partition, milliseconds since the epoch; see ``Store.now_ms``."""
+    return await store.now_ms(PartitionKeys(scope).meta)

@@ -17,12 +17,19 @@ from sinfer.errors import (
     WindowConflictError,
 )
 from sinfer.store.alignment import unseal
-from sinfer.store.keys import CONFIG_FIELD, INCARNATION_FIELD, PartitionKeys
+from sinfer.store.keys import (
+    CONFIG_FIELD,
+    COPIED_FIELD,
+    INCARNATION_FIELD,
+    STANDSTILL_FIELD,
+    PartitionKeys,
+)
 from sinfer.store.lua import HINT_MS as HINT_MS
 from sinfer.store.lua import Argument
 from sinfer.store.members import members_entry
+from sinfer.store.partition_settings import PartitionSettings
 from sinfer.types.message import pack_chunk
-from sinfer.windows.dead_letters import COPIED_FIELD, DeadEntry, DeadLetter, pack_dead_letter
+from sinfer.windows.dead_letters import DeadEntry, DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope, reset_command
 from sinfer.windows.plan import Plan
 from sinfer.windows.records import (
@@ -272,6 +279,26 @@ class PartitionWriter:
             await self._store.run("yield", *self.return_call)
             self._token = 0
 
+    async def note_drained(self, since_ms: int) -> None:
+        """Note that all was closed for a drain.
+
+        Args:
+            since_ms: when the drain was asked for, which names it.
+        """
+        await self._store.ask(self._store.redis.hset(self.keys.meta, "drained", since_ms))
+
+    async def note_stall(self, why: str) -> None:
+        """Note for ``sinfer status`` why the source gives no more messages; empty: it does."""
+        redis, meta = self._store.redis, self.keys.meta
+        if why:
+            await self._store.ask(redis.hset(meta, STANDSTILL_FIELD, why))
+        else:
+            await self._store.ask(redis.hdel(meta, STANDSTILL_FIELD))
+
+    async def waits_for_the_clock(self) -> bool:
+        """Whether the clock will close a window."""
+        return bool(await self._store.ask(self._store.redis.zcard(self.keys.deadlines)))
+
     async def pending(self) -> int:
         """How many windows are closed, not done and not set aside."""
         pipeline = self._store.redis.pipeline(transaction=True)
@@ -433,12 +460,14 @@ class PartitionWriter:
             self._token = 0
         return left
 
-    async def commit(self, commit: Commit, *, settings: dict[str, str] | None = None) -> Committed:
+    async def commit(
+        self, commit: Commit, *, settings: PartitionSettings | None = None
+    ) -> Committed:
         """Store a batch, all of it or nothing. Safe to repeat when no answer came.
 
         Args:
             commit: the batch. The same object is stored once, however often it is given.
-            settings: further fields of the partition to set, such as ``config``.
+            settings: what else changes of the partition.
 
         Raises:
             WindowConflictError: windows of the plan are not open any more: ``forget`` those that
@@ -469,7 +498,7 @@ class PartitionWriter:
             min(new, default=0),
         ]  # fmt: skip
         for words in (
-            _flat(self._fields(commit, settings or {}).items()),
+            _flat(self._fields(commit, settings).items()),
             _flat(pair for pair in commit.counts.items() if pair[1]),
             plan.required,
             _flat(
@@ -494,8 +523,10 @@ class PartitionWriter:
             args += words
         return await self._after(self._answer(await self._store.run("commit", names, args)))
 
-    def _fields(self, commit: Commit, settings: dict[str, str]) -> dict[str, Argument]:
-        fields: dict[str, Argument] = {"source": commit.source, **settings}
+    def _fields(self, commit: Commit, settings: PartitionSettings | None) -> dict[str, Argument]:
+        fields: dict[str, Argument] = {"source": commit.source}
+        if settings is not None:
+            fields |= settings.fields()
         if commit.plan.watermark_ms is not None:
             fields["watermark"] = commit.plan.watermark_ms
         if self._partitions:

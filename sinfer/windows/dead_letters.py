@@ -14,9 +14,6 @@ from sinfer.windows.window import CloseReason
 _MOST_HISTORY = 20
 _UNREADABLE = "this dead letter cannot be read"
 
-COPIED_FIELD = "mirrored"
-"""Field of a partition: the last dead letter that a copy was sent of."""
-
 
 class DeadEntry(NamedTuple):
     """A dead letter's name in the stream of its partition; later ones are greater."""

@@ -266,7 +266,7 @@ class PartitionWork:
             return None
         if self._runtime.unusable.pop(self._scope, None) is not None:
             _log.info("%s: its windows go on", self._scope)
-            await self._store.ask(self._store.redis.delete(self._claims.keys.unusable))
+            await self._claims.note_unusable("", 0)
         return held
 
     async def _tell_unusable(self, problem: str) -> None:
@@ -274,12 +274,11 @@ class PartitionWork:
         if self._runtime.unusable.get(self._scope) != problem:
             self._runtime.unusable[self._scope] = problem
             _log.error("%s: %s; its windows wait", self._scope, problem)
-        key = self._claims.keys.unusable
-        await self._store.ask(self._store.redis.set(key, problem, px=_UNUSABLE_SHOWN_MS))
+        await self._claims.note_unusable(problem, _UNUSABLE_SHOWN_MS)
 
     async def _are_ready(self) -> bool:
         """Whether there is anything to claim: no task is opened for a hint that is old."""
-        if await self._store.ask(self._store.redis.exists(self._claims.keys.ready)):
+        if await self._claims.has_ready():
             return True
         hinted, self._hinted = self._hinted, 0
         _, left = await self._claims.claim(0, lease_ms=0, hinted=hinted)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from sinfer.config.units import to_ms
 from sinfer.errors import UnavailableError
 from sinfer.inference.base import InferenceConfig
-from sinfer.store.keys import EndpointKeys
+from sinfer.store.endpoints import EndpointState
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
@@ -92,12 +92,10 @@ class EndpointGuard:
     """
 
     def __init__(self, store: Store, endpoint: str, config: InferenceConfig) -> None:
-        self._store = store
         self._endpoint = endpoint
         self._config = config
-        self._keys = EndpointKeys(endpoint)
         self._trial = ""
-        self._call_ms = to_ms(config.timeout) + GRACE_MS
+        self._state = EndpointState(store, endpoint, to_ms(config.timeout) + GRACE_MS)
         self._failed = False
         self._asked = float("-inf")
         self._wait_ms = 0
@@ -112,12 +110,9 @@ class EndpointGuard:
         if now - self._asked < _FRESH_S and not self._wait_ms:
             return 0
         caller = uuid.uuid4().hex
-        state, wait_ms = await self._store.run(
-            "may_call", [self._keys.clock, self._keys.breaker], [caller, self._call_ms]
-        )
+        may_call = await self._state.may_call(caller)
         self._asked = now
-        self._wait_ms = int(wait_ms)
-        self.on_trial = state == b"half"
+        self._wait_ms, self.on_trial = may_call.wait_ms, may_call.on_trial
         self._trial = caller if self.on_trial else self._trial
         self._failed = self._failed or self.on_trial
         return self._wait_ms
@@ -126,7 +121,7 @@ class EndpointGuard:
         """A call was answered: the breaker closes."""
         if self._failed:
             self._failed = False
-            await self._store.ask(self._store.redis.delete(self._keys.breaker))
+            await self._state.close_breaker()
             if self.on_trial:
                 self.on_trial = False
                 _log.info("model %s answers again", self._endpoint)
@@ -140,13 +135,9 @@ class EndpointGuard:
         self._failed = True
         self.on_trial = False
         config = self._config
-        wait_ms, opened = await self._store.run(
-            "note_failure",
-            [self._keys.clock, self._keys.breaker],
-            [config.breaker_failures, to_ms(config.retry_base), to_ms(config.retry_max)],
-            asked=self._keys.asked(uuid.uuid4().hex),
+        self._wait_ms, opened = await self._state.note_failure(
+            config.breaker_failures, to_ms(config.retry_base), to_ms(config.retry_max)
         )
-        self._wait_ms = int(wait_ms)
         self._asked = time.monotonic()
         if opened:
             _log.warning(
@@ -160,7 +151,7 @@ class EndpointGuard:
         if self.on_trial:
             self.on_trial = False
             self._asked = float("-inf")
-            await self._store.run("end_trial", [self._keys.breaker], [self._trial])
+            await self._state.end_trial(self._trial)
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -170,12 +161,10 @@ class EndpointGuard:
             yield
             return
         holder = uuid.uuid4().hex
-        keys = [self._keys.clock, self._keys.slots]
-        take: list[str | int | bytes] = [holder, cap, self._call_ms]
-        while not await self._store.run("take_slot", keys, take):  # noqa: ASYNC110
+        while not await self._state.take_slot(holder, cap):  # noqa: ASYNC110
             await asyncio.sleep(_SLOT_POLL_S * random.uniform(0.5, 1.5))
         try:
             yield
         finally:
             with suppress(UnavailableError):  # the place is free by itself in a while
-                await self._store.ask(self._store.redis.zrem(self._keys.slots, holder))
+                await self._state.free_slot(holder)

@@ -13,9 +13,8 @@ import msgspec
 from sinfer.aio.batching import Batcher
 from sinfer.errors import InferenceError, InferenceMisconfiguredError, InferenceUnavailableError
 from sinfer.http.retry_after import asked_s
-from sinfer.store.account import CONFIRMED_COUNTS
+from sinfer.store.account import CONFIRMED_COUNTS, TAKEN
 from sinfer.store.claims import Claim, Claims, Completion, StoredOutput
-from sinfer.store.keys import TAKEN_FIELD
 from sinfer.store.ledger import pack_entry
 from sinfer.store.refusals import RefusalBoard
 from sinfer.types.message import Message
@@ -632,7 +631,7 @@ class WindowProcessor:
         counts["results"] = len(outcome.rows) - len(outcome.refused)
         counts["fruitless"] = 0 if outcome.rows or outcome.refused else sunk
         counts |= dict(zip(CONFIRMED_COUNTS, outcome.confirmed, strict=True))
-        counts[TAKEN_FIELD] = int(len(dead) < len(messages))
+        counts[TAKEN] = int(len(dead) < len(messages))
         sequences = [message.stream_seq for message in filtered]
         entry = None
         if self._task.limits.ledger:

@@ -19,7 +19,7 @@ from sinfer.products.revisions import Revision, task_of
 from sinfer.products.task import InferTaskConfig
 from sinfer.products.watch import TaskFollower
 from sinfer.settings import settings
-from sinfer.store.keys import CONFIG_FIELD, PartitionKeys
+from sinfer.store.task_config import earlier_config, newest_config
 from sinfer.windows.ids import Scope
 from sinfer.worker.ready_task import ReadyTask
 from sinfer.worker.stored_calls import called_by, check_call, is_brought_by
@@ -171,19 +171,13 @@ class Catalogue:
 
     async def kept(self, scope: Scope) -> str:
         """What is kept of the task; empty when nothing is."""
-        found = await self._store.ask(
-            self._store.redis.hget(PartitionKeys(scope).meta, CONFIG_FIELD)
-        )
-        return (found or b"").decode(errors="replace")  # what is garbled is refused as JSON
+        return await newest_config(self._store, scope)
 
     async def hold_earlier(self, scope: Scope, config: str, packed: str) -> _Entry | None:
         """The task as windows were opened under; None when that is not kept."""
-        kept = await self._store.ask(
-            self._store.redis.hget(PartitionKeys(scope).meta, f"{CONFIG_FIELD}:{config}")
-        )
-        if not kept:
+        text = await earlier_config(self._store, scope, config)
+        if not text:
             return None
-        text = kept.decode(errors="replace")
         newest = Revision.unpack(packed) if packed else None
         async with self._locks[scope.product, scope.task]:
             product = self._product(scope.product)

@@ -11,6 +11,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from sinfer.errors import SinferError
 from sinfer.operations.preflight.findings import Finding, verdict_of
 from sinfer.store.connection import Store, tls_problem
+from sinfer.store.server import server_state
 from sinfer.store.time import store_time
 from sinfer.tasks.application import make_app
 from sinfer.types.check import Verdict
@@ -21,10 +22,7 @@ _BROKER_TIMEOUT_S = 5
 async def check_store(store: Store) -> AsyncIterator[Finding]:
     """Reachable, keeps what it is told, evicts nothing."""
     try:
-        server = await store.ask(store.redis.info("server"))
-        memory = await store.ask(store.redis.info("memory"))
-        persistence = await store.ask(store.redis.info("persistence"))
-        clients = await store.ask(store.redis.info("replication"))
+        state = await server_state(store)
     except SinferError as error:
         yield Finding("redis", verdict_of(error), str(error))
         return
@@ -33,12 +31,10 @@ async def check_store(store: Store) -> AsyncIterator[Finding]:
         yield Finding("redis clock", "warning", problem)
     if not problems:
         yield Finding("redis clock", "ok", "it agrees with the clock of this machine")
-    version = server.get("valkey_version") or server.get("redis_version", "?")
-    yield Finding("redis", "ok", f"{store.shown_url} answers, version {version}")
-    if clients.get("role") not in (None, "master"):
+    yield Finding("redis", "ok", f"{store.shown_url} answers, version {state.version}")
+    if state.role != "master":
         yield Finding("redis", "error", "it is a replica, which takes no writes")
-    policy = memory.get("maxmemory_policy", "noeviction")
-    limit = int(memory.get("maxmemory", 0))
+    policy, limit = state.eviction, state.memory.limit
     if policy != "noeviction":
         verdict: Verdict = "error" if limit else "warning"
         text = f"maxmemory-policy is {policy}: it may evict windows; set it to noeviction"
@@ -49,14 +45,14 @@ async def check_store(store: Store) -> AsyncIterator[Finding]:
         text = "maxmemory is not set: a full machine stops everything; set it, to be warned before"
         yield Finding("redis memory", "warning", text)
     else:
-        used = int(memory["used_memory"])
+        used = state.memory.used
         full = used >= 0.8 * limit
         text = f"{100 * used // limit} % of maxmemory in use"
         yield Finding("redis memory", "warning" if full else "ok", text)
-    if not int(persistence.get("aof_enabled", 0)):
+    if not state.has_log:
         text = "appendonly is off: a restart loses windows; set appendonly yes, or use ack: done"
         yield Finding("redis persistence", "warning", text)
-    elif persistence.get("aof_last_write_status") != "ok":
+    elif state.log_status != "ok":
         text = "the append-only file cannot be written; is the disk full?"
         yield Finding("redis persistence", "error", text)
     else:

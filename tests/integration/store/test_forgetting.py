@@ -8,6 +8,7 @@ from sinfer.errors import StaleTokenError
 from sinfer.products.revisions import Revision
 from sinfer.store.claims import Completion, PartitionClaims
 from sinfer.store.connection import Store
+from sinfer.store.partition_settings import PartitionSettings
 from sinfer.store.schedule import Schedule
 from sinfer.store.writer import Commit, PartitionWriter
 from sinfer.types.message import Message
@@ -106,7 +107,7 @@ async def test_configurations_are_kept_as_long_as_windows_need_them(
 ) -> None:
     writer = await written(store, scope)
     current = Revision("new", "{}").pack()
-    settings = {"config": current, "config:old": "{}", "config:older": "{}"}
+    settings = PartitionSettings(config=current, earlier={"old": "{}", "older": "{}"})
     await writer.commit(Commit(one_closed_window(scope, "old"), b"s"), settings=settings)
     await writer.prune_configs()
     fields = {str(field, "ascii") for field in await store.redis.hkeys(writer.keys.meta)}  # type: ignore[arg-type]

@@ -60,7 +60,7 @@ def test_up_to_three_are_found_and_a_death_by_chance_blames_nobody(
     items: int, killers: set[int], chance: frozenset[int]
 ) -> None:
     killers = {place % items for place in killers}
-    if len(killers) == 3:
+    if len(killers) == 3 or items == 1:  # a single item was there in each death
         chance = frozenset()
     search, deaths, done, given_up = searched(items, killers, chance)
     assert set(search.blamed) == killers

@@ -1,0 +1,69 @@
+"""What Redis says of itself: how full it is, and whether it keeps what it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMemory:
+    """Redis' memory, bytes.
+
+    Attributes:
+        used: in use.
+        limit: ``maxmemory``; 0 for none.
+    """
+
+    used: int
+    limit: int
+
+
+async def server_memory(store: Store) -> ServerMemory:
+    """How full Redis is.
+
+    Raises:
+        UnavailableError: Redis cannot be reached.
+    """
+    info = await store.ask(store.redis.info("memory"))
+    return ServerMemory(int(info["used_memory"]), int(info.get("maxmemory", 0)))
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """How Redis is set up.
+
+    Attributes:
+        version: of Redis or Valkey.
+        role: ``master``, or what else it says.
+        eviction: ``maxmemory-policy``.
+        memory: how full it is.
+        has_log: whether the append-only file is on.
+        log_status: of the last write to it, ``ok`` where it went well.
+    """
+
+    version: str
+    role: str
+    eviction: str
+    memory: ServerMemory
+    has_log: bool
+    log_status: str
+
+
+async def server_state(store: Store) -> ServerState:
+    """How Redis is set up; raises as ``server_memory``."""
+    server, memory, persistence, replication = [
+        await store.ask(store.redis.info(section))
+        for section in ("server", "memory", "persistence", "replication")
+    ]
+    return ServerState(
+        str(server.get("valkey_version") or server.get("redis_version", "?")),
+        str(replication.get("role") or "master"),
+        str(memory.get("maxmemory_policy", "noeviction")),
+        ServerMemory(int(memory["used_memory"]), int(memory.get("maxmemory", 0))),
+        bool(int(persistence.get("aof_enabled", 0))),
+        str(persistence.get("aof_last_write_status")),
+    )
