@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from sinfer.errors import ConfigError
 from sinfer.ingest.closing import planner_of
 from sinfer.ingest.isolation import asking_with_care
+from sinfer.ingest.own_trigger import guarded
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.revisions import Revision, keeps, revision_of
 from sinfer.products.task import InferTaskConfig
 from sinfer.store.partition_settings import PartitionSettings
 from sinfer.store.writer import PartitionState
 from sinfer.windows.ids import Scope
-from sinfer.windows.planner import Planner
+from sinfer.windows.planner import CloseWhen, Planner
 from sinfer.windows.planners import make_planner
 from sinfer.windows.specs import WindowSpec, layout_of
 
@@ -116,7 +118,9 @@ def change_over(
         windows=windows,
         watermark_ms=watermark_ms,
         close_when=(
-            asking_with_care(pipeline.close_when) if pipeline.overrides("close_when") else None
+            guarded(asking_with_care(pipeline.close_when))
+            if pipeline.overrides("close_when")
+            else None
         ),
         incarnation=incarnation,
         repeats_to=repeats_to,
@@ -135,6 +139,12 @@ def change_over(
         config=revision.meaning,
         has_new_endpoint=has_new_endpoint,
     )
+
+
+def _trigger_of(pipeline: InferPipeline[Any, Any]) -> CloseWhen | None:
+    if not pipeline.overrides("close_when"):
+        return None
+    return guarded(asking_with_care(pipeline.close_when))
 
 
 def stored_spec(revision: Revision) -> WindowSpec:

@@ -16,6 +16,7 @@ from sinfer.errors import ConfigError
 from sinfer.hooks.call import describe
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.python import PythonClient, PythonConfig
+from sinfer.ingest.own_trigger import guarded
 from sinfer.ingest.windower import Windower
 from sinfer.local.memory import MemoryPartition
 from sinfer.local.trace import ProcessedWindow, Trace
@@ -52,7 +53,7 @@ class _Partition:
         planner = make_planner(
             ready.config.window,
             scope.window_prefix,
-            close_when=pipeline.close_when if pipeline.overrides("close_when") else None,
+            close_when=guarded(pipeline.close_when) if pipeline.overrides("close_when") else None,
             incarnation=incarnation,
         )
         self.windower = Windower(

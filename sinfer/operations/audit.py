@@ -10,9 +10,8 @@ from sinfer.errors import SinferError, UnavailableError
 from sinfer.store.account import Account, with_unreadable
 from sinfer.store.connection import Store
 from sinfer.store.damage import Damage
-from sinfer.store.keys import PartitionKeys
 from sinfer.store.ledger import pack_members, unpack_members
-from sinfer.store.members import members_fields, read_members
+from sinfer.store.segments import Segments
 from sinfer.store.set_aside import unpack_aside
 from sinfer.store.snapshot import Snapshot, snapshot
 from sinfer.windows.dead_letters import one_line
@@ -173,7 +172,7 @@ async def _torn(
     store: Store, seen: Snapshot, only: Mapping[str, DamagedWindow] | None = None
 ) -> dict[str, DamagedWindow]:
     """Windows that miss chunks and were not set aside yet, by what Redis says without reading."""
-    keys = PartitionKeys(seen.scope)
+    segments = Segments(store, seen.scope)
     parts = [
         (name, part)
         for name, part in seen.parts()
@@ -182,21 +181,11 @@ async def _torn(
     found: dict[str, DamagedWindow] = {}
     for first in range(0, len(parts), _AT_ONCE):
         some = parts[first : first + _AT_ONCE]
-        pipeline = store.redis.pipeline(transaction=True)
-        for _, part in some:
-            pipeline.llen(keys.segment(part.segment))
-            pipeline.lpos(keys.segment(part.segment), "", count=0)
-        answers = iter(await store.ask_each(pipeline))
-        for name, part in some:
-            length, empty = next(answers) or 0, next(answers) or []
-            gone = {place + 1 for place in empty if place < part.chunks}
-            gone |= set(range(length + 1, part.chunks + 1))
+        torn = await segments.gone([part for _, part in some])
+        for (name, part), gone in zip(some, torn, strict=True):
             if gone:
-                fields = members_fields(part.segment, part.chunks)
-                asking = store.redis.pipeline(transaction=False)
-                asking.hmget(keys.members, fields)
-                [values] = await store.ask_each(asking)
-                found[name] = _add(seen, name, found.get(name), gone, read_members(values or []))
+                members = await segments.members(part.segment, part.chunks)
+                found[name] = _add(seen, name, found.get(name), gone, members)
     return found
 
 
@@ -227,10 +216,10 @@ def _add(
 async def _without_record(store: Store, seen: Snapshot) -> list[DamagedWindow]:
     """Windows of which an index has the id, and nothing else is there."""
     found = []
-    members = PartitionKeys(seen.scope).members
+    segments = Segments(store, seen.scope)
     for name in seen.without_record:
-        value = await store.ask(store.redis.hget(members, name))
-        sequences = {s for p in read_members([value]).values() for s in unpack_members(p)}
+        members = await segments.members_of_all(name)
+        sequences = {seq for packed in members.values() for seq in unpack_members(packed)}
         damage = Damage("its record is gone from the store", pack_members(sorted(sequences)))
         found.append(DamagedWindow(name, "no record", damage))
     return found

@@ -10,8 +10,8 @@ import msgspec
 
 from sinfer.logging.masking import mask
 from sinfer.store.connection import Store
-from sinfer.store.keys import PartitionKeys
 from sinfer.store.ledger import LedgerEntry, unpack_entry
+from sinfer.store.recent import RecentEntries
 from sinfer.store.schedule import Schedule
 from sinfer.windows.dead_letters import unpack_dead_letter
 from sinfer.windows.ids import Scope
@@ -47,7 +47,7 @@ class Happenings:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._read: dict[str, str] = {}
+        self._recent = RecentEntries(store)
 
     async def new(self) -> list[Happening]:
         """What happened since the last call; what was given up comes first.
@@ -58,9 +58,8 @@ class Happenings:
         scopes, _ = await Schedule(self._store).known()
         found = []
         for scope in scopes:
-            keys = PartitionKeys(scope)
-            dead = _dead_lines(scope, await self._entries(keys.dead))
-            ended = _window_lines(await self._entries(keys.ledger))
+            dead = _dead_lines(scope, await self._recent.letters(scope))
+            ended = _window_lines(await self._recent.finished(scope))
             found += [*(Happening(line, is_bad=True) for line in dead), *map(Happening, ended)]
         return sorted(found, key=lambda happening: not happening.is_bad)
 
@@ -68,21 +67,13 @@ class Happenings:
         """Close the store."""
         await self._store.aclose()
 
-    async def _entries(self, stream: str) -> list[dict[bytes, bytes]]:
-        start = self._read.get(stream, "-")
-        page = await self._store.ask(self._store.redis.xrange(stream, start, "+", count=_AT_ONCE))
-        if page:
-            self._read[stream] = f"({page[-1][0].decode()}"
-        return [fields for _, fields in page]
 
-
-def _dead_lines(scope: Scope, letters: list[dict[bytes, bytes]]) -> Iterator[str]:
+def _dead_lines(scope: Scope, letters: list[bytes]) -> Iterator[str]:
     """A line for each reason, with the messages that were given up for it."""
     reasons: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for fields in letters:
-        for blob in fields.values():
-            letter = unpack_dead_letter(blob)
-            reasons[letter.stage, letter.error].append(letter.message.stream_seq)
+    for blob in letters:
+        letter = unpack_dead_letter(blob)
+        reasons[letter.stage, letter.error].append(letter.message.stream_seq)
     for (stage, error), sequences in reasons.items():
         first = ", ".join(map(str, sorted(sequences)[:_SEQUENCES]))
         rest = len(sequences) - _SEQUENCES
@@ -91,10 +82,10 @@ def _dead_lines(scope: Scope, letters: list[dict[bytes, bytes]]) -> Iterator[str
         yield mask(f"{scope.task}: {some} {first}{more} given up: {stage}: {error}")
 
 
-def _window_lines(entries: list[dict[bytes, bytes]]) -> Iterator[str]:
-    for fields in entries:
+def _window_lines(entries: list[bytes]) -> Iterator[str]:
+    for blob in entries:
         try:
-            entry = unpack_entry(fields.get(b"entry", b""))
+            entry = unpack_entry(blob)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             continue
         yield mask(window_line(entry))

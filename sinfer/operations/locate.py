@@ -11,23 +11,21 @@ from sinfer.ingest.isolation import look_at
 from sinfer.products.pipeline import InferPipeline
 from sinfer.source.checkpoint import SourceState
 from sinfer.source.ranges import RangeSet
+from sinfer.store.checkpoints import stored_checkpoint
+from sinfer.store.claims import Claim, PartitionClaims
 from sinfer.store.connection import Store
 from sinfer.store.dead_letters import DeadLetterStore, LetterFilter
-from sinfer.store.keys import INCARNATION_FIELD, PartitionKeys
-from sinfer.store.ledger import Finished, LedgerEntry, read_ledger, unpack_members
-from sinfer.store.members import members_fields, read_members
+from sinfer.store.ledger import Finished, LedgerEntry, ledger_length, read_ledger, unpack_members
+from sinfer.store.segments import Segments
 from sinfer.store.set_aside import unpack_aside
 from sinfer.store.snapshot import Snapshot, snapshot
 from sinfer.types.message import Message, unpack_chunk
-from sinfer.windows.attempts import Tries
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import (
     ClosedWindow,
     Part,
     WindowRecord,
     WindowState,
-    unpack_closed,
-    unpack_record,
 )
 
 State = Literal[
@@ -79,11 +77,11 @@ class Finder:
     def __init__(self, store: Store, scope: Scope) -> None:
         self._store = store
         self._scope = scope
-        self._keys = PartitionKeys(scope)
+        self._segments = Segments(store, scope)
 
     async def is_fetched(self, seq: int) -> bool:
         """Whether the partition was read up to a message, or ahead to it."""
-        blob = await self._store.ask(self._store.redis.hget(self._keys.meta, "source"))
+        blob = await stored_checkpoint(self._store, self._scope)
         if not blob:
             return False
         state = SourceState.decode(blob)
@@ -91,7 +89,7 @@ class Finder:
 
     async def stream_created(self) -> str:
         """When the stream was made that was read, as its server writes it; empty for none."""
-        blob = await self._store.ask(self._store.redis.hget(self._keys.meta, "source"))
+        blob = await stored_checkpoint(self._store, self._scope)
         return SourceState.decode(blob).stream_created if blob else ""
 
     async def find(self, seq: int) -> list[Found]:
@@ -100,7 +98,8 @@ class Finder:
         Args:
             seq: its stream sequence.
         """
-        found = await self._in_windows(seq)
+        seen = await snapshot(self._store, self._scope)
+        found = await self._in_windows(seen, seq)
         dead_windows = set()
         wanted = LetterFilter(first_seq=seq, last_seq=seq)
         async for stored in DeadLetterStore(self._store).of_partition(self._scope, wanted):
@@ -143,8 +142,7 @@ class Finder:
                     incarnation=entry.incarnation,
                 )
             )
-        redis, meta = self._store.redis, self._keys.meta
-        now = (await self._store.ask(redis.hget(meta, INCARNATION_FIELD)) or b"").decode()
+        now = seen.incarnation
         return [
             replace(place, product=self._scope.product, text=_dated(place, now)) for place in found
         ]
@@ -175,75 +173,64 @@ class Finder:
             " of them is not known"
         )
 
-    async def _in_windows(self, seq: int) -> list[Found]:
-        pipeline = self._store.redis.pipeline(transaction=True)
-        keys = self._keys
-        pipeline.hgetall(keys.open)
-        pipeline.hgetall(keys.closed)
-        pipeline.hgetall(keys.attempts)
-        pipeline.hgetall(keys.deaths)
-        pipeline.hgetall(keys.aside)
-        for places in (keys.ready, keys.leases, keys.sealed):
-            pipeline.zrange(places, 0, -1, withscores=True)
-        opened, closed, attempts, deaths, aside, *held = await self._store.ask(pipeline.execute())
-        ready, leases, sealed = (dict(pairs) for pairs in held)
+    async def _in_windows(self, seen: Snapshot, seq: int) -> list[Found]:
         found = []
-        for name, blob in opened.items():
-            record = unpack_record(blob)
-            window_id = name.decode()
+        for window_id, record in seen.opened.items():
             own = record.parts or [Part(window_id, record.chunks)]
             if await self._holds(record, own, seq):
-                there = await self._is_there(own, seq)
-                found.append(
-                    Found(
-                        WindowState.OPEN.value if there else "missing",
-                        self._scope.partition,
-                        window_id,
-                        due_ms=record.deadline_ms,
-                        text="" if there else _GONE,
-                        incarnation=record.incarnation,
-                    )
-                )
-        for name, value in closed.items():
-            window = unpack_closed(name, value)
-            if not await self._holds(window.record, window.parts, seq):
-                continue
-            state: State = "closed"
-            text = _again(window)
-            due_ms = ready.get(name, 0.0)
-            if name in leases:
-                state, due_ms = "leased", leases[name]
-            elif name in sealed:
-                state = "sealed"
-            elif name in aside:
-                state = "set aside"
-                text = f"{unpack_aside(aside[name])[1].reason}; see `sinfer windows rebuild`"
-            if not await self._is_there(window.parts, seq):
-                state, text = "missing", _GONE
-            found.append(
-                Found(
-                    state,
-                    self._scope.partition,
-                    window.public_id,
-                    Tries.unpack(attempts.get(name, 0)).attempts + int(deaths.get(name, 0)),
-                    due_ms=int(due_ms),
-                    sinks=await self._written(window),
-                    text=text,
-                    incarnation=window.record.incarnation,
-                )
-            )
+                found.append(await self._open(window_id, record, own, seq))
+        found += [
+            await self._closed(seen, window, seq)
+            for window in seen.closed.values()
+            if await self._holds(window.record, window.parts, seq)
+        ]
         return found
+
+    async def _open(
+        self, window_id: str, record: WindowRecord, parts: list[Part], seq: int
+    ) -> Found:
+        there = await self._is_there(parts, seq)
+        return Found(
+            WindowState.OPEN.value if there else "missing",
+            self._scope.partition,
+            window_id,
+            due_ms=record.deadline_ms,
+            text="" if there else _GONE,
+            incarnation=record.incarnation,
+        )
+
+    async def _closed(self, seen: Snapshot, window: ClosedWindow, seq: int) -> Found:
+        name = window.id
+        state: State = "closed"
+        text = _again(window)
+        due_ms = seen.ready.get(name, 0)
+        if name in seen.leases:
+            state, due_ms = "leased", seen.leases[name]
+        elif name in seen.sealed:
+            state = "sealed"
+        elif name in seen.aside:
+            state = "set aside"
+            text = f"{unpack_aside(seen.aside[name])[1].reason}; see `sinfer windows rebuild`"
+        if not await self._is_there(window.parts, seq):
+            state, text = "missing", _GONE
+        output = await PartitionClaims(self._store, self._scope).read_output(Claim(window, 0, 0))
+        return Found(
+            state,
+            self._scope.partition,
+            window.public_id,
+            seen.tries(name),
+            due_ms=due_ms,
+            sinks=sorted(output.sinks),
+            text=text,
+            incarnation=window.record.incarnation,
+        )
 
     async def _holds(self, record: WindowRecord, parts: list[Part], seq: int) -> bool:
         """Whether a message is in a window, or should be."""
         if not record.first_seq <= seq <= record.last_seq:
             return False
         for part in parts:
-            fields = members_fields(part.segment, part.chunks)
-            pipeline = self._store.redis.pipeline(transaction=False)
-            pipeline.hmget(self._keys.members, fields)
-            [values] = await self._store.ask_each(pipeline)
-            members = read_members(values or [])
+            members = await self._segments.members(part.segment, part.chunks)
             if any(
                 seq in unpack_members(packed)
                 for place, packed in members.items()
@@ -254,22 +241,13 @@ class Finder:
 
     async def _is_there(self, parts: list[Part], seq: int) -> bool:
         for part in parts:
-            name = self._keys.segment(part.segment)
-            pipeline = self._store.redis.pipeline(transaction=False)
-            pipeline.lrange(name, 0, max(0, part.chunks - 1))
-            [chunks] = await self._store.ask_each(pipeline)
-            for chunk in chunks or []:
+            for chunk in await self._segments.chunks(part.segment, part.chunks):
                 try:
                     if any(m.stream_seq == seq for m in unpack_chunk(chunk)):
                         return True
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     continue  # a chunk that is gone, or cannot be read
         return False
-
-    async def _written(self, window: ClosedWindow) -> list[str]:
-        names = await self._store.ask(self._store.redis.hkeys(self._keys.output(window.id)))
-        prefix = b"sink:"
-        return sorted(n.removeprefix(prefix).decode() for n in names if n.startswith(prefix))
 
 
 _GONE = "it should be in this window, and is gone from the store; see `sinfer audit`"
@@ -345,5 +323,5 @@ async def untraceable(
 
 async def _ended_unnoted(store: Store, seen: Snapshot) -> bool:
     """Whether more windows ended than the ledger has."""
-    kept = await store.ask(store.redis.xlen(PartitionKeys(seen.scope).ledger))
-    return int(kept) < int(seen.meta.get("windows", 0)) or "windows" not in seen.meta
+    kept = await ledger_length(store, seen.scope)
+    return kept < int(seen.meta.get("windows", 0)) or "windows" not in seen.meta

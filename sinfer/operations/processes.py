@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from sinfer.errors import SinferError, UnavailableError
 from sinfer.liveness.missing import BUSY_MS, ingest_command, listening, missing_beat, missing_worker
 from sinfer.operations.preflight.findings import Finding
-from sinfer.operations.status import TaskStanding, ingestors_alive
+from sinfer.operations.status import TaskStanding
 from sinfer.products.registry import modules_with
 from sinfer.settings import settings
 from sinfer.store.connection import Store
+from sinfer.store.ingestors import alive_count
 from sinfer.store.presence import PresenceBoard, Present
 
 
@@ -72,7 +73,7 @@ async def without_tasks(store: Store, products: Iterable[str]) -> list[TaskStand
     present, now_ms = await PresenceBoard(store).read(), await store.now_ms()
     found = []
     for product in sorted(products):
-        alive = await ingestors_alive(store, product, now_ms)
+        alive = await alive_count(store, product, now_ms)
         standing = TaskStanding(product, "", ingestors=alive)
         _add(standing, present)
         if standing.missing:
@@ -88,7 +89,7 @@ async def check_processes(store: Store, products: Iterable[str]) -> AsyncIterato
     try:
         present, now_ms = await PresenceBoard(store).read(), await store.now_ms()
         for product in sorted(products):
-            ingestors = await ingestors_alive(store, product, now_ms)
+            ingestors = await alive_count(store, product, now_ms)
             missing = dict(_missing(product, present, ingestors))
             there = {
                 "ingestors": f"alive: {ingestors}",

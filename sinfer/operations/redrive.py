@@ -21,9 +21,9 @@ from sinfer.config.units import to_ms
 from sinfer.ingest.entries import Prepared, Preparer
 from sinfer.ingest.isolation import CarefulPreparer, ended_a_process
 from sinfer.products.pipeline import InferPipeline
+from sinfer.store.claims import PartitionClaims
 from sinfer.store.connection import Store
 from sinfer.store.dead_letters import DeadLetterStore, LetterFilter, StoredLetter
-from sinfer.store.keys import PartitionKeys
 from sinfer.store.requeue import reopen
 from sinfer.windows.dead_letters import DeadLetter, Origin, is_readable
 from sinfer.windows.ids import Scope, escape
@@ -248,9 +248,9 @@ class Redrive:
 
     async def _wait_for_room(self) -> None:
         """Let workers catch up: redriving keeps to the limits that pulling keeps to."""
-        closed = PartitionKeys(self._scope).closed
+        claims = PartitionClaims(self._store, self._scope)
         limit = self._task.limits.max_pending_windows
-        while int(await self._store.ask(self._store.redis.hlen(closed))) >= limit:  # noqa: ASYNC110
+        while await claims.waiting() >= limit:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)
 
 

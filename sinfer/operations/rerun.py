@@ -12,9 +12,10 @@ from sinfer.errors import SourceError
 from sinfer.nats.stream_messages import StreamMessages
 from sinfer.products.task import InferTaskConfig
 from sinfer.source.checkpoint import SourceState
+from sinfer.store.checkpoints import stored_checkpoint
+from sinfer.store.claims import PartitionClaims
 from sinfer.store.connection import Store
 from sinfer.store.incarnation import is_of_stream
-from sinfer.store.keys import PartitionKeys
 from sinfer.store.ledger import Finished, LedgerEntry, read_ledger
 from sinfer.store.requeue import reopen
 from sinfer.windows.dead_letters import Origin
@@ -60,8 +61,8 @@ async def rerun(
 
 async def wait_until_done(store: Store, scope: Scope, window_id: str) -> None:
     """Return when workers are done with a closed window, by results or by dead letters."""
-    closed = PartitionKeys(scope).closed
-    while await store.ask(store.redis.hexists(closed, window_id)):  # noqa: ASYNC110
+    claims = PartitionClaims(store, scope)
+    while await claims.has(window_id):  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)
 
 
@@ -87,7 +88,7 @@ async def check_stream(
                 f" {info.created}, after they were read"
             )
         return
-    blob = await store.ask(store.redis.hget(PartitionKeys(scope).meta, "source"))
+    blob = await stored_checkpoint(store, scope)
     if not blob:
         return
     try:

@@ -29,10 +29,10 @@ from sinfer.source.checkpoint import SourceState
 from sinfer.source.choice import durable_name, held_by_other
 from sinfer.source.durable import renewed, start_noted
 from sinfer.source.mode import check_identity, start_of
+from sinfer.store.checkpoints import stored_checkpoint
 from sinfer.store.connection import Store
 from sinfer.store.consumers import ConsumerBoard, consumer_id, is_same_task
 from sinfer.store.incarnation import Starts
-from sinfer.store.keys import PartitionKeys
 from sinfer.store.partition_settings import PartitionSettings
 from sinfer.store.schedule import Schedule
 from sinfer.store.writer import Commit, PartitionState, PartitionWriter
@@ -121,7 +121,7 @@ async def _check_worth(store: Store, scope: Scope, stream: StreamInfo) -> None:
     """A work queue has nothing of what was acknowledged: there is no beginning to go back to."""
     if stream.config.retention == "limits":
         return
-    blob = await store.ask(store.redis.hget(PartitionKeys(scope).meta, "source"))
+    blob = await stored_checkpoint(store, scope)
     if not blob:
         return
     try:

@@ -15,11 +15,11 @@ from sinfer.operations.rerun import check_stream
 from sinfer.products.pipeline import InferPipeline
 from sinfer.store.claims import Completion, PartitionClaims
 from sinfer.store.connection import Store
-from sinfer.store.damage import Contents, Expected
-from sinfer.store.keys import PartitionKeys
+from sinfer.store.damage import Contents
 from sinfer.store.ledger import pack_entry
-from sinfer.store.members import members_fields, read_members
+from sinfer.store.segments import Segments
 from sinfer.store.set_aside import SetAside, put_back, read_aside, take_aside
+from sinfer.store.time import partition_now_ms
 from sinfer.types.message import Message, pack_chunk
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow
@@ -171,10 +171,10 @@ async def _unknown(
 
 async def _missing_chunks(store: Store, aside: SetAside) -> list[tuple[str, int]]:
     """Chunks that are gone and of which it is not known what was in them."""
-    keys = PartitionKeys(aside.scope)
+    segments = Segments(store, aside.scope)
     missing = []
     for part in aside.window.parts:
-        blobs, expected = await _part(store, keys, part.segment, part.chunks)
+        blobs, expected = await segments.both(part.segment, part.chunks)
         for place in range(1, part.chunks + 1):
             is_there = place <= len(blobs) and bool(blobs[place - 1])
             if not is_there and place not in expected:
@@ -182,24 +182,14 @@ async def _missing_chunks(store: Store, aside: SetAside) -> list[tuple[str, int]
     return missing
 
 
-async def _part(
-    store: Store, keys: PartitionKeys, segment: str, chunks: int
-) -> tuple[list[bytes], Expected]:
-    pipeline = store.redis.pipeline(transaction=False)
-    pipeline.lrange(keys.segment(segment), 0, max(0, chunks - 1))
-    pipeline.hmget(keys.members, members_fields(segment, chunks))
-    blobs, values = await store.ask_each(pipeline)
-    return blobs or [], read_members(values or [])
-
-
 async def _with(
     store: Store, aside: SetAside, chunks: Mapping[tuple[str, int], list[Message]]
 ) -> Contents:
     """What the window has when these chunks are put into its segments."""
-    keys = PartitionKeys(aside.scope)
+    segments = Segments(store, aside.scope)
     blobs, expected = [], []
     for part in aside.window.parts:
-        found, should = await _part(store, keys, part.segment, part.chunks)
+        found, should = await segments.both(part.segment, part.chunks)
         found += [b""] * (part.chunks - len(found))
         for (segment, place), messages in chunks.items():
             if segment == part.segment:
@@ -233,7 +223,7 @@ async def discard(store: Store, aside: SetAside, *, ledger: int) -> int:
     # Those that nobody can name have numbers of their own, so that each is counted once.
     messages += [Message(b"", subject, None, -number) for number in range(1, unknown + 1)]
     there = {message.stream_seq for message in found.messages}
-    now_ms = await store.now_ms(PartitionKeys(aside.scope).meta)
+    now_ms = await partition_now_ms(store, aside.scope)
     letters = []
     for place, message in enumerate(messages):
         is_gone = message.stream_seq not in there

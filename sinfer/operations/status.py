@@ -8,27 +8,26 @@ from datetime import UTC, datetime
 
 from nats.aio.client import Client
 
-from sinfer.errors import SinferError, SourceError, StoreError, UnavailableError
+from sinfer.errors import SinferError, SourceError, UnavailableError
 from sinfer.ingest.backpressure import HIGH_MEMORY
 from sinfer.ingest.work_in_hand import SUSPECTED
 from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.subjects import EVERYTHING
 from sinfer.source.checkpoint import SourceState
 from sinfer.store import keys as names
-from sinfer.store.account import RESULT_COUNTS
 from sinfer.store.claims import unreadable_windows
 from sinfer.store.connection import Store
 from sinfer.store.faults import Fault, FaultBoard
-from sinfer.store.ingestors import SILENT_AFTER_MS
-from sinfer.store.keys import PartitionKeys
+from sinfer.store.ingestors import alive_count
 from sinfer.store.pauses import PauseBoard
 from sinfer.store.schedule import Schedule
+from sinfer.store.server import server_memory
 from sinfer.store.slow_hooks import SlowHook, SlowHookBoard
+from sinfer.store.summary import summary
 from sinfer.store.task_memory import stopped_tasks
 from sinfer.store.task_reports import TaskReport, task_report
-from sinfer.store.time import TIME_FIELDS, milliseconds, store_time, told
+from sinfer.store.time import store_time
 from sinfer.store.unavailable import Outage, OutageBoard
-from sinfer.store.waiting import oldest_ms
 from sinfer.windows.dead_letters import one_line
 from sinfer.windows.ids import Scope, reset_command
 
@@ -164,7 +163,7 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
                 task.paused = f"{pause.what}: {pause.reason}"
             if scope.product not in reports:
                 reports[scope.product] = await _report(store, scope.product, now_ms)
-            task.ingestors = await ingestors_alive(store, scope.product, now_ms)
+            task.ingestors = await alive_count(store, scope.product, now_ms)
         tasks[name].partitions.append(await _partition_or_fault(store, scope, faults))
     slow = await SlowHookBoard(store).read(now_ms)
     clocks = (await store_time(store)).problems
@@ -184,8 +183,8 @@ async def standing(store: Store, scopes: list[Scope]) -> list[TaskStanding]:
 
 async def _memory_problem(store: Store) -> list[str]:
     """Whether Redis has no room, by what it says itself: ingestors cannot write it down then."""
-    info = await store.ask(store.redis.info("memory"))
-    limit, used = int(info.get("maxmemory", 0)), int(info["used_memory"])
+    memory = await server_memory(store)
+    limit, used = memory.limit, memory.used
     if not limit or used < HIGH_MEMORY * limit:
         return []
     text = (
@@ -247,7 +246,7 @@ async def broken_tasks(
     found = []
     for product in sorted(products):
         report = await _report(store, product, now_ms)
-        ingestors = await ingestors_alive(store, product, now_ms)
+        ingestors = await alive_count(store, product, now_ms)
         for name, problem in report.problems.items():
             if (product, name) not in names:
                 trouble = [f"is skipped: {problem}"]
@@ -279,71 +278,31 @@ async def broken_tasks(
     return found
 
 
-async def ingestors_alive(store: Store, product: str, now_ms: int) -> int:
-    """How many ingestors of a product gave a sign of life lately."""
-    key = names.ingestors(product)
-    try:
-        return int(await store.ask(store.redis.zcount(key, now_ms - SILENT_AFTER_MS, "+inf")))
-    except StoreError:  # of another type: nobody can have given a sign of life
-        return 0
-
-
 async def _partition(store: Store, scope: Scope) -> PartitionStanding:
-    keys = PartitionKeys(scope)
-    counts = ("fetched", "sunk", "dead", "filtered", "late", *RESULT_COUNTS)
-    pipeline = store.redis.pipeline(transaction=True)
-    fields = (
-        "owner",
-        "lease_until",
-        "source",
-        names.STANDSTILL_FIELD,
-        "deaths",
-        "hand",
-        "watermark",
-    )
-    pipeline.hmget(keys.meta, [*counts, *fields])
-    pipeline.hlen(keys.open)
-    pipeline.zcard(keys.sealed)
-    pipeline.zcard(keys.ready)
-    pipeline.zcard(keys.leases)
-    pipeline.xlen(keys.dead)
-    pipeline.hlen(keys.aside)
-    pipeline.hlen(keys.closed)
-    pipeline.time()
-    pipeline.hmget(keys.meta, TIME_FIELDS)
-    pipeline.get(keys.unusable)
-    pipeline.get(keys.costly)
-    pipeline.zrange(keys.ready, 0, 0, withscores=True)
-    answers = await store.ask(pipeline.execute())
-    meta, opened, sealed, waiting, leased, letters, aside, closed, clock, *answers = answers
-    noted, *why, first = answers
-    unusable, costly = ((text or b"").decode(errors="replace") for text in why)
-    now_ms = told(milliseconds(clock), *noted)
-    *numbers, owner, lease_until, source, standstill, deaths, hand, watermark = meta
-    alive = owner is not None and int(lease_until or 0) > now_ms
+    seen = await summary(store, scope)
     return PartitionStanding(
         scope,
-        opened,
-        sealed,
-        waiting,
-        leased,
-        **{name: int(number or 0) for name, number in zip(counts, numbers, strict=True)},
-        letters=letters,
-        writer=owner.decode() if alive else "",
-        position=_position(source),
+        seen.open,
+        seen.sealed,
+        seen.waiting,
+        seen.leased,
+        **seen.counts,
+        letters=seen.letters,
+        writer=seen.writer,
+        position=_position(seen.checkpoint),
         away=await OutageBoard(store, scope).read(),
-        standstill=standstill.decode() if alive and standstill else "",
+        standstill=seen.stall if seen.writer else "",
         unreadable=await unreadable_windows(store, scope),
-        aside=aside,
-        is_lost=source is None and bool(opened or closed),
-        unusable=unusable,
-        costly=costly,
+        aside=seen.aside,
+        is_lost=seen.checkpoint is None and bool(seen.open or seen.closed),
+        unusable=seen.unusable,
+        costly=seen.costly,
         fault="",
-        stranded=max(0, closed - sealed - waiting - leased - aside),
-        deaths=int(deaths or 0),
-        hand=(hand or b"").decode(),
-        ahead_ms=max(0, int(watermark or 0) - now_ms),
-        waits_ms=oldest_ms(first, now_ms),
+        stranded=max(0, seen.closed - seen.sealed - seen.waiting - seen.leased - seen.aside),
+        deaths=seen.deaths,
+        hand=seen.hand,
+        ahead_ms=max(0, seen.watermark_ms - seen.now_ms),
+        waits_ms=seen.waits_ms,
     )
 
 

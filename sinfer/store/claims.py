@@ -198,6 +198,11 @@ class PartitionClaims:
         """How many windows are closed and not done."""
         return int(await self._store.ask(self._store.redis.hlen(self.keys.closed)))
 
+    async def has(self, window_id: str) -> bool:
+        """Whether a window is closed and not done."""
+        found = await self._store.ask(self._store.redis.hexists(self.keys.closed, window_id))
+        return bool(found)
+
     async def now_ms(self) -> int:
         """The partition's time, milliseconds since the epoch."""
         return await self._store.now_ms(self.keys.meta)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
+from sinfer.errors import StoreError
 from sinfer.store import keys
 from sinfer.windows.ids import Scope, escape, unescape
 
@@ -41,6 +42,21 @@ class Member(NamedTuple):
         """The inverse of ``str``."""
         name, slash, only_task = text.partition("/")
         return cls(name, unescape(only_task) if slash else None)
+
+
+async def alive_count(store: Store, product: str, now_ms: int) -> int:
+    """How many ingestors of a product gave a sign of life lately.
+
+    Args:
+        store: the window store.
+        product: name of the product.
+        now_ms: the time of the store.
+    """
+    key = keys.ingestors(product)
+    try:
+        return int(await store.ask(store.redis.zcount(key, now_ms - SILENT_AFTER_MS, "+inf")))
+    except StoreError:  # of another type: nobody can have given a sign of life
+        return 0
 
 
 class Membership:

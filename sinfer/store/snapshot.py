@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sinfer.store.account import COUNTS, RESULT_COUNTS, Account, add_up
 from sinfer.store.keys import PartitionKeys
+from sinfer.windows.attempts import Tries
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord, unpack_closed, unpack_record
 
@@ -31,7 +32,10 @@ class Snapshot:
         meta: fields of the partition.
         opened, closed: open and closed windows by id.
         deadlines: open windows that beat closes.
-        ready, leases, sealed: where closed windows are.
+        ready, leases, sealed: where closed windows are, with the time that belongs to it, ms: when
+            they may be claimed, when the lease ends, and the end of the window.
+        attempts, deaths: how often closed windows were tried, and how often their leases ran out,
+            as that is stored; see ``tries``.
         aside: windows that were set aside, as they were noted.
         refs, held: shared segments: how many windows hold them, how many messages are in them.
         letters: dead letters in the store.
@@ -43,24 +47,31 @@ class Snapshot:
     opened: Mapping[str, WindowRecord]
     closed: Mapping[str, ClosedWindow]
     deadlines: frozenset[str]
-    ready: frozenset[str]
-    leases: frozenset[str]
-    sealed: frozenset[str]
+    ready: Mapping[str, int]
+    leases: Mapping[str, int]
+    sealed: Mapping[str, int]
+    attempts: Mapping[str, bytes]
+    deaths: Mapping[str, bytes]
     aside: Mapping[str, bytes]
     refs: Mapping[str, int]
     held: Mapping[str, int]
     letters: int
 
     @property
+    def incarnation(self) -> str:
+        """Which messages the partition reads; empty where that is not noted."""
+        return self.meta.get("incarnation", b"").decode()
+
+    @property
     def stranded(self) -> list[str]:
         """Closed windows that neither wait, nor are held by a worker, nor are set aside."""
-        found = self.ready | self.leases | self.sealed | self.aside.keys()
+        found = self.ready.keys() | self.leases.keys() | self.sealed.keys() | self.aside.keys()
         return sorted(self.closed.keys() - found)
 
     @property
     def without_record(self) -> list[str]:
         """Windows that an index names and of which nothing is known any more."""
-        closed = self.ready | self.leases | self.sealed | self.aside.keys()
+        closed = self.ready.keys() | self.leases.keys() | self.sealed.keys() | self.aside.keys()
         return sorted((closed - self.closed.keys()) | (self.deadlines - self.opened.keys()))
 
     @property
@@ -71,6 +82,11 @@ class Snapshot:
             for name, record in self.opened.items()
             if record.deadline_ms and name not in self.deadlines
         ]
+
+    def tries(self, window_id: str) -> int:
+        """How often a closed window was tried, deaths of its workers included."""
+        counted = Tries.unpack(self.attempts.get(window_id, 0)).attempts
+        return counted + int(self.deaths.get(window_id, 0))
 
     def holders(self) -> Counter[str]:
         """How many windows hold each shared segment."""
@@ -103,31 +119,33 @@ async def snapshot(store: Store, scope: Scope) -> Snapshot:
     pipeline.hmget(keys.meta, _META)
     for name in (keys.open, keys.closed, keys.held, keys.refs, keys.aside):
         pipeline.hgetall(name)
-    for name in (keys.deadlines, keys.ready, keys.leases, keys.sealed):
-        pipeline.zrange(name, 0, -1)
+    pipeline.hgetall(keys.attempts)
+    pipeline.hgetall(keys.deaths)
+    pipeline.zrange(keys.deadlines, 0, -1)
+    for name in (keys.ready, keys.leases, keys.sealed):
+        pipeline.zrange(name, 0, -1, withscores=True)
     pipeline.xlen(keys.dead)
     answers = await store.ask(pipeline.execute())
-    fields, opened, closed, held, refs, aside, *indexes, letters = answers
-    deadlines, ready, leases, sealed = (_names(index) for index in indexes)
+    fields, opened, closed, held, refs, aside, attempts, deaths, *indexes, letters = answers
+    deadlines, *places = indexes
+    ready, leases, sealed = ({n.decode(): int(ms) for n, ms in place} for place in places)
     return Snapshot(
         scope,
         add_up(fields[: len(COUNTS) + len(RESULT_COUNTS)], opened, closed, held),
         _known(_META, fields),
         {name.decode(): unpack_record(blob) for name, blob in opened.items()},
         {name.decode(): unpack_closed(name, value) for name, value in closed.items()},
-        deadlines,
+        frozenset(name.decode() for name in deadlines),
         ready,
         leases,
         sealed,
+        {name.decode(): number for name, number in attempts.items()},
+        {name.decode(): number for name, number in deaths.items()},
         {name.decode(): value for name, value in aside.items()},
         {name.decode(): int(number) for name, number in refs.items()},
         {name.decode(): int(number) for name, number in held.items()},
         int(letters),
     )
-
-
-def _names(index: Iterable[bytes]) -> frozenset[str]:
-    return frozenset(name.decode() for name in index)
 
 
 def _known(names: Sequence[str], fields: Sequence[bytes | None]) -> dict[str, bytes]:

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 from sinfer.config.units import to_ms
 from sinfer.errors import InvalidItemError
-from sinfer.hooks.call import reason_of
 from sinfer.windows.open_window import Held, Slot
 from sinfer.windows.plan import Append, Entry, Plan
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord
@@ -311,10 +310,9 @@ class Planner(ABC):
         assert self._close_when is not None
         stats = WindowStats(record.count, record.bytes, record.start_ms, record.end_ms)
         try:
-            return bool(self._close_when(stats, entry.item))
-        except BaseException as error:  # a product's own code: its message alone must suffer
-            text = f"close_when: {reason_of(error)}"
-            raise InvalidItemError(text, stream_seq=entry.message.stream_seq) from error
+            return self._close_when(stats, entry.item)
+        except InvalidItemError as error:
+            raise InvalidItemError(str(error), stream_seq=entry.message.stream_seq) from error
 
     def _seal(self, held: Held) -> None:
         """Make the fresh messages of a window a chunk of its segment."""

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from sinfer.clock import ManualClock
 from sinfer.errors import WindowConflictError
+from sinfer.ingest.own_trigger import guarded
 from sinfer.local.memory import MemoryPartition
 from sinfer.store.writer import Commit
 from sinfer.types.message import Message
@@ -52,7 +53,7 @@ class PlannedPartition:
         **settings: Any,
     ) -> None:
         self.spec = spec or window_spec(**settings)
-        self.close_when = close_when
+        self.close_when = None if close_when is None else guarded(close_when)
         self.clock = ManualClock(0)
         self.memory = MemoryPartition(Scope("product", "t", "p"), self.clock)
         self.fired: list[Fired] = []

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-
-from kombu.exceptions import OperationalError
-from redis.exceptions import AuthenticationError, NoPermissionError
 
 from sinfer.errors import SinferError
 from sinfer.operations.preflight.findings import Finding, verdict_of
-from sinfer.store.connection import Store, tls_problem
+from sinfer.store.connection import Store
 from sinfer.store.server import server_state
 from sinfer.store.time import store_time
-from sinfer.tasks.application import make_app
+from sinfer.tasks.broker_check import broker_answers
 from sinfer.types.check import Verdict
-
-_BROKER_TIMEOUT_S = 5
 
 
 async def check_store(store: Store) -> AsyncIterator[Finding]:
@@ -61,21 +55,5 @@ async def check_store(store: Store) -> AsyncIterator[Finding]:
 
 async def check_broker() -> Finding:
     """Celery's broker takes connections."""
-
-    def ask() -> None:
-        with make_app([]).connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=_BROKER_TIMEOUT_S)
-
-    try:
-        async with asyncio.timeout(2 * _BROKER_TIMEOUT_S):
-            await asyncio.to_thread(ask)
-    except (OperationalError, OSError, TimeoutError) as error:
-        if (reason := tls_problem(error)) is not None:
-            return Finding("broker", "error", f"the Celery broker {reason}")
-        reason = str(error) or type(error).__name__
-        if isinstance(error.__cause__, AuthenticationError | NoPermissionError):
-            text = f"the Celery broker refuses the user or password ({reason})"
-            return Finding("broker", "error", f"{text}; correct them in SINFER_BROKER_URL")
-        text = f"the Celery broker does not answer ({reason})"
-        return Finding("broker", "unreachable", f"{text}; see SINFER_BROKER_URL")
-    return Finding("broker", "ok", "the Celery broker answers")
+    verdict, text = await broker_answers()
+    return Finding("broker", verdict, text)
