@@ -67,7 +67,7 @@ async def unseal(store: Store, scope: Scope, partitions: Sequence[Scope]) -> Uns
     windows = hint = 0
     while True:
         args: list[Argument] = [repr(mark), _MOST_AT_ONCE, HINT_MS, uuid.uuid4().hex]
-        reply = await store.run("unseal", names, args)
+        reply = await store.run("ready_waiting_windows", names, args)
         windows, hint = windows + int(reply[0]), hint + int(reply[1])
         if int(reply[0]) < _MOST_AT_ONCE:
             return Unsealed(windows, hint, int(reply[2]))

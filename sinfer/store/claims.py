@@ -171,7 +171,7 @@ class PartitionClaims:
         keys = self.keys
         asked = keys.asked(name or uuid.uuid4().hex)
         reply = await self._store.run(
-            "claim",
+            "claim_windows",
             [
                 keys.meta,
                 keys.closed,
@@ -246,7 +246,9 @@ class PartitionClaims:
         keys, window_id = self.keys, claim.window.id
         names = [keys.meta, keys.closed, keys.leases, keys.tokens, keys.attempts, keys.aside]
         args: list[Argument] = [window_id, claim.token, pack_damage(damage), WAIT]
-        if await self._store.run("set_aside", names, args, asked=keys.asked(uuid.uuid4().hex)):
+        if await self._store.run(
+            "set_window_aside", names, args, asked=keys.asked(uuid.uuid4().hex)
+        ):
             _log.error(
                 "%s: window %s is set aside: %s; see sinfer windows rebuild",
                 self.scope, window_id, damage.reason,
@@ -305,7 +307,7 @@ class PartitionClaims:
         keys = self.keys
         return bool(
             await self._store.run(
-                "store_output",
+                "store_window_output",
                 [keys.tokens, keys.leases, keys.output(claim.window.id)],
                 [claim.window.id, claim.token, *fields],
             )
@@ -315,7 +317,10 @@ class PartitionClaims:
         """Renew leases; False for each window that is not held any more."""
         pairs = [word for claim in claims for word in (claim.window.id, claim.token)]
         keys = [self.keys.meta, self.keys.leases, self.keys.tokens]
-        return [bool(held) for held in await self._store.run("renew", keys, [lease_ms, *pairs])]
+        return [
+            bool(held)
+            for held in await self._store.run("renew_window_leases", keys, [lease_ms, *pairs])
+        ]
 
     async def renew_given(self, name: str, *, lease_ms: int) -> None:
         """Renew the leases of what a claim was given, before its answer has been read.
@@ -327,7 +332,7 @@ class PartitionClaims:
         given = await self._store.ask(self._store.redis.get(self.keys.asked(name)))
         if given:
             keys = [self.keys.meta, self.keys.leases, self.keys.tokens]
-            await self._store.run("renew", keys, [lease_ms, *given.split()])
+            await self._store.run("renew_window_leases", keys, [lease_ms, *given.split()])
             await self._store.ask(self._store.redis.pexpire(self.keys.asked(name), KEPT_MS))
 
     async def complete(self, completions: Sequence[Completion]) -> list[bool]:
@@ -363,7 +368,10 @@ class PartitionClaims:
             keep = 0 if completion.entry is None else completion.ledger
             args += [keep, completion.entry or b""]
         asked = keys.asked(uuid.uuid4().hex)
-        return [bool(done) for done in await self._store.run("complete", names, args, asked=asked)]
+        return [
+            bool(done)
+            for done in await self._store.run("complete_windows", names, args, asked=asked)
+        ]
 
     async def _places(self, completion: Completion) -> dict[int, int]:
         """In which of a window's shared segments its messages are, from 1, by stream sequence."""
@@ -403,7 +411,7 @@ class PartitionClaims:
         change = 0 if counts else WAIT
         due_ms = int(
             await self._store.run(
-                "release",
+                "release_window",
                 [keys.meta, keys.ready, keys.leases, keys.tokens, keys.attempts, keys.away],
                 [claim.window.id, claim.token, wait_ms, change, len(notes), *notes, *back],
                 asked=keys.asked(uuid.uuid4().hex),

@@ -221,7 +221,7 @@ class Store:
                 that of what belongs to no partition. They differ where Redis' clock went back, and
                 are not to be compared.
         """
-        return int(await self.run("now", [clock], [int(clock == CLOCK)]))
+        return int(await self.run("tell_time", [clock], [int(clock == CLOCK)]))
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -209,7 +209,7 @@ class DeadLetterStore:
         pairs = [word for pair in counts.items() for word in pair]
         return int(
             await self._store.run(
-                "discard_dead",
+                "discard_dead_letters",
                 [keys.meta, keys.dead],
                 [len(counts), *pairs, *entries],
                 asked=keys.asked(uuid.uuid4().hex),
@@ -225,7 +225,7 @@ class DeadLetterStore:
         keys = PartitionKeys(stored.scope)
         return bool(
             await self._store.run(
-                "replace_dead",
+                "replace_dead_letter",
                 [keys.meta, keys.dead],
                 [stored.entry, pack_dead_letter(letter)],
                 asked=keys.asked(uuid.uuid4().hex),

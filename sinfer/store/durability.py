@@ -98,7 +98,9 @@ class Disk:
             connection = await pool.get_connection()  # type: ignore[no-untyped-call]
             try:
                 # A connection that breaks raises: a new one would know nothing of the mark.
-                await connection.send_command("EVAL", self._store.source_of("mark"), 1, MARK)
+                await connection.send_command(
+                    "EVAL", self._store.source_of("write_durability_mark"), 1, MARK
+                )
                 await connection.read_response()
                 while True:
                     await connection.send_command("WAITAOF", 1, 0, _ASK_MS)

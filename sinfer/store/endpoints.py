@@ -45,7 +45,7 @@ class EndpointState:
     async def may_call(self, caller: str) -> MayCall:
         """Whether calls may be made; one caller gets the trial of a breaker that is half open."""
         state, wait_ms = await self._store.run(
-            "may_call", [self._keys.clock, self._keys.breaker], [caller, self._call_ms]
+            "ask_endpoint_breaker", [self._keys.clock, self._keys.breaker], [caller, self._call_ms]
         )
         return MayCall(int(wait_ms), state == b"half")
 
@@ -64,7 +64,7 @@ class EndpointState:
             How long it stays open, milliseconds; 0 when it is closed. And whether this opened it.
         """
         wait_ms, opened = await self._store.run(
-            "note_failure",
+            "note_endpoint_failure",
             [self._keys.clock, self._keys.breaker],
             [most, first_ms, longest_ms],
             asked=self._keys.asked(uuid.uuid4().hex),
@@ -73,12 +73,12 @@ class EndpointState:
 
     async def end_trial(self, caller: str) -> None:
         """The caller makes no use of its trial."""
-        await self._store.run("end_trial", [self._keys.breaker], [caller])
+        await self._store.run("end_endpoint_trial", [self._keys.breaker], [caller])
 
     async def take_slot(self, holder: str, cap: int) -> bool:
         """Take one of so many places for calls; whether there was one."""
         keys = [self._keys.clock, self._keys.slots]
-        return bool(await self._store.run("take_slot", keys, [holder, cap, self._call_ms]))
+        return bool(await self._store.run("take_endpoint_slot", keys, [holder, cap, self._call_ms]))
 
     async def free_slot(self, holder: str) -> None:
         """The call has ended."""

@@ -60,7 +60,7 @@ async def _put_back(store: Store, seen: Snapshot) -> int:
     for first in range(0, len(rows), _AT_ONCE):
         words = [word for row in rows[first : first + _AT_ONCE] for word in row]
         asked = keys.asked(uuid.uuid4().hex)
-        restored += int(await store.run("reindex", names, words, asked=asked))
+        restored += int(await store.run("reindex_windows", names, words, asked=asked))
     return restored
 
 
@@ -80,4 +80,6 @@ async def _recount(store: Store, seen: Snapshot) -> int:
     for name in unknown:
         names += [keys.segment(name), keys.given_up(name)]
         args += [name, holders[name]]
-    return int(await store.run("recount", names, args, asked=keys.asked(uuid.uuid4().hex)))
+    return int(
+        await store.run("recount_segment_holders", names, args, asked=keys.asked(uuid.uuid4().hex))
+    )

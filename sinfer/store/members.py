@@ -18,7 +18,7 @@ from sinfer.store.ledger import pack_members
 from sinfer.types.message import Message
 
 _CHUNKS_IN_FIELD = 256
-"""As in ``commit.lua``."""
+"""As in ``commit_batch.lua``."""
 
 
 def members_entry(place: int, messages: Iterable[Message]) -> str:

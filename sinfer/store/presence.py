@@ -108,7 +108,7 @@ class PresenceBoard:
     async def _run(self, sign: bytes, before: bytes) -> None:
         arguments: list[Argument] = [SILENT_AFTER_MS, _KEPT_MS, sign, before]
         try:
-            await self._store.run("sign", [CLOCK, ALIVE], arguments)
+            await self._store.run("give_sign_of_life", [CLOCK, ALIVE], arguments)
         except StoreError as error:
             if "WRONGTYPE" not in str(error):
                 raise

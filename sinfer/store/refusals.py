@@ -55,7 +55,7 @@ class RefusalBoard:
             alike: the same for refusals that are to be counted together.
         """
         found = await self._store.run(
-            "note_refusal",
+            "note_window_refusal",
             [self._key],
             [what, window_id, await self._taken(), items, alike, _REMEMBERED_MS, _MOST_ENTRIES],
             asked=keys.asked_beside(self._key, uuid.uuid4().hex),

@@ -63,7 +63,7 @@ async def reopen(
         incarnation=incarnation,
     )
     stored = await store.run(
-        "reopen",
+        "requeue_window",
         [keys.meta, keys.closed, keys.ready, keys.dead, keys.segment(window_id), keys.members],
         [
             window_id,

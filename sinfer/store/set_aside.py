@@ -84,7 +84,7 @@ async def put_back(
     for (segment, place), messages in chunks.items():
         args += [segments.index(segment) + 1, place, pack_chunk(messages)]
     names = [keys.meta, keys.closed, keys.ready, keys.aside, *map(keys.segment, segments)]
-    if not await store.run("put_back", names, args, asked=keys.asked(uuid.uuid4().hex)):
+    if not await store.run("put_window_back", names, args, asked=keys.asked(uuid.uuid4().hex)):
         return False
     await Schedule(store).announce(aside.scope)
     return True
@@ -95,7 +95,9 @@ async def take_aside(store: Store, aside: SetAside, *, lease_ms: int) -> Claim |
     keys = PartitionKeys(aside.scope)
     names = [keys.meta, keys.closed, keys.leases, keys.tokens, keys.aside]
     asked = keys.asked(uuid.uuid4().hex)
-    reply = await store.run("take_aside", names, [aside.window.id, lease_ms], asked=asked)
+    reply = await store.run(
+        "claim_window_set_aside", names, [aside.window.id, lease_ms], asked=asked
+    )
     if reply is None:
         return None
     token, now_ms = (int(value) for value in reply)

@@ -196,14 +196,16 @@ class PartitionWriter:
         Raises:
             StaleTokenError: the lease was lost to someone else since it was first taken.
         """
-        return self.answered(await self._store.run("acquire", *self.lease_call))
+        return self.answered(await self._store.run("take_writer_lease", *self.lease_call))
 
     async def seize(self) -> None:
         """Take the lease from whoever holds it. That writer notices at its next commit, which is
         refused, or when it renews its lease, and waits for this one."""
         args: list[Argument] = [self._owner, self._lease_ms]
         asked = self.keys.asked(uuid.uuid4().hex)
-        self.answered(await self._store.run("seize", [self.keys.meta], args, asked=asked))
+        self.answered(
+            await self._store.run("seize_writer_lease", [self.keys.meta], args, asked=asked)
+        )
 
     @property
     def lease_call(self) -> tuple[list[str], list[Argument]]:
@@ -231,7 +233,7 @@ class PartitionWriter:
             StaleTokenError: another writer holds the lease.
             UnavailableError: it is not noted.
         """
-        if not await self._store.run("note_hand", *self.note_call(hand, deaths)):
+        if not await self._store.run("note_work_in_hand", *self.note_call(hand, deaths)):
             raise StaleTokenError(f"{self.scope} has another writer by now")
 
     @property
@@ -276,7 +278,7 @@ class PartitionWriter:
     async def release(self) -> None:
         """Give the lease back, so that another can take it at once."""
         if self._token:
-            await self._store.run("yield", *self.return_call)
+            await self._store.run("return_writer_lease", *self.return_call)
             self._token = 0
 
     async def note_drained(self, since_ms: int) -> None:
@@ -400,7 +402,7 @@ class PartitionWriter:
         ]  # fmt: skip
         args: list[Argument] = [self._token, window_id, other]
         asked = keys.asked(uuid.uuid4().hex)
-        if await self._store.run("close_unreadable", names, args, asked=asked):
+        if await self._store.run("close_unreadable_window", names, args, asked=asked):
             _log.error("%s: open window %s closed as %s: %s", self.scope, window_id, other, problem)
 
     async def _refuse_lost_position(self, opened: int) -> None:
@@ -453,7 +455,7 @@ class PartitionWriter:
             keys.tokens, keys.attempts, keys.refs, keys.held, keys.ledger,
             keys.away, keys.members, keys.aside, keys.deaths, keys.unreadable,
         ]  # fmt: skip
-        left = int(await self._store.run("forget", names, [self._token]))
+        left = int(await self._store.run("forget_partition", names, [self._token]))
         if left < 0:
             raise StaleTokenError(f"{self.scope} has another writer by now")
         if not left:
@@ -521,7 +523,7 @@ class PartitionWriter:
         ):
             args.append(len(words))
             args += words
-        return await self._after(self._answer(await self._store.run("commit", names, args)))
+        return await self._after(self._answer(await self._store.run("commit_batch", names, args)))
 
     def _fields(self, commit: Commit, settings: PartitionSettings | None) -> dict[str, Argument]:
         fields: dict[str, Argument] = {"source": commit.source}

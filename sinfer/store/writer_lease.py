@@ -33,7 +33,7 @@ async def renew_leases(store: Store, writers: Sequence[PartitionWriter]) -> list
     Raises:
         UnavailableError: Redis cannot be reached.
     """
-    replies = await store.run_many("renew_lease", [writer.renewal for writer in writers])
+    replies = await store.run_many("renew_writer_lease", [writer.renewal for writer in writers])
     return [
         Renewed(False, problem=reply)
         if isinstance(reply, Exception)
@@ -44,9 +44,9 @@ async def renew_leases(store: Store, writers: Sequence[PartitionWriter]) -> list
 
 async def give_leases_back(store: Store, writers: Sequence[PartitionWriter]) -> None:
     """Let others write these partitions; raises as ``renew_leases``."""
-    await store.run_many("yield", [writer.return_call for writer in writers])
+    await store.run_many("return_writer_lease", [writer.return_call for writer in writers])
 
 
 async def note_hand(store: Store, writer: PartitionWriter, hand: bytes, deaths: int) -> None:
     """As ``PartitionWriter.note_hand``, over another store's connections."""
-    await store.run("note_hand", *writer.note_call(hand, deaths))
+    await store.run("note_work_in_hand", *writer.note_call(hand, deaths))

@@ -1,8 +1,10 @@
 #!lua
 -- Note which partition reads a consumer, unless that is another one by now.
 --
--- KEYS  1 consumers
--- ARGV  1 consumer  2 partition; empty for none any more  3 the partition that was noted before; empty for none
+-- KEYS  1  consumers  hash
+-- ARGV  1  consumer
+--       2  partition  that reads it; empty for none any more
+--       3  before     the partition that was noted before; empty for none
 -- Returns the partition that is noted now.
 local noted = redis.call('HGET', KEYS[1], ARGV[1])
 if (noted or '') == ARGV[3] then
