@@ -65,7 +65,7 @@ def audit(
     from sinfer.cli.output import print_json, print_table
     from sinfer.operations.audit import audit as audit_partitions
     from sinfer.operations.products import known_scopes
-    from sinfer.store.account import RESULT_COUNTS
+    from sinfer.store.partition.account import RESULT_COUNTS
 
     if since is not None and not deep:
         raise click.UsageError("--since goes with --deep.")

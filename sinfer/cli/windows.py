@@ -12,8 +12,8 @@ from sinfer.cli.options import json_option, product_option, task_option
 
 if TYPE_CHECKING:
     from sinfer.cli.connections import Session
-    from sinfer.store.ledger import Finished
-    from sinfer.store.set_aside import SetAside
+    from sinfer.store.history.ledger import Finished
+    from sinfer.store.work.set_aside import SetAside
 
 
 @click.group()
@@ -110,9 +110,9 @@ def list_(
     from sinfer.cli.output import moment, print_json, print_table
     from sinfer.operations.audit import describe
     from sinfer.operations.products import known_scopes
-    from sinfer.operations.set_aside import find_aside
-    from sinfer.store.claims import unreadable_windows
-    from sinfer.store.ledger import read_ledger
+    from sinfer.operations.rebuild import find_aside
+    from sinfer.store.history.ledger import read_ledger
+    from sinfer.store.work.claims import unreadable_windows
 
     async def run(session: Session) -> tuple[list[SetAside], list[dict[str, Any]], list[Finished]]:
         unread = []
@@ -269,7 +269,7 @@ def rebuild(
     """
     from sinfer.cli.progress import bar
     from sinfer.errors import SinferError
-    from sinfer.operations.set_aside import rebuild as make_whole
+    from sinfer.operations.rebuild import rebuild as make_whole
 
     async def one(session: Session, aside: SetAside) -> dict[str, Any]:
         answer = {"window": aside.window.id, "rebuilt": False, "reason": ""}
@@ -313,7 +313,7 @@ def discard(
       sinfer windows discard ex_1/in.w1/all/1
     """
     from sinfer.errors import ConfigError
-    from sinfer.operations.set_aside import discard as give_up
+    from sinfer.operations.rebuild import discard as give_up
 
     if not yes:
         click.confirm("Give up what is set aside?", abort=True)
@@ -345,7 +345,7 @@ def _for_each_aside(
     from sinfer.cli.connections import with_session
     from sinfer.cli.output import print_json
     from sinfer.operations.products import known_scopes
-    from sinfer.operations.set_aside import find_aside
+    from sinfer.operations.rebuild import find_aside
 
     if (window is None) is not every:
         raise click.UsageError("Give a window, or --all.")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from sinfer.aio.batching import Batcher
-from sinfer.store.errors import outage_of
 from sinfer.store.keys import MARK
+from sinfer.store.redis_errors import outage_of
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store

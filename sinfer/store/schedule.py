@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from sinfer.errors import StoreError
 from sinfer.store import keys as names
-from sinfer.store.alignment import unseal
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.lua import HINT_MS, Argument
-from sinfer.store.time import TIME_FIELDS, milliseconds, told
+from sinfer.store.partition.alignment import unseal
+from sinfer.store.store_time import TIME_FIELDS, milliseconds, told
 from sinfer.windows.attempts import WAIT
 from sinfer.windows.ids import Scope
 

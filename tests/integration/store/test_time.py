@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from sinfer.embedded.servers import RedisServer
 from sinfer.operations.preflight.servers import check_store
 from sinfer.operations.status import standing
-from sinfer.store.claims import Claim, Completion
 from sinfer.store.connection import Store
-from sinfer.store.dead_letters import DeadLetterStore, StoredLetter
+from sinfer.store.history.dead_letter_store import DeadLetterStore, StoredLetter
 from sinfer.store.keys import CLOCK, EndpointKeys
 from sinfer.store.schedule import Closing, Schedule, Turn
-from sinfer.store.time import TIME_FIELDS, store_time, told
+from sinfer.store.store_time import TIME_FIELDS, store_time, told
+from sinfer.store.work.claims import Claim, Completion
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
 from tests.integration.store.conftest import Partition

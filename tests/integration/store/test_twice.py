@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from sinfer.embedded.servers import RedisServer
-from sinfer.store.claims import Claim, Completion
+from sinfer.store.boards.refusals import RefusalBoard
 from sinfer.store.connection import Store
-from sinfer.store.dead_letters import DeadLetterStore, LetterFilter
-from sinfer.store.index_repair import repair_index
+from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.store.keys import EndpointKeys
 from sinfer.store.lua import SCRIPTS, Argument
-from sinfer.store.refusals import RefusalBoard
-from sinfer.store.requeue import reopen
+from sinfer.store.partition.index_repair import repair_index
 from sinfer.store.schedule import Schedule
-from sinfer.store.set_aside import put_back, read_aside, take_aside
+from sinfer.store.work.claims import Claim, Completion
+from sinfer.store.work.requeue import reopen
+from sinfer.store.work.set_aside import put_back, read_aside, take_aside
 from sinfer.windows.dead_letters import DeadLetter, Origin
 from sinfer.windows.ids import Scope
 from sinfer.windows.reprocessing import Again
@@ -26,7 +26,7 @@ from tests.integration.store.conftest import Partition
 from tests.integration.store.manual_store import ManualStore
 from tests.support.window_reference import Item
 
-NAMES = {path.name.removesuffix(".lua") for path in SCRIPTS.iterdir()}
+NAMES = {*SCRIPTS}
 
 FOR_LOGS_ALONE = {"close_due_windows": {0, 1}, "ready_waiting_windows": {0}}
 """Places of answers that only say how much this very run did."""

@@ -9,7 +9,7 @@ import msgspec
 
 from sinfer.logging.masking import mask
 from sinfer.store import keys
-from sinfer.store.ingestors import SILENT_AFTER_MS, Member
+from sinfer.store.boards.ingestors import SILENT_AFTER_MS, Member
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store

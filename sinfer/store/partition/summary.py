@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sinfer.store.account import RESULT_COUNTS
 from sinfer.store.keys import STANDSTILL_FIELD, PartitionKeys
-from sinfer.store.time import TIME_FIELDS, milliseconds, told
-from sinfer.store.waiting import oldest_ms
+from sinfer.store.partition.account import RESULT_COUNTS
+from sinfer.store.partition.backlog import oldest_ms
+from sinfer.store.store_time import TIME_FIELDS, milliseconds, told
 from sinfer.windows.ids import Scope
 
 if TYPE_CHECKING:

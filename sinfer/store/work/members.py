@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sinfer.store.ledger import pack_members
+from sinfer.store.history.ledger import pack_members
 from sinfer.types.message import Message
 
 _CHUNKS_IN_FIELD = 256

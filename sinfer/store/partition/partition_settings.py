@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sinfer.store.keys import CONFIG_FIELD, INCARNATION_FIELD
-from sinfer.store.task_config import earlier_field
+from sinfer.store.partition.task_config import earlier_field
 from sinfer.windows.ids import Scope
 
 

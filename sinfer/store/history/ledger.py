@@ -45,7 +45,7 @@ class LedgerEntry(msgspec.Struct, array_like=True, frozen=True):
         model: name or version of the model, where its answer tells.
         kind: whether it was processed for the first time.
         ordinals: the places that its messages have in the window; empty where they are all there.
-        incarnation: of the source when it was opened; see ``sinfer.store.incarnation``.
+        incarnation: of the source when it was opened; see ``sinfer.store.partition.incarnation``.
         sinks: the sinks that its results went to, or the fallback instead of one that refused
             some; None where an earlier version did not note them.
         filtered: the stream sequences that ``preprocess`` filtered out when the window was

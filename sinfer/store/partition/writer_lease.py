@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sinfer.store.writer import PartitionWriter
+from sinfer.store.partition.writer import PartitionWriter
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sinfer.store.account import COUNTS, RESULT_COUNTS, Account, add_up
 from sinfer.store.keys import PartitionKeys
+from sinfer.store.partition.account import COUNTS, RESULT_COUNTS, Account, add_up
 from sinfer.windows.attempts import Tries
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord, unpack_closed, unpack_record

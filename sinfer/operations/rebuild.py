@@ -13,13 +13,13 @@ from sinfer.nats.stream_messages import StreamMessages
 from sinfer.nats.subjects import EVERYTHING, covers
 from sinfer.operations.rerun import check_stream
 from sinfer.products.pipeline import InferPipeline
-from sinfer.store.claims import Completion, PartitionClaims
 from sinfer.store.connection import Store
-from sinfer.store.damage import Contents
-from sinfer.store.ledger import pack_entry
-from sinfer.store.segments import Segments
-from sinfer.store.set_aside import SetAside, put_back, read_aside, take_aside
-from sinfer.store.time import partition_now_ms
+from sinfer.store.history.ledger import pack_entry
+from sinfer.store.store_time import partition_now_ms
+from sinfer.store.work.claims import Completion, PartitionClaims
+from sinfer.store.work.damage import Contents
+from sinfer.store.work.segments import Segments
+from sinfer.store.work.set_aside import SetAside, put_back, read_aside, take_aside
 from sinfer.types.message import Message, pack_chunk
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow

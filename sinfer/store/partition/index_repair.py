@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.lua import Argument
+from sinfer.store.partition.snapshot import Snapshot, snapshot
 from sinfer.store.schedule import Schedule
-from sinfer.store.snapshot import Snapshot, snapshot
 from sinfer.windows.ids import Scope
 
 if TYPE_CHECKING:

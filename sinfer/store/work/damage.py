@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from sinfer.store.ledger import pack_members, unpack_members
+from sinfer.store.history.ledger import pack_members, unpack_members
 from sinfer.types.message import Message, unpack_chunk
 from sinfer.windows.records import ClosedWindow
 

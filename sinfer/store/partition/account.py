@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sinfer.store.damage import read_chunk
 from sinfer.store.keys import TAKEN_FIELD, PartitionKeys
+from sinfer.store.work.damage import read_chunk
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow, WindowRecord, unpack_closed, unpack_record
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sinfer.store.incarnation import incarnation_of
 from sinfer.store.keys import CONSUMER_FIELD, CONSUMERS, PartitionKeys
+from sinfer.store.partition.incarnation import incarnation_of
 from sinfer.windows.ids import Scope
 
 if TYPE_CHECKING:

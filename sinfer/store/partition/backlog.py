@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sinfer.store.keys import CLOCK, DUE, PartitionKeys
-from sinfer.store.time import TIME_FIELDS, milliseconds, told
+from sinfer.store.store_time import TIME_FIELDS, milliseconds, told
 from sinfer.windows.ids import Scope
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.members import members_entry
 from sinfer.store.schedule import Schedule
+from sinfer.store.work.members import members_entry
 from sinfer.types.message import Message, pack_chunk
 from sinfer.windows.dead_letters import Origin
 from sinfer.windows.ids import Scope
@@ -37,7 +37,7 @@ async def reopen(
         origin: the window as products and sinks see it.
         again: what it remembers; its lists follow the messages.
         messages: its messages, in the order of the stream.
-        incarnation: of the source when they were read; see ``sinfer.store.incarnation``.
+        incarnation: of the source when they were read; see ``sinfer.store.partition.incarnation``.
         letters: the dead letters that they were. They leave the dead letters in the same step.
             Without any, the messages were read from the stream again and count as fetched again.
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sinfer.store.claims import Claim
-from sinfer.store.damage import Damage, unpack_damage
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.lua import Argument
 from sinfer.store.schedule import Schedule
+from sinfer.store.work.claims import Claim
+from sinfer.store.work.damage import Damage, unpack_damage
 from sinfer.types.message import Message, pack_chunk
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow, unpack_closed

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.time import store_time
+from sinfer.store.store_time import store_time
 from sinfer.windows.ids import Scope
 
 if TYPE_CHECKING:

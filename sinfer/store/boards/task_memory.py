@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sinfer.store import keys
-from sinfer.store.memory_use import MemoryUse
+from sinfer.store.partition.memory_use import MemoryUse
 from sinfer.windows.ids import Scope
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from sinfer.errors import (
     UnavailableError,
     WindowConflictError,
 )
-from sinfer.store.alignment import unseal
 from sinfer.store.keys import (
     CONFIG_FIELD,
     COPIED_FIELD,
@@ -26,8 +25,9 @@ from sinfer.store.keys import (
 )
 from sinfer.store.lua import HINT_MS as HINT_MS
 from sinfer.store.lua import Argument
-from sinfer.store.members import members_entry
-from sinfer.store.partition_settings import PartitionSettings
+from sinfer.store.partition.alignment import unseal
+from sinfer.store.partition.partition_settings import PartitionSettings
+from sinfer.store.work.members import members_entry
 from sinfer.types.message import pack_chunk
 from sinfer.windows.dead_letters import DeadEntry, DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope, reset_command

@@ -8,12 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from sinfer.store.damage import Contents, Damage, pack_damage, read_chunk
+from sinfer.store.boards.unavailable import OutageBoard
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.lua import KEPT_MS, Argument
-from sinfer.store.members import members_fields, read_members
 from sinfer.store.schedule import Schedule
-from sinfer.store.unavailable import OutageBoard
+from sinfer.store.work.damage import Contents, Damage, pack_damage, read_chunk
+from sinfer.store.work.members import members_fields, read_members
 from sinfer.types.message import Message
 from sinfer.windows.attempts import WAIT, Tries
 from sinfer.windows.dead_letters import DeadLetter, pack_dead_letter
