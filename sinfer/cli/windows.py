@@ -112,7 +112,7 @@ def list_(
     from sinfer.operations.products import known_scopes
     from sinfer.operations.rebuild import find_aside
     from sinfer.store.history.ledger import read_ledger
-    from sinfer.store.work.claims import unreadable_windows
+    from sinfer.store.partition.snapshot import snapshot
 
     async def run(session: Session) -> tuple[list[SetAside], list[dict[str, Any]], list[Finished]]:
         unread = []
@@ -120,7 +120,7 @@ def list_(
         scopes = await known_scopes(session.store, product, task)
         aside = await find_aside(session.store, scopes)
         for scope in () if only_aside else scopes:
-            for window, why in (await unreadable_windows(session.store, scope)).items():
+            for window, why in (await snapshot(session.store, scope)).unreadable.items():
                 named = {"window": window, "state": "unreadable", **scope._asdict()}
                 unread.append({**named, "reason": why})
             of_scope = 0
