@@ -15,6 +15,7 @@ from sinfer.operations.rerun import check_stream
 from sinfer.products.pipeline import InferPipeline
 from sinfer.store.connection import Store
 from sinfer.store.history.ledger import pack_entry
+from sinfer.store.partition.account import Count
 from sinfer.store.partition.snapshot import snapshot
 from sinfer.store.store_time import partition_now_ms
 from sinfer.store.work.claims import Completion, PartitionClaims
@@ -242,7 +243,7 @@ async def discard(store: Store, aside: SetAside, *, ledger: int) -> int:
         letters.append(
             dead_letter(claim, message, place, Failure.at(place, place, "window", text), now_ms)
         )
-    counts = {"dead": len(letters), "windows": 1}
+    counts = {Count.DEAD: len(letters), Count.WINDOWS: 1}
     named = [message for message in messages if message.stream_seq > 0]
     entry = pack_entry(ledger_entry(claim, named, "", len(letters), Timings())) if ledger else None
     [done] = await claims.complete([Completion(claim, counts, letters, entry, ledger)])

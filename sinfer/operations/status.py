@@ -15,7 +15,6 @@ from sinfer.ingest.work_in_hand import SUSPECTED
 from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.subjects import EVERYTHING
 from sinfer.source.checkpoint import SourceState
-from sinfer.store import keys as names
 from sinfer.store.boards.faults import Fault, FaultBoard
 from sinfer.store.boards.ingestors import alive_count
 from sinfer.store.boards.pauses import PauseBoard
@@ -226,8 +225,9 @@ async def _partition_or_fault(
 
 async def broken_index(store: Store) -> list[TaskStanding]:
     """What stands among the partitions in Redis and is none."""
-    text = f"is no name of a partition; remove it from the set {names.PARTITIONS} in Redis"
-    _, others = await Schedule(store).known()
+    schedule = Schedule(store)
+    text = f"is no name of a partition; remove it from the set {schedule.index} in Redis"
+    _, others = await schedule.known()
     return [TaskStanding("?", name, trouble=[text]) for name in others]
 
 

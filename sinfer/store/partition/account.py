@@ -11,22 +11,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from sinfer.store.keys import TAKEN_FIELD
 from sinfer.windows.records import ClosedWindow, WindowRecord
 
-COUNTS = ("fetched", "filtered", "late", "dead", "sunk")
-"""The counts that commits and completions add up."""
 
-CONFIRMED_COUNTS = ("results_new", "results_known", "results_collided")
-"""What sinks confirm of results, added up by completions; see ``Account``."""
+class Count:
+    """What commits and completions add up, by the names that the store has for it."""
 
-RESULT_COUNTS = ("results", "fruitless", *CONFIRMED_COUNTS)
-"""What completions add up of results, apart from the messages; see ``Account``."""
+    FETCHED: Final = "fetched"
+    FILTERED: Final = "filtered"
+    LATE: Final = "late"
+    DEAD: Final = "dead"
+    SUNK: Final = "sunk"
+    RESULTS: Final = "results"
+    FRUITLESS: Final = "fruitless"
+    RESULTS_NEW: Final = "results_new"
+    RESULTS_KNOWN: Final = "results_known"
+    RESULTS_COLLIDED: Final = "results_collided"
+    WINDOWS: Final = "windows"  # windows that are done
+    TAKEN: Final = TAKEN_FIELD  # of these, windows of which at least one item came through
+    REDRIVEN: Final = "redriven"  # dead letters that were redriven
 
 
-TAKEN = TAKEN_FIELD
-"""The count of windows of which at least one item came through."""
+COUNTS = (Count.FETCHED, Count.FILTERED, Count.LATE, Count.DEAD, Count.SUNK)
+"""What becomes of messages; see ``Account``."""
+
+CONFIRMED_COUNTS = (Count.RESULTS_NEW, Count.RESULTS_KNOWN, Count.RESULTS_COLLIDED)
+"""What sinks confirm of results; see ``Account``."""
+
+RESULT_COUNTS = (Count.RESULTS, Count.FRUITLESS, *CONFIRMED_COUNTS)
+"""What there is of results, apart from the messages; see ``Account``."""
 
 
 @dataclass(frozen=True, slots=True)
