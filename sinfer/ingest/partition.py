@@ -43,7 +43,9 @@ from sinfer.source.checkpoint import SourceState
 from sinfer.source.reader import PartitionReader
 from sinfer.store.boards.consumers import ConsumerBoard
 from sinfer.store.partition.incarnation import Starts, number_of_start
-from sinfer.store.partition.writer import PartitionState, PartitionWriter, Unfinished
+from sinfer.store.partition.partition_state import PartitionState
+from sinfer.store.partition.unfinished import Unfinished
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope, reset_command

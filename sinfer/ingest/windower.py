@@ -19,7 +19,7 @@ from sinfer.ingest.work_in_hand import Hand
 from sinfer.logging.masking import one_line
 from sinfer.products.pipeline import InferPipeline
 from sinfer.store.partition.account import Count
-from sinfer.store.partition.writer import Commit
+from sinfer.store.partition.batch_commit import Commit
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter, Stage
 from sinfer.windows.plan import Plan

@@ -16,7 +16,8 @@ from sinfer.operations.audit import audit
 from sinfer.operations.redrive import Redrive
 from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claims import Claim, Completion, PartitionClaims
 from sinfer.windows.dead_letters import DeadLetter, Failed, Origin

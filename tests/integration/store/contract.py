@@ -21,8 +21,9 @@ from sinfer.clock import ManualClock
 from sinfer.errors import WindowConflictError
 from sinfer.local.memory import MemoryPartition
 from sinfer.store.history.dead_letter_store import DeadLetterStore
+from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.partition.exact_account import read_account
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claims import Claim, Completion, PartitionClaims
 from sinfer.types.message import Message

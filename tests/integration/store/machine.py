@@ -17,8 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sinfer.errors import StaleTokenError, WindowConflictError
 from sinfer.store.keys import PartitionKeys
+from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.partition.exact_account import read_account
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.store_time import TIME_FIELDS, told
 from sinfer.store.work.claims import Claim, Completion, PartitionClaims

@@ -8,7 +8,8 @@ from pydantic import TypeAdapter
 from sinfer.errors import PositionError, StaleTokenError, WindowConflictError
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claims import Claim, Completion, PartitionClaims
 from sinfer.types.message import Message

@@ -21,7 +21,8 @@ from sinfer.store.boards.faults import FaultBoard
 from sinfer.store.boards.pauses import Pause, PauseBoard
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
