@@ -17,7 +17,7 @@ from sinfer.encoding import to_json
 from sinfer.store import keys as names
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.writer import Commit, PartitionWriter
+from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.tasks.celery import app
 from sinfer.tasks.runtime import runtime
 from sinfer.types.message import Message

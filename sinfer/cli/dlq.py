@@ -15,7 +15,7 @@ from sinfer.windows.stages import Stage
 if TYPE_CHECKING:
     from sinfer.cli.connections import Session
     from sinfer.operations.redrive import Redriven
-    from sinfer.store.dead_letters import LetterFilter, StoredLetter
+    from sinfer.store.history.dead_letter_store import LetterFilter, StoredLetter
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,7 +72,7 @@ def _wanted(
     **others: Any,
 ) -> LetterFilter:
     """The options of ``_filters``; the others are named as the filter's own fields."""
-    from sinfer.store.dead_letters import LetterFilter
+    from sinfer.store.history.dead_letter_store import LetterFilter
 
     first, last = seq or (None, None)
     return LetterFilter(
@@ -122,7 +122,7 @@ def list_(limit: int, as_json: bool, **which: Any) -> None:
     """
     from sinfer.cli.connections import with_session
     from sinfer.cli.output import moment, print_json, print_table
-    from sinfer.store.dead_letters import DeadLetterStore
+    from sinfer.store.history.dead_letter_store import DeadLetterStore
 
     async def run(session: Session) -> list[StoredLetter]:
         found = []
@@ -167,7 +167,7 @@ def show(ctx: click.Context, id: str, as_json: bool) -> None:
     """
     from sinfer.cli.connections import with_session
     from sinfer.cli.output import moment, print_json, text_of
-    from sinfer.store.dead_letters import DeadLetterStore, LetterFilter
+    from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
 
     async def run(session: Session) -> StoredLetter | None:
         async with aclosing(
@@ -307,7 +307,7 @@ def purge(ctx: click.Context, /, everything: bool, yes: bool, as_json: bool, **w
         click.confirm(f"Remove {count} dead letters for good?", abort=True, err=True)
 
     async def remove(session: Session) -> int:
-        from sinfer.store.dead_letters import DeadLetterStore
+        from sinfer.store.history.dead_letter_store import DeadLetterStore
 
         letters = DeadLetterStore(session.store)
         removed = 0
@@ -324,7 +324,7 @@ def purge(ctx: click.Context, /, everything: bool, yes: bool, as_json: bool, **w
 
 
 async def _matching(session: Session, wanted: LetterFilter) -> dict[Any, list[str]]:
-    from sinfer.store.dead_letters import DeadLetterStore
+    from sinfer.store.history.dead_letter_store import DeadLetterStore
 
     found: dict[Any, list[str]] = {}
     async for stored in DeadLetterStore(session.store).find(wanted):

@@ -32,7 +32,7 @@ async def _pause(
     what: Literal["all", "processing", "drain"],
 ) -> int:
     """Pause, and return since when."""
-    from sinfer.store.pauses import Pause, PauseBoard
+    from sinfer.store.boards.pauses import Pause, PauseBoard
 
     await _check_names(session, product, task)
     now_ms = await session.store.now_ms()
@@ -76,7 +76,7 @@ def resume(product: str, task: str | None) -> None:
       sinfer resume --product example
     """
     from sinfer.cli.connections import with_session
-    from sinfer.store.pauses import PauseBoard
+    from sinfer.store.boards.pauses import PauseBoard
 
     async def run(session: Session) -> list[str]:
         board = PauseBoard(session.store)
@@ -146,7 +146,7 @@ async def _drain(
     from sinfer.hooks.call import describe
     from sinfer.operations.drain import close_unattended
     from sinfer.operations.products import known_scopes
-    from sinfer.store.left import is_drained, left_in
+    from sinfer.store.partition.left import is_drained, left_in
 
     since_ms = await _pause(session, product, task, "drain by hand", "drain")
     owner = f"drain-{uuid.uuid4().hex}"

@@ -86,7 +86,7 @@ class Options:
 @click.option("--full", is_flag=True, help="Print all of each window, however long.")
 @click.option("--json", "as_json", is_flag=True, help="Print each window as a line of JSON.")
 @click.pass_context
-def run(ctx: click.Context, product: str, with_model: bool, **options: Any) -> None:
+def run(ctx: click.Context, /, product: str, with_model: bool, **options: Any) -> None:
     """Run one task in this process and print each window as it closes.
 
     Messages take the same way as in production, but all of it on one thread: breakpoints work in

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from sinfer.aio.cancel import end
 from sinfer.errors import StaleTokenError, UnavailableError
 from sinfer.store.durability import Disk
-from sinfer.store.writer import PartitionWriter
+from sinfer.store.partition.writer import PartitionWriter
 
 _log = logging.getLogger(__name__)
 

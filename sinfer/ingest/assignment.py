@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sinfer.products.task import InferTaskConfig
-from sinfer.store.ingestors import Member, preferred
+from sinfer.store.boards.ingestors import Member, preferred
 from sinfer.windows.ids import Scope
 
 

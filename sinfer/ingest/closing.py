@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from sinfer.errors import WindowConflictError
-from sinfer.store.writer import PartitionState
+from sinfer.store.partition.writer import PartitionState
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan
 from sinfer.windows.planner import Planner

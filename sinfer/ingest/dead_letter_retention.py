@@ -21,8 +21,8 @@ from sinfer.nats.whereabouts import is_not_enabled, no_jetstream, not_there
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.header_value import header_name, header_value
 from sinfer.store.connection import Store
-from sinfer.store.dead_letters import TRIM_AT_ONCE, DeadLetterStore, StoredLetter
-from sinfer.store.time import partition_now_ms
+from sinfer.store.history.dead_letter_store import TRIM_AT_ONCE, DeadLetterStore, StoredLetter
+from sinfer.store.store_time import partition_now_ms
 from sinfer.types.result import qualifier
 from sinfer.windows.ids import Scope, escape
 

@@ -15,8 +15,8 @@ from sinfer.ingest.own_trigger import guarded
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.revisions import Revision, keeps, revision_of
 from sinfer.products.task import InferTaskConfig
-from sinfer.store.partition_settings import PartitionSettings
-from sinfer.store.writer import PartitionState
+from sinfer.store.partition.partition_settings import PartitionSettings
+from sinfer.store.partition.writer import PartitionState
 from sinfer.windows.ids import Scope
 from sinfer.windows.planner import CloseWhen, Planner
 from sinfer.windows.planners import make_planner

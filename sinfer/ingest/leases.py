@@ -14,9 +14,9 @@ from typing import Protocol
 
 from sinfer.errors import StaleTokenError, UnavailableError
 from sinfer.store.connection import Store
+from sinfer.store.partition.writer import PartitionWriter
+from sinfer.store.partition.writer_lease import renew_leases
 from sinfer.store.schedule import Schedule
-from sinfer.store.writer import PartitionWriter
-from sinfer.store.writer_lease import renew_leases
 
 _log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import math
 from collections.abc import Iterable, Mapping
 
 from sinfer.products.task import InferTaskConfig
+from sinfer.store.boards.task_memory import TaskMemoryBoard, TaskName, shown
 from sinfer.store.connection import Store
-from sinfer.store.memory_use import measure
-from sinfer.store.task_memory import TaskMemoryBoard, TaskName, shown
+from sinfer.store.partition.memory_use import measure
 from sinfer.windows.ids import Scope
 
 _log = logging.getLogger(__name__)

@@ -41,10 +41,10 @@ from sinfer.products.pipeline import InferPipeline
 from sinfer.source.batch import BatchInHand
 from sinfer.source.checkpoint import SourceState
 from sinfer.source.reader import PartitionReader
-from sinfer.store.consumers import ConsumerBoard
-from sinfer.store.incarnation import Starts, number_of_start
+from sinfer.store.boards.consumers import ConsumerBoard
+from sinfer.store.partition.incarnation import Starts, number_of_start
+from sinfer.store.partition.writer import PartitionState, PartitionWriter, Unfinished
 from sinfer.store.schedule import Schedule
-from sinfer.store.writer import PartitionState, PartitionWriter, Unfinished
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope, reset_command
 

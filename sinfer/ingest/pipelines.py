@@ -13,8 +13,8 @@ from sinfer.ingest.work_in_hand import SUSPECTED
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
+from sinfer.store.boards.pipeline_counts import PipelineCounts
 from sinfer.store.connection import Store
-from sinfer.store.pipeline_counts import PipelineCounts
 
 _log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from sinfer.ingest.handover import stored_spec
 from sinfer.ingest.leases import LEASE_MS
 from sinfer.ingest.surroundings import Surroundings
 from sinfer.products.revisions import Revision
-from sinfer.store.consumers import ConsumerBoard
-from sinfer.store.dead_letters import DeadLetterStore
-from sinfer.store.partition_settings import PartitionSettings
+from sinfer.store.boards.consumers import ConsumerBoard
+from sinfer.store.history.dead_letter_store import DeadLetterStore
+from sinfer.store.partition.partition_settings import PartitionSettings
+from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.writer import Commit, PartitionWriter
 from sinfer.windows.ids import Scope
 
 _log = logging.getLogger(__name__)

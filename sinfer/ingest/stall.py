@@ -12,7 +12,7 @@ import time
 from sinfer.errors import StoreFullError, UnavailableError
 from sinfer.logging.troubles import PartitionTroubles
 from sinfer.source.reader import PartitionReader
-from sinfer.store.writer import PartitionWriter
+from sinfer.store.partition.writer import PartitionWriter
 
 _log = logging.getLogger(__name__)
 

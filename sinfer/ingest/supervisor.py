@@ -42,12 +42,12 @@ from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.products.watch import TaskFollower
 from sinfer.source.pull import PullTiming
+from sinfer.store.boards.ingestors import SIGN_OF_LIFE_S, Member, Membership
+from sinfer.store.boards.pauses import PauseBoard
+from sinfer.store.boards.task_reports import TaskReport, TaskReporter
 from sinfer.store.connection import Store
 from sinfer.store.hints import Hints
-from sinfer.store.ingestors import SIGN_OF_LIFE_S, Member, Membership
-from sinfer.store.pauses import PauseBoard
 from sinfer.store.schedule import Schedule
-from sinfer.store.task_reports import TaskReport, TaskReporter
 from sinfer.windows.ids import Scope
 
 _log = logging.getLogger(__name__)

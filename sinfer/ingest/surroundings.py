@@ -13,10 +13,10 @@ from sinfer.ingest.memory_budgets import TaskBudgets
 from sinfer.ingest.windower import Refusals
 from sinfer.logging.troubles import Troubles
 from sinfer.source.pull import PullTiming
+from sinfer.store.boards.pauses import PauseBoard
 from sinfer.store.connection import Store
 from sinfer.store.durability import Disk
 from sinfer.store.hints import Hints
-from sinfer.store.pauses import PauseBoard
 from sinfer.windows.ids import Scope
 
 _OPENING_AT_ONCE = 32

@@ -26,10 +26,10 @@ from sinfer.errors import StoreError, UnavailableError
 from sinfer.hooks import call as hooks
 from sinfer.ingest.leases import Leaseholder, LeaseKeeper
 from sinfer.ingest.work_in_hand import SUSPECTED, Hand, pack_hand
+from sinfer.store.boards.ingestors import Membership
+from sinfer.store.boards.task_reports import TaskReport, TaskReporter
 from sinfer.store.connection import Store
-from sinfer.store.ingestors import Membership
-from sinfer.store.task_reports import TaskReport, TaskReporter
-from sinfer.store.writer_lease import give_leases_back, note_hand
+from sinfer.store.partition.writer_lease import give_leases_back, note_hand
 
 _log = logging.getLogger(__name__)
 

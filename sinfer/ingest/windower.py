@@ -18,7 +18,7 @@ from sinfer.ingest.entries import SLICE_BYTES, SLICE_S, Prepared, Preparer, Prep
 from sinfer.ingest.work_in_hand import Hand
 from sinfer.logging.masking import one_line
 from sinfer.products.pipeline import InferPipeline
-from sinfer.store.writer import Commit
+from sinfer.store.partition.writer import Commit
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter, Stage
 from sinfer.windows.plan import Plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 
-from sinfer.store.presence import Presence, Present
+from sinfer.store.boards.running_processes import Presence, Present
 from sinfer.types.queues import TICK_QUEUE, product_queue
 
 _TICK_LATE_MS = 10_000

@@ -11,12 +11,12 @@ from sinfer.liveness.missing import BUSY_MS, missing_beat, missing_worker
 from sinfer.logging.throttled import Throttled
 from sinfer.products.registry import modules_with
 from sinfer.settings import settings
+from sinfer.store.boards.pauses import PauseBoard
+from sinfer.store.boards.running_processes import PresenceBoard, Present
+from sinfer.store.boards.unavailable import OutageBoard
 from sinfer.store.connection import Store
-from sinfer.store.pauses import PauseBoard
-from sinfer.store.presence import PresenceBoard, Present
+from sinfer.store.partition.backlog import Waiting, overdue_ms, waiting
 from sinfer.store.schedule import Schedule
-from sinfer.store.unavailable import OutageBoard
-from sinfer.store.waiting import Waiting, overdue_ms, waiting
 from sinfer.windows.ids import Scope
 
 _log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from contextlib import suppress
 from sinfer.aio.wait import wait_for_event
 from sinfer.errors import SinferError
 from sinfer.logging.throttled import Throttled
+from sinfer.store.boards.running_processes import SIGN_S, Presence, PresenceBoard
 from sinfer.store.connection import Store
-from sinfer.store.presence import SIGN_S, Presence, PresenceBoard
 
 _log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from sinfer.clock import Clock
 from sinfer.errors import WindowConflictError
-from sinfer.store.claims import Claim, Completion, StoredOutput
-from sinfer.store.writer import Commit
+from sinfer.store.partition.writer import Commit
+from sinfer.store.work.claims import Claim, Completion, StoredOutput
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope

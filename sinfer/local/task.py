@@ -24,8 +24,8 @@ from sinfer.nats.subjects import covers
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
-from sinfer.store.account import TAKEN
-from sinfer.store.claims import Claim
+from sinfer.store.partition.account import TAKEN
+from sinfer.store.work.claims import Claim
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope

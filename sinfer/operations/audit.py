@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sinfer.errors import SinferError, UnavailableError
-from sinfer.store.account import Account, with_unreadable
 from sinfer.store.connection import Store
-from sinfer.store.damage import Damage
-from sinfer.store.ledger import pack_members, unpack_members
-from sinfer.store.segments import Segments
-from sinfer.store.set_aside import unpack_aside
-from sinfer.store.snapshot import Snapshot, snapshot
+from sinfer.store.history.ledger import pack_members, unpack_members
+from sinfer.store.partition.account import Account, with_unreadable
+from sinfer.store.partition.snapshot import Snapshot, snapshot
+from sinfer.store.work.damage import Damage
+from sinfer.store.work.segments import Segments
+from sinfer.store.work.set_aside import unpack_aside
 from sinfer.windows.dead_letters import one_line
 from sinfer.windows.ids import Scope
 

@@ -20,11 +20,11 @@ from sinfer.nats.subjects import EVERYTHING
 from sinfer.products.pipeline import InferPipeline
 from sinfer.source.checkpoint import SourceState
 from sinfer.source.ranges import RangeSet
-from sinfer.store.claims import PartitionClaims
 from sinfer.store.connection import Store
-from sinfer.store.dead_letters import DeadLetterStore, LetterFilter
-from sinfer.store.ledger import Finished, read_ledger, unpack_members
-from sinfer.store.snapshot import Snapshot, snapshot
+from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
+from sinfer.store.history.ledger import Finished, read_ledger, unpack_members
+from sinfer.store.partition.snapshot import Snapshot, snapshot
+from sinfer.store.work.claims import PartitionClaims
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow

@@ -10,8 +10,8 @@ import msgspec
 
 from sinfer.logging.masking import mask
 from sinfer.store.connection import Store
-from sinfer.store.ledger import LedgerEntry, unpack_entry
-from sinfer.store.recent import RecentEntries
+from sinfer.store.history.ledger import LedgerEntry, unpack_entry
+from sinfer.store.history.new_entries import RecentEntries
 from sinfer.store.schedule import Schedule
 from sinfer.windows.dead_letters import unpack_dead_letter
 from sinfer.windows.ids import Scope

@@ -11,14 +11,20 @@ from sinfer.ingest.isolation import look_at
 from sinfer.products.pipeline import InferPipeline
 from sinfer.source.checkpoint import SourceState
 from sinfer.source.ranges import RangeSet
-from sinfer.store.checkpoints import stored_checkpoint
-from sinfer.store.claims import Claim, PartitionClaims
 from sinfer.store.connection import Store
-from sinfer.store.dead_letters import DeadLetterStore, LetterFilter
-from sinfer.store.ledger import Finished, LedgerEntry, ledger_length, read_ledger, unpack_members
-from sinfer.store.segments import Segments
-from sinfer.store.set_aside import unpack_aside
-from sinfer.store.snapshot import Snapshot, snapshot
+from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
+from sinfer.store.history.ledger import (
+    Finished,
+    LedgerEntry,
+    ledger_length,
+    read_ledger,
+    unpack_members,
+)
+from sinfer.store.partition.checkpoints import stored_checkpoint
+from sinfer.store.partition.snapshot import Snapshot, snapshot
+from sinfer.store.work.claims import Claim, PartitionClaims
+from sinfer.store.work.segments import Segments
+from sinfer.store.work.set_aside import unpack_aside
 from sinfer.types.message import Message, unpack_chunk
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import (

@@ -18,8 +18,8 @@ from sinfer.operations.products import known_scopes
 from sinfer.operations.status import standing
 from sinfer.products.registry import load_products
 from sinfer.settings import settings
+from sinfer.store.boards.task_reports import task_report
 from sinfer.store.connection import Store
-from sinfer.store.task_reports import task_report
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from sinfer.operations.preflight.findings import Finding
 from sinfer.operations.status import TaskStanding
 from sinfer.products.registry import modules_with
 from sinfer.settings import settings
+from sinfer.store.boards.ingestors import alive_count
+from sinfer.store.boards.running_processes import PresenceBoard, Present
 from sinfer.store.connection import Store
-from sinfer.store.ingestors import alive_count
-from sinfer.store.presence import PresenceBoard, Present
 
 
 async def add_processes(store: Store, tasks: Sequence[TaskStanding]) -> Present:

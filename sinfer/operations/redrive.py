@@ -21,10 +21,10 @@ from sinfer.config.units import to_ms
 from sinfer.ingest.entries import Prepared, Preparer
 from sinfer.ingest.isolation import CarefulPreparer, ended_a_process
 from sinfer.products.pipeline import InferPipeline
-from sinfer.store.claims import PartitionClaims
 from sinfer.store.connection import Store
-from sinfer.store.dead_letters import DeadLetterStore, LetterFilter, StoredLetter
-from sinfer.store.requeue import reopen
+from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter, StoredLetter
+from sinfer.store.work.claims import PartitionClaims
+from sinfer.store.work.requeue import reopen
 from sinfer.windows.dead_letters import DeadLetter, Origin, is_readable
 from sinfer.windows.ids import Scope, escape
 from sinfer.windows.plan import Entry

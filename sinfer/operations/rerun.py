@@ -12,12 +12,12 @@ from sinfer.errors import SourceError
 from sinfer.nats.stream_messages import StreamMessages
 from sinfer.products.task import InferTaskConfig
 from sinfer.source.checkpoint import SourceState
-from sinfer.store.checkpoints import stored_checkpoint
-from sinfer.store.claims import PartitionClaims
 from sinfer.store.connection import Store
-from sinfer.store.incarnation import is_of_stream
-from sinfer.store.ledger import Finished, LedgerEntry, read_ledger
-from sinfer.store.requeue import reopen
+from sinfer.store.history.ledger import Finished, LedgerEntry, read_ledger
+from sinfer.store.partition.checkpoints import stored_checkpoint
+from sinfer.store.partition.incarnation import is_of_stream
+from sinfer.store.work.claims import PartitionClaims
+from sinfer.store.work.requeue import reopen
 from sinfer.windows.dead_letters import Origin
 from sinfer.windows.ids import Scope
 from sinfer.windows.reprocessing import Again

@@ -29,13 +29,13 @@ from sinfer.source.checkpoint import SourceState
 from sinfer.source.choice import durable_name, held_by_other
 from sinfer.source.durable import renewed, start_noted
 from sinfer.source.mode import check_identity, start_of
-from sinfer.store.checkpoints import stored_checkpoint
+from sinfer.store.boards.consumers import ConsumerBoard, consumer_id, is_same_task
 from sinfer.store.connection import Store
-from sinfer.store.consumers import ConsumerBoard, consumer_id, is_same_task
-from sinfer.store.incarnation import Starts
-from sinfer.store.partition_settings import PartitionSettings
+from sinfer.store.partition.checkpoints import stored_checkpoint
+from sinfer.store.partition.incarnation import Starts
+from sinfer.store.partition.partition_settings import PartitionSettings
+from sinfer.store.partition.writer import Commit, PartitionState, PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.writer import Commit, PartitionState, PartitionWriter
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan
 

@@ -17,8 +17,8 @@ from sinfer.operations.deep_audit import DeepAudited, Finding, Progress
 from sinfer.products.pipeline import InferPipeline
 from sinfer.sinks.base import Sink
 from sinfer.store.connection import Store
-from sinfer.store.dead_letters import DeadLetterStore, LetterFilter
-from sinfer.store.ledger import LedgerEntry, read_ledger, unpack_members
+from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
+from sinfer.store.history.ledger import LedgerEntry, read_ledger, unpack_members
 from sinfer.types.result import WindowResults
 from sinfer.windows.ids import Scope
 from sinfer.worker.result_keys import names_of

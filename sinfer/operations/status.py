@@ -15,19 +15,19 @@ from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.subjects import EVERYTHING
 from sinfer.source.checkpoint import SourceState
 from sinfer.store import keys as names
-from sinfer.store.claims import unreadable_windows
+from sinfer.store.boards.faults import Fault, FaultBoard
+from sinfer.store.boards.ingestors import alive_count
+from sinfer.store.boards.pauses import PauseBoard
+from sinfer.store.boards.slow_hooks import SlowHook, SlowHookBoard
+from sinfer.store.boards.task_memory import stopped_tasks
+from sinfer.store.boards.task_reports import TaskReport, task_report
+from sinfer.store.boards.unavailable import Outage, OutageBoard
 from sinfer.store.connection import Store
-from sinfer.store.faults import Fault, FaultBoard
-from sinfer.store.ingestors import alive_count
-from sinfer.store.pauses import PauseBoard
+from sinfer.store.partition.summary import summary
 from sinfer.store.schedule import Schedule
 from sinfer.store.server import server_memory
-from sinfer.store.slow_hooks import SlowHook, SlowHookBoard
-from sinfer.store.summary import summary
-from sinfer.store.task_memory import stopped_tasks
-from sinfer.store.task_reports import TaskReport, task_report
-from sinfer.store.time import store_time
-from sinfer.store.unavailable import Outage, OutageBoard
+from sinfer.store.store_time import store_time
+from sinfer.store.work.claims import unreadable_windows
 from sinfer.windows.dead_letters import one_line
 from sinfer.windows.ids import Scope, reset_command
 

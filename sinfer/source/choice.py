@@ -31,7 +31,7 @@ from sinfer.source.consumer_check import check_consumer, risks
 from sinfer.source.durable import ACK_WAIT_S, DurableMode
 from sinfer.source.mode import ReadingMode
 from sinfer.source.position import PositionMode
-from sinfer.store.consumers import consumer_id
+from sinfer.store.boards.consumers import consumer_id
 from sinfer.windows.ids import Scope
 
 _log = logging.getLogger(__name__)

@@ -26,10 +26,10 @@ class ReadingMode(ABC):
         max_ack_pending: how many messages may wait for their acknowledgement; None for any number.
         starts_over: whether messages were read before of which the store knows nothing, as after
             Redis was wiped.
-        start: the number of the partition's start; see ``sinfer.store.incarnation``.
+        start: the number of the partition's start; see ``store.partition.incarnation``.
         risks: what of the source's settings may lose messages or have them come again.
         repeats_to: where it starts over, messages up to this stream sequence were read before.
-        consumer: the durable that nobody else may read; see ``sinfer.store.consumers``. Empty
+        consumer: the durable that nobody else may read; see ``store.boards.consumers``. Empty
             where there is none.
     """
 

@@ -27,7 +27,7 @@ from sinfer.source.choice import choose_mode, held_by_other
 from sinfer.source.config import JetStreamSource
 from sinfer.source.mode import ReadingMode
 from sinfer.source.pull import DROP_BYTES, PullRequests, PullTiming
-from sinfer.store.incarnation import incarnation_of
+from sinfer.store.partition.incarnation import incarnation_of
 from sinfer.windows.ids import Scope
 
 _log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class PartitionReader:
             timing: how long requests live and how soon silence is noticed.
             troubles: those of the partition, where somebody else wants to know of them.
             take: notes the durable that is read from now on, unless another task has it, which it
-                returns then; see ``sinfer.store.consumers``.
+                returns then; see ``sinfer.store.boards.consumers``.
 
         Raises:
             SourceError: the stream is missing or cannot be read as the source asks for, or another
@@ -202,7 +202,7 @@ class PartitionReader:
 
     @property
     def incarnation(self) -> str:
-        """Which messages these are; see ``sinfer.store.incarnation``."""
+        """Which messages these are; see ``sinfer.store.partition.incarnation``."""
         return incarnation_of(self._stream, self.state.stream_created, self._mode.start)
 
     @property

@@ -19,9 +19,9 @@ from sinfer.config.trust import environment_problem
 from sinfer.errors import AccessError, ConfigError, StoreError, StoreFullError, UnavailableError
 from sinfer.logging.masking import without_credentials
 from sinfer.settings import settings, unread
-from sinfer.store.errors import outage_of
 from sinfer.store.keys import CLOCK
 from sinfer.store.lua import SCRIPTS, Argument, script_texts
+from sinfer.store.redis_errors import outage_of
 
 SOCKET_TIMEOUT_S = 1.25
 """Two tries of this take less than a third of the shortest lease."""
@@ -110,9 +110,8 @@ class Store:
         return store
 
     def _register_scripts(self) -> None:
-        for path in SCRIPTS.iterdir():
-            plain, kept = self._texts(path.read_text())
-            name = path.name.removesuffix(".lua")
+        for name, source in SCRIPTS.items():
+            plain, kept = self._texts(source)
             self._scripts[name] = self.redis.register_script(plain)
             self._kept[name] = self.redis.register_script(kept)
 
@@ -221,7 +220,7 @@ class Store:
                 that of what belongs to no partition. They differ where Redis' clock went back, and
                 are not to be compared.
         """
-        return int(await self.run("now", [clock], [int(clock == CLOCK)]))
+        return int(await self.run("tell_time", [clock], [int(clock == CLOCK)]))
 
     async def aclose(self) -> None:
         """Close all connections."""

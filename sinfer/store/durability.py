@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from sinfer.aio.batching import Batcher
-from sinfer.store.errors import outage_of
 from sinfer.store.keys import MARK
+from sinfer.store.redis_errors import outage_of
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
@@ -98,7 +98,9 @@ class Disk:
             connection = await pool.get_connection()  # type: ignore[no-untyped-call]
             try:
                 # A connection that breaks raises: a new one would know nothing of the mark.
-                await connection.send_command("EVAL", self._store.source_of("mark"), 1, MARK)
+                await connection.send_command(
+                    "EVAL", self._store.source_of("write_durability_mark"), 1, MARK
+                )
                 await connection.read_response()
                 while True:
                     await connection.send_command("WAITAOF", 1, 0, _ASK_MS)

@@ -77,7 +77,7 @@ CONFIG_FIELD = "config"
 """Field of ``meta`` with the task's configuration; ``config:<name>`` holds earlier ones."""
 
 INCARNATION_FIELD = "incarnation"
-"""Field of ``meta``: which messages the partition reads; see ``sinfer.store.incarnation``."""
+"""Field of ``meta``: which messages the partition reads; see ``store.partition.incarnation``."""
 
 CONSUMER_FIELD = "consumer"
 """Field of ``meta``: the durable consumer that the partition reads; see ``windows.consumers``."""

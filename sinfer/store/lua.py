@@ -13,12 +13,16 @@ KEPT_MS = 10_000
 
 Argument: TypeAlias = str | int | bytes
 
-SCRIPTS = files(__package__) / "scripts"
-"""The Lua files, each known by its name."""
+_ROOM = files(__package__)
 
-_PRELUDE, _KEPT_ANSWER = (
-    (files(__package__) / name).read_text() for name in ("prelude.lua", "kept_answer.lua")
-)
+SCRIPTS = {
+    path.name.removesuffix(".lua"): path.read_text()
+    for folder in (_ROOM / "scripts").iterdir()
+    for path in folder.iterdir()
+}
+"""The Lua files by their names, whichever folder they are in."""
+
+_PRELUDE, _KEPT_ANSWER = ((_ROOM / name).read_text() for name in ("prelude.lua", "kept_answer.lua"))
 
 
 def script_texts(source: str) -> tuple[str, str]:

@@ -1,4 +1,7 @@
--- What every script may call. It is put in front of each one when it is loaded.
+-- What scripts share: the time, hints, what is due, tokens and segments. It is put in front of each
+-- script when it is loaded.
+
+-- ===== Time =====
 --
 -- The time of the store never goes back, and it never stands still. Redis' TIME does go back: after
 -- a failover, with a restored machine, when someone sets the clock. So each group of keys that lives
@@ -13,6 +16,11 @@
 -- five seconds. No time of one group is compared with that of another: what crosses over is a
 -- duration.
 
+-- A number as the store keeps it: all of its digits, and none behind the point.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
 -- The time of a group of keys (ms).
 --   key   the hash of the group
 --   make  note it even where the hash does not exist yet
@@ -23,7 +31,7 @@ local function now_of(key, make)
   local highest = tonumber(kept[1] or '')
   if not highest then
     if make or redis.call('EXISTS', key) == 1 then
-      redis.call('HSET', key, 'time', string.format('%.0f', clock))
+      redis.call('HSET', key, 'time', whole(clock))
     end
     return clock
   end
@@ -37,14 +45,14 @@ local function now_of(key, make)
   local goes_on = now >= highest and passed <= 30000
   now = math.max(now, highest)
   if now > highest then
-    redis.call('HSET', key, 'time', string.format('%.0f', now))
+    redis.call('HSET', key, 'time', whole(now))
   end
   if now == clock then
     if kept[2] then
       redis.call('HDEL', key, 'time_from')
     end
   elseif not goes_on then
-    redis.call('HSET', key, 'time_from', string.format('%.0f %.0f', clock, now))
+    redis.call('HSET', key, 'time_from', whole(clock) .. ' ' .. whole(now))
   end
   return now
 end
@@ -58,7 +66,7 @@ local function add_entry(key, now, options, field, value)
     words[#words + 1] = word
   end
   local place = #words + 1
-  words[place], words[place + 1], words[place + 2] = string.format('%.0f-*', now), field, value
+  words[place], words[place + 1], words[place + 2] = whole(now) .. '-*', field, value
   local answer = redis.pcall('XADD', key, unpack(words))
   if type(answer) == 'table' and answer.err then
     words[place] = '*'
@@ -66,10 +74,48 @@ local function add_entry(key, now, options, field, value)
   end
 end
 
+-- The time of an endpoint (ms), which is kept for a day after it was last asked for.
+--   key  its clock
+local function endpoint_time(key)
+  local now = now_of(key, true)
+  redis.call('PEXPIRE', key, 86400000)
+  return now
+end
+
+-- ===== Tokens and leases =====
+
+-- The fencing token after the highest that was given. Tokens follow the clock, so that none comes
+-- twice, not even when Redis was wiped or has lost its last second.
+local function next_token(highest, now)
+  return math.max((tonumber(highest or '') or 0) + 1, now)
+end
+
+-- Whether a worker holds a window: under its token, with a lease that was not taken back.
+local function holds(tokens, leases, id, token)
+  return redis.call('HGET', tokens, id) == token and redis.call('ZSCORE', leases, id)
+end
+
+-- End the lease of a window. Returns whether the worker of that token held it.
+local function end_lease(tokens, leases, id, token)
+  return redis.call('HGET', tokens, id) == token and redis.call('ZREM', leases, id) == 1
+end
+
+-- ===== Windows and hints =====
+
+-- What is kept of a closed window.
+local function closed_value(reason, now, record)
+  return reason .. ' ' .. whole(now) .. ' ' .. record
+end
+
+-- How many closed windows may be claimed now.
+local function claimable(ready, now)
+  return redis.call('ZCOUNT', ready, '-inf', now)
+end
+
 -- Promise Celery messages for the ready windows that none is on its way for.
 --   name  of this call: asked again under it, as by a client that got no answer, it promises the same
 -- Returns how many windows messages are to be sent for, and until when those that were count (ms).
-local BACKLOG = 16 -- windows of one claim, as in tasks/draining.py
+local BACKLOG = 16 -- windows of one claim, as in worker/claim_loop.py
 local function promise(key, name, ready, now, hint_ms)
   local kept = redis.call('HMGET', key, 'hinted', 'hint_until', 'hint_name', 'hint')
   local hinted, until_ms = tonumber(kept[1] or '0'), tonumber(kept[2] or '0')
@@ -85,9 +131,71 @@ local function promise(key, name, ready, now, hint_ms)
     return 0, until_ms
   end
   until_ms = now + hint_ms
-  redis.call('HSET', key, 'hinted', ready, 'hint_until', string.format('%.0f', until_ms),
+  redis.call('HSET', key, 'hinted', ready, 'hint_until', whole(until_ms),
     'hint_name', name, 'hint', ready - hinted)
   return ready - hinted, until_ms
+end
+
+-- Whether messages were promised under this name.
+local function was_promised(key, name)
+  return redis.call('HGET', key, 'hint_name') == name
+end
+
+-- A message arrived that was promised for so many windows.
+local function redeem(key, windows)
+  local hinted = redis.call('HGET', key, 'hinted')
+  if hinted and windows ~= '0' then
+    redis.call('HSET', key, 'hinted', math.max(0, hinted - windows))
+  end
+end
+
+-- From a time on (ms), promises do not count any more.
+local function let_promises_lapse(key, due)
+  redis.call('HSET', key, 'hint_until', whole(due - 1))
+  redis.call('HDEL', key, 'hint_name')
+end
+
+-- When beat has to look at a partition next (ms); 0 when it has nothing to do here.
+--   keys    of the partition: deadlines, ready, sealed; leases where it takes these back as well
+--   hinted  until when the messages that are on their way count, where windows may be claimed now
+local POLL_SEALED_MS = 500 -- what holds sealed windows back is in other slots
+local function next_due(now, keys, hinted)
+  local due = 0
+  local function sooner(ms)
+    if ms and (due == 0 or ms < due) then
+      due = math.floor(ms)
+    end
+  end
+  local later = {'(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1}
+  sooner(tonumber(redis.call('ZRANGE', keys.deadlines, 0, 0, 'WITHSCORES')[2]))
+  sooner(tonumber(redis.call('ZRANGEBYSCORE', keys.ready, unpack(later))[2]))
+  if keys.leases then
+    sooner(tonumber(redis.call('ZRANGE', keys.leases, 0, 0, 'WITHSCORES')[2]))
+  end
+  sooner(hinted)
+  if redis.call('ZCARD', keys.sealed) > 0 then
+    sooner(now + POLL_SEALED_MS)
+  end
+  return due
+end
+
+-- ===== Segments =====
+
+local CHUNKS_IN_FIELD = 256 -- as in members.py
+
+-- The field of members that tells of the chunk at a place of a segment (from 1).
+local function members_field(segment, place)
+  local block = math.floor((place - 1) / CHUNKS_IN_FIELD)
+  return block == 0 and segment or segment .. '#' .. block
+end
+
+-- Forget which messages a segment should have.
+local function forget_members(members, segment)
+  local number = 0
+  redis.call('HDEL', members, segment)
+  repeat
+    number = number + 1
+  until redis.call('HDEL', members, segment .. '#' .. number) == 0
 end
 
 -- How many messages of a shared segment were given up, and how many others were filtered out, by
@@ -102,4 +210,21 @@ local function without_result(key)
     end
   end
   return given_up, filtered
+end
+
+-- Free a shared segment that nobody holds any more, and account for its messages: what was not given
+-- up has been through every one of its windows.
+--   keys      of the partition: meta, refs, held, members
+--   segment   its name
+--   key, bad  its chunks, and the set of its messages that were given up or filtered out
+local function free_segment(keys, segment, key, bad)
+  local messages = tonumber(redis.call('HGET', keys.held, segment) or '0')
+  local given_up, filtered = without_result(bad)
+  redis.call('HDEL', keys.refs, segment)
+  redis.call('HDEL', keys.held, segment)
+  forget_members(keys.members, segment)
+  redis.call('UNLINK', key, bad)
+  redis.call('HINCRBY', keys.meta, 'sunk', messages - given_up - filtered)
+  redis.call('HINCRBY', keys.meta, 'filtered', filtered)
+  redis.call('HINCRBY', keys.meta, 'dead', given_up)
 end

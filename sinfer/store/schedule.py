@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from sinfer.errors import StoreError
 from sinfer.store import keys as names
-from sinfer.store.alignment import unseal
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.lua import HINT_MS, Argument
-from sinfer.store.time import TIME_FIELDS, milliseconds, told
+from sinfer.store.partition.alignment import unseal
+from sinfer.store.store_time import TIME_FIELDS, milliseconds, told
 from sinfer.windows.attempts import WAIT
 from sinfer.windows.ids import Scope
 
@@ -137,7 +137,7 @@ class Schedule:
         The index has a time of its own, so that it is told how long and not when.
         """
         keys = [names.CLOCK, names.DUE]
-        await self._store.run("announce", keys, [str(scope), max(0, wait_ms)])
+        await self._store.run("schedule_partition", keys, [str(scope), max(0, wait_ms)])
 
     async def hint_again(self, scope: Scope, wait_ms: int = 0) -> None:
         """Have beat send hints for a partition anew: workers left its windows alone.
@@ -149,7 +149,7 @@ class Schedule:
         """
         keys = PartitionKeys(scope)
         wait_ms = min(wait_ms, HINT_MS)
-        if await self._store.run("hint_again", [keys.meta], [wait_ms]):
+        if await self._store.run("hint_partition_again", [keys.meta], [wait_ms]):
             await self.announce(scope, wait_ms)
 
     async def tick(self, *, pause_ms: int, limit: int, **every_ms: int) -> Turn | None:
@@ -163,10 +163,10 @@ class Schedule:
         things: list[Argument] = [word for pair in every_ms.items() for word in pair]
         keys, args = [names.CLOCK, names.DUE], [uuid.uuid4().hex, pause_ms, limit, *things]
         try:
-            reply = await self._store.run("tick", keys, args)
+            reply = await self._store.run("take_tick_turn", keys, args)
         except StoreError as error:
             await self._start_over(error)
-            reply = await self._store.run("tick", keys, args)
+            reply = await self._store.run("take_tick_turn", keys, args)
         if not reply:
             return None
         told, found = reply[: len(every_ms)], reply[len(every_ms) :]
@@ -233,7 +233,7 @@ class Schedule:
         """
         keys = PartitionKeys(scope)
         reply = await self._store.run(
-            "close_due",
+            "close_due_windows",
             [
                 keys.meta,
                 keys.open,
@@ -259,7 +259,7 @@ class Schedule:
     async def reschedule(self, partition: DuePartition, wait_ms: int) -> None:
         """Note after how long to look again (-1: not any more), unless someone has meanwhile."""
         await self._store.run(
-            "reschedule",
+            "reschedule_partition",
             [names.CLOCK, names.DUE],
             [str(partition.scope), repr(partition.due_ms), wait_ms],
         )

@@ -17,7 +17,7 @@ from celery import beat
 from sinfer.liveness.overdue import Overdue
 from sinfer.liveness.sign_of_life import SignOfLife
 from sinfer.logging.throttled import Throttled
-from sinfer.store.presence import Presence
+from sinfer.store.boards.running_processes import Presence
 from sinfer.tasks.application import shown_broker, waiting_messages
 from sinfer.types.queues import TICK_QUEUE, TICK_TASK
 

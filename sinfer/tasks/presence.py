@@ -12,7 +12,7 @@ from celery import Celery
 
 from sinfer.liveness.sign_of_life import SignOfLife
 from sinfer.logging.masking import mask
-from sinfer.store.presence import SILENT_AFTER_MS, Presence
+from sinfer.store.boards.running_processes import SILENT_AFTER_MS, Presence
 from sinfer.tasks.application import shown_broker
 from sinfer.tasks.worker_memory import silent_s
 

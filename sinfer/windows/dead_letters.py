@@ -79,7 +79,7 @@ class DeadLetter(msgspec.Struct, array_like=True, frozen=True):
         ordinal: its place among the window's messages, from 0; -1 where it had no window.
         origin: its window, where it had one.
         history: how it failed before it was redriven, the oldest first.
-        incarnation: of the source when it was read; see ``sinfer.store.incarnation``.
+        incarnation: of the source when it was read; see ``sinfer.store.partition.incarnation``.
     """
 
     message: Message

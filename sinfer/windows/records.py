@@ -60,7 +60,7 @@ class WindowRecord(msgspec.Struct, array_like=True):
         config: which configuration of the task it was opened under; see
             ``sinfer.products.revisions``.
         again: set when it is processed once more.
-        incarnation: of the source when it was opened; see ``sinfer.store.incarnation``. Empty
+        incarnation: of the source when it was opened; see ``store.partition.incarnation``. Empty
             where it was opened by a version that did not know it.
         repeats_to: results of messages up to this stream sequence may be in sinks already, since
             Redis was wiped and messages are read again.

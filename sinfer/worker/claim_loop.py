@@ -17,9 +17,9 @@ from sinfer.aio.wait import wait_for_event
 from sinfer.config.units import to_ms
 from sinfer.errors import ConfigError, UnavailableError
 from sinfer.logging.masking import mask
-from sinfer.store.claims import Claim, PartitionClaims
-from sinfer.store.pauses import Pause
-from sinfer.store.refusals import RefusalBoard
+from sinfer.store.boards.pauses import Pause
+from sinfer.store.boards.refusals import RefusalBoard
+from sinfer.store.work.claims import Claim, PartitionClaims
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.worker.process import WindowProcessor

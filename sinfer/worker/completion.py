@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from sinfer.store.claims import Claim
-from sinfer.store.ledger import LedgerEntry, pack_members
+from sinfer.store.history.ledger import LedgerEntry, pack_members
+from sinfer.store.work.claims import Claim
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter, Origin
 from sinfer.worker.outcome import Failure

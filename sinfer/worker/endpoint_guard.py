@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from sinfer.config.units import to_ms
 from sinfer.errors import UnavailableError
 from sinfer.inference.base import InferenceConfig
-from sinfer.store.endpoints import EndpointState
+from sinfer.store.boards.endpoints import EndpointState
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store

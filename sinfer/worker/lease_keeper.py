@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from sinfer.errors import SinferError
 from sinfer.hooks import call as hooks
 from sinfer.logging.throttled import Throttled
-from sinfer.store.claims import Claim, PartitionClaims
+from sinfer.store.boards.slow_hooks import SlowHook, SlowHookBoard
 from sinfer.store.connection import Store
-from sinfer.store.slow_hooks import SlowHook, SlowHookBoard
+from sinfer.store.work.claims import Claim, PartitionClaims
 from sinfer.windows.ids import Scope
 
 _log = logging.getLogger(__name__)

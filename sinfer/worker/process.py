@@ -13,10 +13,10 @@ import msgspec
 from sinfer.aio.batching import Batcher
 from sinfer.errors import InferenceError, InferenceMisconfiguredError, InferenceUnavailableError
 from sinfer.http.retry_after import asked_s
-from sinfer.store.account import CONFIRMED_COUNTS, TAKEN
-from sinfer.store.claims import Claim, Claims, Completion, StoredOutput
-from sinfer.store.ledger import pack_entry
-from sinfer.store.refusals import RefusalBoard
+from sinfer.store.boards.refusals import RefusalBoard
+from sinfer.store.history.ledger import pack_entry
+from sinfer.store.partition.account import CONFIRMED_COUNTS, TAKEN
+from sinfer.store.work.claims import Claim, Claims, Completion, StoredOutput
 from sinfer.types.message import Message
 from sinfer.types.result import Confirmed, ResultRow
 from sinfer.windows.dead_letters import Stage, one_line

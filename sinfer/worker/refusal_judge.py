@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sinfer.store.refusals import RefusalBoard, Streak
+from sinfer.store.boards.refusals import RefusalBoard, Streak
 from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.worker.attempts import Attempt
 from sinfer.worker.likeness import likeness

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sinfer.products.pipeline import InferPipeline
-from sinfer.store.ledger import LedgerEntry
+from sinfer.store.history.ledger import LedgerEntry
 from sinfer.types.message import Message
 from sinfer.types.result import ResultRow, WindowResults, qualifier
 from sinfer.windows.ids import Scope, escape

@@ -19,11 +19,11 @@ from sinfer.aio.cancel import end
 from sinfer.errors import AccessError, SinferError, UnavailableError
 from sinfer.hooks.call import describe, last_called
 from sinfer.logging.throttled import Throttled
-from sinfer.store.claims import Claim
+from sinfer.store.boards.pauses import PauseBoard
 from sinfer.store.connection import Store
 from sinfer.store.hints import Hints
-from sinfer.store.pauses import PauseBoard
 from sinfer.store.schedule import Schedule
+from sinfer.store.work.claims import Claim
 from sinfer.windows.ids import Scope
 from sinfer.worker.event_loop import WorkerLoop
 from sinfer.worker.lease_keeper import LeaseKeeper

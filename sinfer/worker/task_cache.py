@@ -19,7 +19,7 @@ from sinfer.products.revisions import Revision, task_of
 from sinfer.products.task import InferTaskConfig
 from sinfer.products.watch import TaskFollower
 from sinfer.settings import settings
-from sinfer.store.task_config import earlier_config, newest_config
+from sinfer.store.partition.task_config import earlier_config, newest_config
 from sinfer.windows.ids import Scope
 from sinfer.worker.ready_task import ReadyTask
 from sinfer.worker.stored_calls import called_by, check_call, is_brought_by

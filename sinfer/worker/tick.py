@@ -8,9 +8,9 @@ import logging
 from sinfer.config.units import to_ms
 from sinfer.errors import SinferError, StoreFullError, UnavailableError
 from sinfer.settings import settings
-from sinfer.store.faults import Fault, FaultBoard
-from sinfer.store.index_repair import repair_index
+from sinfer.store.boards.faults import Fault, FaultBoard
 from sinfer.store.lua import HINT_MS
+from sinfer.store.partition.index_repair import repair_index
 from sinfer.store.schedule import DuePartition, Turn
 from sinfer.windows.dead_letters import one_line
 from sinfer.worker.runtime import Runtime

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from sinfer.errors import UnavailableError
-from sinfer.store.pauses import PauseBoard
+from sinfer.store.boards.pauses import PauseBoard
 from tests.chaos.faults import Fault, World
 from tests.chaos.site import PRODUCT, TWIN
 

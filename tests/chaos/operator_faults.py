@@ -10,8 +10,8 @@ from nats.js.api import RetentionPolicy
 from sinfer.errors import SinferError
 from sinfer.operations.redrive import Redrive
 from sinfer.operations.rerun import rerun
-from sinfer.store.dead_letters import LetterFilter
-from sinfer.store.ledger import read_ledger
+from sinfer.store.history.dead_letter_store import LetterFilter
+from sinfer.store.history.ledger import read_ledger
 from tests.chaos import product
 from tests.chaos.faults import Fault, World
 from tests.chaos.messages import number_of

@@ -11,9 +11,9 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
 
 from sinfer.errors import UnavailableError
-from sinfer.store.account import COUNTS, Account, read_account
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
+from sinfer.store.partition.account import COUNTS, Account, read_account
 from tests.chaos.site import Site
 
 

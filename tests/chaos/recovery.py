@@ -22,8 +22,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sinfer.ingest.leases import LEASE_MS
-from sinfer.store.account import Account
-from sinfer.store.ingestors import SIGN_OF_LIFE_S
+from sinfer.store.boards.ingestors import SIGN_OF_LIFE_S
+from sinfer.store.partition.account import Account
 from tests.chaos.progress import Progress
 
 LONGEST_RECOVERY_S = LEASE_MS / 1000 + 2 * SIGN_OF_LIFE_S

@@ -13,9 +13,9 @@ import pytest
 from sinfer.embedded.services import Service
 from sinfer.operations.audit import audit
 from sinfer.operations.status import standing
-from sinfer.store.claims import PartitionClaims
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
+from sinfer.store.work.claims import PartitionClaims
 from sinfer.windows.dead_letters import DeadLetter, unpack_dead_letter
 from sinfer.windows.ids import Scope
 from tests.e2e.harness import Connections, Deployment, wait_for, wait_for_log

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sinfer.store.connection import Store
+from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.writer import Commit, PartitionWriter
 from sinfer.tasks.application import make_app
 from sinfer.tasks.hints import MOST_WAITING, HintSender
 from sinfer.types.message import Message

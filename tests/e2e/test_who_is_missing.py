@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sinfer.embedded.servers import RedisServer
 from sinfer.embedded.services import Service, program
+from sinfer.store.boards.running_processes import Presence, PresenceBoard
 from sinfer.store.connection import Store
-from sinfer.store.presence import Presence, PresenceBoard
 from tests.e2e.harness import Connections, Deployment, numbers, ordered, wait_for, wait_for_log
 
 pytestmark = pytest.mark.e2e

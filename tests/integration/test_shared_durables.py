@@ -20,10 +20,10 @@ from sinfer.operations.preflight import preflight
 from sinfer.operations.products import known_scopes
 from sinfer.operations.reset import start_over
 from sinfer.operations.status import broken_tasks, standing
-from sinfer.store.account import read_account
-from sinfer.store.claims import Completion, PartitionClaims
 from sinfer.store.connection import Store
 from sinfer.store.keys import CONSUMERS
+from sinfer.store.partition.account import read_account
+from sinfer.store.work.claims import Completion, PartitionClaims
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
 from tests.integration.ingest.test_supervisor import Listed, Texts, until

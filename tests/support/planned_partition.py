@@ -9,7 +9,7 @@ from sinfer.clock import ManualClock
 from sinfer.errors import WindowConflictError
 from sinfer.ingest.own_trigger import guarded
 from sinfer.local.memory import MemoryPartition
-from sinfer.store.writer import Commit
+from sinfer.store.partition.writer import Commit
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan

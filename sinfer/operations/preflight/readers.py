@@ -10,8 +10,8 @@ from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.source.choice import durable_name, held_by_other
 from sinfer.source.config import JetStreamSource
+from sinfer.store.boards.consumers import ConsumerBoard, is_same_task
 from sinfer.store.connection import Store
-from sinfer.store.consumers import ConsumerBoard, is_same_task
 from sinfer.windows.ids import Scope
 
 

@@ -8,7 +8,7 @@ from sinfer.errors import SinferError
 from sinfer.operations.preflight.findings import Finding, verdict_of
 from sinfer.store.connection import Store
 from sinfer.store.server import server_state
-from sinfer.store.time import store_time
+from sinfer.store.store_time import store_time
 from sinfer.tasks.broker_check import broker_answers
 from sinfer.types.check import Verdict
 

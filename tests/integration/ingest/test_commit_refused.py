@@ -17,10 +17,10 @@ from sinfer.ingest.commit import Storing
 from sinfer.ingest.windower import Refusals, Windower
 from sinfer.logging.troubles import Troubles
 from sinfer.source.checkpoint import SourceState
-from sinfer.store.account import read_account
 from sinfer.store.connection import Store
+from sinfer.store.partition.account import read_account
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.writer import PartitionWriter
 from sinfer.tasks.hints import HintSender
 from sinfer.types.message import pack_chunk
 from sinfer.windows.dead_letters import unpack_dead_letter

@@ -16,7 +16,7 @@ from sinfer.embedded.servers import RedisServer
 from sinfer.ingest.dead_letter_retention import DeadLetterCare
 from sinfer.logging.troubles import Troubles
 from sinfer.store.connection import Store
-from sinfer.store.dead_letters import DeadLetterStore, LetterFilter, StoredLetter
+from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter, StoredLetter
 from sinfer.store.keys import PartitionKeys
 from sinfer.windows.dead_letters import DeadLetter, Failed, pack_dead_letter
 from sinfer.windows.ids import Scope

@@ -18,9 +18,9 @@ from sinfer.ingest.supervisor import Supervisor
 from sinfer.operations.audit import audit
 from sinfer.operations.reset import StartedOver, start_over
 from sinfer.products.task import InferTaskConfig
-from sinfer.store.claims import PartitionClaims
 from sinfer.store.connection import Store
 from sinfer.store.keys import STARTS, PartitionKeys
+from sinfer.store.work.claims import PartitionClaims
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
 from tests.integration.ingest.test_supervisor import Texts

@@ -10,8 +10,8 @@ from sinfer.embedded.servers import RedisServer
 from sinfer.errors import StaleTokenError
 from sinfer.ingest.leases import LeaseKeeper
 from sinfer.store.connection import Store
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.writer import PartitionWriter
 from sinfer.windows.ids import Scope
 
 

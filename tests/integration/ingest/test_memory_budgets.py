@@ -12,11 +12,11 @@ from sinfer.ingest.backpressure import MemoryPressure
 from sinfer.ingest.memory_budgets import TaskBudgets, fair_level
 from sinfer.operations.status import standing
 from sinfer.products.task import InferTaskConfig
-from sinfer.store.claims import Completion
 from sinfer.store.connection import Store
-from sinfer.store.dead_letters import DeadLetterStore, LetterFilter
-from sinfer.store.memory_use import measure
-from sinfer.store.writer import Commit
+from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
+from sinfer.store.partition.memory_use import measure
+from sinfer.store.partition.writer import Commit
+from sinfer.store.work.claims import Completion
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope

@@ -27,9 +27,9 @@ from sinfer.ingest.supervisor import Supervisor, _differ
 from sinfer.operations.metrics import SinferCollector
 from sinfer.operations.products import known_scopes
 from sinfer.operations.status import TaskStanding, broken_tasks, standing
-from sinfer.store.account import read_account
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
+from sinfer.store.partition.account import read_account
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import unpack_closed

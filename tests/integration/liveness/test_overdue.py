@@ -12,12 +12,12 @@ from sinfer.liveness import overdue
 from sinfer.liveness.overdue import Overdue
 from sinfer.operations.processes import add_processes
 from sinfer.operations.status import standing
+from sinfer.store.boards.pauses import Pause, PauseBoard
+from sinfer.store.boards.running_processes import Presence, PresenceBoard
+from sinfer.store.boards.unavailable import outage_fields
 from sinfer.store.connection import Store
 from sinfer.store.keys import CLOCK, DUE, PartitionKeys
-from sinfer.store.pauses import Pause, PauseBoard
-from sinfer.store.presence import Presence, PresenceBoard
 from sinfer.store.schedule import Schedule
-from sinfer.store.unavailable import outage_fields
 from sinfer.types.queues import TICK_QUEUE, product_queue
 from sinfer.windows.ids import Scope
 

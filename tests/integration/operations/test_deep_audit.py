@@ -11,9 +11,9 @@ from nats.aio.client import Client
 from sinfer.embedded.servers import RedisServer
 from sinfer.operations.deep_audit import DeepAudit, DeepAudited
 from sinfer.source.checkpoint import SourceState
-from sinfer.store.claims import Completion
 from sinfer.store.connection import Store
-from sinfer.store.ledger import pack_entry
+from sinfer.store.history.ledger import pack_entry
+from sinfer.store.work.claims import Completion
 from sinfer.worker.completion import Timings, ledger_entry
 from tests.integration.operations.test_set_aside import EXPECTED, WINDOWS, Site
 

@@ -9,8 +9,8 @@ import pytest
 from sinfer.embedded.servers import RedisServer
 from sinfer.operations.events import Happenings
 from sinfer.store.connection import Store
+from sinfer.store.history.ledger import LedgerEntry, pack_entry
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.ledger import LedgerEntry, pack_entry
 from sinfer.store.schedule import Schedule
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter, pack_dead_letter

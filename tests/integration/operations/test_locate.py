@@ -10,9 +10,9 @@ from nats.aio.client import Client
 from sinfer.embedded.servers import RedisServer
 from sinfer.nats.stream_messages import StreamMessages
 from sinfer.operations.locate import Finder, Found, untraceable
-from sinfer.operations.set_aside import discard, find_aside
+from sinfer.operations.rebuild import discard, find_aside
 from sinfer.store.connection import Store
-from sinfer.store.dead_letters import DeadLetterStore, LetterFilter
+from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
 from tests.integration.operations.test_deep_audit import process
 from tests.integration.operations.test_set_aside import EXPECTED, WINDOWS, Site
 

@@ -14,11 +14,11 @@ from sinfer import InferPipeline, InferTaskConfig, Message, Result, Window
 from sinfer.embedded.servers import RedisServer
 from sinfer.operations.audit import audit
 from sinfer.operations.redrive import Redrive
-from sinfer.store.claims import Claim, Completion, PartitionClaims
 from sinfer.store.connection import Store
-from sinfer.store.dead_letters import DeadLetterStore, LetterFilter
+from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
+from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.writer import Commit, PartitionWriter
+from sinfer.store.work.claims import Claim, Completion, PartitionClaims
 from sinfer.windows.dead_letters import DeadLetter, Failed, Origin
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan

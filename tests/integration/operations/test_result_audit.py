@@ -20,7 +20,7 @@ from sinfer.operations.deep_audit import DeepAudited
 from sinfer.operations.result_audit import ResultAudit
 from sinfer.sinks.base import SinkConfig
 from sinfer.store.connection import Store
-from sinfer.store.ledger import read_ledger
+from sinfer.store.history.ledger import read_ledger
 from sinfer.types.result import ResultRow
 from sinfer.worker.result_keys import names_of
 from tests.integration.operations.test_deep_audit import process

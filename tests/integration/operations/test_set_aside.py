@@ -15,12 +15,12 @@ from sinfer.errors import LostPositionError, SourceError
 from sinfer.ingest.entries import Preparer
 from sinfer.nats.stream_messages import StreamMessages
 from sinfer.operations.audit import audit
-from sinfer.operations.set_aside import find_aside, rebuild
+from sinfer.operations.rebuild import find_aside, rebuild
 from sinfer.operations.status import standing
 from sinfer.source.checkpoint import SourceState
-from sinfer.store.claims import Completion, PartitionClaims
 from sinfer.store.connection import Store
-from sinfer.store.writer import Commit, PartitionWriter
+from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.work.claims import Completion, PartitionClaims
 from sinfer.windows.ids import Scope
 from sinfer.windows.planners import make_planner
 

@@ -18,7 +18,7 @@ from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.ingest.dead_letter_retention import letter_headers
 from sinfer.sinks import Sink
 from sinfer.sinks.formats import DEAD_LETTER_COPY, RESULT_FORMATS
-from sinfer.store.dead_letters import StoredLetter
+from sinfer.store.history.dead_letter_store import StoredLetter
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter, Stage
 from sinfer.windows.ids import Scope

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from sinfer.embedded.servers import RedisServer
-from sinfer.store.claims import Claim, Completion, PartitionClaims
 from sinfer.store.connection import Store
-from sinfer.store.writer import Commit, Committed, PartitionWriter
+from sinfer.store.partition.writer import Commit, Committed, PartitionWriter
+from sinfer.store.work.claims import Claim, Completion, PartitionClaims
 from sinfer.windows.ids import Scope
 from sinfer.windows.planners import make_planner
 from tests.support.window_reference import Item, window_spec

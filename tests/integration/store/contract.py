@@ -20,11 +20,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sinfer.clock import ManualClock
 from sinfer.errors import WindowConflictError
 from sinfer.local.memory import MemoryPartition
-from sinfer.store.account import read_account
-from sinfer.store.claims import Claim, Completion, PartitionClaims
-from sinfer.store.dead_letters import DeadLetterStore
+from sinfer.store.history.dead_letter_store import DeadLetterStore
+from sinfer.store.partition.account import read_account
+from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.writer import Commit, PartitionWriter
+from sinfer.store.work.claims import Claim, Completion, PartitionClaims
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sinfer.errors import StaleTokenError, WindowConflictError
-from sinfer.store.account import read_account
-from sinfer.store.claims import Claim, Completion, PartitionClaims
 from sinfer.store.keys import PartitionKeys
+from sinfer.store.partition.account import read_account
+from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.time import TIME_FIELDS, told
-from sinfer.store.writer import Commit, PartitionWriter
+from sinfer.store.store_time import TIME_FIELDS, told
+from sinfer.store.work.claims import Claim, Completion, PartitionClaims
 from sinfer.types.message import unpack_chunk
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope

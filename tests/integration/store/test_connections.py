@@ -25,7 +25,7 @@ async def test_scripts_that_meet_a_frozen_redis_keep_no_connection() -> None:
             await store.now_ms()
             server.process.signal(signal.SIGSTOP)
             with pytest.raises(UnavailableError):
-                await store.run_many("acquire", calls)
+                await store.run_many("take_writer_lease", calls)
             server.process.signal(signal.SIGCONT)
             async with asyncio.timeout(30), AsyncExitStack() as stack:
                 for _ in range(_CONNECTIONS):

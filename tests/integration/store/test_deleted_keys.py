@@ -10,14 +10,14 @@ import pytest
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import WindowConflictError
 from sinfer.operations.audit import audit
-from sinfer.operations.set_aside import discard, find_aside
-from sinfer.store.account import read_account
-from sinfer.store.claims import Claim, Completion
+from sinfer.operations.rebuild import discard, find_aside
 from sinfer.store.connection import Store
-from sinfer.store.index_repair import repair_index
-from sinfer.store.ledger import read_ledger
+from sinfer.store.history.ledger import read_ledger
+from sinfer.store.partition.account import read_account
+from sinfer.store.partition.index_repair import repair_index
 from sinfer.store.schedule import Schedule
-from sinfer.store.set_aside import put_back
+from sinfer.store.work.claims import Claim, Completion
+from sinfer.store.work.set_aside import put_back
 from sinfer.types.message import pack_chunk
 from sinfer.windows.dead_letters import unpack_dead_letter
 from sinfer.windows.ids import Scope

@@ -6,11 +6,11 @@ import pytest
 
 from sinfer.errors import StaleTokenError
 from sinfer.products.revisions import Revision
-from sinfer.store.claims import Completion, PartitionClaims
 from sinfer.store.connection import Store
-from sinfer.store.partition_settings import PartitionSettings
+from sinfer.store.partition.partition_settings import PartitionSettings
+from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.writer import Commit, PartitionWriter
+from sinfer.store.work.claims import Completion, PartitionClaims
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope

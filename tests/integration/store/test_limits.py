@@ -9,10 +9,10 @@ import pytest
 
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import PositionError, StoreError, StoreFullError, WindowConflictError
-from sinfer.store.account import read_account
 from sinfer.store.connection import Store
+from sinfer.store.partition.account import read_account
+from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.writer import Commit, PartitionWriter
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry

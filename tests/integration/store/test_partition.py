@@ -6,11 +6,11 @@ import pytest
 from pydantic import TypeAdapter
 
 from sinfer.errors import PositionError, StaleTokenError, WindowConflictError
-from sinfer.store.claims import Claim, Completion, PartitionClaims
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
+from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.writer import Commit, PartitionWriter
+from sinfer.store.work.claims import Claim, Completion, PartitionClaims
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadEntry
 from sinfer.windows.ids import Scope

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from sinfer.embedded.servers import RedisServer
+from sinfer.store.boards.running_processes import SILENT_AFTER_MS, Presence, PresenceBoard
 from sinfer.store.connection import Store
 from sinfer.store.keys import ALIVE, CLOCK
-from sinfer.store.presence import SILENT_AFTER_MS, Presence, PresenceBoard
 
 pytestmark = pytest.mark.integration
 

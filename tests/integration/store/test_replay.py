@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sinfer.store.connection import Store
-from sinfer.store.writer import PartitionWriter
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.windows.ids import Scope
 from sinfer.windows.planners import make_planner
 from tests.integration.store.conftest import Partition

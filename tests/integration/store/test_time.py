@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from sinfer.embedded.servers import RedisServer
 from sinfer.operations.preflight.servers import check_store
 from sinfer.operations.status import standing
-from sinfer.store.claims import Claim, Completion
 from sinfer.store.connection import Store
-from sinfer.store.dead_letters import DeadLetterStore, StoredLetter
+from sinfer.store.history.dead_letter_store import DeadLetterStore, StoredLetter
 from sinfer.store.keys import CLOCK, EndpointKeys
 from sinfer.store.schedule import Closing, Schedule, Turn
-from sinfer.store.time import TIME_FIELDS, store_time, told
+from sinfer.store.store_time import TIME_FIELDS, store_time, told
+from sinfer.store.work.claims import Claim, Completion
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
 from tests.integration.store.conftest import Partition
@@ -157,22 +157,22 @@ async def test_a_breaker_and_the_places_of_an_endpoint_follow_their_own_time(
 
     async def may_call(caller: str) -> list[bytes | int]:
         answer: list[bytes | int] = await manual.run(
-            "may_call", [keys.clock, keys.breaker], [caller, 5_000]
+            "ask_endpoint_breaker", [keys.clock, keys.breaker], [caller, 5_000]
         )
         return answer
 
     take = [keys.clock, keys.slots]
-    assert await manual.run("take_slot", take, ["one", 1, 5_000]) == 1
-    await manual.run("note_failure", [keys.clock, keys.breaker], [1, 1_000, 30_000])
+    assert await manual.run("take_endpoint_slot", take, ["one", 1, 5_000]) == 1
+    await manual.run("note_endpoint_failure", [keys.clock, keys.breaker], [1, 1_000, 30_000])
     await manual.advance(-HOUR_MS)
     assert await may_call("one") == [b"open", 1_000]
-    assert await manual.run("take_slot", take, ["two", 1, 5_000]) == 0
+    assert await manual.run("take_endpoint_slot", take, ["two", 1, 5_000]) == 0
     await after(manual, 1_000)
     assert await may_call("one") == [b"half", 0]
     assert (await may_call("two"))[0] == b"open"
     await after(manual, 5_000)
     assert await may_call("two") == [b"half", 0]  # who had the trial never came back
-    assert await manual.run("take_slot", take, ["two", 1, 5_000]) == 1
+    assert await manual.run("take_endpoint_slot", take, ["two", 1, 5_000]) == 1
 
 
 async def test_dead_letters_are_stored_under_the_time_of_their_partition(
@@ -233,7 +233,7 @@ def test_it_never_goes_back_and_always_flows(
                 is_step = kind == "step"
                 await store.advance(forwards_ms if is_step else by_ms)
                 fields: Any = await store.redis.hmget(key, TIME_FIELDS)
-                now = int(await store.run("now", [key], [1]))
+                now = int(await store.run("tell_time", [key], [1]))
                 assert now == told(store.time_ms, *fields)
                 assert now >= max(before, store.time_ms)
                 if is_step and before:

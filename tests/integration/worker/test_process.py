@@ -40,14 +40,14 @@ from sinfer.operations.redrive import Redrive
 from sinfer.operations.status import standing
 from sinfer.sinks import HttpSink
 from sinfer.sinks.base import SinkConfig
-from sinfer.store.account import read_account
-from sinfer.store.claims import Claim, PartitionClaims
 from sinfer.store.connection import Store
-from sinfer.store.dead_letters import DeadLetterStore, LetterFilter
+from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
+from sinfer.store.history.ledger import read_ledger
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.ledger import read_ledger
+from sinfer.store.partition.account import read_account
+from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.writer import Commit, PartitionWriter
+from sinfer.store.work.claims import Claim, PartitionClaims
 from sinfer.types.result import Confirmed
 from sinfer.windows.dead_letters import DeadLetter, is_readable
 from sinfer.windows.ids import Scope, escape

@@ -19,10 +19,10 @@ from sinfer.errors import (
 )
 from sinfer.operations.redrive import Redrive
 from sinfer.sinks import HttpSink
+from sinfer.store.boards.pauses import Pause, PauseBoard
+from sinfer.store.boards.refusals import RefusalBoard
 from sinfer.store.connection import Store
-from sinfer.store.dead_letters import LetterFilter
-from sinfer.store.pauses import Pause, PauseBoard
-from sinfer.store.refusals import RefusalBoard
+from sinfer.store.history.dead_letter_store import LetterFilter
 from sinfer.worker import refusal_judge
 from sinfer.worker.process import WindowProcessor
 from tests.integration.sinks.receiver import Receiver

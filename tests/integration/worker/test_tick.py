@@ -17,12 +17,12 @@ from sinfer.operations.audit import audit
 from sinfer.operations.metrics import SinferCollector
 from sinfer.operations.status import broken_index, standing
 from sinfer.store import keys
+from sinfer.store.boards.faults import FaultBoard
+from sinfer.store.boards.pauses import Pause, PauseBoard
 from sinfer.store.connection import Store
-from sinfer.store.faults import FaultBoard
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.pauses import Pause, PauseBoard
+from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.writer import Commit, PartitionWriter
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry

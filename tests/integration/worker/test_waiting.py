@@ -13,13 +13,13 @@ from sinfer.embedded.servers import RedisServer
 from sinfer.products.product import Product
 from sinfer.products.revisions import revision_of
 from sinfer.store import keys
-from sinfer.store.claims import PartitionClaims
+from sinfer.store.boards.pauses import Pause, PauseBoard
 from sinfer.store.connection import Store
 from sinfer.store.keys import CONFIG_FIELD, PartitionKeys
 from sinfer.store.lua import HINT_MS
-from sinfer.store.pauses import Pause, PauseBoard
+from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Closing, Schedule
-from sinfer.store.writer import Commit, PartitionWriter
+from sinfer.store.work.claims import PartitionClaims
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry

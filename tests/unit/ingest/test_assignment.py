@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sinfer import InferTaskConfig
 from sinfer.ingest.assignment import Shares
-from sinfer.store.ingestors import Member
+from sinfer.store.boards.ingestors import Member
 from sinfer.windows.ids import Scope
 from tests.task_settings import Threshold, settings_of
 

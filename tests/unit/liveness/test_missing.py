@@ -6,7 +6,7 @@ import pytest
 
 from sinfer.liveness.missing import listening, missing_beat, missing_worker
 from sinfer.settings import Settings
-from sinfer.store.presence import Presence, Present
+from sinfer.store.boards.running_processes import Presence, Present
 from sinfer.tasks import application as celery_app
 from sinfer.types.queues import TICK_QUEUE, product_queue
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sinfer.store.incarnation import incarnation_of, is_of_stream, number_of_start
+from sinfer.store.partition.incarnation import incarnation_of, is_of_stream, number_of_start
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter, unpack_dead_letter
 from sinfer.windows.records import WindowRecord, unpack_record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sinfer.store.ingestors import Member, preferred
+from sinfer.store.boards.ingestors import Member, preferred
 from sinfer.windows.ids import Scope
 
 SCOPES = [Scope("p", f"task{n % 50}", f"in.{n}") for n in range(1000)]

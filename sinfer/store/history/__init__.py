@@ -1,0 +1,1 @@
+"""What ended: the ledger of finished windows, and dead letters."""

@@ -1,0 +1,1 @@
+"""What is stored of one partition as a whole: its writer, its account, snapshots of it."""

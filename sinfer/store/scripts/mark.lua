@@ -1,7 +1,0 @@
-#!lua flags=allow-oom
--- Write something and leave nothing: what WAITAOF then waits for on this connection is behind all
--- that any connection wrote before.
---
--- KEYS  1 mark
-redis.call('SET', KEYS[1], '')
-redis.call('DEL', KEYS[1])

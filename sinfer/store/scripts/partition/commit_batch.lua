@@ -1,0 +1,219 @@
+#!lua
+-- Apply a plan: all of one batch, or nothing. Not flagged allow-oom, so a full Redis refuses it
+-- before anything is written. Every key is read before the first write, so that one of a wrong
+-- type is refused likewise.
+--
+-- KEYS  1     meta       hash
+--       2     open       hash
+--       3     deadlines  zset
+--       4     closed     hash
+--       5     ready      zset
+--       6     sealed     zset
+--       7     refs       hash
+--       8     held       hash
+--       9     dead       stream
+--       10    members    hash
+--       11    aside      hash
+--       12..  for each append: its segment, list; then for each ref that goes down: the segment, list,
+--             and the set of its messages that were given up
+-- ARGV  1  token     the fencing token of the writer's lease
+--       2  batch     names this batch
+--       3  commits   so far
+--       4  lease_ms  how long the lease lasts from now
+--       5  hint_ms   how long a Celery message counts as on its way
+--       6  earliest  least deadline of a new window (ms); 0: none
+--       7..  eleven lists, each with the number of its words in front:
+--            meta       field, value         set (the position and watermark among them)
+--            counts     field, change        added up
+--            required   window id            must be open still
+--            appends    segment, chunk, messages (0 where the segment is not shared), place of the
+--                       chunk in the segment (from 1; 0: wherever it comes), its members as
+--                       members.py says
+--            removed    window id            open no more
+--            puts       window id, record    open
+--            deadlines  deadline_ms, window id
+--            closed     window id, reason, record
+--            sealed     end_ms, window id    those of the closed that wait for the task's watermark
+--            refs       segment, change, whether it is new (0 or 1); a segment that nobody holds any
+--                       more is deleted
+--            dead       dead letter
+-- Returns {'ok', now_ms, pending, hint, next_due_ms, sealed, lost}: pending counts the windows that
+--           are closed, not done and not set aside, lost the chunks that were found to be gone from
+--           segments of open windows, hint those that no Celery message has been promised for,
+--           next_due_ms is 0 when beat has nothing to do here
+--         {'applied', now_ms, ...} likewise, when this very batch had been applied before; the lease
+--           is renewed all the same
+--         {'conflict', now_ms, window ids...} when windows are not open any more
+--         {'early', now_ms} when a new window's deadline is long past: the planner's clock is slow
+--         {'stale'} when the token is not the current one
+--         {'position', commits} when the batch does not follow the last one
+local SLOW_CLOCK_MS = 1000
+local now = now_of(KEYS[1])
+local meta = redis.call('HMGET', KEYS[1], 'token', 'commits', 'batch')
+local at = 6
+local keys = {
+  meta = KEYS[1], deadlines = KEYS[3], ready = KEYS[5], sealed = KEYS[6], refs = KEYS[7], held = KEYS[8],
+  members = KEYS[10],
+}
+local PORTION = 500 -- words of a list in one command: unpack fails near 8,000
+
+local function take()
+  local first = at + 2
+  at = at + 1 + ARGV[at + 1]
+  return first, at
+end
+
+local function write(command, key, words, first, last)
+  for i = first, last, PORTION do
+    redis.call(command, key, unpack(words, i, math.min(i + PORTION - 1, last)))
+  end
+end
+
+-- Where the number of a segment's holders is gone (-1: some have let go since), it stays so until it
+-- was counted again. Returns the number; nil when it is not known.
+local function change_holders(segment, change, is_new)
+  if is_new or (tonumber(redis.call('HGET', KEYS[7], segment) or '-1') or -1) > 0 then
+    return redis.call('HINCRBY', KEYS[7], segment, change)
+  end
+  if change < 0 then
+    redis.call('HSET', KEYS[7], segment, -1)
+  end
+  return nil
+end
+
+-- A chunk takes its place, whatever became of those before it: empty ones stand for those that are
+-- gone. Returns how many these are.
+local function append(key, segment, chunk, place, members)
+  local length, lost = redis.call('LLEN', key), 0
+  if place > 0 then
+    if length >= place then
+      -- The record that knew of these chunks is gone.
+      redis.call('DEL', key)
+      forget_members(keys.members, segment)
+      length = 0
+    end
+    for _ = length + 1, place - 1 do
+      redis.call('RPUSH', key, '')
+      lost = lost + 1
+    end
+    local field = members_field(segment, place)
+    redis.call('HSET', KEYS[10], field, (redis.call('HGET', KEYS[10], field) or '') .. members)
+  end
+  redis.call('RPUSH', key, chunk)
+  return lost
+end
+
+local lost = 0
+
+local function summary(status)
+  local ready = claimable(keys.ready, now)
+  local hint = promise(keys.meta, ARGV[2], ready, now, ARGV[5])
+  local due = next_due(now, keys, ready > 0 and now + ARGV[5] or nil)
+  local pending = math.max(0, redis.call('HLEN', KEYS[4]) - redis.call('HLEN', KEYS[11]))
+  return {status, now, pending, hint, due, redis.call('ZCARD', keys.sealed), lost}
+end
+
+if meta[1] ~= ARGV[1] then
+  return {'stale'}
+end
+local commits = tonumber(meta[2] or '0')
+if commits == ARGV[3] + 1 and meta[3] == ARGV[2] then
+  redis.call('HSET', KEYS[1], 'lease_until', now + ARGV[4])
+  return summary('applied')
+end
+if commits ~= tonumber(ARGV[3]) then
+  return {'position', commits}
+end
+
+local meta_first, meta_last = take()
+local counts_first, counts_last = take()
+local required_first, required_last = take()
+local appends_first, appends_last = take()
+local removed_first, removed_last = take()
+local puts_first, puts_last = take()
+local deadlines_first, deadlines_last = take()
+local closed_first, closed_last = take()
+local sealed_first, sealed_last = take()
+local refs_first, refs_last = take()
+local dead_first, dead_last = take()
+
+redis.call('HLEN', KEYS[2])
+redis.call('ZCARD', KEYS[3])
+redis.call('HLEN', KEYS[4])
+redis.call('ZCARD', KEYS[5])
+redis.call('ZCARD', KEYS[6])
+redis.call('HLEN', KEYS[7])
+redis.call('HLEN', KEYS[8])
+redis.call('XLEN', KEYS[9])
+redis.call('HLEN', KEYS[10])
+redis.call('HLEN', KEYS[11])
+local segments = (appends_last - appends_first + 1) / 5
+for i = 1, segments do
+  redis.call('LLEN', KEYS[11 + i])
+end
+for i = 13 + segments, #KEYS, 2 do
+  redis.call('SCARD', KEYS[i])
+end
+for i = counts_first, counts_last, 2 do
+  local count = redis.call('HGET', KEYS[1], ARGV[i])
+  if count and not tonumber(count) then
+    return redis.error_reply('ERR field ' .. ARGV[i] .. ' of ' .. KEYS[1] .. ' is no number')
+  end
+end
+local gone = {'conflict', now}
+for i = required_first, required_last do
+  if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 0 then
+    gone[#gone + 1] = ARGV[i]
+  end
+end
+if #gone > 2 then
+  return gone
+end
+local earliest = tonumber(ARGV[6])
+if earliest > 0 and earliest + SLOW_CLOCK_MS <= now then
+  return {'early', now}
+end
+
+redis.call('HSET', KEYS[1], 'commits', commits + 1, 'batch', ARGV[2], 'lease_until', now + ARGV[4])
+write('HSET', KEYS[1], ARGV, meta_first, meta_last)
+for i = counts_first, counts_last, 2 do
+  redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])
+end
+local key = 12
+for i = appends_first, appends_last, 5 do
+  lost = lost + append(KEYS[key], ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 3]), ARGV[i + 4])
+  if ARGV[i + 2] ~= '0' then
+    redis.call('HINCRBY', KEYS[8], ARGV[i], ARGV[i + 2])
+  end
+  key = key + 1
+end
+write('HDEL', KEYS[2], ARGV, removed_first, removed_last)
+write('ZREM', KEYS[3], ARGV, removed_first, removed_last)
+write('HSET', KEYS[2], ARGV, puts_first, puts_last)
+write('ZADD', KEYS[3], ARGV, deadlines_first, deadlines_last)
+local values, ready = {}, {}
+for i = closed_first, closed_last, 3 do
+  local n = #values
+  values[n + 1], values[n + 2] = ARGV[i], closed_value(ARGV[i + 1], now, ARGV[i + 2])
+  ready[n + 1], ready[n + 2] = now, ARGV[i]
+end
+write('HSET', KEYS[4], values, 1, #values)
+write('ZADD', KEYS[5], ready, 1, #ready)
+for i = sealed_first, sealed_last, 2 do
+  redis.call('ZREM', KEYS[5], ARGV[i + 1])
+end
+write('ZADD', KEYS[6], ARGV, sealed_first, sealed_last)
+for i = refs_first, refs_last, 3 do
+  local segment, change = ARGV[i], tonumber(ARGV[i + 1])
+  local holders = change_holders(segment, change, ARGV[i + 2] == '1')
+  if change < 0 then
+    if holders and holders <= 0 then
+      free_segment(keys, segment, KEYS[key], KEYS[key + 1])
+    end
+    key = key + 2
+  end
+end
+for i = dead_first, dead_last do
+  add_entry(KEYS[9], now, {}, 'letter', ARGV[i])
+end
+return summary('ok')

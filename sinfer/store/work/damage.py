@@ -1,0 +1,147 @@
+"""Whether the messages of a closed window are all there, and which are not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from sinfer.store.history.ledger import pack_members, unpack_members
+from sinfer.types.message import Message, unpack_chunk
+from sinfer.windows.records import ClosedWindow
+
+Expected = Mapping[int, list[int]]
+"""Packed sequences by the places of a segment's chunks, from 1; see ``members``."""
+
+
+class Damage(msgspec.Struct, array_like=True, frozen=True):
+    """What is wrong with a window whose messages are not all there.
+
+    Attributes:
+        reason: in one line.
+        lost: stream sequences of the messages that are gone, as ``pack_members`` writes them.
+        unknown: so many more are gone, of which it is not known which they were.
+    """
+
+    reason: str
+    lost: list[int] = []
+    unknown: int = 0
+
+    @property
+    def sequences(self) -> list[int]:
+        """Stream sequences of the messages that are gone, ascending."""
+        return list(unpack_members(self.lost))
+
+    @property
+    def count(self) -> int:
+        """How many messages are gone."""
+        return sum(1 for _ in unpack_members(self.lost)) + self.unknown
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Damage)
+
+
+def pack_damage(damage: Damage) -> bytes:
+    """Encode what is wrong with a window for the store."""
+    return _encoder.encode(damage)
+
+
+def unpack_damage(blob: bytes) -> Damage:
+    """Decode what is wrong with a window."""
+    return _decoder.decode(blob)
+
+
+class Contents:
+    """What the store has of a window, held against what it should have.
+
+    Args:
+        window: the window.
+        chunks: of each of its parts the chunks that the store has.
+        expected: of each of its parts what should be in its chunks.
+
+    Attributes:
+        messages: those that are there, in the order of the stream.
+        lost: chunks that are to be replaced, by segment and place (from 1), and the sequences that
+            should be in them.
+        segments: in which part each message is, from 0, by its sequence.
+        damage: what is wrong; None when all is as it should be.
+    """
+
+    def __init__(
+        self,
+        window: ClosedWindow,
+        chunks: Sequence[Sequence[bytes]],
+        expected: Sequence[Expected],
+    ) -> None:
+        self.window = window
+        self.messages: list[Message] = []
+        self.lost: dict[tuple[str, int], list[int]] = {}
+        self.segments: dict[int, int] = {}
+        self._gone: set[int] = set()
+        self._wrong: set[str] = set()
+        for number, part in enumerate(window.parts):
+            for place in range(1, part.chunks + 1):
+                blob = chunks[number][place - 1] if place <= len(chunks[number]) else None
+                self._take((part.segment, place), number, blob, expected[number].get(place))
+        self.messages.sort(key=_sequence)
+        self.damage = self._damage()
+
+    def _take(
+        self, at: tuple[str, int], part: int, blob: bytes | None, wanted: list[int] | None
+    ) -> None:
+        found = read_chunk(blob)
+        if found is None:
+            self._wrong.add("chunks are gone" if not blob else "chunks cannot be read")
+        sequences = sorted([message.stream_seq for message in found or ()])
+        if wanted is not None and pack_members(sequences) != wanted:
+            should = list(unpack_members(wanted))
+            self.lost[at] = should
+            self._gone.update(set(should).difference(sequences))
+            if set(sequences).difference(should) or len(sequences) > len(should):
+                self._wrong.add("messages are there that do not belong to it")
+                found = [m for m in found or () if m.stream_seq in should]
+        for message in found or ():
+            self.messages.append(message)
+            self.segments[message.stream_seq] = part
+
+    def _damage(self) -> Damage | None:
+        record, messages = self.window.record, self.messages
+        unknown = record.count - len(messages) - len(self._gone)
+        if unknown < 0:
+            self._wrong.add("it has more messages than were counted")
+        if len(self.segments) < len(messages):
+            self._wrong.add("messages are in it twice")
+        if unknown > 0 or self._gone:
+            self._wrong.add("messages are gone")
+        if not self._wrong and not self.lost and not self._is_as_recorded():
+            self._wrong.add("its messages are not those that were recorded")
+        if not self._wrong and not self.lost:
+            return None
+        gone = len(self._gone) + max(0, unknown)
+        first = f"{gone} of {record.count} messages are gone" if gone else ""
+        others = sorted(self._wrong - {"messages are gone"})
+        reason = "; ".join([*([first] if first else []), *others])
+        return Damage(reason, pack_members(sorted(self._gone)), max(0, unknown))
+
+    def _is_as_recorded(self) -> bool:
+        record, messages = self.window.record, self.messages
+        return not messages or (
+            messages[0].stream_seq == record.first_seq
+            and messages[-1].stream_seq == record.last_seq
+            and sum([len(message.data) for message in messages]) == record.bytes
+        )
+
+
+def _sequence(message: Message) -> int:
+    return message.stream_seq
+
+
+def read_chunk(blob: bytes | None) -> list[Message] | None:
+    """The messages of a chunk; None when it is not there or cannot be read."""
+    if not blob:
+        return None
+    try:
+        return unpack_chunk(blob)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,104 @@
+"""Windows that were set aside because their messages are not all there: read, put back, give up.
+
+A window that is set aside is closed, and neither waits for a worker nor is held by one. It counts
+as in flight, and holds no other window up.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sinfer.store.keys import PartitionKeys
+from sinfer.store.lua import Argument
+from sinfer.store.schedule import Schedule
+from sinfer.store.work.claims import Claim
+from sinfer.store.work.damage import Damage, unpack_damage
+from sinfer.types.message import Message, pack_chunk
+from sinfer.windows.ids import Scope
+from sinfer.windows.records import ClosedWindow, unpack_closed
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A window that was set aside.
+
+    Attributes:
+        scope: its partition.
+        window: the window.
+        since_ms: since when, milliseconds since the epoch by the store's clock.
+        damage: what is wrong with it.
+    """
+
+    scope: Scope
+    window: ClosedWindow
+    since_ms: int
+    damage: Damage
+
+
+def unpack_aside(value: bytes) -> tuple[int, Damage]:
+    """Decode what the store keeps of a window that is set aside: ``since_ms damage``."""
+    since_ms, _, blob = value.partition(b" ")
+    return int(since_ms), unpack_damage(blob)
+
+
+async def read_aside(store: Store, scope: Scope) -> list[SetAside]:
+    """The windows of a partition that are set aside, the longest first."""
+    keys = PartitionKeys(scope)
+    noted = await store.ask(store.redis.hgetall(keys.aside))
+    if not noted:
+        return []
+    values = await store.ask(store.redis.hmget(keys.closed, list(noted)))
+    found = []
+    for (name, note), value in zip(noted.items(), values, strict=True):
+        if value is not None:
+            since_ms, damage = unpack_aside(note)
+            found.append(SetAside(scope, unpack_closed(name, value), since_ms, damage))
+    return sorted(found, key=lambda aside: (aside.since_ms, aside.window.id))
+
+
+async def put_back(
+    store: Store, aside: SetAside, chunks: Mapping[tuple[str, int], list[Message]]
+) -> bool:
+    """Have workers process a window that was set aside.
+
+    Args:
+        store: the window store.
+        aside: the window.
+        chunks: those that were lost, by segment and place.
+
+    Returns:
+        Whether it was still set aside; nothing is changed otherwise.
+
+    Raises:
+        StoreFullError: Redis is at maxmemory.
+    """
+    keys = PartitionKeys(aside.scope)
+    segments = list(dict.fromkeys(part.segment for part in aside.window.parts))
+    args: list[Argument] = [aside.window.id]
+    for (segment, place), messages in chunks.items():
+        args += [segments.index(segment) + 1, place, pack_chunk(messages)]
+    names = [keys.meta, keys.closed, keys.ready, keys.aside, *map(keys.segment, segments)]
+    if not await store.run("put_window_back", names, args, asked=keys.asked(uuid.uuid4().hex)):
+        return False
+    await Schedule(store).announce(aside.scope)
+    return True
+
+
+async def take_aside(store: Store, aside: SetAside, *, lease_ms: int) -> Claim | None:
+    """Claim a window that was set aside, to give it up; None when it is not set aside any more."""
+    keys = PartitionKeys(aside.scope)
+    names = [keys.meta, keys.closed, keys.leases, keys.tokens, keys.aside]
+    asked = keys.asked(uuid.uuid4().hex)
+    reply = await store.run(
+        "claim_window_set_aside", names, [aside.window.id, lease_ms], asked=asked
+    )
+    if reply is None:
+        return None
+    token, now_ms = (int(value) for value in reply)
+    return Claim(aside.window, token, 1, now_ms, 1)
