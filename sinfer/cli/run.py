@@ -172,17 +172,19 @@ def _make(product: Product, config: InferTaskConfig, asked: Options, show: Any) 
     import secrets
 
     from sinfer.clock import ManualClock, SystemClock
-    from sinfer.local.task import LocalTask
+    from sinfer.local.task import LocalRun, LocalTask
 
     return LocalTask(
         product,
         config,
         clock=ManualClock() if asked.virtual_time else SystemClock(),
-        most_windows=asked.most,
         on_window=show,
         sinks={} if asked.no_sinks else None,
-        incarnation=f"run-{secrets.token_hex(4)}",
-        most_tries=config.limits.max_attempts if asked.virtual_time or asked.path else None,
+        how=LocalRun(
+            asked.most,
+            config.limits.max_attempts if asked.virtual_time or asked.path else None,
+            f"run-{secrets.token_hex(4)}",
+        ),
     )
 
 

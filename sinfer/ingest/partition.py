@@ -35,7 +35,7 @@ from sinfer.ingest.isolation import CarefulError, CarefulPreparer
 from sinfer.ingest.leases import LEASE_MS
 from sinfer.ingest.stall import StallNotice
 from sinfer.ingest.surroundings import Surroundings
-from sinfer.ingest.windower import Windower
+from sinfer.ingest.windower import Beginning, Windower
 from sinfer.ingest.work_in_hand import Hand
 from sinfer.products.pipeline import InferPipeline
 from sinfer.source.batch import BatchInHand
@@ -318,10 +318,7 @@ class PartitionIngest:
             change.planner,
             self._clock,
             self._storing.store,
-            config=change.config,
-            source=source,
-            incarnation=incarnation,
-            name=str(self.scope),
+            begins=Beginning(str(self.scope), change.config, source, incarnation),
             refusals=self._surroundings.refusals[self.scope],
         )
         return windower, reader
