@@ -41,6 +41,7 @@ from sinfer.products.pipeline import InferPipeline
 from sinfer.source.batch import BatchInHand
 from sinfer.source.checkpoint import SourceState
 from sinfer.source.reader import PartitionReader
+from sinfer.source.source_partition import SourcePartition
 from sinfer.store.boards.consumers import ConsumerBoard
 from sinfer.store.partition.incarnation import Starts, number_of_start
 from sinfer.store.partition.writer import PartitionState, PartitionWriter, Unfinished
@@ -267,14 +268,17 @@ class PartitionIngest:
         await Schedule(self._surroundings.store).register(self.scope)
         starts = Starts(self._surroundings.store)
         consumers = ConsumerBoard(self._surroundings.store)
-        reader = await PartitionReader.open(
-            self._connection,
+        reading = SourcePartition(
             self._task.source,
             self.scope.partition,
-            name=str(self.scope),
-            state=SourceState.decode(state.source) if state.source else None,
+            str(self.scope),
+            SourceState.decode(state.source) if state.source else None,
             by_event_time=self._task.window.time == "event",
             start=await self._number_of_start(state, starts),
+        )
+        reader = await PartitionReader.open(
+            self._connection,
+            reading,
             timing=self._surroundings.timing,
             troubles=self._troubles,
             take=lambda consumer: consumers.take(consumer, self.scope),

@@ -18,6 +18,7 @@ from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.subjects import EVERYTHING
 from sinfer.source.config import JetStreamSource
 from sinfer.source.reader import PartitionReader
+from sinfer.source.source_partition import SourcePartition
 from sinfer.types.message import Message
 
 _LOOK_S = 0.2
@@ -159,9 +160,9 @@ async def from_jetstream(source: JetStreamSource, *, until_caught_up: bool) -> B
                 " it from the deployment; copy some into a file and use --input"
             )
         for subject in source.partition_subjects:
-            reader = await PartitionReader.open(
-                client, quiet, subject or EVERYTHING, name=f"run-{secrets.token_hex(4)}", state=None
-            )
+            name = f"run-{secrets.token_hex(4)}"
+            reading = SourcePartition(quiet, subject or EVERYTHING, name)
+            reader = await PartitionReader.open(client, reading)
             readers.append(reader)
         while True:
             came = False
