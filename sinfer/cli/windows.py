@@ -99,11 +99,11 @@ async def _latest(session: Session, scope: Scope, limit: int) -> list[Finished]:
 
 
 async def _unreadable(session: Session, scope: Scope) -> list[dict[str, Any]]:
-    from sinfer.store.work.claims import unreadable_windows
+    from sinfer.store.partition.snapshot import snapshot
 
     return [
         {"window": window, "state": "unreadable", **scope._asdict(), "reason": why}
-        for window, why in (await unreadable_windows(session.store, scope)).items()
+        for window, why in (await snapshot(session.store, scope)).unreadable.items()
     ]
 
 

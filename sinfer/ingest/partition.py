@@ -262,7 +262,7 @@ class PartitionIngest:
     # --- the beginning ---
 
     async def _open(self) -> tuple[Windower, PartitionReader]:
-        self._clock.follow(await self._surroundings.store.now_ms(self.writer.keys.meta))
+        self._clock.follow(await self.writer.now_ms())
         state = await self.writer.load()
         self._caution = Caution(self.writer, self._careful, state, self._task.source.batch)
         await Schedule(self._surroundings.store).register(self.scope)

@@ -18,6 +18,7 @@ from sinfer.ingest.entries import SLICE_BYTES, SLICE_S, Prepared, Preparer, Prep
 from sinfer.ingest.work_in_hand import Hand
 from sinfer.logging.masking import one_line
 from sinfer.products.pipeline import InferPipeline
+from sinfer.store.partition.account import Count
 from sinfer.store.partition.writer import Commit
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter, Stage
@@ -257,7 +258,7 @@ class Windower:
         for form, left_out in _storable_forms(message):
             text = f"{reason}{left_out}"
             letter = DeadLetter(form, stage, one_line(text), now_ms)
-            counts = {"fetched": 1, "dead": 1}
+            counts = {Count.FETCHED: 1, Count.DEAD: 1}
             try:
                 await self._apply(
                     self._nothing, always=True, source=source, dead=[letter], counts=counts
@@ -337,10 +338,10 @@ class Windower:
             dead = dead + [DeadLetter(message, "window", error, now_ms) for message in plan.late]
             late = 0
         counts = {
-            "fetched": len(messages),
-            "filtered": prepared.filtered,
-            "dead": len(dead),
-            "late": late,
+            Count.FETCHED: len(messages),
+            Count.FILTERED: prepared.filtered,
+            Count.DEAD: len(dead),
+            Count.LATE: late,
         }
         return dead, counts
 

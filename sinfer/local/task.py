@@ -25,7 +25,7 @@ from sinfer.nats.subjects import covers
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
-from sinfer.store.partition.account import TAKEN
+from sinfer.store.partition.account import COUNTS, Count
 from sinfer.store.work.claims import Claim
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
@@ -157,10 +157,10 @@ class LocalTask:
     @property
     def counts(self) -> dict[str, int]:
         """What became of the messages: fetched, filtered, late, sunk, dead, and windows."""
-        counts: dict[str, int] = dict.fromkeys(("fetched", "filtered", "late", "sunk", "dead"), 0)
+        counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
         for partition in self._partitions:
             for name, count in partition.memory.counts.items():
-                if name != TAKEN:
+                if name != Count.TAKEN:
                     counts[name] = counts.get(name, 0) + count
         return counts
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from nats.aio.client import Client
 
@@ -14,20 +15,18 @@ from sinfer.ingest.work_in_hand import SUSPECTED
 from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.subjects import EVERYTHING
 from sinfer.source.checkpoint import SourceState
-from sinfer.store import keys as names
 from sinfer.store.boards.faults import Fault, FaultBoard
 from sinfer.store.boards.ingestors import alive_count
 from sinfer.store.boards.pauses import PauseBoard
 from sinfer.store.boards.slow_hooks import SlowHook, SlowHookBoard
 from sinfer.store.boards.task_memory import stopped_tasks
 from sinfer.store.boards.task_reports import TaskReport, task_report
-from sinfer.store.boards.unavailable import Outage, OutageBoard
+from sinfer.store.boards.unavailable import Outage
 from sinfer.store.connection import Store
-from sinfer.store.partition.summary import summary
+from sinfer.store.partition.snapshot import PartitionSnapshot, snapshot
 from sinfer.store.schedule import Schedule
 from sinfer.store.server import server_memory
 from sinfer.store.store_time import store_time
-from sinfer.store.work.claims import unreadable_windows
 from sinfer.windows.dead_letters import one_line
 from sinfer.windows.ids import Scope, reset_command
 
@@ -226,8 +225,9 @@ async def _partition_or_fault(
 
 async def broken_index(store: Store) -> list[TaskStanding]:
     """What stands among the partitions in Redis and is none."""
-    text = f"is no name of a partition; remove it from the set {names.PARTITIONS} in Redis"
-    _, others = await Schedule(store).known()
+    schedule = Schedule(store)
+    text = f"is no name of a partition; remove it from the set {schedule.index} in Redis"
+    _, others = await schedule.known()
     return [TaskStanding("?", name, trouble=[text]) for name in others]
 
 
@@ -279,31 +279,35 @@ async def broken_tasks(
 
 
 async def _partition(store: Store, scope: Scope) -> PartitionStanding:
-    seen = await summary(store, scope)
+    seen = await snapshot(store, scope)
+    sizes, writer = seen.sizes, seen.writer
     return PartitionStanding(
         scope,
-        seen.open,
-        seen.sealed,
-        seen.waiting,
-        seen.leased,
-        **seen.counts,
-        letters=seen.letters,
-        writer=seen.writer,
+        open=sizes.open,
+        sealed=sizes.sealed,
+        waiting=sizes.waiting,
+        leased=sizes.leased,
+        **_counts(seen),
+        letters=sizes.letters,
+        writer=writer,
         position=_position(seen.checkpoint),
-        away=await OutageBoard(store, scope).read(),
-        standstill=seen.stall if seen.writer else "",
-        unreadable=await unreadable_windows(store, scope),
-        aside=seen.aside,
-        is_lost=seen.checkpoint is None and bool(seen.open or seen.closed),
+        away=seen.outages,
+        standstill=seen.stall if writer else "",
+        unreadable=dict(seen.unreadable),
+        aside=sizes.aside,
+        is_lost=seen.checkpoint is None and bool(sizes.open or sizes.closed),
         unusable=seen.unusable,
         costly=seen.costly,
-        fault="",
-        stranded=max(0, seen.closed - seen.sealed - seen.waiting - seen.leased - seen.aside),
-        deaths=seen.deaths,
-        hand=seen.hand,
+        stranded=sizes.stranded,
+        deaths=seen.writer_deaths,
+        hand=seen.work_in_hand,
         ahead_ms=max(0, seen.watermark_ms - seen.now_ms),
         waits_ms=seen.waits_ms,
     )
+
+
+def _counts(seen: PartitionSnapshot) -> dict[str, Any]:
+    return dict(seen.counts)
 
 
 def _position(source: bytes | None) -> int:

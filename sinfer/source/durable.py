@@ -1,4 +1,4 @@
-"""SourcePartition through a durable consumer, with its own policy of acknowledgement.
+"""Reading through a durable consumer, with its own policy of acknowledgement.
 
 What is acknowledged was stored before. What comes again, in whatever order, is told by the
 stored state: all up to the position and the ranges ahead of it was read.

@@ -1,4 +1,4 @@
-"""SourcePartition by position: short-lived consumers without acknowledgements.
+"""Reading by position: short-lived consumers without acknowledgements.
 
 The position in the store is the only truth. A consumer starts behind it and numbers its
 deliveries from 1, so that anything lost shows as a gap; then it is thrown away, and a new one

@@ -1,4 +1,4 @@
-"""SourcePartition one partition of a JetStream source, each message exactly once."""
+"""Reading one partition of a JetStream source, each message exactly once."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from sinfer.ingest.windower import Beginning, Refusals, Windower
 from sinfer.logging.troubles import Troubles
 from sinfer.source.checkpoint import SourceState
 from sinfer.store.connection import Store
-from sinfer.store.partition.account import read_account
+from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.tasks.hints import HintSender

@@ -1,4 +1,4 @@
-"""SourcePartition by position: where it starts, what it leaves behind, and when it refuses to go on."""
+"""Reading by position: where it starts, what it leaves behind, and when it refuses to go on."""
 
 from __future__ import annotations
 
