@@ -23,6 +23,7 @@ from sinfer.ingest.isolation import CarefulPreparer, ended_a_process
 from sinfer.products.pipeline import InferPipeline
 from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter, StoredLetter
+from sinfer.store.partition.account import Count
 from sinfer.store.work.claims import PartitionClaims
 from sinfer.store.work.requeue import reopen
 from sinfer.windows.dead_letters import DeadLetter, Origin, is_readable
@@ -180,7 +181,7 @@ class Redrive:
                 await self._count("failed", int(await self._letters.replace(stored, again)), 1)
                 self.result.reasons[again.error] += 1
             else:
-                counts = {"dead": -1, "filtered": 1, "redriven": 1}
+                counts = {Count.DEAD: -1, Count.FILTERED: 1, Count.REDRIVEN: 1}
                 gone = await self._letters.discard(self._scope, [stored.entry], counts)
                 await self._count("filtered", gone, 1)
         size = self._task.inference.max_batch or _MOST_IN_WINDOW

@@ -14,8 +14,8 @@ from sinfer.products.task import InferTaskConfig
 from sinfer.source.checkpoint import SourceState
 from sinfer.store.connection import Store
 from sinfer.store.history.ledger import Finished, LedgerEntry, read_ledger
-from sinfer.store.partition.checkpoints import stored_checkpoint
 from sinfer.store.partition.incarnation import is_of_stream
+from sinfer.store.partition.snapshot import snapshot
 from sinfer.store.work.claims import PartitionClaims
 from sinfer.store.work.requeue import reopen
 from sinfer.windows.dead_letters import Origin
@@ -88,7 +88,7 @@ async def check_stream(
                 f" {info.created}, after they were read"
             )
         return
-    blob = await stored_checkpoint(store, scope)
+    blob = (await snapshot(store, scope)).checkpoint
     if not blob:
         return
     try:

@@ -188,6 +188,11 @@ class Schedule:
             await self._store.ask(redis.delete(names.DUE))
         await self._store.ask(redis.delete(names.CLOCK))
 
+    @property
+    def index(self) -> str:
+        """The set of every partition that has state."""
+        return names.PARTITIONS
+
     async def partitions(self) -> list[Scope]:
         """Every partition that has state."""
         return (await self.known())[0]

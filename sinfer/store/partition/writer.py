@@ -301,6 +301,10 @@ class PartitionWriter:
         """Whether the clock will close a window."""
         return bool(await self._store.ask(self._store.redis.zcard(self.keys.deadlines)))
 
+    async def now_ms(self) -> int:
+        """The partition's time; see ``Store.now_ms``."""
+        return await self._store.now_ms(self.keys.meta)
+
     async def pending(self) -> int:
         """How many windows are closed, not done and not set aside."""
         pipeline = self._store.redis.pipeline(transaction=True)

@@ -14,11 +14,11 @@ from sinfer.clock import SystemClock
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import CommitRefusedError
 from sinfer.ingest.commit import Storing
-from sinfer.ingest.windower import Refusals, Windower
+from sinfer.ingest.windower import Beginning, Refusals, Windower
 from sinfer.logging.troubles import Troubles
 from sinfer.source.checkpoint import SourceState
 from sinfer.store.connection import Store
-from sinfer.store.partition.account import read_account
+from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.tasks.hints import HintSender
@@ -89,7 +89,7 @@ class Partition:
         )
         return Windower(
             Keyed(task), planner, clock, storing.store,
-            source=state.source or b"", name=str(self.scope), refusals=self.refusals,
+            begins=Beginning(str(self.scope), source=state.source or b""), refusals=self.refusals,
         )  # fmt: skip
 
     async def position(self) -> int:

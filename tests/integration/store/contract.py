@@ -21,7 +21,7 @@ from sinfer.clock import ManualClock
 from sinfer.errors import WindowConflictError
 from sinfer.local.memory import MemoryPartition
 from sinfer.store.history.dead_letter_store import DeadLetterStore
-from sinfer.store.partition.account import read_account
+from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claims import Claim, Completion, PartitionClaims

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sinfer.errors import StaleTokenError, WindowConflictError
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.partition.account import read_account
+from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.store_time import TIME_FIELDS, told

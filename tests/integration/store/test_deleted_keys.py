@@ -13,7 +13,7 @@ from sinfer.operations.audit import audit
 from sinfer.operations.rebuild import discard, find_aside
 from sinfer.store.connection import Store
 from sinfer.store.history.ledger import read_ledger
-from sinfer.store.partition.account import read_account
+from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.index_repair import repair_index
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claims import Claim, Completion

@@ -10,7 +10,7 @@ import pytest
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import PositionError, StoreError, StoreFullError, WindowConflictError
 from sinfer.store.connection import Store
-from sinfer.store.partition.account import read_account
+from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.types.message import Message

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sinfer.embedded.servers import RedisServer
+from sinfer.operations.rebuild import find_aside
 from sinfer.store.boards.refusals import RefusalBoard
 from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
@@ -18,7 +19,7 @@ from sinfer.store.partition.index_repair import repair_index
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claims import Claim, Completion
 from sinfer.store.work.requeue import reopen
-from sinfer.store.work.set_aside import put_back, read_aside, take_aside
+from sinfer.store.work.set_aside import put_back, take_aside
 from sinfer.windows.dead_letters import DeadLetter, Origin
 from sinfer.windows.ids import Scope
 from sinfer.windows.reprocessing import Again
@@ -164,7 +165,7 @@ async def windows_that_lost_something(store: TwiceStore, unique: str) -> None:
     for claim in await count.claim(2):
         await redis.delete(count.writer.keys.segment(claim.window.parts[0].segment))
         assert await count.claims.whole([claim]) == []
-    one, other = await read_aside(store, count.scope)
+    one, other = await find_aside(store, [count.scope])
     assert await put_back(store, one, {})
     assert await take_aside(store, other, lease_ms=1_000) is not None
     await redis.delete(count.writer.keys.ready)

@@ -14,7 +14,8 @@ from sinfer.operations.audit import audit
 from sinfer.operations.locate import Finder
 from sinfer.store.connection import Store
 from sinfer.store.history.ledger import read_ledger, unpack_members
-from sinfer.store.partition.account import Account, read_account
+from sinfer.store.partition.account import Account
+from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.windows.plan import Entry

@@ -44,7 +44,7 @@ from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.store.history.ledger import read_ledger
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.partition.account import read_account
+from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claims import Claim, PartitionClaims
