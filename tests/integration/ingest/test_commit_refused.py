@@ -138,7 +138,7 @@ async def test_a_message_that_cannot_be_encoded_dies_alone(
             raise OverflowError("Integer value out of range")
         return pack(chunk)
 
-    monkeypatch.setattr("sinfer.store.writer.pack_chunk", picky)
+    monkeypatch.setattr("sinfer.store.partition.writer.pack_chunk", picky)
     windower = await partition.open()
     await windower.take(messages(64), source_after)
     await partition.check(64, {7, 60})
