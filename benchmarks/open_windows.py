@@ -24,7 +24,7 @@ from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from sinfer.windows.planner import Planner
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.windows.specs import CountWindow
 from sinfer.worker.runtime import Runtime
 from sinfer.worker.tick import tick

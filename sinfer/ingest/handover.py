@@ -19,7 +19,7 @@ from sinfer.store.partition.partition_settings import PartitionSettings
 from sinfer.store.partition.writer import PartitionState
 from sinfer.windows.ids import Scope
 from sinfer.windows.planner import CloseWhen, Planner
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.windows.specs import WindowSpec, layout_of
 
 _log = logging.getLogger(__name__)

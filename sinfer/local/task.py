@@ -30,7 +30,7 @@ from sinfer.store.work.claims import Claim
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.windows.window import CloseReason
 from sinfer.worker.process import WindowProcessor
 from sinfer.worker.ready_task import ReadyTask

@@ -210,7 +210,7 @@ class Finder:
         due_ms = windows.ready.get(name, 0)
         if name in windows.leases:
             state, due_ms = "leased", windows.leases[name]
-        elif name in windows.sealed:
+        elif name in windows.awaiting:
             state = "sealed"
         elif name in windows.aside:
             state = "set aside"
@@ -274,8 +274,8 @@ def _about_sinks(entry: LedgerEntry, state: State) -> str:
 
 
 def _again(window: ClosedWindow) -> str:
-    again = window.record.again
-    return "" if again is None else f"processed again ({again.kind})"
+    found = window.record.reprocessing
+    return "" if found is None else f"processed again ({found.kind})"
 
 
 async def untraceable(

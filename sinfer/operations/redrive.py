@@ -25,11 +25,11 @@ from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter, StoredLetter
 from sinfer.store.partition.account import Count
 from sinfer.store.work.claims import PartitionClaims
-from sinfer.store.work.requeue import reopen
+from sinfer.store.work.requeue import requeue
 from sinfer.windows.dead_letters import DeadLetter, Origin, is_readable
 from sinfer.windows.ids import Scope, escape
 from sinfer.windows.plan import Entry
-from sinfer.windows.reprocessing import Again
+from sinfer.windows.reprocessing import Reprocessing
 from sinfer.windows.specs import SessionWindow, SlidingWindow, TumblingWindow, WindowSpec
 
 _log = logging.getLogger(__name__)
@@ -214,18 +214,18 @@ class Redrive:
         await self._wait_for_room()
         letters.sort(key=lambda stored: stored.letter.message.stream_seq)
         histories = [stored.letter.whole_history for stored in letters]
-        again = Again(
+        reprocessing = Reprocessing(
             "redrive",
             window_id,
             attempts=max(sum(failed.attempts for failed in history) for history in histories),
             ordinals=[stored.letter.ordinal for stored in letters] if keeps_places else [],
             history=histories,
         )
-        taken = await reopen(
+        taken = await requeue(
             self._store,
             self._scope,
             origin,
-            again,
+            reprocessing,
             [stored.letter.message for stored in letters],
             incarnation=letters[0].letter.incarnation,
             letters=[stored.entry for stored in letters],

@@ -284,7 +284,7 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     return PartitionStanding(
         scope,
         open=sizes.open,
-        sealed=sizes.sealed,
+        sealed=sizes.awaiting,
         waiting=sizes.waiting,
         leased=sizes.leased,
         **_counts(seen),

@@ -19,7 +19,7 @@ from sinfer.types.message import Message
 from sinfer.types.queues import TICK_QUEUE, product_queue
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from tests.e2e.harness import Connections, Deployment, Task, ordered, wait_for
 from tests.support.window_reference import window_spec
 

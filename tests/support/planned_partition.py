@@ -14,7 +14,7 @@ from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan
 from sinfer.windows.planner import CloseWhen, Planner
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.windows.records import pack_record, unpack_record
 from sinfer.windows.specs import WindowSpec
 from sinfer.windows.window import CloseReason

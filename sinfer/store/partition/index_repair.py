@@ -44,7 +44,7 @@ async def repair_index(store: Store, scope: Scope) -> int:
 async def _put_back(store: Store, seen: PartitionSnapshot) -> int:
     keys = PartitionKeys(seen.scope)
     names = [
-        keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready, keys.leases, keys.sealed,
+        keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready, keys.leases, keys.awaiting,
         keys.aside,
     ]  # fmt: skip
     rows: list[tuple[Argument, ...]] = [
@@ -76,7 +76,7 @@ async def _recount(store: Store, seen: PartitionSnapshot) -> int:
     if not unknown:
         return 0
     keys = PartitionKeys(seen.scope)
-    names = [keys.meta, keys.open, keys.closed, keys.refs, keys.held, keys.members]
+    names = [keys.meta, keys.open, keys.closed, keys.refs, keys.segment_sizes, keys.members]
     meta = seen.meta
     args: list[Argument] = [meta.get("commits", b""), meta.get("windows", b"")]
     args += [len(windows.opened), len(windows.closed)]

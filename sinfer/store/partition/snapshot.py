@@ -40,7 +40,7 @@ class Sizes:
 
     Attributes:
         open, closed: windows.
-        aside, sealed, waiting, leased: closed windows, by where they are: set aside, waiting for
+        aside, awaiting, waiting, leased: closed windows, by where they are: set aside, waiting for
             the watermark of their task, for a worker or the time of their next attempt, or leased.
         letters: dead letters.
         ledger: entries of the ledger.
@@ -49,7 +49,7 @@ class Sizes:
     open: int
     closed: int
     aside: int
-    sealed: int
+    awaiting: int
     waiting: int
     leased: int
     letters: int
@@ -58,7 +58,7 @@ class Sizes:
     @property
     def stranded(self) -> int:
         """Closed windows that are in no index."""
-        return max(0, self.closed - self.sealed - self.waiting - self.leased - self.aside)
+        return max(0, self.closed - self.awaiting - self.waiting - self.leased - self.aside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ async def snapshot(store: Store, scope: Scope, *, windows: bool = False) -> Part
     pipeline.hmget(keys.meta, [*_META, *TIME_FIELDS])
     for name in (keys.open, keys.closed, keys.aside):
         pipeline.hlen(name)
-    for name in (keys.sealed, keys.ready, keys.leases):
+    for name in (keys.awaiting, keys.ready, keys.leases):
         pipeline.zcard(name)
     for name in (keys.dead, keys.ledger):
         pipeline.xlen(name)

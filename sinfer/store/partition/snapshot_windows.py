@@ -20,9 +20,9 @@ class SnapshotWindows:
     Attributes:
         opened, closed: open and closed windows by id.
         deadlines: open windows that beat closes.
-        ready, leases, sealed: where closed windows are, with the time that belongs to it, ms: when
-            they may be claimed, when the lease ends, and, of those that wait for the watermark of
-            their task, the end of the window.
+        ready, leases, awaiting: where closed windows are, with the time that belongs to it, ms:
+            when they may be claimed, when the lease ends, and, of those that wait for the watermark
+            of their task, the end of the window.
         attempts, deaths: how often closed windows were tried, and how often their leases ran out,
             as that is stored; see ``tries``.
         aside: windows that were set aside, as they were noted; see ``set_aside``.
@@ -35,7 +35,7 @@ class SnapshotWindows:
     deadlines: frozenset[str]
     ready: Mapping[str, int]
     leases: Mapping[str, int]
-    sealed: Mapping[str, int]
+    awaiting: Mapping[str, int]
     attempts: Mapping[str, bytes]
     deaths: Mapping[str, bytes]
     aside: Mapping[str, bytes]
@@ -46,9 +46,10 @@ class SnapshotWindows:
     def ask(cls, pipeline: Any, keys: PartitionKeys) -> int:
         """Put the commands into a pipeline; returns how many these are."""
         hashes = (
-            keys.open, keys.closed, keys.attempts, keys.deaths, keys.aside, keys.refs, keys.held,
+            keys.open, keys.closed, keys.attempts, keys.deaths, keys.aside, keys.refs,
+            keys.segment_sizes,
         )  # fmt: skip
-        indexes = (keys.deadlines, keys.ready, keys.leases, keys.sealed)
+        indexes = (keys.deadlines, keys.ready, keys.leases, keys.awaiting)
         for name in hashes:
             pipeline.hgetall(name)
         for name in indexes:
@@ -88,7 +89,7 @@ class SnapshotWindows:
         return sorted(closed | (self.deadlines - self.opened.keys()))
 
     def _placed(self) -> set[str]:
-        return {*self.ready, *self.leases, *self.sealed, *self.aside}
+        return {*self.ready, *self.leases, *self.awaiting, *self.aside}
 
     @property
     def unclosable(self) -> list[tuple[str, int]]:

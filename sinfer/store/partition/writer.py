@@ -25,7 +25,7 @@ from sinfer.store.keys import (
 )
 from sinfer.store.lua import HINT_MS as HINT_MS
 from sinfer.store.lua import Argument
-from sinfer.store.partition.alignment import unseal
+from sinfer.store.partition.alignment import ready_waiting_windows
 from sinfer.store.partition.partition_settings import PartitionSettings
 from sinfer.store.work.members import members_entry
 from sinfer.types.message import pack_chunk
@@ -126,7 +126,7 @@ class Committed:
         pending: windows that are closed, not done and not set aside.
         hint: closed windows that no Celery message is on its way for.
         next_due_ms: when beat has to look at the partition; 0 for never.
-        sealed: windows that wait for the watermarks of other partitions.
+        awaiting: windows that wait for the watermarks of other partitions.
         lost: chunks of open windows that are not in the store any more; the windows are set aside
             when they are closed.
     """
@@ -135,7 +135,7 @@ class Committed:
     pending: int
     hint: int
     next_due_ms: int
-    sealed: int = 0
+    awaiting: int = 0
     lost: int = 0
 
 
@@ -455,8 +455,8 @@ class PartitionWriter:
         """
         keys = self.keys
         names = [
-            keys.meta, keys.open, keys.closed, keys.deadlines, keys.ready, keys.sealed, keys.leases,
-            keys.tokens, keys.attempts, keys.refs, keys.held, keys.ledger,
+            keys.meta, keys.open, keys.closed, keys.deadlines, keys.ready, keys.awaiting,
+            keys.leases, keys.tokens, keys.attempts, keys.refs, keys.segment_sizes, keys.ledger,
             keys.away, keys.members, keys.aside, keys.deaths, keys.unreadable,
         ]  # fmt: skip
         left = int(await self._store.run("forget_partition", names, [self._token]))
@@ -490,8 +490,8 @@ class PartitionWriter:
         refs = {segment: change for segment, change in plan.refs.items() if change}
         keys = self.keys
         names = [
-            keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready, keys.sealed, keys.refs,
-            keys.held, keys.dead, keys.members, keys.aside,
+            keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready, keys.awaiting, keys.refs,
+            keys.segment_sizes, keys.dead, keys.members, keys.aside,
         ]  # fmt: skip
         names += [keys.segment(append.segment) for append in plan.appends]
         for segment, change in refs.items():
@@ -521,7 +521,7 @@ class PartitionWriter:
             _flat((window_id, pack_record(record)) for window_id, record in plan.puts.items()),
             _flat(deadlines),
             _flat((window.id, window.reason, pack_record(window.record)) for window in plan.closed),
-            _flat(self._sealed(plan)),
+            _flat(self._awaiting(plan)),
             _flat((name, change, int(name in plan.created)) for name, change in refs.items()),
             [pack_dead_letter(letter) for letter in commit.dead],
         ):
@@ -540,7 +540,7 @@ class PartitionWriter:
             fields["idle"] = int(commit.idle)
         return fields
 
-    def _sealed(self, plan: Plan) -> list[tuple[int, str]]:
+    def _awaiting(self, plan: Plan) -> list[tuple[int, str]]:
         """The closed windows that wait for the task's watermark, behind their ends."""
         if not self._partitions:
             return []
@@ -551,16 +551,16 @@ class PartitionWriter:
         ]
 
     async def _after(self, committed: Committed) -> Committed:
-        """Make sealed windows ready that the other partitions do not hold back."""
-        if not committed.sealed:
+        """Make windows ready that the other partitions do not hold back."""
+        if not committed.awaiting:
             return committed
         try:
-            ready = await unseal(self._store, self.scope, self._partitions)
+            ready = await ready_waiting_windows(self._store, self.scope, self._partitions)
         except (UnavailableError, StoreError) as error:
             # The batch is stored all the same; beat does this too, when it is due next.
-            _log.debug("%s: windows stay sealed for now: %s", self.scope, error)
+            _log.debug("%s: windows wait for the others for now: %s", self.scope, error)
             return committed
-        return replace(committed, hint=committed.hint + ready.hint, sealed=ready.left)
+        return replace(committed, hint=committed.hint + ready.hint, awaiting=ready.left)
 
     def _answer(self, reply: list[bytes | int]) -> Committed:
         status = reply[0]

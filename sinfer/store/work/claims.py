@@ -339,8 +339,8 @@ class PartitionClaims:
         """End windows; False for each one that was not held any more and stays as it is."""
         keys = self.keys
         names = [
-            keys.meta, keys.closed, keys.leases, keys.tokens, keys.attempts, keys.refs, keys.held,
-            keys.dead, keys.ledger, keys.members, keys.deaths,
+            keys.meta, keys.closed, keys.leases, keys.tokens, keys.attempts, keys.refs,
+            keys.segment_sizes, keys.dead, keys.ledger, keys.members, keys.deaths,
         ]  # fmt: skip
         args: list[Argument] = []
         for completion in completions:

@@ -25,7 +25,7 @@ from sinfer.tasks.hints import HintSender
 from sinfer.types.message import pack_chunk
 from sinfer.windows.dead_letters import unpack_dead_letter
 from sinfer.windows.ids import Scope
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 
 pytestmark = pytest.mark.integration
 

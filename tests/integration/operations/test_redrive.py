@@ -119,7 +119,7 @@ async def test_letters_of_a_window_go_back_to_their_places_in_it(partition: Part
     assert (result.letters, result.windows) == (3, 2)
     found = {claim.window.public_id: (claim, seqs) for claim, seqs in await partition.claim()}
     claim, seqs = found["t/p/k/1"]
-    again = claim.window.record.again
+    again = claim.window.record.reprocessing
     assert again is not None
     assert seqs == [3, 7]
     assert again.ordinals == [2, 6]

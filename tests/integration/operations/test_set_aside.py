@@ -22,7 +22,7 @@ from sinfer.store.connection import Store
 from sinfer.store.partition.writer import Commit, PartitionWriter
 from sinfer.store.work.claims import Completion, PartitionClaims
 from sinfer.windows.ids import Scope
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 
 pytestmark = pytest.mark.integration
 

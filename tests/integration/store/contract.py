@@ -29,7 +29,7 @@ from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.windows.specs import WindowSpec
 from sinfer.windows.window import CloseReason
 from tests.integration.store.manual_store import START_MS, ManualStore

@@ -27,7 +27,7 @@ from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan
 from sinfer.windows.planner import Planner
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.windows.records import WindowRecord, unpack_closed, unpack_record
 from sinfer.windows.specs import WindowSpec
 from sinfer.windows.window import CloseReason

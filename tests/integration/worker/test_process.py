@@ -52,7 +52,7 @@ from sinfer.types.result import Confirmed
 from sinfer.windows.dead_letters import DeadLetter, is_readable
 from sinfer.windows.ids import Scope, escape
 from sinfer.windows.plan import Entry
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.worker import process as processing
 from sinfer.worker.lease_keeper import LeaseKeeper
 from sinfer.worker.process import WindowProcessor

@@ -23,7 +23,7 @@ from sinfer.store.work.claims import PartitionClaims
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.worker import task_cache as catalogue
 from sinfer.worker.claim_loop import drain
 from sinfer.worker.endpoint_guard import EndpointGuard
