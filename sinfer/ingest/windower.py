@@ -63,6 +63,23 @@ class Refusals:
     killed_in_a_row: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a partition begins with.
+
+    Attributes:
+        name: of the partition, for the log.
+        config: noted on windows as the configuration they were opened under.
+        source: the reader's state as it is stored.
+        incarnation: of the source, noted on dead letters.
+    """
+
+    name: str = ""
+    config: str = ""
+    source: bytes = b""
+    incarnation: str = ""
+
+
 class Windower:
     """Puts the messages of one partition into its windows.
 
@@ -71,10 +88,7 @@ class Windower:
         planner: holds the partition's open windows.
         clock: the store's clock; ``store`` keeps it right.
         store: stores what is decided.
-        config: noted on windows as the configuration they were opened under.
-        source: the reader's state as it is stored.
-        incarnation: of the source, noted on dead letters.
-        name: of the partition, for the log.
+        begins: what the partition begins with.
         refusals: of the partition.
 
     Attributes:
@@ -88,24 +102,21 @@ class Windower:
         clock: Clock,
         store: Store,
         *,
-        config: str = "",
-        source: bytes = b"",
-        incarnation: str = "",
-        name: str = "",
+        begins: Beginning = Beginning(),
         refusals: Refusals | None = None,
     ) -> None:
-        self._incarnation = incarnation
+        self._incarnation = begins.incarnation
         self.planner = planner
         self.hand = Hand()
         self._preparer = Preparer(pipeline, self.hand)
         self._most = _FIRST_PART if pipeline.overrides("close_when") else _UNLIMITED
-        self._name = name
+        self._name = begins.name
         self._refusals = refusals or Refusals()
         self._dead_letters_late = pipeline.task.window.late == "dead_letter"
         self._clock = clock
         self._store = store
-        self._config = config
-        self._source = source
+        self._config = begins.config
+        self._source = begins.source
 
     async def take(self, messages: Sequence[Message], source_after: SourceAfter) -> None:
         """Put a batch into windows, however long that takes.

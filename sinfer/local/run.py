@@ -18,6 +18,7 @@ from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.subjects import EVERYTHING
 from sinfer.source.config import JetStreamSource
 from sinfer.source.reader import PartitionReader
+from sinfer.source.source_partition import SourcePartition
 from sinfer.types.message import Message
 
 _LOOK_S = 0.2
@@ -97,6 +98,23 @@ async def from_file(messages: Iterable[Message], size: int) -> Batches:
 
 async def from_pipe(messages: Iterable[Message]) -> Batches:
     """Messages that somebody writes, as with ``tail -f``. They are read in a thread."""
+    queue = _read_in_a_thread(messages)
+    while True:
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                found: Any = await queue.get()
+        except TimeoutError:
+            yield []
+            continue
+        if found is None:
+            return
+        if isinstance(found, Exception):
+            raise found
+        yield [found]
+
+
+def _read_in_a_thread(messages: Iterable[Message]) -> asyncio.Queue[Message | Exception | None]:
+    """Messages as they come; None at their end, or the error that ended them."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Message | Exception | None] = asyncio.Queue()
 
@@ -114,18 +132,7 @@ async def from_pipe(messages: Iterable[Message]) -> Batches:
             put(None)
 
     threading.Thread(target=read, name="sinfer-stdin", daemon=True).start()
-    while True:
-        try:
-            async with asyncio.timeout(_LOOK_S):
-                found: Any = await queue.get()
-        except TimeoutError:
-            yield []
-            continue
-        if found is None:
-            return
-        if isinstance(found, Exception):
-            raise found
-        yield [found]
+    return queue
 
 
 async def from_jetstream(source: JetStreamSource, *, until_caught_up: bool) -> Batches:
@@ -153,9 +160,9 @@ async def from_jetstream(source: JetStreamSource, *, until_caught_up: bool) -> B
                 " it from the deployment; copy some into a file and use --input"
             )
         for subject in source.partition_subjects:
-            reader = await PartitionReader.open(
-                client, quiet, subject or EVERYTHING, name=f"run-{secrets.token_hex(4)}", state=None
-            )
+            name = f"run-{secrets.token_hex(4)}"
+            reading = SourcePartition(quiet, subject or EVERYTHING, name)
+            reader = await PartitionReader.open(client, reading)
             readers.append(reader)
         while True:
             came = False

@@ -8,6 +8,7 @@ what needs others: leases, the breaker, back-pressure, and waiting for other par
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sinfer.clock import Clock, ManualClock
@@ -17,7 +18,7 @@ from sinfer.hooks.call import describe
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.python import PythonClient, PythonConfig
 from sinfer.ingest.own_trigger import guarded
-from sinfer.ingest.windower import Windower
+from sinfer.ingest.windower import Beginning, Windower
 from sinfer.local.memory import MemoryPartition
 from sinfer.local.trace import ProcessedWindow, Trace
 from sinfer.nats.subjects import covers
@@ -35,6 +36,23 @@ from sinfer.worker.process import WindowProcessor
 from sinfer.worker.ready_task import ReadyTask
 
 
+@dataclass(frozen=True, slots=True)
+class LocalRun:
+    """How far a task goes.
+
+    Attributes:
+        most_windows: try no more than so many; None for any number.
+        most_tries: leave a window alone that was tried so often, where production would go on
+            until what it waits for is back; None to go on as well.
+        incarnation: tells the results from others of the task in the same sinks, which are of a
+            deployment or of another run.
+    """
+
+    most_windows: int | None = None
+    most_tries: int | None = None
+    incarnation: str = "local"
+
+
 class _Partition:
     """One partition: its windows, and what puts messages into them."""
 
@@ -45,19 +63,22 @@ class _Partition:
         pipeline: Any,
         clock: Clock,
         pause: Any,
-        incarnation: str,
-        most_tries: int | None,
+        how: LocalRun,
     ) -> None:
         self.scope = scope
-        self.memory = MemoryPartition(scope, clock, most_tries)
+        self.memory = MemoryPartition(scope, clock, how.most_tries)
         planner = make_planner(
             ready.config.window,
             scope.window_prefix,
             close_when=guarded(pipeline.close_when) if pipeline.overrides("close_when") else None,
-            incarnation=incarnation,
+            incarnation=how.incarnation,
         )
         self.windower = Windower(
-            pipeline, planner, clock, self.memory.store, incarnation=incarnation
+            pipeline,
+            planner,
+            clock,
+            self.memory.store,
+            begins=Beginning(incarnation=how.incarnation),
         )
         self.processor = WindowProcessor(ready, self.memory, pause)
         self.fed_ms: int | None = None
@@ -81,14 +102,10 @@ class LocalTask:
         product: the product.
         config: the task.
         clock: the time; a ``ManualClock`` moves only when told to.
-        most_windows: try no more than so many.
         on_window: is called with each window when it was tried.
         client: asks the model, instead of the client that the task names.
         sinks: take the results, instead of the sinks that the task names.
-        incarnation: tells the results from others of the task in the same sinks, which are of a
-            deployment or of another run.
-        most_tries: leave a window alone that was tried so often, where production would go on
-            until what it waits for is back; None to go on as well.
+        how: how far it goes.
 
     Attributes:
         pipeline: the product's code.
@@ -106,12 +123,10 @@ class LocalTask:
         config: InferTaskConfig,
         *,
         clock: Clock,
-        most_windows: int | None = None,
         on_window: Callable[[ProcessedWindow], None] | None = None,
         client: InferenceClient | None = None,
         sinks: Mapping[str, Sink] | None = None,
-        incarnation: str = "local",
-        most_tries: int | None = None,
+        how: LocalRun = LocalRun(),
     ) -> None:
         if client is None and isinstance(config.inference, PythonConfig):
             client = PythonClient(config.inference, in_place=True)
@@ -120,7 +135,7 @@ class LocalTask:
         self.windows: list[ProcessedWindow] = []
         self.paused = ""
         self.others = 0
-        self._most_windows = most_windows
+        self._most_windows = how.most_windows
         self._on_window = on_window
         self._ready = ReadyTask(None, product, config, client=client, sinks=sinks)
         self.pipeline = self._ready.pipeline
@@ -134,8 +149,7 @@ class LocalTask:
                 self.pipeline,
                 clock,
                 self._pause,
-                incarnation,
-                most_tries,
+                how,
             )
             for subject in config.source.partition_subjects
         ]

@@ -319,82 +319,99 @@ def _position(source: bytes | None) -> int:
 
 
 def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -> list[str]:
-    trouble = []
-    if task.paused:
-        trouble.append(f"PAUSED ({task.paused})")
-    if task.memory:
-        trouble.append(task.memory)
-    trouble += [
-        f"{p.scope.partition}: its windows wait: {p.unusable}"
-        for p in task.partitions
-        if p.unusable
-    ]
-    trouble += [f"{p.scope.partition}: {p.fault}" for p in task.partitions if p.fault]
-    if task.ingestors and (
-        unread := [p.scope.partition for p in task.partitions if not (p.writer or p.fault)]
-    ):
-        trouble.append(f"nobody reads {', '.join(unread)}")
-    trouble += [f"{p.scope.partition} {p.standstill}" for p in task.partitions if p.standstill]
-    trouble += [
-        f"window {window} waits: {why}; it is given up after its attempts, unless a worker of the"
-        " version that wrote it comes first"
-        for partition in task.partitions
-        for window, why in partition.unreadable.items()
-    ]
+    """Whatever keeps a task from moving, or soon will, with what to do."""
     own = (f"{task.product}/{task.task}", task.product)
-    trouble += [found.text for found in slow if found.task in own]
+    return [
+        *([f"PAUSED ({task.paused})"] if task.paused else []),
+        *([task.memory] if task.memory else []),
+        *_unmoved(task),
+        *(found.text for found in slow if found.task in own),
+        *_reported(task, report),
+        *_waited_for(task),
+        *_lost(task),
+        *dict.fromkeys(p.costly for p in task.partitions if p.costly),
+        *_lateness(task),
+        *([f"{letters} dead letters"] if (letters := task.total("letters")) else []),
+    ]
+
+
+def _unmoved(task: TaskStanding) -> Iterator[str]:
+    """Partitions and windows that wait for somebody."""
+    for p in task.partitions:
+        if p.unusable:
+            yield f"{p.scope.partition}: its windows wait: {p.unusable}"
+    for p in task.partitions:
+        if p.fault:
+            yield f"{p.scope.partition}: {p.fault}"
+    unread = [p.scope.partition for p in task.partitions if not (p.writer or p.fault)]
+    if task.ingestors and unread:
+        yield f"nobody reads {', '.join(unread)}"
+    for p in task.partitions:
+        if p.standstill:
+            yield f"{p.scope.partition} {p.standstill}"
     for partition in task.partitions:
-        name, where = str(partition.scope), partition.scope.partition
-        if reason := report.stopped.get(name):
-            trouble.append(f"{where} does not move: {reason}")
+        for window, why in partition.unreadable.items():
+            yield (
+                f"window {window} waits: {why}; it is given up after its attempts, unless a worker"
+                " of the version that wrote it comes first"
+            )
+
+
+def _reported(task: TaskStanding, report: TaskReport) -> Iterator[str]:
+    """What ingestors say, and what they left."""
+    for partition in task.partitions:
+        where = partition.scope.partition
+        if reason := report.stopped.get(str(partition.scope)):
+            yield f"{where} does not move: {reason}"
         if partition.deaths >= SUSPECTED and partition.hand:
             first, _, last = partition.hand.partition(" ")
-            trouble.append(
+            yield (
                 f"{where}: {partition.deaths} ingestors in a row ended, and may have been killed by"
                 f" one of the messages {first} to {last}, which are looked at in a process of their"
                 " own now; what ends that as well becomes a dead letter"
             )
+    places = {str(p.scope): p.scope.partition for p in task.partitions}
     for name, texts in report.lasting.items():
-        place = next((p.scope.partition for p in task.partitions if str(p.scope) == name), None)
-        if place is not None:
-            trouble += [f"{place}: {text}" for text in texts]
+        if name in places:
+            yield from (f"{places[name]}: {text}" for text in texts)
         elif not name:
-            trouble += [f"an ingestor says: {text}" for text in texts]
+            yield from (f"an ingestor says: {text}" for text in texts)
     for name, text in report.blocked.items():
-        whose = f"{name}: " if name else ""
-        trouble.append(f"an ingestor is held up: {whose}{text}")
+        yield f"an ingestor is held up: {f'{name}: ' if name else ''}{text}"
     if problem := report.problems.get(task.task):
-        trouble.append(f"stays as it was, since it is broken now: {problem}")
+        yield f"stays as it was, since it is broken now: {problem}"
+
+
+def _waited_for(task: TaskStanding) -> Iterator[str]:
     for outage in _outages(task):
         since = datetime.fromtimestamp(outage.since_ms // 1000, UTC).isoformat()
-        trouble.append(f"{outage.what} is away since {since}; windows wait: {outage.error}")
-    trouble += [
-        f"{p.scope.partition} has windows, and its position is gone from Redis: it is not read."
-        f" Restore it from a backup, or start over with `{reset_command(p.scope)}`"
-        for p in task.partitions
-        if p.is_lost
-    ]
+        yield f"{outage.what} is away since {since}; windows wait: {outage.error}"
+
+
+def _lost(task: TaskStanding) -> Iterator[str]:
+    """What is gone from Redis, or from a stream of results."""
+    for p in task.partitions:
+        if p.is_lost:
+            yield (
+                f"{p.scope.partition} has windows, and its position is gone from Redis: it is not"
+                f" read. Restore it from a backup, or start over with `{reset_command(p.scope)}`"
+            )
     if aside := task.total("aside"):
-        trouble.append(
+        yield (
             f"{aside} windows are set aside, since their messages are not all in Redis any more:"
             " `sinfer windows list --aside` names them, `sinfer windows rebuild --all` reads what"
             " is gone from the stream, `sinfer windows discard` gives a window up"
         )
     if stranded := task.total("stranded"):
-        trouble.append(
+        yield (
             f"{stranded} closed windows are in no index, as after a key was deleted or evicted;"
             " beat puts them back within a minute"
         )
     if collided := task.total("results_collided"):
-        trouble.append(
+        yield (
             f"{collided} results were dropped by a stream as copies of other messages, and are dead"
             " letters: something else publishes there with the same Nats-Msg-Id"
         )
-    trouble += dict.fromkeys(p.costly for p in task.partitions if p.costly)
-    trouble += _lateness(task)
-    if letters := task.total("letters"):
-        trouble.append(f"{letters} dead letters")
-    return trouble
 
 
 def _lateness(task: TaskStanding) -> Iterator[str]:

@@ -23,7 +23,7 @@ from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.worker.attempts import Attempt, LostWindowError, TryLaterError, backoff_ms
 from sinfer.worker.completion import dead_letter, ledger_entry
 from sinfer.worker.endpoint_guard import GRACE_MS
-from sinfer.worker.item_search import ItemSearch
+from sinfer.worker.item_search import Earlier, ItemSearch
 from sinfer.worker.killer_search import KillerSearch, most_deaths, pack_search, reason, search_of
 from sinfer.worker.model_step import Inferrer, Keep
 from sinfer.worker.outcome import Failure, Outcome, Refused, WindowEnd, pack_outcome, unpack_outcome
@@ -388,9 +388,7 @@ class WindowProcessor:
             names=kept,
             last_try=attempt.is_last,
             sample=not call,
-            todo=parts,
-            before=copy(progress.outcome) if is_known else None,
-            reason=progress.reason,
+            earlier=Earlier(parts, copy(progress.outcome) if is_known else None, progress.reason),
         )
 
         async def keep(found: Outcome) -> None:

@@ -14,7 +14,7 @@ from sinfer.clock import SystemClock
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import CommitRefusedError
 from sinfer.ingest.commit import Storing
-from sinfer.ingest.windower import Refusals, Windower
+from sinfer.ingest.windower import Beginning, Refusals, Windower
 from sinfer.logging.troubles import Troubles
 from sinfer.source.checkpoint import SourceState
 from sinfer.store.connection import Store
@@ -89,7 +89,7 @@ class Partition:
         )
         return Windower(
             Keyed(task), planner, clock, storing.store,
-            source=state.source or b"", name=str(self.scope), refusals=self.refusals,
+            begins=Beginning(str(self.scope), source=state.source or b""), refusals=self.refusals,
         )  # fmt: skip
 
     async def position(self) -> int:
