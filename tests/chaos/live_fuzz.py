@@ -29,7 +29,8 @@ from sinfer.nats.wire import send
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.item_key import checked_key
 from tests.chaos.fuzz import fuzzed_messages
-from tests.e2e.harness import Connections, Deployment, Task, rows, wait_for
+from tests.support.deployment import Connections, Deployment, Task, rows
+from tests.support.until import until
 
 Fate = Literal["result", "filtered", "dead", "result or dead"]
 
@@ -152,7 +153,7 @@ async def publish(client: Client, task: Task, seed: int, messages: list[bytes]) 
         found = (await client.jetstream().stream_info(task.id)).state
         return (found.messages, found.last_seq) == (len(messages), len(messages))
 
-    await wait_for(are_stored, f"all {len(messages)} messages to be in the stream", 60)
+    await until(are_stored, f"all {len(messages)} messages to be in the stream", 60)
 
 
 async def run(directory: Path, *, seed: int, hostile: int, patience_s: float) -> Report:

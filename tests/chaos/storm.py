@@ -29,7 +29,7 @@ from tests.chaos.server_faults import SERVER_FAULTS
 from tests.chaos.sink_faults import SINK_FAULTS
 from tests.chaos.site import Site
 from tests.chaos.verdict import judge, stray_broker_keys, stray_consumers, stray_keys
-from tests.e2e.harness import wait_for
+from tests.support.until import until
 
 ALL_FAULTS = (
     *PROCESS_FAULTS,
@@ -122,7 +122,7 @@ class Storm:
             ended = await self._progress.ended()
             return bool(ended) and min(ended.values()) > 0
 
-        await wait_for(have, "the first results of every task", _FIRST_RESULTS_S)
+        await until(have, "the first results of every task", _FIRST_RESULTS_S)
 
     async def _break_things(self, before: dict[tuple[str, int], Footprint]) -> None:
         chance = self._world.random

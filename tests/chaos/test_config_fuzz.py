@@ -18,7 +18,7 @@ from sinfer.embedded.servers import NatsServer
 from sinfer.products.product import TaskList
 from tests.chaos.fuzz import GOOD_TASK, fuzzed_documents, hostile_documents
 from tests.chaos.product import ChaosPipeline, ChaosTask
-from tests.e2e.harness import wait_for
+from tests.support.until import until
 
 SEED = 10
 COUNT = 2_500
@@ -103,5 +103,5 @@ async def test_hostile_keys_of_a_bucket(
         status = await bucket.status()
         return status.values == len(DOCUMENTS) + 1
 
-    await wait_for(are_stored, "all keys to be in the bucket")
+    await until(are_stored, "all keys to be in the bucket")
     assert_refused(await twice(kv_product), len(DOCUMENTS))

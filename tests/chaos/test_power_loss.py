@@ -22,7 +22,7 @@ from tests.chaos.power_loss import PowerLoss
 from tests.chaos.progress import Progress
 from tests.chaos.site import EVERY_WAY, Site
 from tests.chaos.verdict import read_outcomes
-from tests.e2e.harness import wait_for
+from tests.support.until import until
 
 _BY_POSITION = tuple(
     replace(task, window={**task.window, "idle": "3s"}) if task.id == "events" else task
@@ -67,7 +67,7 @@ async def _ended(progress: Progress, messages: int) -> None:
         ended = await progress.ended()
         return bool(ended) and min(ended.values()) >= messages
 
-    await wait_for(have, f"{messages} messages of each task to come to their end", 60)
+    await until(have, f"{messages} messages of each task to come to their end", 60)
 
 
 async def _all_ended(progress: Progress, load: Load) -> None:
@@ -78,5 +78,5 @@ async def _all_ended(progress: Progress, load: Load) -> None:
             for account in accounts.values()
         )
 
-    await wait_for(have, "all messages to come to their end", 90)
+    await until(have, "all messages to come to their end", 90)
     assert all(account.missing == 0 for account in (await progress.accounts()).values())

@@ -11,7 +11,7 @@ from tests.chaos.progress import Progress
 from tests.chaos.site import Site
 from tests.chaos.verdict import Verdict, read_outcomes
 from tests.chaos.wiping_storm import ACK_WHEN_DONE, compare, unacknowledged
-from tests.e2e.harness import wait_for
+from tests.support.until import until
 
 
 async def test_a_wiped_redis_loses_no_message_and_repeats_no_result(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ async def _ended(progress: Progress, messages: int) -> None:
         ended = await progress.ended()
         return bool(ended) and min(ended.values()) >= messages
 
-    await wait_for(have, f"{messages} messages of each task to come to their end", 60)
+    await until(have, f"{messages} messages of each task to come to their end", 60)
 
 
 async def _all_acknowledged(site: Site, load: Load) -> None:
@@ -56,6 +56,6 @@ async def _all_acknowledged(site: Site, load: Load) -> None:
     async def nothing_left() -> bool:
         return await unacknowledged(site) == 0
 
-    await wait_for(nothing_left, "all messages to be acknowledged", 90)
+    await until(nothing_left, "all messages to be acknowledged", 90)
     total = len(site.tasks) * load.per_task
     print(f"all {total} messages acknowledged after {time.monotonic() - started:.1f} s")

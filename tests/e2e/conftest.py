@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.e2e.harness import Connections, Deployment
+from tests.support.deployment import Connections, Deployment
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from sinfer.embedded.services import Service
 from sinfer.store.keys import CLOCK, PartitionKeys
-from tests.e2e.harness import Connections, Deployment, Task, numbers, ordered
+from tests.support.deployment import Connections, Deployment, Task, numbers, ordered
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 

@@ -10,16 +10,16 @@ import pytest
 
 from sinfer.embedded.services import Service
 from sinfer.store.keys import PartitionKeys
-from tests.e2e.harness import (
+from tests.support.deployment import (
     Connections,
     Deployment,
     Task,
     numbers,
     ordered,
     rows,
-    wait_for,
     wait_for_log,
 )
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -49,7 +49,7 @@ async def test_a_removed_task_is_drained_and_forgotten(
     async def forgotten() -> bool:
         return await is_forgotten(connections, task)
 
-    await wait_for(forgotten, "the partition to be forgotten")
+    await until(forgotten, "the partition to be forgotten")
     await connections.assert_one_result_each(task, range(25))
     assert Counter(row["reason"] for row in rows(task)) == {"count": 20, "drain": 5}
     async for key in connections.redis.scan_iter(match=f"*{task.scope}*"):
@@ -67,13 +67,13 @@ async def test_a_task_that_comes_back_in_time_goes_on_where_it_was(
         async def is_closed() -> bool:
             return bool(await connections.redis.hlen(PartitionKeys(task.scope).closed))
 
-        await wait_for(is_closed, "a window to close")
+        await until(is_closed, "a window to close")
         deployment.withdraw(task)
 
         async def is_drained() -> bool:
             return await connections.redis.hlen(PartitionKeys(task.scope).closed) == 2
 
-        await wait_for(is_drained, "the open window to close")
+        await until(is_drained, "the open window to close")
         deployment.order(task.id, window={"type": "count", "count": 2})
         await connections.publish(task, numbers(3, 5))
     finally:
@@ -93,7 +93,7 @@ async def test_a_corrected_url_helps_windows_that_wait_already(
     async def is_paused() -> bool:
         return bool(await connections.redis.hlen("sinfer:paused"))
 
-    await wait_for(is_paused, "the task to be paused, as no call can succeed")
+    await until(is_paused, "the task to be paused, as no call can succeed")
     deployment.order(task.id)
     await connections.settled(task, 10)
     await connections.assert_one_result_each(task, range(10))
@@ -111,13 +111,13 @@ async def test_windows_cut_in_another_way_do_not_mix_with_those_before(
     async def is_open() -> bool:
         return (await connections.account(task)).fetched == 4
 
-    await wait_for(is_open, "the messages to be stored")
+    await until(is_open, "the messages to be stored")
     deployment.order(task.id, window={**event, "size": "20s", "idle": "500ms"})
 
     async def is_recut() -> bool:
         return await connections.redis.hget(PartitionKeys(task.scope).meta, "layout") == b"1"
 
-    await wait_for(is_recut, "the change")
+    await until(is_recut, "the change")
     # Window [1000, 1020) begins where [1000, 1010) did.
     await connections.publish(task, numbers(4, 8, time=1004.0))
     account = await connections.settled(task, 8)

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import psutil
 import pytest
 
 from sinfer.embedded.services import program
+from tests.support.until import until_true
 
 PATIENCE_S = 90.0
 
@@ -48,10 +48,7 @@ class Demo:
             self._children[child.pid] = child
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline, self.text()
-            time.sleep(0.05)
+        until_true(condition, self.text, PATIENCE_S)
 
     def wait_for_text(self, text: str) -> None:
         def shown() -> bool:

@@ -24,9 +24,9 @@ import pytest
 from sinfer import exit_codes
 from sinfer.embedded.process import ChildProcess
 from sinfer.embedded.services import program
-from tests.e2e.documents import ROOT, Document, Terminal
-from tests.e2e.fresh_shells import source_line
-from tests.e2e.harness import PATIENCE_S
+from tests.support.deployment import PATIENCE_S
+from tests.support.documents import ROOT, Document, Terminal
+from tests.support.fresh_shells import source_line
 
 pytestmark = pytest.mark.e2e
 

@@ -23,9 +23,10 @@ import pytest
 
 from sinfer.embedded.process import free_port
 from sinfer.embedded.services import Service, answers, program
-from tests.e2e.harness import Connections, Deployment, Task, numbers, rows, wait_for
-from tests.e2e.scripted_model import Answer, ScriptedModel
 from tests.integration.sinks.receiver import Receiver
+from tests.support.deployment import Connections, Deployment, Task, numbers, rows
+from tests.support.scripted_model import Answer, ScriptedModel
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -247,9 +248,7 @@ async def test_while_a_breaker_is_open_its_windows_wait_and_other_tasks_go_on(
 ) -> None:
     dark, model = world.task("dark")
     light, _ = world.task("light")
-    await wait_for(
-        lambda: len(model.calls) > 5, "more failures than there are attempts", PATIENCE_S
-    )
+    await until(lambda: len(model.calls) > 5, "more failures than there are attempts", PATIENCE_S)
     await assert_all_sunk(connections, light)
     account = await connections.account(dark)
     assert (account.held, account.dead) == (MESSAGES, 0)
@@ -285,7 +284,7 @@ async def test_a_database_that_is_away_holds_up_no_other_sink_and_burns_no_attem
         trouble = (await status_of(world.deployment, task))["trouble"]
         return any("sink sql-0 is away since" in line and "locked" in line for line in trouble)
 
-    await wait_for(is_told, "the status to tell", PATIENCE_S)
+    await until(is_told, "the status to tell", PATIENCE_S)
     results = await connections.results(task)
     assert Counter(row["id"] for row in results) == Counter(range(MESSAGES))
     world.lock.execute("ROLLBACK")
@@ -328,7 +327,7 @@ async def test_what_no_call_can_help_pauses_the_task_loudly_until_it_is_resumed(
             for status, (task, _) in tasks.items()
         )
 
-    await wait_for(are_paused, "the pauses", PATIENCE_S)
+    await until(are_paused, "the pauses", PATIENCE_S)
     metrics = await scrape(deployment)
     for task, model in tasks.values():
         label = f'{{product="{deployment.product}",task="{task.id}"}}'
@@ -352,8 +351,8 @@ async def test_a_model_that_refuses_everything_pauses_the_task_before_much_is_gi
         found = json.loads(await command(deployment, "status", "--task", task.id, "--json"))
         return any("refuses everything" in standing["paused"] for standing in found)
 
-    await wait_for(is_paused, "the pause", PATIENCE_S)
-    await wait_for(lambda: model.at_once == 0, "the calls under way")
+    await until(is_paused, "the pause", PATIENCE_S)
+    await until(lambda: model.at_once == 0, "the calls under way")
     letters = await connections.dead_letters(task)
     account = await connections.account(task)
     assert account.dead == len(letters) <= 2 * MESSAGES
@@ -378,7 +377,7 @@ async def test_a_model_that_is_still_loading_refuses_nothing(
         [*found] = json.loads(await command(world.deployment, *words))
         return any("the model is not ready" in str(standing["trouble"]) for standing in found)
 
-    await wait_for(is_told, "the model's outage in status", PATIENCE_S)
+    await until(is_told, "the model's outage in status", PATIENCE_S)
     assert model.calls == []
     model.down, model.ready = 0, 200
     await assert_all_sunk(connections, task)

@@ -11,7 +11,8 @@ import pytest
 
 from sinfer.embedded.process import free_port
 from sinfer.embedded.services import Service
-from tests.e2e.harness import Connections, Deployment, numbers, ordered, wait_for
+from tests.support.deployment import Connections, Deployment, numbers, ordered
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -50,7 +51,7 @@ async def test_windows_are_shown_with_what_became_of_them(
         found = [window["state"] for window in shown(flower) if window["name"] == name]
         return found.count("SUCCESS") >= 3
 
-    await wait_for(are_shown, "three windows to be shown", 60)
+    await until(are_shown, "three windows to be shown", 60)
     windows = [window for window in shown(flower) if window["name"] == name]
     ids = set()
     for window in windows:
@@ -84,7 +85,7 @@ async def test_a_window_that_is_given_up_is_shown_as_failed(
         await connections.publish(task, [{"id": 13}, {"id": 14}])
         return bool(failed())
 
-    await wait_for(is_shown, "a failed window to be shown", 60)
+    await until(is_shown, "a failed window to be shown", 60)
     deployment.model.reset()
     assert "400" in failed()[0]["exception"]
 

@@ -18,7 +18,8 @@ from sinfer.store.keys import PartitionKeys
 from sinfer.store.work.claims import PartitionClaims
 from sinfer.windows.dead_letters import DeadLetter, unpack_dead_letter
 from sinfer.windows.ids import Scope
-from tests.e2e.harness import Connections, Deployment, wait_for, wait_for_log
+from tests.support.deployment import Connections, Deployment, wait_for_log
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -128,7 +129,7 @@ class World:
             found = await self.connections.redis.hmget(keys.meta, ["sunk", "dead"])
             return sum(int(number or 0) for number in found) >= messages
 
-        await wait_for(is_settled, f"{messages} messages of {task}", timeout_s=100)
+        await until(is_settled, f"{messages} messages of {task}", timeout_s=100)
         store = Store(self.deployment.redis.url)
         try:
             [found] = await audit(store, [self.scope(task)])
@@ -198,7 +199,7 @@ async def test_a_hook_that_blocks_past_the_lease_keeps_its_window_and_status_nam
         trouble = " ".join(text for task in found for text in task.trouble)
         return "build_request has blocked worker process" in trouble
 
-    await wait_for(is_told, "status to name the hook")
+    await until(is_told, "status to name the hook")
     await world.publish("quiet", range(3))
     await world.settled("quiet", 3)  # another process of the worker goes on
     await world.settled("block", 2)
@@ -210,7 +211,7 @@ async def test_a_hook_that_blocks_past_the_lease_keeps_its_window_and_status_nam
         [found] = await standing(store, [scope])
         return not any("blocked" in text for text in found.trouble)
 
-    await wait_for(is_over, "status to forget it")
+    await until(is_over, "status to forget it")
     assert await PartitionClaims(store, scope).waiting() == 0
     await store.aclose()
 
@@ -230,7 +231,7 @@ async def test_of_forty_items_the_one_that_kills_the_process_dies_alone(world: W
     async def are_done() -> bool:
         return {*range(100, 140), *range(200, 240), 300} <= world.results("quiet").keys()
 
-    await wait_for(are_done, "the innocent windows", timeout_s=60)
+    await until(are_done, "the innocent windows", timeout_s=60)
     assert await world.dead("quiet") == []
 
 

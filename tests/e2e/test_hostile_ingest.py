@@ -18,14 +18,8 @@ import pytest
 from sinfer.embedded.services import Service, program
 from sinfer.store.keys import PartitionKeys
 from sinfer.windows.dead_letters import DeadLetter
-from tests.e2e.harness import (
-    Connections,
-    Deployment,
-    Task,
-    numbers,
-    ordered,
-    wait_for,
-)
+from tests.support.deployment import Connections, Deployment, Task, numbers, ordered
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -142,7 +136,7 @@ async def all_fetched(
     async def are() -> bool:
         return await fetched(connections, task) == count
 
-    await wait_for(are, f"{count} messages of {task.id} to be fetched", timeout_s)
+    await until(are, f"{count} messages of {task.id} to be fetched", timeout_s)
 
 
 async def windows(connections: Connections, task: Task) -> list[tuple[int, int]]:
@@ -250,7 +244,7 @@ async def test_one_message_that_takes_twenty_seconds_costs_nobody_a_lease(
     await connections.publish(slow, numbers(31, 60))
     one, other = deployment.ingest(), deployment.ingest()
     deployment.start(one, other)
-    await wait_for(lambda: "preprocess does not return" in status(deployment), "status to tell")
+    await until(lambda: "preprocess does not return" in status(deployment), "status to tell")
     text = status(deployment)
     assert "twenty" in text
     assert "stream sequence 31" in text
@@ -321,7 +315,7 @@ async def test_a_pipeline_that_ends_the_process_when_it_is_made_stops_its_own_ta
     await connections.publish(beside, numbers(0, 100))
     await connections.publish(fatal, numbers(0, 10))
     await all_fetched(connections, beside, 100, 60)
-    await wait_for(lambda: "SIGSEGV" in ingestor.log, "the log to tell", 60)
+    await until(lambda: "SIGSEGV" in ingestor.log, "the log to tell", 60)
     await connections.publish(beside, numbers(100, 200))
     await all_fetched(connections, beside, 200, 30)
     assert len(ingestor.services) == 3

@@ -11,14 +11,8 @@ import pytest
 
 from sinfer.embedded.services import Service
 from sinfer.store.keys import PartitionKeys
-from tests.e2e.harness import (
-    Connections,
-    Deployment,
-    Task,
-    numbers,
-    wait_for,
-    wait_for_log,
-)
+from tests.support.deployment import Connections, Deployment, Task, numbers, wait_for_log
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -79,7 +73,7 @@ async def test_a_worker_killed_in_mid_window_leaves_it_to_another(
     await connections.settled(task, 20)
     deployment.model.order({"mode": "hang", "count": None})
     await connections.publish(task, numbers(20, 60))
-    await wait_for(lambda: deployment.model.stats()["concurrent"] == 4, "windows in hand")
+    await until(lambda: deployment.model.stats()["concurrent"] == 4, "windows in hand")
     first.process.kill()
     deployment.model.order()
     processes.start(deployment.worker(concurrency=1))
@@ -104,7 +98,7 @@ async def test_results_that_were_written_before_the_kill_are_not_doubled(
         async def some_more_are_sunk(sunk: int = sunk) -> bool:
             return (await connections.account(task)).sunk > sunk + 20
 
-        await wait_for(some_more_are_sunk, "results")
+        await until(some_more_are_sunk, "results")
         worker.process.kill()
     await flowing
     processes.start(deployment.worker(concurrency=2))
@@ -130,7 +124,7 @@ async def test_when_an_ingestor_is_killed_another_takes_over_within_10_seconds(
         mine, others = await owned_by(victim), await owned_by(survivor)
         return bool(mine and others) and len(mine) + len(others) == len(tasks)
 
-    await wait_for(are_shared, "both ingestors to have tasks")
+    await until(are_shared, "both ingestors to have tasks")
     busy = [(await owned_by(victim))[0], (await owned_by(survivor))[0]]
     flowing = [asyncio.create_task(flow(connections, task, 0, 300, 50)) for task in busy]
     await connections.settled_at_least(busy[0], 50)
@@ -139,7 +133,7 @@ async def test_when_an_ingestor_is_killed_another_takes_over_within_10_seconds(
     async def are_taken_over() -> bool:
         return len(await owned_by(survivor)) == len(tasks)
 
-    await wait_for(are_taken_over, "all tasks to be taken over", timeout_s=10)
+    await until(are_taken_over, "all tasks to be taken over", timeout_s=10)
     await asyncio.gather(*flowing)
     for task in busy:
         await connections.settled(task, 300)
@@ -211,7 +205,7 @@ async def test_a_worker_that_is_told_to_end_hands_back_what_it_cannot_finish(
     processes.start(worker, deployment.ingest())
     deployment.model.order({"mode": "hang", "count": 2}, {"delay_ms": 1000, "count": None})
     await connections.publish(task, numbers(0, 60))
-    await wait_for(lambda: deployment.model.stats()["requests"] >= 4, "windows in hand")
+    await until(lambda: deployment.model.stats()["requests"] >= 4, "windows in hand")
     worker.process.signal(signal.SIGTERM)
     assert await asyncio.to_thread(worker.process.wait, 20) == 0, worker.process.tail()
     account = await connections.account(task)

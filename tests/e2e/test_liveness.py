@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import Connections, Deployment, Task, numbers, ordered, wait_for
-from tests.e2e.scripted_model import ScriptedModel
+from tests.support.deployment import Connections, Deployment, Task, numbers, ordered
+from tests.support.scripted_model import ScriptedModel
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -61,7 +62,7 @@ async def test_a_quiet_task_is_not_pushed_back_by_one_with_a_backlog(
     busy = await one_by_one(deployment, connections, model, "busy")
     quiet = await one_by_one(deployment, connections, model, "quiet")
     await connections.publish(busy, numbers(0, 150))
-    await wait_for(lambda: model.at_once == 16, "both processes to have their hands full")
+    await until(lambda: model.at_once == 16, "both processes to have their hands full")
     model.delays_s["example"] = ANSWER_S
     waits_s = []
     for number in range(5):
@@ -90,10 +91,10 @@ async def test_a_model_that_hangs_delays_no_other_of_the_same_server(
     healthy = await one_by_one(deployment, connections, model, "healthy")
     for task in stuck[1:]:
         await connections.publish(task, numbers(0, 60))
-    await wait_for(lambda: model.at_once >= 128, "both processes to be full of what hangs")
+    await until(lambda: model.at_once >= 128, "both processes to be full of what hangs")
     asked = len(model.calls)
     await connections.publish(stuck[0], numbers(0, 60))
-    await wait_for(lambda: len(model.calls) > asked, "the one that gives up to ask as well")
+    await until(lambda: len(model.calls) > asked, "the one that gives up to ask as well")
     waits_s = []
     for number in range(5):
         sent_s = time.monotonic()

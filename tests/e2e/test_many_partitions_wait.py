@@ -21,7 +21,8 @@ from sinfer.types.queues import TICK_QUEUE, product_queue
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from sinfer.windows.planner_types import make_planner
-from tests.e2e.harness import Connections, Deployment, Task, ordered, wait_for
+from tests.support.deployment import Connections, Deployment, Task, ordered
+from tests.support.until import until
 from tests.support.window_reference import window_spec
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
@@ -115,7 +116,7 @@ async def test_a_worker_begins_at_once_and_ends_with_all_of_them(connections: Co
             first_s = time.monotonic() - began_s
         return count >= len(scopes)
 
-    await wait_for(all_are_done, "a result of each partition", timeout_s=ENDS_S)
+    await until(all_are_done, "a result of each partition", timeout_s=ENDS_S)
     sender.close()
     app.close()
     took_s = time.monotonic() - began_s

@@ -12,7 +12,7 @@ import yaml
 
 from sinfer import exit_codes
 from sinfer.embedded.services import program
-from tests.e2e.documents import ROOT
+from tests.support.documents import ROOT
 
 pytestmark = pytest.mark.e2e
 

@@ -12,7 +12,8 @@ from sinfer import exit_codes
 from sinfer.embedded.services import Service
 from sinfer.store.keys import PartitionKeys
 from sinfer.windows.ids import Scope
-from tests.e2e.harness import (
+from tests.e2e.test_operations import LONG, sinfer
+from tests.support.deployment import (
     PRODUCT,
     Connections,
     Deployment,
@@ -20,10 +21,9 @@ from tests.e2e.harness import (
     numbers,
     ordered,
     rows,
-    wait_for,
     wait_for_log,
 )
-from tests.e2e.test_operations import LONG, sinfer
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -84,7 +84,7 @@ async def test_products_and_sinks_that_share_stream_and_table_each_have_all(
     async def is_done_by_both() -> bool:
         return int(await connections.redis.hget(theirs, "sunk") or 0) == 50
 
-    await wait_for(is_done_by_both, "the other product to be done")
+    await until(is_done_by_both, "the other product to be done")
     info = await connections.jetstream.stream_info(out, subjects_filter=">")
     assert info.state.subjects == {task.results: 100, second: 100}
     twice = Counter(dict.fromkeys(range(50), 2))
@@ -206,7 +206,7 @@ async def test_a_task_that_comes_back_with_another_window_overwrites_nothing(
     async def is_forgotten() -> bool:
         return not await connections.redis.exists(PartitionKeys(task.scope).meta)
 
-    await wait_for(is_forgotten, "the task to be forgotten")
+    await until(is_forgotten, "the task to be forgotten")
     deployment.order(task.id, window={"type": "count", "count": 7, "max_wait": "1s"})
     await connections.settled(task, 20)
     assert Counter(row["id"] for row in rows(task)) == Counter([*range(20)] * 2)

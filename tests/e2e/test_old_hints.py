@@ -6,8 +6,9 @@ import pytest
 
 from sinfer.tasks.application import make_app
 from sinfer.types.queues import PROCESS_TASK, product_queue
-from tests.e2e.harness import Connections, Deployment, numbers, ordered, wait_for
-from tests.e2e.scripted_model import ScriptedModel
+from tests.support.deployment import Connections, Deployment, numbers, ordered
+from tests.support.scripted_model import ScriptedModel
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -44,7 +45,7 @@ async def find_old_hints(
     async def all_wait() -> bool:
         return all([(await connections.account(task)).held == 1 for task in tasks])
 
-    await wait_for(all_wait, "a window of each task to wait")
+    await until(all_wait, "a window of each task to wait")
     # As if no worker had been there for long: hints of what was done since by others.
     await connections.broker.flushdb()
     app = make_app([])
@@ -64,7 +65,7 @@ async def find_old_hints(
             )
     app.close()
     deployment.start(deployment.worker(concurrency=2))
-    await wait_for(lambda: len(model.calls) == TASKS, "the model to be asked by all")
+    await until(lambda: len(model.calls) == TASKS, "the model to be asked by all")
     assert model.most_at_once == TASKS
     assert model.calls[-1].at - model.calls[0].at < ANSWER_S
     for task in tasks:
@@ -73,4 +74,4 @@ async def find_old_hints(
     async def nothing_waits() -> bool:
         return not await connections.broker.llen(product_queue(deployment.product))
 
-    await wait_for(nothing_waits, "old hints to be discarded", timeout_s=90)
+    await until(nothing_waits, "old hints to be discarded", timeout_s=90)

@@ -19,16 +19,16 @@ from sinfer.embedded.services import Service, answers, program
 from sinfer.store import keys
 from sinfer.store.keys import PartitionKeys
 from sinfer.windows.ids import Scope
-from tests.e2e.harness import (
+from tests.support.deployment import (
     Connections,
     Deployment,
     Task,
     numbers,
     ordered,
     rows,
-    wait_for,
     wait_for_log,
 )
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -97,7 +97,7 @@ async def test_a_redriven_message_gets_the_result_it_should_have_had(
 
     # It fails again, and comes back with its history.
     assert (await sinfer(deployment, "dlq", "redrive", letter["id"])).code == exit_codes.OK
-    await wait_for(lambda: dead_letters(connections, task, history=1), "the letter to come back")
+    await until(lambda: dead_letters(connections, task, history=1), "the letter to come back")
     [again] = await connections.dead_letters(task)
     assert [failed.attempts for failed in again.history] == [1]
     assert again.window == letter["window"]
@@ -195,8 +195,8 @@ async def test_a_window_that_runs_again_replaces_its_results(
 async def test_where_finds_every_message(deployment: Deployment, connections: Connections) -> None:
     task = await ordered(deployment, connections, "where", window=LONG)
     await connections.publish(task, [*numbers(0, 10), b"bad", {"id": -1}, *numbers(10, 13)])
-    await wait_for(lambda: fetched(connections, task, 15), "all to be fetched")
-    await wait_for(lambda: sunk(connections, task, 10), "the first window")
+    await until(lambda: fetched(connections, task, 15), "all to be fetched")
+    await until(lambda: sunk(connections, task, 10), "the first window")
     expected = {3: "done", 11: "dead", 12: "filtered", 14: "open", 99: "not fetched"}
     for seq, state in expected.items():
         answer = await sinfer(deployment, "where", "--task", task.id, "--seq", str(seq), "--json")
@@ -246,7 +246,7 @@ async def test_a_drain_leaves_nothing_and_reads_nothing_until_it_is_resumed(
 ) -> None:
     task = await ordered(deployment, connections, "drained", window=LONG)
     await connections.publish(task, numbers(0, 13))
-    await wait_for(lambda: fetched(connections, task, 13), "all to be fetched")
+    await until(lambda: fetched(connections, task, 13), "all to be fetched")
     names = ["--product", deployment.product, "--task", task.id]
     answer = await sinfer(deployment, "drain", *names, "--timeout", "30s")
     assert answer.code == exit_codes.OK, answer.err
@@ -266,7 +266,7 @@ async def test_a_partition_that_cannot_be_read_keeps_no_other_from_being_drained
 ) -> None:
     task = await ordered(deployment, connections, "beside", window=LONG)
     await connections.publish(task, numbers(0, 3))
-    await wait_for(lambda: fetched(connections, task, 3), "all to be fetched")
+    await until(lambda: fetched(connections, task, 3), "all to be fetched")
     bad = Scope(deployment.product, task.id, "in.bad")
     await connections.redis.set(PartitionKeys(bad).open, "no hash")
     await connections.redis.sadd(keys.PARTITIONS, str(bad))
@@ -288,7 +288,7 @@ async def test_a_drain_closes_what_no_ingestor_looks_after(
 ) -> None:
     task = await ordered(deployment, connections, "deserted", window=LONG)
     await connections.publish(task, numbers(0, 3))
-    await wait_for(lambda: fetched(connections, task, 3), "all to be fetched")
+    await until(lambda: fetched(connections, task, 3), "all to be fetched")
     running[0].stop()
     try:
         names = ["--product", deployment.product, "--task", task.id]
@@ -361,7 +361,7 @@ async def test_caps_remove_the_oldest_letters_and_copies_go_to_a_stream(
     async def is_capped() -> bool:
         return len(await connections.dead_letters(task)) == 3
 
-    await wait_for(is_capped, "the cap to be kept")
+    await until(is_capped, "the cap to be kept")
     assert [x.message.data for x in await connections.dead_letters(task)] == [
         b"bad 2", b"bad 3", b"bad 4",
     ]  # fmt: skip
@@ -370,7 +370,7 @@ async def test_caps_remove_the_oldest_letters_and_copies_go_to_a_stream(
     async def are_copied() -> bool:
         return (await connections.jetstream.stream_info("copies")).state.messages == 5
 
-    await wait_for(are_copied, "the copies")
+    await until(are_copied, "the copies")
     copy = await connections.jetstream.get_msg("copies", 1)
     assert copy.data == b"bad 0"
     assert copy.headers is not None
@@ -497,7 +497,7 @@ async def test_a_drain_that_takes_too_long_says_what_is_left_and_goes_on(
     names = ["--product", deployment.product, "--task", task.id]
     deployment.model.order({"status": 503, "count": None})
     await connections.publish(task, numbers(0, 10))
-    await wait_for(lambda: fetched(connections, task, 10), "all to be fetched")
+    await until(lambda: fetched(connections, task, 10), "all to be fetched")
     answer = await sinfer(deployment, "drain", *names, "--timeout", "1s")
     assert answer.code == exit_codes.FAILED
     assert f"1 windows of {deployment.product}/{task.id} are left; they go on." in answer.err
@@ -553,7 +553,7 @@ async def test_windows_that_lost_their_messages_are_set_aside_and_rebuilt_from_t
     await connections.publish(task, numbers(0, 30))
     keys: PartitionKeys = PartitionKeys(task.scope)
     redis: Any = connections.redis
-    await wait_for(lambda: fetched(connections, task, 30), "all to be fetched")
+    await until(lambda: fetched(connections, task, 30), "all to be fetched")
     closed = sorted(await redis.hkeys(keys.closed))
     for name in closed[:2]:
         await redis.delete(keys.segment(name.decode()))
@@ -562,8 +562,8 @@ async def test_windows_that_lost_their_messages_are_set_aside_and_rebuilt_from_t
     async def is_aside() -> bool:
         return int(await redis.hlen(keys.aside)) == 2
 
-    await wait_for(is_aside, "two windows to be set aside")
-    await wait_for(lambda: sunk(connections, task, 10), "the third window")
+    await until(is_aside, "two windows to be set aside")
+    await until(lambda: sunk(connections, task, 10), "the third window")
     answer = await sinfer(deployment, "audit", *of_task, "--json")
     assert answer.code == exit_codes.FAILED
     [row] = answer.json
@@ -614,7 +614,7 @@ async def test_where_tells_window_attempts_sinks_and_dead_letter(
     async def waits_for_a_sink() -> bool:
         return bool((await where(1))["sinks"] == ["sql-0"])
 
-    await wait_for(waits_for_a_sink, "one sink to have the results while the other is away")
+    await until(waits_for_a_sink, "one sink to have the results while the other is away")
     place = await where(1)
     assert place["state"] in ("closed", "leased")
     assert place["window"] == window

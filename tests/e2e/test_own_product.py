@@ -9,7 +9,8 @@ import pytest
 
 from sinfer.embedded.services import Service
 from sinfer.windows.ids import Scope
-from tests.e2e.harness import Connections, Deployment, Task, numbers, wait_for
+from tests.support.deployment import Connections, Deployment, Task, numbers
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -86,7 +87,7 @@ async def test_a_product_of_one_short_file_runs_unchanged(
         data = json.dumps({"room": room, "celsius": celsius}).encode()
         await connections.jetstream.publish(f"rooms.{room}", data)
     path = deployment.directory / "rooms.jsonl"
-    await wait_for(lambda: len(lines(path)) >= 2, "both windows")
+    await until(lambda: len(lines(path)) >= 2, "both windows")
     assert sorted(lines(path), key=lambda line: str(line["room"])) == [
         {"room": "hall", "celsius": 19.2},
         {"room": "loft", "celsius": 25.5},
@@ -106,14 +107,14 @@ async def test_a_worker_serves_only_the_products_that_it_is_told_to(
     async def hints_wait() -> bool:
         return await broker.llen(queue) > 0
 
-    await wait_for(hints_wait, "hints in the product's queue")
+    await until(hints_wait, "hints in the product's queue")
     # The worker of the other product is at work meanwhile, and leaves these windows alone.
     path = deployment.directory / "rooms.jsonl"
     before = len(lines(path))
     data = json.dumps({"room": "cellar", "celsius": 11}).encode()
     for _ in range(3):
         await connections.jetstream.publish("rooms.cellar", data)
-    await wait_for(lambda: len(lines(path)) > before, "the other product's window")
+    await until(lambda: len(lines(path)) > before, "the other product's window")
     account = await connections.account(task)
     assert (account.fetched, account.held) == (20, 20)
     assert await broker.llen(queue) > 0

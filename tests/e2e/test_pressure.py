@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from sinfer.embedded.services import Service
-from tests.e2e.harness import Connections, Deployment, Task, numbers, wait_for, wait_for_log
+from tests.support.deployment import Connections, Deployment, Task, numbers, wait_for_log
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -47,7 +48,7 @@ async def fill(connections: Connections, task: Task, messages: int, pad: int) ->
         info = await connections.jetstream.stream_info(task.id)
         return info.state.messages == messages
 
-    await wait_for(are_stored, f"{messages} messages to be in the stream")
+    await until(are_stored, f"{messages} messages to be in the stream")
 
 
 async def test_tasks_stop_reading_at_their_limits_and_go_on_when_the_model_is_back(
@@ -106,7 +107,7 @@ async def test_an_outage_of_the_model_does_not_fill_redis(
         assert 0 < held < messages
         # However long it lasts: while the breaker is open, tries do not count as attempts.
         tried = deployment.model.stats()["requests"]
-        await wait_for(lambda: deployment.model.stats()["requests"] > tried, "another try")
+        await until(lambda: deployment.model.stats()["requests"] > tried, "another try")
         assert (await connections.account(task)).dead == 0
     finally:
         deployment.model.reset()

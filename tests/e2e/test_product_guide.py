@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.documents import ROOT, Document, Terminal
-from tests.e2e.harness import wait_for
+from tests.support.documents import ROOT, Document, Terminal
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -37,7 +37,7 @@ def test_links_lead_to_files_and_headings_that_exist() -> None:
 async def test_the_product_of_the_guide_gives_each_pump_its_verdicts(terminal: Terminal) -> None:
     terminal.type_each(GUIDE.terminals())
     written = terminal.directory / "verdicts.jsonl"
-    await wait_for(
+    await until(
         lambda: written.exists() and len(written.read_text().splitlines()) >= 6, "six verdicts"
     )
     verdicts = [json.loads(line)["result"] for line in written.read_text().splitlines()]

@@ -15,8 +15,9 @@ from sinfer.tasks.connection import transport_for
 from sinfer.tasks.hints import MOST_WAITING, HintSender
 from sinfer.types.queues import TICK_QUEUE, product_queue
 from sinfer.windows.ids import Scope
-from tests.e2e.harness import Connections, Deployment, numbers, ordered, wait_for, wait_for_log
-from tests.e2e.rabbitmq import RabbitMqServer
+from tests.support.deployment import Connections, Deployment, numbers, ordered, wait_for_log
+from tests.support.rabbitmq import RabbitMqServer
+from tests.support.until import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -76,7 +77,7 @@ async def test_all_of_it_works_with_rabbitmq_as_the_broker(
         async def all_wait() -> bool:
             return all([(await connections.account(task)).held == 300 for task in tasks])
 
-        await wait_for(all_wait, "all windows to wait")
+        await until(all_wait, "all windows to wait")
         ticks, hints = waiting(broker, deployment.product)
         assert ticks <= 2
         assert 0 < hints <= MOST_WAITING + 50
@@ -88,7 +89,7 @@ async def test_all_of_it_works_with_rabbitmq_as_the_broker(
         def is_empty() -> bool:
             return sum(waiting(broker, deployment.product)) <= 2
 
-        await wait_for(is_empty, "hints to be taken")
+        await until(is_empty, "hints to be taken")
         # Its windows close by the clock, so these wait for ticks.
         last = await ordered(
             deployment, connections, "last", window={"type": "tumbling", "size": "1s"}
@@ -110,7 +111,7 @@ async def test_hints_travel_again_after_the_broker_was_killed(tmp_path: Path) ->
         scope = Scope("p", "t", ">")
         with closing(sender):
             sender.send(scope, 1)
-            await wait_for(lambda: waiting(broker, "p")[1] == 1, "a hint")
+            await until(lambda: waiting(broker, "p")[1] == 1, "a hint")
             broker.process.kill()
             sender.send(scope, 1)
             broker.start()
@@ -120,7 +121,7 @@ async def test_hints_travel_again_after_the_broker_was_killed(tmp_path: Path) ->
                 sender.send(scope, 1)
                 return waiting(broker, "p")[1] > before
 
-            await wait_for(comes_again, "hints to travel again")
+            await until(comes_again, "hints to travel again")
         app.close()
 
 
@@ -148,4 +149,4 @@ async def test_a_message_that_is_none_of_sinfers_ends_no_worker(
         await connections.settled(task, 20)
         assert worker.process.is_running
         assert "Unrecoverable" not in worker.process.log.read_text()
-        await wait_for(lambda: waiting(broker, deployment.product)[1] == 0, "all to be taken")
+        await until(lambda: waiting(broker, deployment.product)[1] == 0, "all to be taken")

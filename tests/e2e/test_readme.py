@@ -18,8 +18,8 @@ from sinfer.products.task import Limits
 from sinfer.settings import PREFIX, Settings
 from sinfer.source.config import JetStreamSource
 from sinfer.windows.specs import TumblingWindow
-from tests.e2e.documents import ROOT, Document
-from tests.e2e.fresh_shells import FreshShells, fresh_shells, source_line, wait_for
+from tests.support.documents import ROOT, Document
+from tests.support.fresh_shells import FreshShells, fresh_shells, source_line, wait_for
 
 README = Document(ROOT / "README.md")
 

@@ -15,17 +15,17 @@ import pytest
 
 from sinfer.embedded.process import free_port
 from sinfer.embedded.services import Service
-from tests.e2e.harness import (
+from tests.support.deployment import (
     Connections,
     Deployment,
     Task,
     numbers,
     ordered,
     rows,
-    wait_for,
     wait_for_log,
 )
-from tests.hostile_messages import harmless, refused, unreadable, wrong_hints
+from tests.support.hostile_messages import harmless, refused, unreadable, wrong_hints
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -161,7 +161,7 @@ async def test_windows_by_event_time_close_behind_the_watermark(
         assert account.balances
         return account.fetched == 6 and account.sunk == 3
 
-    await wait_for(all_read, "the first windows to close")
+    await until(all_read, "the first windows to close")
     account = await connections.account(task)
     assert (account.dead, account.held) == (1, 2)  # 6 came too late; 3 and 5 wait for the watermark
     found = {row["id"]: row for row in await connections.results(task)}
@@ -185,7 +185,7 @@ async def wait_for_sunk(connections: Connections, task: Task, messages: int) -> 
         assert account.balances
         return account.sunk == messages
 
-    await wait_for(are_sunk, f"{messages} messages to be sunk")
+    await until(are_sunk, f"{messages} messages to be sunk")
 
 
 async def test_an_idle_source_closes_its_windows_by_event_time(
@@ -255,7 +255,7 @@ async def test_a_task_that_crashes_disturbs_no_other_and_comes_back(
             and "task 'invalid': window.count: is required" in log()
         )
 
-    await wait_for(all_told, "each problem to be told")
+    await until(all_told, "each problem to be told")
     good = await ordered(deployment, connections, "good")
     await connections.publish(good, numbers(0, 10))
     await connections.settled(good, 10)
@@ -288,7 +288,7 @@ async def test_a_changed_task_starts_again_and_a_withdrawn_one_stops(
     async def is_given_back() -> bool:
         return await connections.owner(task) is None
 
-    await wait_for(is_given_back, "the lease to be given back")
+    await until(is_given_back, "the lease to be given back")
     await connections.assert_one_result_each(task, range(25))
 
 
@@ -307,9 +307,7 @@ async def test_a_model_that_never_answers_holds_up_neither_other_tasks_nor_ticks
     deployment.model.order({"mode": "hang", "value": 666.0, "count": None})
     await connections.publish(hanging, [{"id": 666} for _ in range(30)])
     # Both worker processes have their hands full with windows that will take ten minutes.
-    await wait_for(
-        lambda: deployment.model.stats()["concurrent"] == 8, "all places to be taken", 15
-    )
+    await until(lambda: deployment.model.stats()["concurrent"] == 8, "all places to be taken", 15)
     await connections.publish(other, numbers(0, 25))
     await connections.settled(other, 25)
     assert deployment.model.stats()["concurrent"] == 8
@@ -337,7 +335,7 @@ async def test_flower_shows_workers_and_queues_by_readable_names(
         workers.update(running.flower_api("workers?refresh=1"))
         return bool(workers)
 
-    await wait_for(shown_workers, "the worker in Flower")
+    await until(shown_workers, "the worker in Flower")
     [(name, worker)] = workers.items()
     assert name.startswith(f"{running.worker.name}@")
     assert sorted(worker["registered"]) == ["sinfer.process", "sinfer.tick"]
@@ -361,7 +359,7 @@ async def test_messages_of_strangers_in_the_broker_harm_nobody(
         left = await connections.broker.llen(queue) + await connections.broker.hlen("unacked")
         return bool(left == 0)
 
-    await wait_for(is_empty, "all messages to be gone")
+    await until(is_empty, "all messages to be gone")
     assert not canary.exists()
     running.worker.check()
 

@@ -23,8 +23,9 @@ from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import NatsServer
 from sinfer.embedded.services import program
 from sinfer.store.keys import PartitionKeys
-from tests.e2e.harness import Connections, Deployment, numbers, wait_for, wait_for_log
-from tests.secured import acl_server
+from tests.support.deployment import Connections, Deployment, numbers, wait_for_log
+from tests.support.secured import acl_server
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -170,7 +171,7 @@ async def test_nobody_reads_a_secret_whatever_fails(
         is_paused = await connections.redis.hlen("sinfer:paused") > 0
         return all(dead) and is_paused and len(told) == 3
 
-    await wait_for(all_failed, "every failure to be recorded", timeout_s=90)
+    await until(all_failed, "every failure to be recorded", timeout_s=90)
     await wait_for_log(ingest, "a task is skipped")
     await send_pickle(deployment, worker, connections)
     flower.wait_until_ready()

@@ -13,9 +13,9 @@ from redis.asyncio import Redis
 
 from sinfer.embedded.servers import NatsServer
 from sinfer.embedded.services import program
-from tests.e2e.documents import ROOT, Document
-from tests.e2e.harness import Connections, Deployment, numbers, wait_for_log
-from tests.secured import Certificates, Nkey, TlsProxy, acl_server
+from tests.support.deployment import Connections, Deployment, numbers, wait_for_log
+from tests.support.documents import ROOT, Document
+from tests.support.secured import Certificates, Nkey, TlsProxy, acl_server
 
 pytestmark = pytest.mark.e2e
 

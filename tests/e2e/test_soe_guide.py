@@ -15,8 +15,8 @@ from sinfer.embedded.services import logged
 from sinfer.products.soe.findings import expected_windows
 from sinfer.products.soe.simulator import FIRST_TIME_S
 from sinfer.products.soe.tasks import QUERY
-from tests.e2e.documents import ROOT, Document, Terminal
-from tests.e2e.harness import wait_for
+from tests.support.documents import ROOT, Document, Terminal
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -55,5 +55,5 @@ async def test_by_hand_it_answers_each_window_of_each_unit(tmp_path: Path) -> No
             return Counter(task for (task,) in found)
 
         windows = len(expected_windows(FIRST_TIME_S, 60))
-        await wait_for(lambda: answers().total() >= 3 * windows, "all answers", 60)
+        await until(lambda: answers().total() >= 3 * windows, "all answers", 60)
         assert answers() == dict.fromkeys(("north.r1", "north.r2", "south.r1"), windows)

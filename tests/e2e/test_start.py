@@ -13,7 +13,7 @@ import pytest
 
 from sinfer import exit_codes
 from sinfer.embedded.services import program
-from tests.e2e.harness import Connections, Deployment, numbers, wait_for_log
+from tests.support.deployment import Connections, Deployment, numbers, wait_for_log
 
 pytestmark = pytest.mark.e2e
 

@@ -14,7 +14,8 @@ import pytest
 
 from sinfer.embedded.services import Service
 from sinfer.tasks.prefork import LONGEST_END_S
-from tests.e2e.harness import Connections, Deployment, Task, numbers, ordered, wait_for
+from tests.support.deployment import Connections, Deployment, Task, numbers, ordered
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -50,7 +51,7 @@ async def time_to_end_s(worker: Service, signals: Iterable[int], patience_s: flo
     def is_over() -> bool:
         return not worker.process.is_running
 
-    await wait_for(is_over, f"{worker.name} to end", patience_s)
+    await until(is_over, f"{worker.name} to end", patience_s)
     took_s = time.monotonic() - began_s
     assert not [child for child in left if child.is_running()], "children outlive their worker"
     assert "Traceback" not in worker.process.log.read_text()
@@ -95,7 +96,7 @@ async def test_a_message_that_a_child_has_and_nobody_knows_of_delays_no_end(
     async def are_with_children() -> bool:
         return bool(await connections.broker.hlen("unacked") >= len(frozen))
 
-    await wait_for(are_with_children, "messages to be with children that do nothing")
+    await until(are_with_children, "messages to be with children that do nothing")
     threads = psutil.Process(worker.process.pid).num_threads()
     worker.process.signal(signal.SIGTERM)
 
@@ -103,7 +104,7 @@ async def test_a_message_that_a_child_has_and_nobody_knows_of_delays_no_end(
         """Celery starts a thread while it does."""
         return psutil.Process(worker.process.pid).num_threads() > threads
 
-    await wait_for(waits_for_children, "the worker to wait for its children")
+    await until(waits_for_children, "the worker to wait for its children")
     for child in frozen:
         child.resume()
     assert await time_to_end_s(worker, ()) < GRACE_S + SLACK_S
@@ -128,7 +129,7 @@ async def test_fifty_workers_in_a_row_end_in_time_while_messages_flow(
         for round in range(50):
             worker = await started(deployment)
             done = len(published)
-            await wait_for(lambda done=done: len(published) > done + 10, "messages")  # type: ignore[misc]
+            await until(lambda done=done: len(published) > done + 10, "messages")  # type: ignore[misc]
             signals = [(signal.SIGTERM,), (signal.SIGINT, signal.SIGINT), (signal.SIGQUIT,)]
             took_s.append(await time_to_end_s(worker, signals[round % 3]))
     await started(deployment)

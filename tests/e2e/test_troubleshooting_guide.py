@@ -12,7 +12,7 @@ import pytest
 from sinfer import exit_codes
 from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.embedded.services import program
-from tests.e2e.documents import ROOT
+from tests.support.documents import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from sinfer.embedded.services import program
-from tests.e2e.harness import Connections, Deployment, numbers, ordered, wait_for
 from tests.integration.sinks.receiver import Receiver
-from tests.secured import Certificates, TlsProxy
+from tests.support.deployment import Connections, Deployment, numbers, ordered
+from tests.support.secured import Certificates, TlsProxy
+from tests.support.until import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -81,7 +82,7 @@ async def test_what_cannot_be_made_of_the_environment_is_told_and_goes_on_once_i
             async def is_told(id: str = id, reason: str = reason) -> bool:
                 return reason in await trouble(deployment, id)
 
-            await wait_for(is_told, f"the status to tell of {id}")
+            await until(is_told, f"the status to tell of {id}")
         log = worker.process.log.read_text()
         assert log.count(f"counting/trust/in.trust: {missing}") == 1, log
         assert "Traceback" not in log

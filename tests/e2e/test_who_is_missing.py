@@ -17,7 +17,8 @@ from sinfer.embedded.servers import RedisServer
 from sinfer.embedded.services import Service, program
 from sinfer.store.boards.running_processes import Presence, PresenceBoard
 from sinfer.store.connection import Store
-from tests.e2e.harness import Connections, Deployment, numbers, ordered, wait_for, wait_for_log
+from tests.support.deployment import Connections, Deployment, numbers, ordered, wait_for_log
+from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
 
@@ -98,7 +99,7 @@ async def test_each_is_missed_until_what_is_told_is_typed(
     deployment.start(_typed(deployment, "worker", worker, with_settings))
     await connections.settled(task, 25)
     # It works on what it finds before the broker has taken it in.
-    await wait_for(lambda: status(deployment)["missing"] == [], "nobody to be missed")
+    await until(lambda: status(deployment)["missing"] == [], "nobody to be missed")
     assert status(deployment)["workers"] >= 1
     for service in typed:
         assert service.process.log.read_text().count("no worker runs") == 1
@@ -143,7 +144,7 @@ async def test_a_worker_is_there_in_every_pool_and_goes_when_it_is_killed_frozen
             async def is_there(service: Service = service, processes: int = processes) -> bool:
                 return await number(service) == processes
 
-            await wait_for(is_there, f"{service.name} to be there", PATIENCE_S)
+            await until(is_there, f"{service.name} to be there", PATIENCE_S)
         [one, _] = await found(children)
         assert one.products == [deployment.product]
         assert one.queues == [f"sinfer.{deployment.product}"]
@@ -156,7 +157,7 @@ async def test_a_worker_is_there_in_every_pool_and_goes_when_it_is_killed_frozen
         async def all_gone() -> bool:
             return not any([await number(s) for s in (solo, threads, children, cut_off)])
 
-        await wait_for(all_gone, "what is frozen or cut off to be missed", PATIENCE_S)
+        await until(all_gone, "what is frozen or cut off to be missed", PATIENCE_S)
         assert await found(solo) == await found(threads) == []
         assert "its main process is stopped" in (await found(children))[0].deaf
         assert f"its broker {broker.url.rpartition('/')[0]}" in (await found(cut_off))[0].deaf
@@ -169,7 +170,7 @@ async def test_a_worker_is_there_in_every_pool_and_goes_when_it_is_killed_frozen
             numbers = [await number(service) for service in (solo, children, cut_off)]
             return numbers == [1, 2, 1]
 
-        await wait_for(all_back, "them to be back", PATIENCE_S)
+        await until(all_back, "them to be back", PATIENCE_S)
         solo.stop()
         assert await found(solo) == []  # it takes its leave
         for service in (children, cut_off):

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.e2e.harness import Connections, Deployment, numbers, ordered, wait_for
-from tests.e2e.scripted_model import ScriptedModel
+from tests.support.deployment import Connections, Deployment, numbers, ordered
+from tests.support.scripted_model import ScriptedModel
+from tests.support.until import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -77,7 +78,7 @@ async def test_each_window_is_asked_about_once(
     # And when it is told to end, it is gone soon, and leaves its windows to others at once.
     model.delay_s = 60.0
     await connections.publish(tasks[0], numbers(3, 4))
-    await wait_for(lambda: len(model.calls) > 3 * TASKS, "the model to be asked")
+    await until(lambda: len(model.calls) > 3 * TASKS, "the model to be asked")
     began_s = time.monotonic()
     worker.process.signal(signal.SIGTERM)
     worker.process.wait(20)

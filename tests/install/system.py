@@ -10,8 +10,9 @@ from pathlib import Path
 
 from sinfer.embedded.process import free_port
 from sinfer.embedded.services import BEAT_READY, INGEST_READY, WORKER_READY, answers
-from tests.e2e.harness import Connections, Deployment, Task, ordered, wait_for
 from tests.install.environment import Installation
+from tests.support.deployment import Connections, Deployment, Task, ordered
+from tests.support.until import until
 
 MESSAGES = 25
 """Two windows that close by count, and one that closes only when beat's tick finds it."""
@@ -86,7 +87,7 @@ async def a_system_works(installation: Installation, deployment: Deployment, tas
             await connections.settled(task, MESSAGES)
             await connections.assert_one_result_each(task, range(MESSAGES))
             _commands_tell_of_it(installation, product, task)
-            await wait_for(
+            await until(
                 lambda: f"{product}/{task.id}" in _shown_by_flower(port), "Flower to show windows"
             )
             for service in services:
@@ -178,7 +179,7 @@ async def a_new_product_works_where_it_is_installed(
         for service in services:
             service.wait_until_ready()
         installation.run("sinfer", "publish", "--product", "pumps", "--input", samples)
-        await wait_for(
+        await until(
             lambda: results.exists() and len(results.read_text().splitlines()) == 60, "60 results"
         )
         installation.run("sinfer", "audit", "--product", "pumps")

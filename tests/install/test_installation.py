@@ -11,7 +11,6 @@ import pytest
 
 from sinfer.embedded.process import free_port
 from sinfer.embedded.services import answers
-from tests.e2e.harness import Deployment
 from tests.install.environment import Dockerfile, Installation, build, packed_files
 from tests.install.system import (
     a_new_product_works,
@@ -19,6 +18,7 @@ from tests.install.system import (
     a_system_works,
     every_command_has_help,
 )
+from tests.support.deployment import Deployment
 
 pytestmark = [pytest.mark.long, pytest.mark.e2e]
 

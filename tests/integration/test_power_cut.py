@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from sinfer.tasks.hints import HintSender
 from sinfer.types.message import unpack_chunk
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import unpack_record
+from tests.support.until import until
 
 pytestmark = pytest.mark.integration
 
@@ -47,13 +47,6 @@ class Texts(InferPipeline[InferTaskConfig, str]):
 
     def build_results(self, window: Window[str], response: Any) -> list[Result]:
         return [Result(text) for text in window]
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + 30
-    while not await condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
 
 
 @pytest.fixture(scope="module")

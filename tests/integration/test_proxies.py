@@ -28,7 +28,7 @@ from sinfer.settings import settings
 from sinfer.sinks.base import Sink
 from tests.integration.inference.conftest import ScriptedServer
 from tests.integration.inference.test_v2_grpc import Server as GrpcServer
-from tests.proxy import ProxyServer
+from tests.support.proxy import ProxyServer
 from tests.support.window_results import window_results
 
 pytestmark = pytest.mark.integration

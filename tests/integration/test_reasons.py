@@ -25,7 +25,7 @@ from sinfer.store.connection import Store
 from sinfer.store.schedule import Schedule
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
-from tests.task_settings import Upper
+from tests.support.task_settings import Upper
 
 pytestmark = pytest.mark.integration
 
@@ -77,7 +77,7 @@ async def run(
                 "id": unique,
                 "source": {"stream": unique, "servers": [url], **changes.pop("source", {})},
                 "window": {"type": "count", "count": 2},
-                "inference": {"type": "python", "call": "tests.task_settings:upper"},
+                "inference": {"type": "python", "call": "tests.support.task_settings:upper"},
                 "sinks": [{"type": "log"}],
                 **changes,
             }

@@ -26,7 +26,8 @@ from sinfer.store.partition.exact_account import read_account
 from sinfer.store.work.claims import Completion, PartitionClaims
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
-from tests.integration.ingest.test_supervisor import Listed, Texts, until
+from tests.integration.ingest.test_supervisor import Listed, Texts
+from tests.support.until import until
 
 pytestmark = pytest.mark.integration
 

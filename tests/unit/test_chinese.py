@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 import pytest
 
-from tests.e2e.documents import ROOT, Document
+from tests.support.documents import ROOT, Document
 
 PAIRS = [
     pytest.param("README.md", "README.zh-CN.md", 1, id="README"),

@@ -8,7 +8,7 @@ import pytest
 
 from sinfer import ConfigError
 from sinfer.settings import PREFIX, Settings, load_settings
-from tests.secured import Certificates, Nkey, creds_file
+from tests.support.secured import Certificates, Nkey, creds_file
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,6 +12,7 @@ import pytest
 
 from sinfer.embedded.guardian import Guardian
 from sinfer.embedded.process import ChildProcess
+from tests.support.until import until_true
 
 # A parent whose child has a child of its own; it prints their ids and waits.
 PARENT = """
@@ -33,13 +32,6 @@ while not (directory / "grandchild").exists() or not (directory / "grandchild").
 print(child.pid, (directory / "grandchild").read_text().strip(), flush=True)
 time.sleep(600)
 """
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def is_gone(pid: int) -> bool:
@@ -65,7 +57,7 @@ def test_nothing_outlives_a_parent_that_a_signal_ends(tmp_path: Path, number: in
         assert len(pids) == 2
         parent.send_signal(number)
         parent.wait(10)
-    wait_for(lambda: all(is_gone(pid) for pid in pids) and not directory.exists())
+    until_true(lambda: all(is_gone(pid) for pid in pids) and not directory.exists())
 
 
 def test_dismissal_kills_what_is_left_and_removes_the_directory(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from sinfer.embedded.http_protocol import Exchange
 from sinfer.embedded.model_process import ModelServer
 from sinfer.types.check import Checked
 from tests.integration.inference.conftest import ScriptedServer
-from tests.secured import Certificates
+from tests.support.secured import Certificates
 
 TYPES = [
     {"type": "v2", "model": "m"},

@@ -6,9 +6,8 @@ import asyncio
 import multiprocessing
 import os
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
 
@@ -20,7 +19,8 @@ from sinfer.inference.v2.client import V2Client
 from sinfer.store.connection import Store
 from sinfer.worker import endpoint_guard as guard_module
 from sinfer.worker.endpoint_guard import EndpointGuard
-from tests.e2e.scripted_model import Answer, ScriptedModel
+from tests.support.scripted_model import Answer, ScriptedModel
+from tests.support.until import until_true
 
 pytestmark = pytest.mark.integration
 
@@ -80,13 +80,6 @@ def processes(redis_server: RedisServer, model: ScriptedModel) -> Iterator[list[
             process.close()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_eight_processes_keep_the_cap_and_crashed_ones_give_their_places_back(
     processes: list[BaseProcess], model: ScriptedModel
 ) -> None:
@@ -96,18 +89,18 @@ def test_eight_processes_keep_the_cap_and_crashed_ones_give_their_places_back(
         calls = Counter(call.key for call in list(model.calls))
         return len(calls) == PROCESSES and min(calls.values()) >= 5
 
-    until(have_all_called)
-    until(lambda: model.most_at_once == CAP)
+    until_true(have_all_called)
+    until_true(lambda: model.most_at_once == CAP)
 
     # All places are held by calls that hang, and those who made them are killed.
     model.script.extend([Answer(0)] * CAP)
-    until(lambda: not model.script)
-    until(lambda: model.at_once == CAP)
+    until_true(lambda: not model.script)
+    until_true(lambda: model.at_once == CAP)
     holders = {int(call.key) for call in list(model.calls)[-CAP:]}
     for number in holders:
         pid = processes[number].pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
     so_far = len(model.calls)
-    until(lambda: len(model.calls) > so_far + 20)
+    until_true(lambda: len(model.calls) > so_far + 20)
     assert model.most_at_once == CAP

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from sinfer.source.pull import PullTiming
 from sinfer.source.reader import PartitionReader
 from sinfer.source.source_partition import SourcePartition
 from sinfer.types.message import Message
+from tests.support.until import until
 
 DEADLINE_S = 30.0
 TIMING = PullTiming(expires_s=2.0, heartbeat_s=0.25)
@@ -104,14 +104,6 @@ class Stream:
             ),
             timing=TIMING,
         )
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Ask until it holds, or fail at the deadline."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not await holds():
-        assert time.monotonic() < deadline, "did not hold in time"
-        await asyncio.sleep(0.02)
 
 
 async def read(

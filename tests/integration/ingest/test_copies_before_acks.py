@@ -30,7 +30,7 @@ from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
 from sinfer.worker.completion import dead_letter
 from sinfer.worker.outcome import Failure
-from tests.integration.ingest.conftest import until
+from tests.support.until import until
 
 pytestmark = pytest.mark.integration
 

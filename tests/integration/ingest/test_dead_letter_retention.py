@@ -20,7 +20,7 @@ from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.store.keys import PartitionKeys
 from sinfer.windows.dead_letters import DeadLetter, Failed, pack_dead_letter
 from sinfer.windows.ids import Scope
-from tests.integration.ingest.conftest import until
+from tests.support.until import until
 
 pytestmark = pytest.mark.integration
 

@@ -7,15 +7,8 @@ import pytest
 from nats.js.api import ConsumerInfo, RetentionPolicy
 
 from sinfer.embedded.servers import NatsServer
-from tests.integration.ingest.conftest import (
-    Store,
-    Stream,
-    numbers,
-    one_batch,
-    read,
-    read_quietly,
-    until,
-)
+from tests.integration.ingest.conftest import Store, Stream, numbers, one_batch, read, read_quietly
+from tests.support.until import until
 
 
 async def _waits_for(stream: Stream, count: int) -> None:

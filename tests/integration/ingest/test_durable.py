@@ -24,8 +24,8 @@ from tests.integration.ingest.conftest import (
     one_batch,
     read,
     read_quietly,
-    until,
 )
+from tests.support.until import until
 
 
 async def _unacknowledged(stream: Stream, durable: str = "d") -> int | None:

@@ -10,15 +10,8 @@ import pytest
 from nats.js.api import AckPolicy, RetentionPolicy
 
 from sinfer.source.reader import PartitionReader
-from tests.integration.ingest.conftest import (
-    Store,
-    Stream,
-    numbers,
-    one_batch,
-    read,
-    read_quietly,
-    until,
-)
+from tests.integration.ingest.conftest import Store, Stream, numbers, one_batch, read, read_quietly
+from tests.support.until import until
 
 MODES: dict[str, tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]]] = {
     # settings of: the stream, an existing durable, the source

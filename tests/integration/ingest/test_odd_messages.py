@@ -12,7 +12,8 @@ from sinfer.embedded.servers import NatsServer
 from sinfer.nats.connection import connect
 from sinfer.nats.stream_messages import StreamMessages
 from sinfer.types.message import Message
-from tests.integration.ingest.conftest import Store, Stream, read, until
+from tests.integration.ingest.conftest import Store, Stream, read
+from tests.support.until import until
 
 HEADERS = [
     b"NATS/1.0\r\nGood: 1\r\n\r\n",

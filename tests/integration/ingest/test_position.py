@@ -25,8 +25,8 @@ from tests.integration.ingest.conftest import (
     one_batch,
     read,
     read_quietly,
-    until,
 )
+from tests.support.until import until
 
 
 async def test_the_mode_says_what_is_in_force_and_why(stream: Stream, store: Store) -> None:

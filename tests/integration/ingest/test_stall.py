@@ -16,8 +16,9 @@ from sinfer.operations.status import standing
 from sinfer.store.connection import Store
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
-from tests.integration.ingest.conftest import Stream, numbers, until
-from tests.task_settings import product_of, settings_of
+from tests.integration.ingest.conftest import Stream, numbers
+from tests.support.task_settings import product_of, settings_of
+from tests.support.until import until
 
 pytestmark = pytest.mark.integration
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -33,6 +33,7 @@ from sinfer.store.partition.exact_account import read_account
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import unpack_closed
+from tests.support.until import until
 
 pytestmark = pytest.mark.integration
 
@@ -86,13 +87,6 @@ async def make(
     hints = HintSender(Celery(broker=redis_server.url))
     yield lambda: Supervisor(store, product, hints)
     hints.close()
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + 60
-    while not await condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
 
 
 async def test_a_partition_that_never_had_a_message_can_be_taken_over(

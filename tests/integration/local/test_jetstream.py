@@ -13,7 +13,7 @@ from sinfer.embedded.servers import NatsServer
 from sinfer.errors import SourceError
 from sinfer.local.run import from_jetstream, run_and_close
 from sinfer.local.task import LocalTask
-from tests.task_settings import Threshold, product_of, settings_of
+from tests.support.task_settings import Threshold, product_of, settings_of
 
 
 def local_task(nats_server: NatsServer, stream: str, **source: Any) -> LocalTask:

@@ -15,7 +15,7 @@ from sinfer.embedded.servers import NatsServer
 from sinfer.errors import AccessError, ConfigError, UnavailableError
 from sinfer.nats.access import NatsAccess, NatsTls
 from sinfer.nats.connection import connect
-from tests.secured import Certificates, Nkey, OperatorMode, operator_mode
+from tests.support.secured import Certificates, Nkey, OperatorMode, operator_mode
 
 pytestmark = pytest.mark.integration
 

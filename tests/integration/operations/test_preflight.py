@@ -18,7 +18,7 @@ from sinfer.embedded.servers import NatsServer
 from sinfer.operations.preflight.findings import Finding
 from sinfer.operations.preflight.task import Shared, TaskCheck
 from tests.integration.inference.conftest import ScriptedServer
-from tests.task_settings import product_of, settings_of
+from tests.support.task_settings import product_of, settings_of
 
 USERS = """
 authorization { users: [

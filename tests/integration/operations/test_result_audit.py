@@ -25,7 +25,7 @@ from sinfer.types.result import ResultRow
 from sinfer.worker.result_keys import names_of
 from tests.integration.operations.test_deep_audit import process
 from tests.integration.operations.test_set_aside import WINDOWS, Site
-from tests.task_settings import settings_of
+from tests.support.task_settings import settings_of
 
 pytestmark = pytest.mark.integration
 

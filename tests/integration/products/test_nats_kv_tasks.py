@@ -15,7 +15,7 @@ from nats.js.kv import KeyValue
 from sinfer import NatsKvTaskManager, UnavailableError
 from sinfer.embedded.servers import NatsServer
 from sinfer.products.product import Product
-from tests.task_settings import Threshold, product_of, settings_of
+from tests.support.task_settings import Threshold, product_of, settings_of
 
 
 def value(**changes: Any) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 
 from sinfer import ConfigError, SqlTaskManager, UnavailableError
 from sinfer.products.product import TaskList
-from tests.task_settings import Threshold, product_of, settings_of
+from tests.support.task_settings import Threshold, product_of, settings_of
 
 DEFAULTS = {name: value for name, value in settings_of("-").items() if name != "id"}
 

@@ -20,7 +20,7 @@ from sinfer.sinks.base import Sink
 from sinfer.sinks.jsonl import JsonlSink
 from sinfer.types.check import Checked
 from tests.integration.sinks.receiver import Receiver
-from tests.secured import acl_server
+from tests.support.secured import acl_server
 
 USERS = """
 authorization { users: [

@@ -16,7 +16,7 @@ from sinfer.settings import settings
 from sinfer.sinks.redis_stream.sink import RedisStreamSink
 from sinfer.store.connection import Store
 from sinfer.tasks.application import make_app
-from tests.secured import Certificates, TlsProxy, acl_server
+from tests.support.secured import Certificates, TlsProxy, acl_server
 from tests.support.window_results import window_results
 
 pytestmark = pytest.mark.integration

@@ -20,7 +20,7 @@ from sinfer.store.keys import CONFIG_FIELD, PartitionKeys
 from sinfer.windows.ids import Scope
 from sinfer.worker import task_cache as module
 from sinfer.worker.task_cache import Catalogue
-from tests.task_settings import Threshold, product_of, settings_of
+from tests.support.task_settings import Threshold, product_of, settings_of
 
 pytestmark = pytest.mark.integration
 

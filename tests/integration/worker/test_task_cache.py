@@ -19,7 +19,7 @@ from sinfer.windows.ids import Scope
 from sinfer.worker import task_cache as module
 from sinfer.worker.ready_task import ReadyTask
 from sinfer.worker.task_cache import Catalogue
-from tests.task_settings import Threshold, product_of, settings_of
+from tests.support.task_settings import Threshold, product_of, settings_of
 
 
 @pytest.fixture
@@ -179,7 +179,11 @@ async def test_what_was_long_unused_is_closed(
 def foreign(tmp_path: Path, unique: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A module that can be imported and that no product has anything to do with."""
     name = f"foreign_{unique}"
-    text = "from tests.task_settings import product_of\nproduct = product_of([])\ndef call(x): ..."
+    text = (
+        "from tests.support.task_settings import product_of\n"
+        "product = product_of([])\n"
+        "def call(x): ..."
+    )
     (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     yield name
@@ -187,7 +191,14 @@ def foreign(tmp_path: Path, unique: str, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 async def test_a_product_that_is_not_loaded_is_not_known(world: World, foreign: str) -> None:
-    for name in (foreign, f"{foreign}:product", "os", "", "x" * 100_000, "tests.task_settings"):
+    for name in (
+        foreign,
+        f"{foreign}:product",
+        "os",
+        "",
+        "x" * 100_000,
+        "tests.support.task_settings",
+    ):
         with pytest.raises(ConfigError, match="is not known") as error:
             await world.catalogue.hold(world.scope._replace(product=name))
         assert len(str(error.value)) < 1000
@@ -196,7 +207,11 @@ async def test_a_product_that_is_not_loaded_is_not_known(world: World, foreign: 
 async def test_a_function_that_only_the_store_names_is_not_loaded(
     world: World, foreign: str
 ) -> None:
-    for call in (f"{foreign}:call", "os:system", "tests.task_settings:product_of.__globals__"):
+    for call in (
+        f"{foreign}:call",
+        "os:system",
+        "tests.support.task_settings:product_of.__globals__",
+    ):
         await world.keep(world.task(inference={"type": "python", "call": call}))
         with pytest.raises(ConfigError, match="is named in Redis, but by no task"):
             await world.catalogue.hold(world.scope)

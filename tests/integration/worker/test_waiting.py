@@ -31,8 +31,8 @@ from sinfer.worker.endpoint_guard import EndpointGuard
 from sinfer.worker.ready_task import ReadyTask
 from sinfer.worker.runtime import Runtime
 from tests.support.host import LoneHost
+from tests.support.task_settings import Threshold, product_of, settings_of
 from tests.support.window_reference import window_spec
-from tests.task_settings import Threshold, product_of, settings_of
 
 pytestmark = pytest.mark.integration
 
@@ -141,7 +141,7 @@ def world(
     product = product_of([], unique)
     monkeypatch.setattr(catalogue, "load_products", lambda _: ({product.name: product}, {}))
     inference = {
-        "type": "python", "call": "tests.task_settings:upper", "breaker_failures": 1,
+        "type": "python", "call": "tests.support.task_settings:upper", "breaker_failures": 1,
         "retry_base": "100ms", "retry_max": "100ms", "timeout": "10m",
     }  # fmt: skip
     task = Threshold.model_validate(settings_of("ex_1", inference=inference))

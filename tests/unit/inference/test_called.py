@@ -8,7 +8,7 @@ import pytest
 
 from sinfer.inference.base import InferenceClient, InferenceConfig
 from sinfer.worker.ready_task import ReadyTask
-from tests.task_settings import Threshold, product_of, settings_of
+from tests.support.task_settings import Threshold, product_of, settings_of
 
 HOST = "http://Models:8000"
 

@@ -6,7 +6,7 @@ from sinfer import InferTaskConfig
 from sinfer.ingest.assignment import Shares
 from sinfer.store.boards.ingestors import Member
 from sinfer.windows.ids import Scope
-from tests.task_settings import Threshold, settings_of
+from tests.support.task_settings import Threshold, settings_of
 
 A, B = Member("a"), Member("b")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sinfer.local.streams import needed_streams
-from tests.task_settings import Threshold, settings_of
+from tests.support.task_settings import Threshold, settings_of
 
 
 def task(name: str, stream: str, sinks: list[dict[str, Any]] | None = None, **source: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from sinfer import InferTaskConfig
 from sinfer.operations.preflight.request import differences
 from sinfer.operations.preflight.task import held_back
-from tests.task_settings import settings_of
+from tests.support.task_settings import settings_of
 
 METADATA = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 16]}]}
 

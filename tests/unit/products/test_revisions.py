@@ -8,7 +8,7 @@ import pytest
 
 from sinfer import ConfigError
 from sinfer.products.revisions import Revision, keeps, revision_of, task_of
-from tests.task_settings import Threshold, settings_of
+from tests.support.task_settings import Threshold, settings_of
 
 
 def task(**changes: Any) -> Threshold:
@@ -106,7 +106,7 @@ def test_a_window_keeps_its_meaning_and_has_the_newest_of_the_rest() -> None:
     newest = revision_of(task(threshold=0.9))
     read: Any = task_of(Threshold, opened, newest)
     assert read.threshold == 0.1
-    assert read.inference.call == "tests.task_settings:upper"
+    assert read.inference.call == "tests.support.task_settings:upper"
 
 
 def test_what_cannot_be_written_down_is_noticed() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sinfer import BrokenTask, TaskManager, UnavailableError
 from sinfer.products.watch import TaskFollower
-from tests.task_settings import product_of, settings_of
+from tests.support.task_settings import product_of, settings_of
 
 
 class Source(TaskManager[Any]):

@@ -10,7 +10,7 @@ import yaml
 
 from sinfer import UnavailableError, YamlTaskManager
 from sinfer.products.product import TaskList
-from tests.task_settings import Threshold, product_of, settings_of
+from tests.support.task_settings import Threshold, product_of, settings_of
 
 
 def write(path: Path, *tasks: object) -> None:

@@ -13,7 +13,7 @@ from sinfer.errors import InvalidItemError
 from sinfer.tasks.broker_messages import as_ours
 from sinfer.tasks.hint_message import read_hint
 from sinfer.windows.ids import Scope
-from tests.hostile_messages import harmless, message, refused, unreadable, wrong_hints
+from tests.support.hostile_messages import harmless, message, refused, unreadable, wrong_hints
 
 HINT = {"product": "p", "task": "t", "partition": "in.*", "windows": 3}
 

@@ -10,12 +10,12 @@ import pytest
 from sinfer.worker import slots as module
 from sinfer.worker.ready_task import ReadyTask
 from sinfer.worker.slots import Places
-from tests.task_settings import Threshold, product_of, settings_of
+from tests.support.task_settings import Threshold, product_of, settings_of
 
 
 def task(name: str, most: int = 8) -> ReadyTask:
     inference: dict[str, Any] = {
-        "type": "python", "call": "tests.task_settings:upper", "max_concurrency": most,
+        "type": "python", "call": "tests.support.task_settings:upper", "max_concurrency": most,
     }  # fmt: skip
     config = Threshold.model_validate(settings_of(name, inference=inference))
     return ReadyTask(None, product_of([]), config)

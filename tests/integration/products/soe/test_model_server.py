@@ -21,7 +21,7 @@ from sinfer.products.soe.model import METADATA, SoeModel
 from sinfer.products.soe.pipeline import Answer, SoePipeline
 from sinfer.products.soe.reactor import SENSORS, Reactor
 from sinfer.products.soe.units import START
-from tests.soe_task import soe_task
+from tests.support.soe_task import soe_task
 
 FIRST = 1_700_000_000.0
 MODEL = SoeModel()

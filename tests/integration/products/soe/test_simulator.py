@@ -16,7 +16,7 @@ from sinfer.products.soe.reactor import SENSORS, Reactor
 from sinfer.products.soe.simulator import FIRST_TIME_S, Simulation
 from sinfer.products.soe.tasks import STREAM
 from sinfer.products.soe.units import START
-from tests.e2e.harness import wait_for
+from tests.support.until import until
 
 FAST = 10_000.0
 
@@ -76,13 +76,13 @@ async def test_a_unit_follows_setpoints_but_none_that_are_older(client: Client) 
     running = asyncio.create_task(simulation.run(60))
     flows = {unit: simulation.reactors[unit].setpoints for unit in units}
     # It waits for set-points that are at most ten seconds older than its next reading.
-    await wait_for(lambda: len(simulation.points) == 2 * 11, "the first seconds")
+    await until(lambda: len(simulation.points) == 2 * 11, "the first seconds")
     await send(client, "north.r1", 20, 1.0)
-    await wait_for(lambda: len(simulation.points) == 2 * 31, "what the set-points allow")
+    await until(lambda: len(simulation.points) == 2 * 31, "what the set-points allow")
     assert flows["north.r1"]["flow"] == 1.0
     await send(client, "north.r1", 10, 0.6)
     await send(client, "north.r2", 10, 0.7)  # behind the other: both have arrived then
-    await wait_for(lambda: flows["north.r2"]["flow"] == 0.7, "the older set-points")
+    await until(lambda: flows["north.r2"]["flow"] == 0.7, "the older set-points")
     assert flows["north.r1"]["flow"] == 1.0
     await send(client, "north.r1", 50, 1.5)
     await running

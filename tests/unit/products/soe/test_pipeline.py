@@ -13,7 +13,7 @@ from sinfer.inference import V2Response
 from sinfer.inference.v2.messages import decode_response
 from sinfer.products.soe.alignment import Reading
 from sinfer.products.soe.pipeline import Answer, SoePipeline
-from tests.soe_task import soe_task
+from tests.support.soe_task import soe_task
 
 START = 1_700_000_000.0
 SENSORS = ["temperature", "flow", "activity", "impurity", "profit"]

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from sinfer.products.soe.units import UNITS
-from tests.soe_task import soe_task
+from tests.support.soe_task import soe_task
 
 
 def test_a_row_makes_a_whole_task() -> None:

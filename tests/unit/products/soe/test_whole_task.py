@@ -9,7 +9,7 @@ import pytest
 from sinfer import Product, StaticTaskManager
 from sinfer.products.soe.pipeline import SoePipeline
 from sinfer.testing import START, MakeTester, TaskTester, v2_response
-from tests.soe_task import soe_task
+from tests.support.soe_task import soe_task
 
 pytest_plugins = ["sinfer.testing"]
 

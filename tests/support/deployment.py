@@ -6,12 +6,10 @@ Tests wait for what must happen with `wait_for`, and add up what became of all m
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +42,7 @@ from sinfer.store.keys import PartitionKeys
 from sinfer.windows.dead_letters import DeadLetter, unpack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import unpack_record
+from tests.support.until import until
 
 PATIENCE_S = 30.0
 """Far above what anything here takes: a test that waits so long has failed."""
@@ -388,7 +387,7 @@ class Connections:
             assert account.balances, account
             return account.fetched >= messages and account.held == 0
 
-        await wait_for(is_settled, f"all {messages} messages to be processed", timeout_s)
+        await until(is_settled, f"all {messages} messages to be processed", timeout_s)
         assert account.fetched == messages, account
         return account
 
@@ -400,7 +399,7 @@ class Connections:
             assert account.balances, account
             return account.fetched - account.held >= messages
 
-        await wait_for(are_settled, f"{messages} messages to be processed")
+        await until(are_settled, f"{messages} messages to be processed")
 
     async def assert_one_result_each(self, task: Task, ids: Iterable[int]) -> None:
         """Each of the ids has exactly one correct result in each sink, and nobody else has any."""
@@ -450,19 +449,4 @@ def numbers(first: int, last: int, **fields: Any) -> list[dict[str, Any]]:
 async def wait_for_log(service: Service, text: str, times: int = 1) -> None:
     """Wait until a process has logged a text so many times."""
     log = service.process.log
-    await wait_for(lambda: log.read_text().count(text) >= times, f"{service.name} to log {text!r}")
-
-
-async def wait_for(
-    condition: Callable[[], Awaitable[bool] | bool], what: str, timeout_s: float = PATIENCE_S
-) -> None:
-    """Look again and again until something holds; the test fails when it does not in time."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        holds = condition()
-        if isinstance(holds, Awaitable):
-            holds = await holds
-        if holds:
-            return
-        assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what}"
-        await asyncio.sleep(0.05)
+    await until(lambda: log.read_text().count(text) >= times, f"{service.name} to log {text!r}")

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import time
 import venv
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,7 +17,8 @@ from pathlib import Path
 
 from sinfer.embedded.process import ChildProcess, free_port
 from sinfer.embedded.services import BEAT_READY, INGEST_READY, WORKER_READY, Readiness, logged
-from tests.e2e.documents import ROOT
+from tests.support.documents import ROOT
+from tests.support.until import until_true
 
 PATIENCE_S = 90.0
 
@@ -166,12 +166,13 @@ def _close(process: ChildProcess) -> None:
 
 def wait_for(condition: Callable[[], bool], *processes: ChildProcess) -> None:
     """Return once the condition holds; fails when a process ends, or after a long time."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
+
+    def holds() -> bool:
         for process in processes:
             assert process.is_running, process.tail()
-        assert time.monotonic() < deadline, [process.tail() for process in processes]
-        time.sleep(0.1)
+        return condition()
+
+    until_true(holds, lambda: [process.tail() for process in processes], PATIENCE_S)
 
 
 @contextmanager
