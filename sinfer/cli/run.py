@@ -164,15 +164,13 @@ def _make(
     import secrets
 
     from sinfer.clock import ManualClock, SystemClock
-    from sinfer.local.task import LocalTask
+    from sinfer.local.task import LocalTask, ready_here
 
     return LocalTask(
-        product,
-        config,
+        ready_here(product, config, sinks={} if no_sinks else None),
         clock=ManualClock() if virtual_time else SystemClock(),
         most_windows=most,
         on_window=show,
-        sinks={} if no_sinks else None,
         incarnation=f"run-{secrets.token_hex(4)}",
         most_tries=None if is_endless and not virtual_time else config.limits.max_attempts,
     )

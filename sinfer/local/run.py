@@ -97,6 +97,23 @@ async def from_file(messages: Iterable[Message], size: int) -> Batches:
 
 async def from_pipe(messages: Iterable[Message]) -> Batches:
     """Messages that somebody writes, as with ``tail -f``. They are read in a thread."""
+    queue = _read_in_a_thread(messages)
+    while True:
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                found: Any = await queue.get()
+        except TimeoutError:
+            yield []
+            continue
+        if found is None:
+            return
+        if isinstance(found, Exception):
+            raise found
+        yield [found]
+
+
+def _read_in_a_thread(messages: Iterable[Message]) -> asyncio.Queue[Message | Exception | None]:
+    """The messages, as they come; at last None, or what went wrong."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Message | Exception | None] = asyncio.Queue()
 
@@ -114,18 +131,7 @@ async def from_pipe(messages: Iterable[Message]) -> Batches:
             put(None)
 
     threading.Thread(target=read, name="sinfer-stdin", daemon=True).start()
-    while True:
-        try:
-            async with asyncio.timeout(_LOOK_S):
-                found: Any = await queue.get()
-        except TimeoutError:
-            yield []
-            continue
-        if found is None:
-            return
-        if isinstance(found, Exception):
-            raise found
-        yield [found]
+    return queue
 
 
 async def from_jetstream(source: JetStreamSource, *, until_caught_up: bool) -> Batches:

@@ -74,17 +74,37 @@ class _Partition:
         return min((due_ms for due_ms in due if due_ms is not None), default=None)
 
 
-class LocalTask:
-    """Runs one task in this process.
+def ready_here(
+    product: Product,
+    config: InferTaskConfig,
+    *,
+    client: InferenceClient | None = None,
+    sinks: Mapping[str, Sink] | None = None,
+) -> ReadyTask:
+    """A task with its clients open, for this process alone.
 
     Args:
         product: the product.
         config: the task.
+        client: asks the model, instead of the client that the task names.
+        sinks: take the results, instead of the sinks that the task names.
+
+    Raises:
+        ConfigError: client or sinks cannot be made.
+    """
+    if client is None and isinstance(config.inference, PythonConfig):
+        client = PythonClient(config.inference, in_place=True)
+    return ReadyTask(None, product, config, client=client, sinks=sinks)
+
+
+class LocalTask:
+    """Runs one task in this process.
+
+    Args:
+        ready: the task, as ``ready_here`` makes it; closed with this.
         clock: the time; a ``ManualClock`` moves only when told to.
         most_windows: try no more than so many.
         on_window: is called with each window when it was tried.
-        client: asks the model, instead of the client that the task names.
-        sinks: take the results, instead of the sinks that the task names.
         incarnation: tells the results from others of the task in the same sinks, which are of a
             deployment or of another run.
         most_tries: leave a window alone that was tried so often, where production would go on
@@ -95,49 +115,41 @@ class LocalTask:
         windows: the windows that were tried, in the order of closing.
         others: messages that ``own`` left out.
         paused: why no call can succeed; empty when nothing says so. No window is tried then.
-
-    Raises:
-        ConfigError: client or sinks cannot be made.
     """
 
     def __init__(
         self,
-        product: Product,
-        config: InferTaskConfig,
+        ready: ReadyTask,
         *,
         clock: Clock,
         most_windows: int | None = None,
         on_window: Callable[[ProcessedWindow], None] | None = None,
-        client: InferenceClient | None = None,
-        sinks: Mapping[str, Sink] | None = None,
         incarnation: str = "local",
         most_tries: int | None = None,
     ) -> None:
-        if client is None and isinstance(config.inference, PythonConfig):
-            client = PythonClient(config.inference, in_place=True)
-        self.config = config
+        self.config: InferTaskConfig = ready.config
         self.clock = clock
         self.windows: list[ProcessedWindow] = []
         self.paused = ""
         self.others = 0
         self._most_windows = most_windows
         self._on_window = on_window
-        self._ready = ReadyTask(None, product, config, client=client, sinks=sinks)
-        self.pipeline = self._ready.pipeline
-        self._trace = Trace(self._ready)
+        self._ready = ready
+        self.pipeline = ready.pipeline
+        self._trace = Trace(ready)
         self._by_id: dict[str, ProcessedWindow] = {}
         self._seq = 0
         self._partitions = [
             _Partition(
-                Scope(product.name, config.id, subject),
-                self._ready,
+                Scope(ready.product, ready.config.id, subject),
+                ready,
                 self.pipeline,
                 clock,
                 self._pause,
                 incarnation,
                 most_tries,
             )
-            for subject in config.source.partition_subjects
+            for subject in ready.config.source.partition_subjects
         ]
 
     @property
