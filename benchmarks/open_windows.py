@@ -17,14 +17,15 @@ from sinfer.encoding import to_json
 from sinfer.store import keys as names
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.tasks.celery import app
 from sinfer.tasks.runtime import runtime
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from sinfer.windows.planner import Planner
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.windows.specs import CountWindow
 from sinfer.worker.runtime import Runtime
 from sinfer.worker.tick import tick

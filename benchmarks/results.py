@@ -14,6 +14,7 @@ from sinfer.demo.verify import SinkCheck, check_sink
 from sinfer.encoding import from_json
 from sinfer.source.config import JetStreamSource
 from sinfer.source.reader import PartitionReader
+from sinfer.source.source_partition import SourcePartition
 
 _BATCH = 2_000
 _QUIET_S = 0.2
@@ -43,7 +44,7 @@ async def read_results(client: Client, stream: str, expected: Sequence[Mapping[s
     """Read a stream of results to its end and compare it with what it should hold."""
     source = JetStreamSource(stream=stream, batch=_BATCH)
     reader = await PartitionReader.open(
-        client, source, subject(stream), name=f"results-{stream}", state=None
+        client, SourcePartition(source, subject(stream), f"results-{stream}")
     )
     results: list[Mapping[str, Any]] = []
     first_closed_ms, last_stored_ns = float("inf"), 0

@@ -26,9 +26,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sinfer.config.environment import is_service_link
 from sinfer.config.jetstream_place import ApiPrefix, Domain, NatsPlace
 from sinfer.config.model import explain
+from sinfer.config.proxy import Proxy
 from sinfer.config.secret_files import read_creds, read_file, read_seed
 from sinfer.config.tls import TlsFiles
-from sinfer.config.units import Duration, NatsUrls, Proxy
+from sinfer.config.units import Duration, NatsUrls
 from sinfer.errors import ConfigError
 from sinfer.logging.masking import masked
 

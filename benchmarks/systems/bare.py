@@ -23,6 +23,7 @@ from sinfer.products.example.pipeline import Reading
 from sinfer.settings import settings
 from sinfer.source.config import JetStreamSource
 from sinfer.source.reader import PartitionReader
+from sinfer.source.source_partition import SourcePartition
 
 _QUIET_S = 1.0
 
@@ -40,7 +41,7 @@ async def pump(client: Client, task: Mapping[str, Any]) -> None:
     work = WindowWork(task)
     source = JetStreamSource.model_validate(task["source"])
     reader = await PartitionReader.open(
-        client, source, source.partition_subjects[0], name="bare", state=None
+        client, SourcePartition(source, source.partition_subjects[0], "bare")
     )
     places = asyncio.Semaphore(work.concurrency)
     readings: list[Reading] = []

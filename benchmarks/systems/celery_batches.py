@@ -20,6 +20,7 @@ from sinfer.nats.connection import connect
 from sinfer.settings import settings
 from sinfer.source.config import JetStreamSource
 from sinfer.source.reader import PartitionReader
+from sinfer.source.source_partition import SourcePartition
 
 APP = "benchmarks.systems.batches_app"
 _QUIET_S = 1.0
@@ -44,7 +45,7 @@ async def feed(client: Client, task_id: str, task: Any) -> None:
     """Publish a Celery message for each message of a stream, until nothing comes any more."""
     source = JetStreamSource.model_validate(make_task(task_id, WINDOW)["source"])
     reader = await PartitionReader.open(
-        client, source, source.partition_subjects[0], name="feed", state=None
+        client, SourcePartition(source, source.partition_subjects[0], "feed")
     )
     with task.app.producer_or_acquire() as producer:
         while (batch := await reader.next_batch(source.batch, _QUIET_S)) is not None:

@@ -64,22 +64,24 @@ def _filters(command: F) -> F:
 
 
 def _wanted(
+    *,
     ids: tuple[str, ...],
-    product: str | None,
-    task: str | None,
-    partition: str | None,
-    stage: Stage | None,
-    window: str | None,
-    text: str | None,
     since: int | None,
     until: int | None,
     seq: tuple[int, int] | None,
+    **others: Any,
 ) -> LetterFilter:
+    """The options of ``_filters``; the others are named as the filter's own fields."""
     from sinfer.store.history.dead_letter_store import LetterFilter
 
     first, last = seq or (None, None)
     return LetterFilter(
-        product, task, partition, stage, window, text, since, until, first, last, frozenset(ids)
+        since_ms=since,
+        until_ms=until,
+        first_seq=first,
+        last_seq=last,
+        ids=frozenset(ids),
+        **others,
     )
 
 

@@ -146,7 +146,7 @@ async def _drain(
     from sinfer.hooks.call import describe
     from sinfer.operations.drain import close_unattended
     from sinfer.operations.products import known_scopes
-    from sinfer.store.partition.left import is_drained, left_in
+    from sinfer.store.partition.snapshot import snapshot
 
     since_ms = await _pause(session, product, task, "drain by hand", "drain")
     owner = f"drain-{uuid.uuid4().hex}"
@@ -159,11 +159,11 @@ async def _drain(
             left, unread = 0, {}
             for scope in scopes:
                 try:
-                    there = await left_in(session.store, scope)
-                    left += there.windows
-                    if there.open:
+                    there = await snapshot(session.store, scope)
+                    left += there.sizes.open + there.sizes.closed
+                    if there.sizes.open:
                         await close_unattended(session.store, scope, owner)
-                    elif not await is_drained(session.store, scope, since_ms):
+                    elif not there.is_drained(since_ms):
                         left += 1  # its ingestor has not seen it yet and may open windows
                 except (StaleTokenError, WindowConflictError):
                     continue  # an ingestor or beat closes them

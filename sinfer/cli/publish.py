@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -55,10 +55,8 @@ def publish(
     count: int | None,
     rate: float | None,
     path: str | None,
-    form: Form,
-    subject: str | None,
-    task_id: str | None,
     to_stdout: bool,
+    **of_lines: Any,
 ) -> None:
     """Publish messages for a product to JetStream, each confirmed.
 
@@ -86,7 +84,7 @@ def publish(
     if path is None:
         published = asyncio.run(_samples(found, count or _SAMPLES, rate))
     else:
-        published = asyncio.run(_file(found, path, form, subject, task_id, count, rate))
+        published = asyncio.run(_file(found, path, count, rate, **of_lines))
     click.echo(f"published {published} messages")
 
 
@@ -133,11 +131,12 @@ async def _samples(product: Product, count: int, rate: float | None) -> int:
 async def _file(
     product: Product,
     path: str,
+    count: int | None,
+    rate: float | None,
+    *,
     form: Form,
     subject: str | None,
     task_id: str | None,
-    count: int | None,
-    rate: float | None,
 ) -> int:
     from sinfer.cli.progress import bar
     from sinfer.local import publish as publishing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +26,33 @@ if TYPE_CHECKING:
 _WITH_MODEL = "--with-model"
 _REASONS = 50
 """At most so many reasons why messages never came into a window are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a task is run.
+
+    Attributes:
+        task_id: which task; None for the only one.
+        path: a file of messages, or ``-`` for stdin; None for JetStream.
+        form: what a line of it holds.
+        virtual_time: whether time follows the messages.
+        deliver: where to start on JetStream; None as the task says.
+        most: stop after so many windows.
+        no_sinks: whether results are only printed.
+        full: whether all of each window is printed.
+        as_json: whether windows are printed as JSON.
+    """
+
+    task_id: str | None
+    path: str | None
+    form: Form
+    virtual_time: bool
+    deliver: str | None
+    most: int | None
+    no_sinks: bool
+    full: bool
+    as_json: bool
 
 
 @click.command()
@@ -58,20 +86,7 @@ _REASONS = 50
 @click.option("--full", is_flag=True, help="Print all of each window, however long.")
 @click.option("--json", "as_json", is_flag=True, help="Print each window as a line of JSON.")
 @click.pass_context
-def run(
-    ctx: click.Context,
-    product: str,
-    task_id: str | None,
-    path: str | None,
-    form: Form,
-    virtual_time: bool,
-    deliver: str | None,
-    most: int | None,
-    with_model: bool,
-    no_sinks: bool,
-    full: bool,
-    as_json: bool,
-) -> None:
+def run(ctx: click.Context, /, product: str, with_model: bool, **options: Any) -> None:
     """Run one task in this process and print each window as it closes.
 
     Messages take the same way as in production, but all of it on one thread: breakpoints work in
@@ -106,25 +121,26 @@ def run(
         words = [word for word in sys.argv if word != _WITH_MODEL]
         ctx.exit(run_with_model(demonstration_of(found), words))
 
+    asked = Options(**options)
+
     def show(window: ProcessedWindow) -> None:
         from sinfer.local.display import as_dict, lines_of
 
-        if as_json:
+        if asked.as_json:
             click.echo(json.dumps(as_dict(window), ensure_ascii=False))
         else:
-            click.echo("\n".join(lines_of(window, full=full)))
+            click.echo("\n".join(lines_of(window, full=asked.full)))
 
     async def work() -> LocalTask:
-        config = await _task(found, task_id)
-        task = _make(found, config, virtual_time, most, no_sinks, show, is_endless=path is None)
+        config = await _task(found, asked.task_id)
+        task = _make(found, config, asked, show)
         try:
-            batches = _batches(task, path, form, deliver, virtual_time)
-            await run_and_close(task, batches)
+            await run_and_close(task, _batches(task, asked))
         except BaseException:
             if task.counts["fetched"]:  # say what was done up to here
-                _summary(task, path, quiet=as_json, full=full)
+                _summary(task, asked)
             raise
-        _summary(task, path, quiet=as_json, full=full)
+        _summary(task, asked)
         return task
 
     task = asyncio.run(work())
@@ -152,49 +168,43 @@ async def _task(product: Product, task_id: str | None) -> InferTaskConfig:
     raise ConfigError(f"product {product.name!r} has no task {task_id!r} (it has: {known})")
 
 
-def _make(
-    product: Product,
-    config: InferTaskConfig,
-    virtual_time: bool,
-    most: int | None,
-    no_sinks: bool,
-    show: Any,
-    is_endless: bool,
-) -> LocalTask:
+def _make(product: Product, config: InferTaskConfig, asked: Options, show: Any) -> LocalTask:
     import secrets
 
     from sinfer.clock import ManualClock, SystemClock
-    from sinfer.local.task import LocalTask, ready_here
+    from sinfer.local.task import LocalRun, LocalTask
 
     return LocalTask(
-        ready_here(product, config, sinks={} if no_sinks else None),
-        clock=ManualClock() if virtual_time else SystemClock(),
-        most_windows=most,
+        product,
+        config,
+        clock=ManualClock() if asked.virtual_time else SystemClock(),
         on_window=show,
-        incarnation=f"run-{secrets.token_hex(4)}",
-        most_tries=None if is_endless and not virtual_time else config.limits.max_attempts,
+        sinks={} if asked.no_sinks else None,
+        how=LocalRun(
+            asked.most,
+            config.limits.max_attempts if asked.virtual_time or asked.path else None,
+            f"run-{secrets.token_hex(4)}",
+        ),
     )
 
 
-def _batches(
-    task: LocalTask, path: str | None, form: Form, deliver: str | None, virtual_time: bool
-) -> Any:
+def _batches(task: LocalTask, asked: Options) -> Any:
     from sinfer.local.lines import lines_of, messages_in
     from sinfer.local.run import from_file, from_jetstream, from_pipe
     from sinfer.local.terminal import lines_from, take_stdin
 
-    source = task.config.source
+    source, path = task.config.source, asked.path
     if path is None:
-        if deliver is not None:
-            source = source.model_copy(update={"deliver": deliver})
-        return from_jetstream(source, until_caught_up=virtual_time)
+        if asked.deliver is not None:
+            source = source.model_copy(update={"deliver": asked.deliver})
+        return from_jetstream(source, until_caught_up=asked.virtual_time)
     if path == "-":
         lines = lines_from(take_stdin())
-        return from_pipe(task.own(messages_in(lines, form, "stdin")))
-    return from_file(task.own(messages_in(lines_of(path), form, path)), source.batch)
+        return from_pipe(task.own(messages_in(lines, asked.form, "stdin")))
+    return from_file(task.own(messages_in(lines_of(path), asked.form, path)), source.batch)
 
 
-def _summary(task: LocalTask, path: str | None, *, quiet: bool, full: bool) -> None:
+def _summary(task: LocalTask, asked: Options) -> None:
     from sinfer.cli.output import some
     from sinfer.local.display import reasons
 
@@ -211,12 +221,13 @@ def _summary(task: LocalTask, path: str | None, *, quiet: bool, full: bool) -> N
             f"\nnot done: {some(task.undone, 'window')}; production goes on until it is: "
             f"{mask(reason)}"
         )
-    click.echo(text, err=quiet)
-    if quiet:
+    click.echo(text, err=asked.as_json)
+    if asked.as_json:
         return
-    place = "message" if path is None else f"{'stdin' if path == '-' else path}, line"
-    early = list(reasons([letter for letter in task.dead if not letter.window], full=full))
-    shown = early if full else early[:_REASONS]
+    path = "stdin" if asked.path == "-" else asked.path
+    place = "message" if path is None else f"{path}, line"
+    early = list(reasons([letter for letter in task.dead if not letter.window], full=asked.full))
+    shown = early if asked.full else early[:_REASONS]
     for reason in shown:
         click.echo(f"dead: {place} {reason}")
     if len(early) > len(shown):

@@ -62,10 +62,9 @@ def audit(
       sinfer audit --deep --since 2h
     """
     from sinfer.cli.connections import with_session
-    from sinfer.cli.output import print_json, print_table
+    from sinfer.cli.output import print_json
     from sinfer.operations.audit import audit as audit_partitions
     from sinfer.operations.products import known_scopes
-    from sinfer.store.partition.account import RESULT_COUNTS
 
     if since is not None and not deep:
         raise click.UsageError("--since goes with --deep.")
@@ -79,55 +78,13 @@ def audit(
         return audited, looked
 
     found, looked = with_session(run)
-    names = (
-        "fetched", "buffered", "in_flight", "sunk", "dead", "filtered", "late", "missing",
-        *RESULT_COUNTS,
-    )  # fmt: skip
-    rows = [
-        {
-            **audited.scope._asdict(),
-            **{name: getattr(audited.account, name) for name in names},
-            "stranded": audited.stranded,
-            "damaged": [
-                {
-                    "window": damaged.window,
-                    "state": damaged.state,
-                    "reason": damaged.damage.reason,
-                    "sequences": damaged.damage.sequences,
-                    "unknown": damaged.damage.unknown,
-                }
-                for damaged in audited.damaged
-            ],
-            "orphans": audited.orphans,
-            "lost_letters": audited.lost_letters,
-            "error": audited.error,
-            **({"deep": _deep_row(looked[audited.scope])} if deep else {}),
-        }
-        for audited in found
-    ]
+    rows = [_audit_row(audited, looked.get(audited.scope)) for audited in found]
     if as_json:
         print_json(rows)
     elif not rows:
         click.echo("Nothing was ingested yet.")
     else:
-        shown = [name for name in names if name != "fruitless"]
-        print_table(
-            [
-                "PARTITION",
-                *(name.replace("_", " ").upper() for name in shown), "STRANDED",
-            ],
-            (
-                [f"{r['product']}/{r['task']} {r['partition']}", *(r[n] for n in shown),
-                 len(r["stranded"])]
-                for r in rows
-            ),
-        )  # fmt: skip
-        for row in rows:
-            if row["fruitless"]:
-                click.echo(
-                    f"{row['product']}/{row['task']} {row['partition']}: build_results made no"
-                    f" result of {row['fruitless']} messages, which count as sunk"
-                )
+        _print_audit(rows)
     wrong = [audited for audited in found if not audited.is_right]
     for audited in wrong:
         for problem in audited.problems:
@@ -142,6 +99,59 @@ def audit(
             err=True,
         )
     ctx.exit(exit_codes.OK if is_right else exit_codes.FAILED)
+
+
+_AUDITED = (
+    "fetched", "buffered", "in_flight", "sunk", "dead", "filtered", "late", "missing", "results",
+    "fruitless", "results_new", "results_known", "results_collided",
+)  # fmt: skip
+"""What is shown of an account."""
+
+
+def _audit_row(audited: Audited, looked: DeepAudited | str | None) -> dict[str, Any]:
+    damaged = [
+        {
+            "window": one.window,
+            "state": one.state,
+            "reason": one.damage.reason,
+            "sequences": one.damage.sequences,
+            "unknown": one.damage.unknown,
+        }
+        for one in audited.damaged
+    ]
+    return {
+        **audited.scope._asdict(),
+        **{name: getattr(audited.account, name) for name in _AUDITED},
+        "stranded": audited.stranded,
+        "damaged": damaged,
+        "orphans": audited.orphans,
+        "lost_letters": audited.lost_letters,
+        "error": audited.error,
+        **({} if looked is None else {"deep": _deep_row(looked)}),
+    }
+
+
+def _print_audit(rows: list[dict[str, Any]]) -> None:
+    from sinfer.cli.output import print_table
+
+    shown = [name for name in _AUDITED if name != "fruitless"]
+    print_table(
+        ["PARTITION", *(name.replace("_", " ").upper() for name in shown), "STRANDED"],
+        (
+            [
+                f"{r['product']}/{r['task']} {r['partition']}",
+                *(r[name] for name in shown),
+                len(r["stranded"]),
+            ]
+            for r in rows
+        ),
+    )
+    for row in rows:
+        if row["fruitless"]:
+            click.echo(
+                f"{row['product']}/{row['task']} {row['partition']}: build_results made no"
+                f" result of {row['fruitless']} messages, which count as sunk"
+            )
 
 
 async def _look_deep(

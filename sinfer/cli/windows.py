@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sinfer.cli.connections import Session
     from sinfer.store.history.ledger import Finished
     from sinfer.store.work.set_aside import SetAside
+    from sinfer.windows.ids import Scope
 
 
 @click.group()
@@ -85,6 +86,27 @@ def _aside_summary(aside: SetAside) -> dict[str, Any]:
     }
 
 
+async def _latest(session: Session, scope: Scope, limit: int) -> list[Finished]:
+    """The windows of a partition that ended last, the latest first."""
+    from sinfer.store.history.ledger import read_ledger
+
+    found: list[Finished] = []
+    async for finished in read_ledger(session.store, scope):
+        found.append(finished)
+        if len(found) >= limit:
+            break
+    return found
+
+
+async def _unreadable(session: Session, scope: Scope) -> list[dict[str, Any]]:
+    from sinfer.store.partition.snapshot import snapshot
+
+    return [
+        {"window": window, "state": "unreadable", **scope._asdict(), "reason": why}
+        for window, why in (await snapshot(session.store, scope)).unreadable.items()
+    ]
+
+
 @windows.command("list")
 @product_option
 @task_option
@@ -111,24 +133,14 @@ def list_(
     from sinfer.operations.audit import describe
     from sinfer.operations.products import known_scopes
     from sinfer.operations.rebuild import find_aside
-    from sinfer.store.history.ledger import read_ledger
-    from sinfer.store.work.claims import unreadable_windows
 
     async def run(session: Session) -> tuple[list[SetAside], list[dict[str, Any]], list[Finished]]:
-        unread = []
-        found: list[Finished] = []
         scopes = await known_scopes(session.store, product, task)
         aside = await find_aside(session.store, scopes)
-        for scope in () if only_aside else scopes:
-            for window, why in (await unreadable_windows(session.store, scope)).items():
-                named = {"window": window, "state": "unreadable", **scope._asdict()}
-                unread.append({**named, "reason": why})
-            of_scope = 0
-            async for finished in read_ledger(session.store, scope):
-                found.append(finished)
-                of_scope += 1
-                if of_scope >= limit:
-                    break
+        if only_aside:
+            return aside, [], []
+        found = [one for s in scopes for one in await _latest(session, s, limit)]
+        unread = [row for s in scopes for row in await _unreadable(session, s)]
         return aside, unread, sorted(found, key=lambda finished: -finished.done_ms)[:limit]
 
     aside, unread, found = with_session(run)
@@ -250,14 +262,7 @@ def rerun(ctx: click.Context, window: str, product: str | None, wait: bool) -> N
 @click.option("--all", "every", is_flag=True, help="All windows that are set aside.")
 @json_option
 @click.pass_context
-def rebuild(
-    ctx: click.Context,
-    window: str | None,
-    product: str | None,
-    task: str | None,
-    every: bool,
-    as_json: bool,
-) -> None:
+def rebuild(ctx: click.Context, /, as_json: bool, **which: Any) -> None:
     """Read what windows have lost from the stream, and have workers process them.
 
     Ends with 1 when a window cannot be rebuilt, as when the stream has its messages no more.
@@ -284,7 +289,7 @@ def rebuild(
             answer["reason"] = str(error)
         return answer
 
-    _for_each_aside(ctx, window, product, task, every, one, "rebuilt", as_json)
+    _end_with(ctx, _each_aside(one, **which), "rebuilt", as_json, which["window"])
 
 
 @windows.command()
@@ -295,15 +300,7 @@ def rebuild(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @click.pass_context
-def discard(
-    ctx: click.Context,
-    window: str | None,
-    product: str | None,
-    task: str | None,
-    every: bool,
-    yes: bool,
-    as_json: bool,
-) -> None:
+def discard(ctx: click.Context, /, yes: bool, as_json: bool, **which: Any) -> None:
     """Give up windows that are set aside: each message becomes a dead letter.
 
     Those that are gone become dead letters without a payload, which keep their sequences.
@@ -328,22 +325,19 @@ def discard(
         reason = "" if count else "is not set aside any more"
         return {"window": aside.window.id, "discarded": count, "reason": reason}
 
-    _for_each_aside(ctx, window, product, task, every, one, "discarded", as_json)
+    _end_with(ctx, _each_aside(one, **which), "discarded", as_json, which["window"])
 
 
-def _for_each_aside(
-    ctx: click.Context,
+def _each_aside(
+    one: Callable[[Session, SetAside], Awaitable[dict[str, Any]]],
+    *,
     window: str | None,
     product: str | None,
     task: str | None,
     every: bool,
-    one: Callable[[Session, SetAside], Awaitable[dict[str, Any]]],
-    done: str,
-    as_json: bool,
-) -> None:
-    """Do something with the windows that are meant, say what came of each, and end with that."""
+) -> list[dict[str, Any]]:
+    """Do something with the windows that are meant; returns what came of each."""
     from sinfer.cli.connections import with_session
-    from sinfer.cli.output import print_json
     from sinfer.operations.products import known_scopes
     from sinfer.operations.rebuild import find_aside
 
@@ -354,7 +348,27 @@ def _for_each_aside(
         scopes = await known_scopes(session.store, product, task)
         return [await one(session, a) for a in await find_aside(session.store, scopes, window)]
 
-    answers = with_session(run)
+    return with_session(run)
+
+
+def _end_with(
+    ctx: click.Context,
+    answers: list[dict[str, Any]],
+    done: str,
+    as_json: bool,
+    window: str | None,
+) -> None:
+    """Say what came of each window, and end with that.
+
+    Args:
+        ctx: of the command.
+        answers: for each window its id, whether it is done, and why it is not.
+        done: what that is called.
+        as_json: whether they are printed as JSON.
+        window: the one that was asked for; None for all.
+    """
+    from sinfer.cli.output import print_json
+
     if as_json:
         print_json(answers)
     for answer in answers if not as_json else ():

@@ -18,7 +18,7 @@ from ipaddress import ip_address, ip_network
 import httpx
 from pydantic import SecretStr
 
-from sinfer.config.units import FROM_ENVIRONMENT, NO_PROXY, proxy_url
+from sinfer.config.proxy import FROM_ENVIRONMENT, NO_PROXY, proxy_url
 from sinfer.errors import ConfigError
 from sinfer.extras import EXTRA_OF
 from sinfer.settings import settings

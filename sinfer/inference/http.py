@@ -17,7 +17,9 @@ import httpx
 from pydantic import Field, field_validator
 
 from sinfer.config.model import ConfigModel
-from sinfer.config.units import Bytes, Duration, Proxy, Secret, format_duration
+from sinfer.config.proxy import Proxy
+from sinfer.config.secret import Secret
+from sinfer.config.units import Bytes, Duration, format_duration
 from sinfer.encoding import from_foreign_json, to_json
 from sinfer.errors import (
     InferenceError,

@@ -20,7 +20,8 @@ from sinfer.ingest.entries import Preparing
 from sinfer.ingest.isolation import CarefulPreparer
 from sinfer.ingest.work_in_hand import SUSPECTED, pack_hand, unpack_hand
 from sinfer.source.checkpoint import SourceState
-from sinfer.store.partition.writer import PartitionState, PartitionWriter
+from sinfer.store.partition.partition_state import PartitionState
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.types.message import Message
 
 _log = logging.getLogger(__name__)

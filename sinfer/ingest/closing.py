@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from sinfer.errors import WindowConflictError
-from sinfer.store.partition.writer import PartitionState
+from sinfer.store.partition.partition_state import PartitionState
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan
 from sinfer.windows.planner import Planner
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.windows.specs import WindowSpec
 
 R = TypeVar("R")

@@ -19,8 +19,9 @@ from sinfer.errors import (
 from sinfer.hooks.call import describe
 from sinfer.logging.troubles import PartitionTroubles
 from sinfer.store.hints import Hints
+from sinfer.store.partition.batch_commit import Commit, Committed
 from sinfer.store.partition.partition_settings import PartitionSettings
-from sinfer.store.partition.writer import Commit, Committed, PartitionWriter
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.redis_errors import connection_was_lost
 from sinfer.store.schedule import Schedule
 

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from sinfer.config.jetstream_place import NatsPlace
 from sinfer.logging.troubles import Troubles
-from sinfer.nats.connection import connect
+from sinfer.nats.connection import Notices, connect
 
 
 class Connections:
@@ -43,9 +43,7 @@ class Connections:
                 known = await connect(
                     place,
                     name=self._name,
-                    reconnected=self._reconnected,
-                    forbidden=self._forbidden,
-                    lost=partial(self._lost, place),
+                    notices=Notices(self._reconnected, self._forbidden, partial(self._lost, place)),
                 )
                 self._clients[place] = known
         return known

@@ -8,7 +8,8 @@ from sinfer.ingest.closing import close_all
 from sinfer.ingest.commit import Storing
 from sinfer.ingest.handover import Changeover
 from sinfer.store.boards.pauses import PauseBoard
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.windows.plan import Plan
 
 _log = logging.getLogger(__name__)

@@ -16,10 +16,10 @@ from sinfer.products.pipeline import InferPipeline
 from sinfer.products.revisions import Revision, keeps, revision_of
 from sinfer.products.task import InferTaskConfig
 from sinfer.store.partition.partition_settings import PartitionSettings
-from sinfer.store.partition.writer import PartitionState
+from sinfer.store.partition.partition_state import PartitionState
 from sinfer.windows.ids import Scope
 from sinfer.windows.planner import CloseWhen, Planner
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.windows.specs import WindowSpec, layout_of
 
 _log = logging.getLogger(__name__)

@@ -35,15 +35,18 @@ from sinfer.ingest.isolation import CarefulError, CarefulPreparer
 from sinfer.ingest.leases import LEASE_MS
 from sinfer.ingest.stall import StallNotice
 from sinfer.ingest.surroundings import Surroundings
-from sinfer.ingest.windower import Windower
+from sinfer.ingest.windower import Beginning, Windower
 from sinfer.ingest.work_in_hand import Hand
 from sinfer.products.pipeline import InferPipeline
 from sinfer.source.batch import BatchInHand
 from sinfer.source.checkpoint import SourceState
 from sinfer.source.reader import PartitionReader
+from sinfer.source.source_partition import SourcePartition
 from sinfer.store.boards.consumers import ConsumerBoard
 from sinfer.store.partition.incarnation import Starts, number_of_start
-from sinfer.store.partition.writer import PartitionState, PartitionWriter, Unfinished
+from sinfer.store.partition.partition_state import PartitionState
+from sinfer.store.partition.unfinished import Unfinished
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope, reset_command
@@ -261,20 +264,23 @@ class PartitionIngest:
     # --- the beginning ---
 
     async def _open(self) -> tuple[Windower, PartitionReader]:
-        self._clock.follow(await self._surroundings.store.now_ms(self.writer.keys.meta))
+        self._clock.follow(await self.writer.now_ms())
         state = await self.writer.load()
         self._caution = Caution(self.writer, self._careful, state, self._task.source.batch)
         await Schedule(self._surroundings.store).register(self.scope)
         starts = Starts(self._surroundings.store)
         consumers = ConsumerBoard(self._surroundings.store)
-        reader = await PartitionReader.open(
-            self._connection,
+        reading = SourcePartition(
             self._task.source,
             self.scope.partition,
-            name=str(self.scope),
-            state=SourceState.decode(state.source) if state.source else None,
+            str(self.scope),
+            SourceState.decode(state.source) if state.source else None,
             by_event_time=self._task.window.time == "event",
             start=await self._number_of_start(state, starts),
+        )
+        reader = await PartitionReader.open(
+            self._connection,
+            reading,
             timing=self._surroundings.timing,
             troubles=self._troubles,
             take=lambda consumer: consumers.take(consumer, self.scope),
@@ -318,10 +324,7 @@ class PartitionIngest:
             change.planner,
             self._clock,
             self._storing.store,
-            config=change.config,
-            source=source,
-            incarnation=incarnation,
-            name=str(self.scope),
+            begins=Beginning(str(self.scope), change.config, source, incarnation),
             refusals=self._surroundings.refusals[self.scope],
         )
         return windower, reader

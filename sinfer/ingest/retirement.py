@@ -15,8 +15,9 @@ from sinfer.ingest.surroundings import Surroundings
 from sinfer.products.revisions import Revision
 from sinfer.store.boards.consumers import ConsumerBoard
 from sinfer.store.history.dead_letter_store import DeadLetterStore
+from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.partition.partition_settings import PartitionSettings
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.windows.ids import Scope
 

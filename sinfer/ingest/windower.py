@@ -18,7 +18,8 @@ from sinfer.ingest.entries import SLICE_BYTES, SLICE_S, Prepared, Preparer, Prep
 from sinfer.ingest.work_in_hand import Hand
 from sinfer.logging.masking import one_line
 from sinfer.products.pipeline import InferPipeline
-from sinfer.store.partition.writer import Commit
+from sinfer.store.partition.account import Count
+from sinfer.store.partition.batch_commit import Commit
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter, Stage
 from sinfer.windows.plan import Plan
@@ -62,6 +63,23 @@ class Refusals:
     killed_in_a_row: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a partition begins with.
+
+    Attributes:
+        name: of the partition, for the log.
+        config: noted on windows as the configuration they were opened under.
+        source: the reader's state as it is stored.
+        incarnation: of the source, noted on dead letters.
+    """
+
+    name: str = ""
+    config: str = ""
+    source: bytes = b""
+    incarnation: str = ""
+
+
 class Windower:
     """Puts the messages of one partition into its windows.
 
@@ -70,10 +88,7 @@ class Windower:
         planner: holds the partition's open windows.
         clock: the store's clock; ``store`` keeps it right.
         store: stores what is decided.
-        config: noted on windows as the configuration they were opened under.
-        source: the reader's state as it is stored.
-        incarnation: of the source, noted on dead letters.
-        name: of the partition, for the log.
+        begins: what the partition begins with.
         refusals: of the partition.
 
     Attributes:
@@ -87,24 +102,21 @@ class Windower:
         clock: Clock,
         store: Store,
         *,
-        config: str = "",
-        source: bytes = b"",
-        incarnation: str = "",
-        name: str = "",
+        begins: Beginning = Beginning(),
         refusals: Refusals | None = None,
     ) -> None:
-        self._incarnation = incarnation
+        self._incarnation = begins.incarnation
         self.planner = planner
         self.hand = Hand()
         self._preparer = Preparer(pipeline, self.hand)
         self._most = _FIRST_PART if pipeline.overrides("close_when") else _UNLIMITED
-        self._name = name
+        self._name = begins.name
         self._refusals = refusals or Refusals()
         self._dead_letters_late = pipeline.task.window.late == "dead_letter"
         self._clock = clock
         self._store = store
-        self._config = config
-        self._source = source
+        self._config = begins.config
+        self._source = begins.source
 
     async def take(self, messages: Sequence[Message], source_after: SourceAfter) -> None:
         """Put a batch into windows, however long that takes.
@@ -246,7 +258,7 @@ class Windower:
         for form, left_out in _storable_forms(message):
             text = f"{reason}{left_out}"
             letter = DeadLetter(form, stage, one_line(text), now_ms)
-            counts = {"fetched": 1, "dead": 1}
+            counts = {Count.FETCHED: 1, Count.DEAD: 1}
             try:
                 await self._apply(
                     self._nothing, always=True, source=source, dead=[letter], counts=counts
@@ -326,10 +338,10 @@ class Windower:
             dead = dead + [DeadLetter(message, "window", error, now_ms) for message in plan.late]
             late = 0
         counts = {
-            "fetched": len(messages),
-            "filtered": prepared.filtered,
-            "dead": len(dead),
-            "late": late,
+            Count.FETCHED: len(messages),
+            Count.FILTERED: prepared.filtered,
+            Count.DEAD: len(dead),
+            Count.LATE: late,
         }
         return dead, counts
 

@@ -53,14 +53,23 @@ def lines_of(found: ProcessedWindow, *, full: bool) -> Iterator[str]:
         found: the window. Another try of one that was shown leaves out what is known.
         full: whether to show all of it, however long. What went wrong is never cut.
     """
+
     yield f"── {found.id}: {_what(found)}"
-    yield from _members_of(found, full)
-    yield from _calls_of(found, full)
-    yield from _results_of(found, full)
+    yield from _messages(found, full)
+    for call in found.calls[found.earlier_calls :]:
+        yield _cut(f"   request   {as_text(call.request)}", full)
+        if call.error is None:
+            yield _cut(f"   response  {as_text(call.response)}", full)
+        else:
+            yield f"   failed    {_error(call)}"
+    for result in found.results if full else found.results[:_MEMBERS]:
+        yield _cut(f"   result    {as_text(result)}", full)
+    if not full and len(found.results) > _MEMBERS:
+        yield f"             … and {len(found.results) - _MEMBERS} more"
     for text in reasons(found.dead, full=full):
         yield f"   dead      {text}"
     if found.waits_for:
-        yield _what_it_waits_for(found)
+        yield f"   waits     {_waiting(found)}"
     if found.seconds:
         steps = (f"{step} {1000 * seconds:.1f} ms" for step, seconds in found.seconds.items())
         yield f"   time      {', '.join(steps)}"
@@ -70,10 +79,9 @@ def _cut(text: str, full: bool) -> str:
     return text if full or len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
 
 
-def _members_of(found: ProcessedWindow, full: bool) -> Iterator[str]:
-    if found.window is None or found.tries > 1:
-        return
-    members = list(found.window.messages)
+def _messages(found: ProcessedWindow, full: bool) -> Iterator[str]:
+    window = found.window
+    members = [] if window is None or found.tries > 1 else list(window.messages)
     shown = members if full else members[:_MEMBERS]
     names_subject = len({message.subject for message in members}) > 1
     for message in shown:
@@ -83,30 +91,13 @@ def _members_of(found: ProcessedWindow, full: bool) -> Iterator[str]:
         yield f"             … and {len(members) - len(shown)} more"
 
 
-def _calls_of(found: ProcessedWindow, full: bool) -> Iterator[str]:
-    for call in found.calls[found.earlier_calls :]:
-        yield _cut(f"   request   {as_text(call.request)}", full)
-        if call.error is None:
-            yield _cut(f"   response  {as_text(call.response)}", full)
-        else:
-            yield f"   failed    {_error(call)}"
-
-
-def _results_of(found: ProcessedWindow, full: bool) -> Iterator[str]:
-    shown = found.results if full else found.results[:_MEMBERS]
-    for result in shown:
-        yield _cut(f"   result    {as_text(result)}", full)
-    if len(found.results) > len(shown):
-        yield f"             … and {len(found.results) - len(shown)} more"
-
-
-def _what_it_waits_for(found: ProcessedWindow) -> str:
+def _waiting(found: ProcessedWindow) -> str:
+    """What a window waits for, unless its last call has said that."""
     known = found.calls and found.calls[-1].error is not None and not found.refused
     reason = "" if known else f": {mask(found.waits_for)}"
-    what = f"for attempt {found.attempts + 1}"
     if found.is_excused:
-        what = "for another try; this one does not count as an attempt"
-    return f"   waits     {what}{reason}"
+        return f"for another try; this one does not count as an attempt{reason}"
+    return f"for attempt {found.attempts + 1}{reason}"
 
 
 def reasons(dead: Iterable[DeadLetter], *, full: bool) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from sinfer.clock import Clock
 from sinfer.errors import WindowConflictError
-from sinfer.store.partition.writer import Commit
+from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.work.claims import Claim, Completion, StoredOutput
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter

@@ -18,6 +18,7 @@ from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.subjects import EVERYTHING
 from sinfer.source.config import JetStreamSource
 from sinfer.source.reader import PartitionReader
+from sinfer.source.source_partition import SourcePartition
 from sinfer.types.message import Message
 
 _LOOK_S = 0.2
@@ -113,7 +114,7 @@ async def from_pipe(messages: Iterable[Message]) -> Batches:
 
 
 def _read_in_a_thread(messages: Iterable[Message]) -> asyncio.Queue[Message | Exception | None]:
-    """The messages, as they come; at last None, or what went wrong."""
+    """Messages as they come; None at their end, or the error that ended them."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Message | Exception | None] = asyncio.Queue()
 
@@ -159,9 +160,9 @@ async def from_jetstream(source: JetStreamSource, *, until_caught_up: bool) -> B
                 " it from the deployment; copy some into a file and use --input"
             )
         for subject in source.partition_subjects:
-            reader = await PartitionReader.open(
-                client, quiet, subject or EVERYTHING, name=f"run-{secrets.token_hex(4)}", state=None
-            )
+            name = f"run-{secrets.token_hex(4)}"
+            reading = SourcePartition(quiet, subject or EVERYTHING, name)
+            reader = await PartitionReader.open(client, reading)
             readers.append(reader)
         while True:
             came = False

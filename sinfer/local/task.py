@@ -8,6 +8,7 @@ what needs others: leases, the breaker, back-pressure, and waiting for other par
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sinfer.clock import Clock, ManualClock
@@ -17,22 +18,39 @@ from sinfer.hooks.call import describe
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.python import PythonClient, PythonConfig
 from sinfer.ingest.own_trigger import guarded
-from sinfer.ingest.windower import Windower
+from sinfer.ingest.windower import Beginning, Windower
 from sinfer.local.memory import MemoryPartition
 from sinfer.local.trace import ProcessedWindow, Trace
 from sinfer.nats.subjects import covers
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
-from sinfer.store.partition.account import TAKEN
+from sinfer.store.partition.account import COUNTS, Count
 from sinfer.store.work.claims import Claim
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.windows.window import CloseReason
 from sinfer.worker.process import WindowProcessor
 from sinfer.worker.ready_task import ReadyTask
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRun:
+    """How far a task goes.
+
+    Attributes:
+        most_windows: try no more than so many; None for any number.
+        most_tries: leave a window alone that was tried so often, where production would go on
+            until what it waits for is back; None to go on as well.
+        incarnation: tells the results from others of the task in the same sinks, which are of a
+            deployment or of another run.
+    """
+
+    most_windows: int | None = None
+    most_tries: int | None = None
+    incarnation: str = "local"
 
 
 class _Partition:
@@ -45,19 +63,22 @@ class _Partition:
         pipeline: Any,
         clock: Clock,
         pause: Any,
-        incarnation: str,
-        most_tries: int | None,
+        how: LocalRun,
     ) -> None:
         self.scope = scope
-        self.memory = MemoryPartition(scope, clock, most_tries)
+        self.memory = MemoryPartition(scope, clock, how.most_tries)
         planner = make_planner(
             ready.config.window,
             scope.window_prefix,
             close_when=guarded(pipeline.close_when) if pipeline.overrides("close_when") else None,
-            incarnation=incarnation,
+            incarnation=how.incarnation,
         )
         self.windower = Windower(
-            pipeline, planner, clock, self.memory.store, incarnation=incarnation
+            pipeline,
+            planner,
+            clock,
+            self.memory.store,
+            begins=Beginning(incarnation=how.incarnation),
         )
         self.processor = WindowProcessor(ready, self.memory, pause)
         self.fed_ms: int | None = None
@@ -74,91 +95,72 @@ class _Partition:
         return min((due_ms for due_ms in due if due_ms is not None), default=None)
 
 
-def ready_here(
-    product: Product,
-    config: InferTaskConfig,
-    *,
-    client: InferenceClient | None = None,
-    sinks: Mapping[str, Sink] | None = None,
-) -> ReadyTask:
-    """A task with its clients open, for this process alone.
-
-    Args:
-        product: the product.
-        config: the task.
-        client: asks the model, instead of the client that the task names.
-        sinks: take the results, instead of the sinks that the task names.
-
-    Raises:
-        ConfigError: client or sinks cannot be made.
-    """
-    if client is None and isinstance(config.inference, PythonConfig):
-        client = PythonClient(config.inference, in_place=True)
-    return ReadyTask(None, product, config, client=client, sinks=sinks)
-
-
 class LocalTask:
     """Runs one task in this process.
 
     Args:
-        ready: the task, as ``ready_here`` makes it; closed with this.
+        product: the product.
+        config: the task.
         clock: the time; a ``ManualClock`` moves only when told to.
-        most_windows: try no more than so many.
         on_window: is called with each window when it was tried.
-        incarnation: tells the results from others of the task in the same sinks, which are of a
-            deployment or of another run.
-        most_tries: leave a window alone that was tried so often, where production would go on
-            until what it waits for is back; None to go on as well.
+        client: asks the model, instead of the client that the task names.
+        sinks: take the results, instead of the sinks that the task names.
+        how: how far it goes.
 
     Attributes:
         pipeline: the product's code.
         windows: the windows that were tried, in the order of closing.
         others: messages that ``own`` left out.
         paused: why no call can succeed; empty when nothing says so. No window is tried then.
+
+    Raises:
+        ConfigError: client or sinks cannot be made.
     """
 
     def __init__(
         self,
-        ready: ReadyTask,
+        product: Product,
+        config: InferTaskConfig,
         *,
         clock: Clock,
-        most_windows: int | None = None,
         on_window: Callable[[ProcessedWindow], None] | None = None,
-        incarnation: str = "local",
-        most_tries: int | None = None,
+        client: InferenceClient | None = None,
+        sinks: Mapping[str, Sink] | None = None,
+        how: LocalRun = LocalRun(),
     ) -> None:
-        self.config: InferTaskConfig = ready.config
+        if client is None and isinstance(config.inference, PythonConfig):
+            client = PythonClient(config.inference, in_place=True)
+        self.config = config
         self.clock = clock
         self.windows: list[ProcessedWindow] = []
         self.paused = ""
         self.others = 0
-        self._most_windows = most_windows
+        self._most_windows = how.most_windows
         self._on_window = on_window
-        self._ready = ready
-        self.pipeline = ready.pipeline
-        self._trace = Trace(ready)
+        self._ready = ReadyTask(None, product, config, client=client, sinks=sinks)
+        self.pipeline = self._ready.pipeline
+        self._trace = Trace(self._ready)
         self._by_id: dict[str, ProcessedWindow] = {}
         self._seq = 0
         self._partitions = [
             _Partition(
-                Scope(ready.product, ready.config.id, subject),
-                ready,
+                Scope(product.name, config.id, subject),
+                self._ready,
                 self.pipeline,
                 clock,
                 self._pause,
-                incarnation,
-                most_tries,
+                how,
             )
-            for subject in ready.config.source.partition_subjects
+            for subject in config.source.partition_subjects
         ]
 
     @property
     def counts(self) -> dict[str, int]:
         """What became of the messages: fetched, filtered, late, sunk, dead, and windows."""
-        counts: dict[str, int] = dict.fromkeys(("fetched", "filtered", "late", "sunk", "dead"), 0)
+        counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
         for partition in self._partitions:
             for name, count in partition.memory.counts.items():
-                if name != TAKEN:
+                if name != Count.TAKEN:
                     counts[name] = counts.get(name, 0) + count
         return counts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,21 @@ from sinfer.nats.client import CarefulClient
 from sinfer.settings import Settings
 
 
+@dataclass(frozen=True, slots=True)
+class NatsTls:
+    """What is demanded of TLS.
+
+    Attributes:
+        files: certificates; with any, there is no connection without TLS.
+        hostname: the name that certificates must have, instead of the one in the URL.
+        handshake_first: begin with TLS instead of waiting for the server to ask for it.
+    """
+
+    files: TlsFiles = NO_FILES
+    hostname: str = ""
+    handshake_first: bool = False
+
+
 class NatsAccess:
     """Credentials and TLS for connections to NATS. One without arguments is for open servers.
 
@@ -29,9 +45,7 @@ class NatsAccess:
         token: for servers that have one token.
         creds: a credentials file; it is read again for each connection, as it may be renewed.
         nkey_seed: a file with the seed of a user's nkey.
-        tls: certificates; with any, there is no connection without TLS.
-        tls_hostname: the name that certificates must have, instead of the one in the URL.
-        tls_handshake_first: begin with TLS instead of waiting for the server to ask for it.
+        tls: what is demanded of TLS.
     """
 
     def __init__(
@@ -42,14 +56,12 @@ class NatsAccess:
         token: str = "",
         creds: Path | None = None,
         nkey_seed: Path | None = None,
-        tls: TlsFiles = NO_FILES,
-        tls_hostname: str = "",
-        tls_handshake_first: bool = False,
+        tls: NatsTls = NatsTls(),
     ) -> None:
         self._user, self._password, self._token = user, password, token
         self._creds, self._nkey_seed = creds, nkey_seed
-        self._tls, self._tls_hostname = tls, tls_hostname
-        self._handshake_first = tls_handshake_first
+        self._tls, self._tls_hostname = tls.files, tls.hostname
+        self._handshake_first = tls.handshake_first
 
     @classmethod
     def from_settings(cls, settings: Settings) -> NatsAccess:
@@ -60,9 +72,11 @@ class NatsAccess:
             token=settings.nats_token.get_secret_value(),
             creds=settings.nats_creds,
             nkey_seed=settings.nats_nkey_seed,
-            tls=settings.nats_tls,
-            tls_hostname=settings.nats_tls_hostname,
-            tls_handshake_first=settings.nats_tls_handshake_first,
+            tls=NatsTls(
+                settings.nats_tls,
+                settings.nats_tls_hostname,
+                settings.nats_tls_handshake_first,
+            ),
         )
 
     @property

@@ -15,7 +15,7 @@ from nats.aio.client import Client
 
 from sinfer.config.jetstream_place import NatsPlace
 from sinfer.encoding import from_json
-from sinfer.nats.connection import connect
+from sinfer.nats.connection import Notices, connect
 from sinfer.nats.subjects import covers
 
 _UNREADABLE = b"{"
@@ -43,7 +43,9 @@ class Rights:
             UnavailableError: as ``sinfer.nats.connection.connect``; so are other errors.
         """
         rights = cls()
-        rights.client = await connect(place, name="sinfer-check", forbidden=rights.forbidden.append)
+        rights.client = await connect(
+            place, name="sinfer-check", notices=Notices(forbidden=rights.forbidden.append)
+        )
         inbox = await rights.client.subscribe(rights.client.new_inbox())
         await rights._heard()
         await inbox.unsubscribe()

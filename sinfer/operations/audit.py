@@ -9,11 +9,11 @@ from typing import Literal
 from sinfer.errors import SinferError, UnavailableError
 from sinfer.store.connection import Store
 from sinfer.store.history.ledger import pack_members, unpack_members
-from sinfer.store.partition.account import Account, with_unreadable
-from sinfer.store.partition.snapshot import Snapshot, snapshot
+from sinfer.store.partition.account import Account
+from sinfer.store.partition.exact_account import exact_account
+from sinfer.store.partition.snapshot import PartitionSnapshot, snapshot
 from sinfer.store.work.damage import Damage
 from sinfer.store.work.segments import Segments
-from sinfer.store.work.set_aside import unpack_aside
 from sinfer.windows.dead_letters import one_line
 from sinfer.windows.ids import Scope
 
@@ -135,48 +135,42 @@ async def _audit_or_error(store: Store, scope: Scope) -> Audited:
 
 
 async def _audit(store: Store, scope: Scope) -> Audited:
-    seen = await _snapshot(store, scope)
+    seen = await snapshot(store, scope, windows=True)
     torn = await _torn(store, seen)
     if torn:  # unless they ended between the two looks
-        seen = await _snapshot(store, scope)
+        seen = await snapshot(store, scope, windows=True)
         torn = await _torn(store, seen, only=torn)
     damaged = [*_set_aside(seen), *torn.values(), *await _without_record(store, seen)]
-    holders = seen.holders()
-    orphans = {name: number for name, number in seen.held.items() if not holders[name]}
+    windows = seen.windows
+    holders, sizes = windows.holders(), windows.segment_sizes
+    orphans = {name: number for name, number in sizes.items() if not holders[name]}
+    account = await exact_account(store, seen)
     return Audited(
         scope,
-        _without(seen, damaged, sum(orphans.values())),
-        sorted([*seen.stranded, *(name for name, _ in seen.unclosable)]),
+        _without(account, damaged, sum(orphans.values())),
+        sorted([*windows.stranded, *(name for name, _ in windows.unclosable)]),
         damaged,
         orphans,
         seen.lost_letters,
-        {name: window.problem for name, window in seen.closed.items() if window.problem}
-        | {name: "its record cannot be read" for name, r in seen.opened.items() if not r.count},
+        {name: window.problem for name, window in windows.closed.items() if window.problem}
+        | {name: "its record cannot be read" for name, r in windows.opened.items() if not r.count},
     )
 
 
-async def _snapshot(store: Store, scope: Scope) -> Snapshot:
-    seen = await snapshot(store, scope)
-    account = await with_unreadable(store, scope, seen.account, seen.opened, seen.closed.values())
-    return replace(seen, account=account)
-
-
-def _set_aside(seen: Snapshot) -> Iterable[DamagedWindow]:
-    for name, note in sorted(seen.aside.items()):
-        if name in seen.closed:
-            _, damage = unpack_aside(note)
-            yield DamagedWindow(name, "set aside", damage, seen.closed[name].shares_segments)
+def _set_aside(seen: PartitionSnapshot) -> Iterable[DamagedWindow]:
+    for window, _, damage in seen.windows.set_aside():
+        yield DamagedWindow(window.id, "set aside", damage, window.shares_segments)
 
 
 async def _torn(
-    store: Store, seen: Snapshot, only: Mapping[str, DamagedWindow] | None = None
+    store: Store, seen: PartitionSnapshot, only: Mapping[str, DamagedWindow] | None = None
 ) -> dict[str, DamagedWindow]:
     """Windows that miss chunks and were not set aside yet, by what Redis says without reading."""
     segments = Segments(store, seen.scope)
     parts = [
         (name, part)
-        for name, part in seen.parts()
-        if name not in seen.aside and (only is None or name in only)
+        for name, part in seen.windows.parts()
+        if name not in seen.windows.aside and (only is None or name in only)
     ]
     found: dict[str, DamagedWindow] = {}
     for first in range(0, len(parts), _AT_ONCE):
@@ -190,7 +184,7 @@ async def _torn(
 
 
 def _add(
-    seen: Snapshot,
+    seen: PartitionSnapshot,
     name: str,
     known: DamagedWindow | None,
     gone: set[int],
@@ -200,8 +194,8 @@ def _add(
     sequences = {seq for place in gone for seq in unpack_members(members.get(place, []))}
     if known is not None:
         sequences |= set(known.damage.sequences)
-    closed = seen.closed.get(name)
-    record = seen.opened[name] if closed is None else closed.record
+    closed = seen.windows.closed.get(name)
+    record = seen.windows.opened[name] if closed is None else closed.record
     # Without knowing what was in a chunk, the whole window may be gone.
     unknown = 0 if gone <= members.keys() else record.count - len(sequences)
     if known is not None and known.damage.unknown:
@@ -209,15 +203,15 @@ def _add(
     total = len(sequences) + unknown
     reason = f"{'up to ' if unknown else ''}{total} of {record.count} messages are gone"
     damage = Damage(reason, pack_members(sorted(sequences)), unknown)
-    shared = name in seen.held if closed is None else closed.shares_segments
+    shared = name in seen.windows.segment_sizes if closed is None else closed.shares_segments
     return DamagedWindow(name, "open" if closed is None else "closed", damage, shared)
 
 
-async def _without_record(store: Store, seen: Snapshot) -> list[DamagedWindow]:
+async def _without_record(store: Store, seen: PartitionSnapshot) -> list[DamagedWindow]:
     """Windows of which an index has the id, and nothing else is there."""
     found = []
     segments = Segments(store, seen.scope)
-    for name in seen.without_record:
+    for name in seen.windows.without_record:
         members = await segments.members_of_all(name)
         sequences = {seq for packed in members.values() for seq in unpack_members(packed)}
         damage = Damage("its record is gone from the store", pack_members(sorted(sequences)))
@@ -225,9 +219,8 @@ async def _without_record(store: Store, seen: Snapshot) -> list[DamagedWindow]:
     return found
 
 
-def _without(seen: Snapshot, damaged: Sequence[DamagedWindow], orphaned: int) -> Account:
+def _without(account: Account, damaged: Sequence[DamagedWindow], orphaned: int) -> Account:
     """The account without the messages that are not where it says."""
-    account = seen.account
     with_record = [window for window in damaged if window.state != "no record"]
     shared = [window.damage for window in with_record if window.shared]
     sequences = {seq for damage in shared for seq in damage.sequences}

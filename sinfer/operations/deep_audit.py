@@ -23,7 +23,7 @@ from sinfer.source.ranges import RangeSet
 from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.store.history.ledger import Finished, read_ledger, unpack_members
-from sinfer.store.partition.snapshot import Snapshot, snapshot
+from sinfer.store.partition.snapshot import PartitionSnapshot, snapshot
 from sinfer.store.work.claims import PartitionClaims
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
@@ -141,8 +141,8 @@ class DeepAudit:
             SourceError: the stream cannot be read.
             UnavailableError: Redis or NATS cannot be reached.
         """
-        seen = await snapshot(self._store, self._scope)
-        self._incarnation = seen.meta.get("incarnation", b"").decode()
+        seen = await snapshot(self._store, self._scope, windows=True)
+        self._incarnation = seen.incarnation
         await self._windows(seen)
         await self._ledger(seen)
         await self._letters()
@@ -151,9 +151,9 @@ class DeepAudit:
 
     # --- what the store has ---
 
-    async def _windows(self, seen: Snapshot) -> None:
+    async def _windows(self, seen: PartitionSnapshot) -> None:
         """Whether the windows have the messages that they should have."""
-        windows = [*seen.closed.values(), *self._opened(seen)]
+        windows = [*seen.windows.closed.values(), *self._opened(seen)]
         claims = PartitionClaims(self._store, self._scope)
         suspects = []
         for first in range(0, len(windows), _WINDOWS_AT_ONCE):
@@ -168,8 +168,9 @@ class DeepAudit:
                 self._progress(len(sequences))
         if not suspects:
             return
-        now = await snapshot(self._store, self._scope)  # it may have ended, or grown, meanwhile
-        there = {window.id: window for window in [*now.closed.values(), *self._opened(now)]}
+        # They may have ended, or grown, meanwhile.
+        now = await snapshot(self._store, self._scope, windows=True)
+        there = {window.id: window for window in [*now.windows.closed.values(), *self._opened(now)]}
         again = [there[window.id] for window in suspects if window.id in there]
         for window, found in zip(again, await claims.contents(again), strict=True):
             if found.damage is None:
@@ -187,13 +188,13 @@ class DeepAudit:
         """Whether sequences mean other messages: of an earlier stream, or an earlier start."""
         return bool(incarnation and self._incarnation and incarnation != self._incarnation)
 
-    def _opened(self, seen: Snapshot) -> Iterable[ClosedWindow]:
+    def _opened(self, seen: PartitionSnapshot) -> Iterable[ClosedWindow]:
         """The open windows, as if they closed now."""
-        for name, record in seen.opened.items():
+        for name, record in seen.windows.opened.items():
             if record.chunks or record.parts:
                 yield ClosedWindow(name, record, "drain")
 
-    def _take(self, sequences: Iterable[int], window: str, seen: Snapshot | None) -> None:
+    def _take(self, sequences: Iterable[int], window: str, seen: PartitionSnapshot | None) -> None:
         """These messages are in a window; each may be in one only, but where windows share them."""
         for seq in sorted(sequences):
             if not self._shares and seen is not None and seq in self._known:
@@ -201,10 +202,12 @@ class DeepAudit:
                 self.result.add(Finding("doubled", "messages", text, window, seq=seq))
             self._known.add(seq, seq)
 
-    async def _ledger(self, seen: Snapshot) -> None:
+    async def _ledger(self, seen: PartitionSnapshot) -> None:
         """The messages of finished windows."""
         kept = 0
-        unfinished = {window.public_id for window in seen.closed.values()} | seen.opened.keys()
+        windows = seen.windows
+        unfinished = {window.public_id for window in windows.closed.values()}
+        unfinished |= windows.opened.keys()
         done: set[str] = set()
         filtered: set[int] = set()
         async for finished in read_ledger(self._store, self._scope):
@@ -220,7 +223,7 @@ class DeepAudit:
             self._take(entry.sequences, entry.window, seen if is_new else None)
             self._progress(entry.count)
         self.result.filtered += len(filtered)
-        ended = int(seen.meta.get("windows", 0))
+        ended = seen.windows_done or 0
         if kept >= ended:
             self._horizon_ms = 0
         elif not kept:
@@ -246,9 +249,9 @@ class DeepAudit:
 
     # --- what the stream has ---
 
-    async def _stream(self, seen: Snapshot) -> None:
+    async def _stream(self, seen: PartitionSnapshot) -> None:
         """Whether anything was read that is nowhere."""
-        blob = seen.meta.get("source")
+        blob = seen.checkpoint
         if not blob:
             self.result.unknown.append("nothing says how far the partition was read")
             return
@@ -327,10 +330,9 @@ class DeepAudit:
         else:
             self.result.more += 1
 
-    async def _explain(self, seen: Snapshot) -> None:
+    async def _explain(self, seen: PartitionSnapshot) -> None:
         """What is nowhere may have come late, or its dead letter may have been removed."""
-        meta, late = seen.meta, seen.account.late
-        removed = int(meta.get("purged", 0)) + int(meta.get("trimmed", 0))
+        late, removed = seen.account.late, seen.letters_removed
         if self._beyond:
             self.result.unknown.append(
                 f"{self._beyond} messages are older than what the ledger knows"
@@ -364,8 +366,8 @@ class DeepAudit:
     async def _known_now(self) -> RangeSet:
         """Everything that is in windows, ledger and dead letters."""
         known = RangeSet()
-        seen = await snapshot(self._store, self._scope)
-        windows = [*seen.closed.values(), *self._opened(seen)]
+        seen = await snapshot(self._store, self._scope, windows=True)
+        windows = [*seen.windows.closed.values(), *self._opened(seen)]
         claims = PartitionClaims(self._store, self._scope)
         for first in range(0, len(windows), _WINDOWS_AT_ONCE):
             for found in await claims.contents(windows[first : first + _WINDOWS_AT_ONCE]):

@@ -16,15 +16,12 @@ from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.store.history.ledger import (
     Finished,
     LedgerEntry,
-    ledger_length,
     read_ledger,
     unpack_members,
 )
-from sinfer.store.partition.checkpoints import stored_checkpoint
-from sinfer.store.partition.snapshot import Snapshot, snapshot
+from sinfer.store.partition.snapshot import PartitionSnapshot, snapshot
 from sinfer.store.work.claims import Claim, PartitionClaims
 from sinfer.store.work.segments import Segments
-from sinfer.store.work.set_aside import unpack_aside
 from sinfer.types.message import Message, unpack_chunk
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import (
@@ -87,7 +84,7 @@ class Finder:
 
     async def is_fetched(self, seq: int) -> bool:
         """Whether the partition was read up to a message, or ahead to it."""
-        blob = await stored_checkpoint(self._store, self._scope)
+        blob = (await snapshot(self._store, self._scope)).checkpoint
         if not blob:
             return False
         state = SourceState.decode(blob)
@@ -95,7 +92,7 @@ class Finder:
 
     async def stream_created(self) -> str:
         """When the stream was made that was read, as its server writes it; empty for none."""
-        blob = await stored_checkpoint(self._store, self._scope)
+        blob = (await snapshot(self._store, self._scope)).checkpoint
         return SourceState.decode(blob).stream_created if blob else ""
 
     async def find(self, seq: int) -> list[Found]:
@@ -104,7 +101,7 @@ class Finder:
         Args:
             seq: its stream sequence.
         """
-        seen = await snapshot(self._store, self._scope)
+        seen = await snapshot(self._store, self._scope, windows=True)
         found = await self._in_windows(seen, seq)
         dead_windows = set()
         wanted = LetterFilter(first_seq=seq, last_seq=seq)
@@ -179,15 +176,15 @@ class Finder:
             " of them is not known"
         )
 
-    async def _in_windows(self, seen: Snapshot, seq: int) -> list[Found]:
+    async def _in_windows(self, seen: PartitionSnapshot, seq: int) -> list[Found]:
         found = []
-        for window_id, record in seen.opened.items():
+        for window_id, record in seen.windows.opened.items():
             own = record.parts or [Part(window_id, record.chunks)]
             if await self._holds(record, own, seq):
                 found.append(await self._open(window_id, record, own, seq))
         found += [
             await self._closed(seen, window, seq)
-            for window in seen.closed.values()
+            for window in seen.windows.closed.values()
             if await self._holds(window.record, window.parts, seq)
         ]
         return found
@@ -205,18 +202,19 @@ class Finder:
             incarnation=record.incarnation,
         )
 
-    async def _closed(self, seen: Snapshot, window: ClosedWindow, seq: int) -> Found:
+    async def _closed(self, seen: PartitionSnapshot, window: ClosedWindow, seq: int) -> Found:
         name = window.id
         state: State = "closed"
         text = _again(window)
-        due_ms = seen.ready.get(name, 0)
-        if name in seen.leases:
-            state, due_ms = "leased", seen.leases[name]
-        elif name in seen.sealed:
+        windows = seen.windows
+        due_ms = windows.ready.get(name, 0)
+        if name in windows.leases:
+            state, due_ms = "leased", windows.leases[name]
+        elif name in windows.awaiting:
             state = "sealed"
-        elif name in seen.aside:
+        elif name in windows.aside:
             state = "set aside"
-            text = f"{unpack_aside(seen.aside[name])[1].reason}; see `sinfer windows rebuild`"
+            text = f"{windows.damage_of(name).reason}; see `sinfer windows rebuild`"
         if not await self._is_there(window.parts, seq):
             state, text = "missing", _GONE
         output = await PartitionClaims(self._store, self._scope).read_output(Claim(window, 0, 0))
@@ -224,7 +222,7 @@ class Finder:
             state,
             self._scope.partition,
             window.public_id,
-            seen.tries(name),
+            windows.tries(name),
             due_ms=due_ms,
             sinks=sorted(output.sinks),
             text=text,
@@ -276,8 +274,8 @@ def _about_sinks(entry: LedgerEntry, state: State) -> str:
 
 
 def _again(window: ClosedWindow) -> str:
-    again = window.record.again
-    return "" if again is None else f"processed again ({again.kind})"
+    found = window.record.reprocessing
+    return "" if found is None else f"processed again ({found.kind})"
 
 
 async def untraceable(
@@ -298,9 +296,9 @@ async def untraceable(
             "the stream does not have it: it was read, or removed before that, or it was none of"
             " this partition; the ledger does not know it"
         )
-    seen = await snapshot(store, scope)
+    seen = await snapshot(store, scope, windows=True)
     account = seen.account
-    removed = int(seen.meta.get("purged", 0)) + int(seen.meta.get("trimmed", 0))
+    removed = seen.letters_removed
     now_ms = message.timestamp_ns // 1_000_000
     prepared = await look_at(pipeline, message, now_ms, name=str(scope))
     if prepared.filtered and account.filtered:
@@ -318,7 +316,7 @@ async def untraceable(
         may_be.append("dropped as late")
     if removed:
         may_be.append("given up, and its dead letter was removed")
-    if await _ended_unnoted(store, seen):
+    if _ended_unnoted(seen):
         may_be.append("done before the oldest window that the ledger still has")
     if pipeline.task.source.deliver != "all":
         may_be.append("from before the task began to read")
@@ -327,7 +325,6 @@ async def untraceable(
     return "missing", "it was read, and is nowhere; see `sinfer audit --deep`"
 
 
-async def _ended_unnoted(store: Store, seen: Snapshot) -> bool:
+def _ended_unnoted(seen: PartitionSnapshot) -> bool:
     """Whether more windows ended than the ledger has."""
-    kept = await ledger_length(store, seen.scope)
-    return kept < int(seen.meta.get("windows", 0)) or "windows" not in seen.meta
+    return seen.windows_done is None or seen.sizes.ledger < seen.windows_done

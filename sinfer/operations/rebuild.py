@@ -15,11 +15,13 @@ from sinfer.operations.rerun import check_stream
 from sinfer.products.pipeline import InferPipeline
 from sinfer.store.connection import Store
 from sinfer.store.history.ledger import pack_entry
+from sinfer.store.partition.account import Count
+from sinfer.store.partition.snapshot import snapshot
 from sinfer.store.store_time import partition_now_ms
 from sinfer.store.work.claims import Completion, PartitionClaims
 from sinfer.store.work.damage import Contents
 from sinfer.store.work.segments import Segments
-from sinfer.store.work.set_aside import SetAside, put_back, read_aside, take_aside
+from sinfer.store.work.set_aside import SetAside, put_back, take_aside
 from sinfer.types.message import Message, pack_chunk
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow
@@ -41,10 +43,19 @@ async def find_aside(
         scopes: the partitions to look into.
         window_id: the window; None for all.
     """
-    found = [aside for scope in scopes for aside in await read_aside(store, scope)]
+    found = [aside for scope in scopes for aside in await _aside_in(store, scope)]
     if window_id is None:
         return found
     return [a for a in found if window_id in (a.window.id, a.window.public_id)]
+
+
+async def _aside_in(store: Store, scope: Scope) -> list[SetAside]:
+    """The windows of a partition that are set aside, the longest first."""
+    if not (await snapshot(store, scope)).sizes.aside:
+        return []
+    seen = (await snapshot(store, scope, windows=True)).windows
+    found = [SetAside(scope, *one) for one in seen.set_aside()]
+    return sorted(found, key=lambda aside: (aside.since_ms, aside.window.id))
 
 
 async def rebuild(
@@ -232,7 +243,7 @@ async def discard(store: Store, aside: SetAside, *, ledger: int) -> int:
         letters.append(
             dead_letter(claim, message, place, Failure.at(place, place, "window", text), now_ms)
         )
-    counts = {"dead": len(letters), "windows": 1}
+    counts = {Count.DEAD: len(letters), Count.WINDOWS: 1}
     named = [message for message in messages if message.stream_seq > 0]
     entry = pack_entry(ledger_entry(claim, named, "", len(letters), Timings())) if ledger else None
     [done] = await claims.complete([Completion(claim, counts, letters, entry, ledger)])

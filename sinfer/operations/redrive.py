@@ -23,12 +23,13 @@ from sinfer.ingest.isolation import CarefulPreparer, ended_a_process
 from sinfer.products.pipeline import InferPipeline
 from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter, StoredLetter
+from sinfer.store.partition.account import Count
 from sinfer.store.work.claims import PartitionClaims
-from sinfer.store.work.requeue import reopen
+from sinfer.store.work.requeue import requeue
 from sinfer.windows.dead_letters import DeadLetter, Origin, is_readable
 from sinfer.windows.ids import Scope, escape
 from sinfer.windows.plan import Entry
-from sinfer.windows.reprocessing import Again
+from sinfer.windows.reprocessing import Reprocessing
 from sinfer.windows.specs import SessionWindow, SlidingWindow, TumblingWindow, WindowSpec
 
 _log = logging.getLogger(__name__)
@@ -180,7 +181,7 @@ class Redrive:
                 await self._count("failed", int(await self._letters.replace(stored, again)), 1)
                 self.result.reasons[again.error] += 1
             else:
-                counts = {"dead": -1, "filtered": 1, "redriven": 1}
+                counts = {Count.DEAD: -1, Count.FILTERED: 1, Count.REDRIVEN: 1}
                 gone = await self._letters.discard(self._scope, [stored.entry], counts)
                 await self._count("filtered", gone, 1)
         size = self._task.inference.max_batch or _MOST_IN_WINDOW
@@ -213,18 +214,18 @@ class Redrive:
         await self._wait_for_room()
         letters.sort(key=lambda stored: stored.letter.message.stream_seq)
         histories = [stored.letter.whole_history for stored in letters]
-        again = Again(
+        reprocessing = Reprocessing(
             "redrive",
             window_id,
             attempts=max(sum(failed.attempts for failed in history) for history in histories),
             ordinals=[stored.letter.ordinal for stored in letters] if keeps_places else [],
             history=histories,
         )
-        taken = await reopen(
+        taken = await requeue(
             self._store,
             self._scope,
             origin,
-            again,
+            reprocessing,
             [stored.letter.message for stored in letters],
             incarnation=letters[0].letter.incarnation,
             letters=[stored.entry for stored in letters],

@@ -14,13 +14,13 @@ from sinfer.products.task import InferTaskConfig
 from sinfer.source.checkpoint import SourceState
 from sinfer.store.connection import Store
 from sinfer.store.history.ledger import Finished, LedgerEntry, read_ledger
-from sinfer.store.partition.checkpoints import stored_checkpoint
 from sinfer.store.partition.incarnation import is_of_stream
+from sinfer.store.partition.snapshot import snapshot
 from sinfer.store.work.claims import PartitionClaims
-from sinfer.store.work.requeue import reopen
+from sinfer.store.work.requeue import requeue
 from sinfer.windows.dead_letters import Origin
 from sinfer.windows.ids import Scope
-from sinfer.windows.reprocessing import Again
+from sinfer.windows.reprocessing import Reprocessing
 
 _POLL_S = 0.1
 
@@ -55,8 +55,8 @@ async def rerun(
     origin = Origin(
         entry.key, entry.start_ms, entry.end_ms, entry.reason, entry.revision, entry.count
     )
-    again = Again("rerun", entry.window, entry.attempts, entry.ordinals)
-    return await reopen(store, scope, origin, again, found, incarnation=entry.incarnation)
+    reprocessing = Reprocessing("rerun", entry.window, entry.attempts, entry.ordinals)
+    return await requeue(store, scope, origin, reprocessing, found, incarnation=entry.incarnation)
 
 
 async def wait_until_done(store: Store, scope: Scope, window_id: str) -> None:
@@ -88,7 +88,7 @@ async def check_stream(
                 f" {info.created}, after they were read"
             )
         return
-    blob = await stored_checkpoint(store, scope)
+    blob = (await snapshot(store, scope)).checkpoint
     if not blob:
         return
     try:

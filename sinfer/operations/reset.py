@@ -31,10 +31,12 @@ from sinfer.source.durable import renewed, start_noted
 from sinfer.source.mode import check_identity, start_of
 from sinfer.store.boards.consumers import ConsumerBoard, consumer_id, is_same_task
 from sinfer.store.connection import Store
-from sinfer.store.partition.checkpoints import stored_checkpoint
+from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.partition.incarnation import Starts
 from sinfer.store.partition.partition_settings import PartitionSettings
-from sinfer.store.partition.writer import Commit, PartitionState, PartitionWriter
+from sinfer.store.partition.partition_state import PartitionState
+from sinfer.store.partition.snapshot import snapshot
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan
@@ -121,7 +123,7 @@ async def _check_worth(store: Store, scope: Scope, stream: StreamInfo) -> None:
     """A work queue has nothing of what was acknowledged: there is no beginning to go back to."""
     if stream.config.retention == "limits":
         return
-    blob = await stored_checkpoint(store, scope)
+    blob = (await snapshot(store, scope)).checkpoint
     if not blob:
         return
     try:

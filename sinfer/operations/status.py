@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from nats.aio.client import Client
 
@@ -14,20 +15,18 @@ from sinfer.ingest.work_in_hand import SUSPECTED
 from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.subjects import EVERYTHING
 from sinfer.source.checkpoint import SourceState
-from sinfer.store import keys as names
 from sinfer.store.boards.faults import Fault, FaultBoard
 from sinfer.store.boards.ingestors import alive_count
 from sinfer.store.boards.pauses import PauseBoard
 from sinfer.store.boards.slow_hooks import SlowHook, SlowHookBoard
 from sinfer.store.boards.task_memory import stopped_tasks
 from sinfer.store.boards.task_reports import TaskReport, task_report
-from sinfer.store.boards.unavailable import Outage, OutageBoard
+from sinfer.store.boards.unavailable import Outage
 from sinfer.store.connection import Store
-from sinfer.store.partition.summary import summary
+from sinfer.store.partition.snapshot import PartitionSnapshot, snapshot
 from sinfer.store.schedule import Schedule
 from sinfer.store.server import server_memory
 from sinfer.store.store_time import store_time
-from sinfer.store.work.claims import unreadable_windows
 from sinfer.windows.dead_letters import one_line
 from sinfer.windows.ids import Scope, reset_command
 
@@ -226,8 +225,9 @@ async def _partition_or_fault(
 
 async def broken_index(store: Store) -> list[TaskStanding]:
     """What stands among the partitions in Redis and is none."""
-    text = f"is no name of a partition; remove it from the set {names.PARTITIONS} in Redis"
-    _, others = await Schedule(store).known()
+    schedule = Schedule(store)
+    text = f"is no name of a partition; remove it from the set {schedule.index} in Redis"
+    _, others = await schedule.known()
     return [TaskStanding("?", name, trouble=[text]) for name in others]
 
 
@@ -279,31 +279,35 @@ async def broken_tasks(
 
 
 async def _partition(store: Store, scope: Scope) -> PartitionStanding:
-    seen = await summary(store, scope)
+    seen = await snapshot(store, scope)
+    sizes, writer = seen.sizes, seen.writer
     return PartitionStanding(
         scope,
-        seen.open,
-        seen.sealed,
-        seen.waiting,
-        seen.leased,
-        **seen.counts,
-        letters=seen.letters,
-        writer=seen.writer,
+        open=sizes.open,
+        sealed=sizes.awaiting,
+        waiting=sizes.waiting,
+        leased=sizes.leased,
+        **_counts(seen),
+        letters=sizes.letters,
+        writer=writer,
         position=_position(seen.checkpoint),
-        away=await OutageBoard(store, scope).read(),
-        standstill=seen.stall if seen.writer else "",
-        unreadable=await unreadable_windows(store, scope),
-        aside=seen.aside,
-        is_lost=seen.checkpoint is None and bool(seen.open or seen.closed),
+        away=seen.outages,
+        standstill=seen.stall if writer else "",
+        unreadable=dict(seen.unreadable),
+        aside=sizes.aside,
+        is_lost=seen.checkpoint is None and bool(sizes.open or sizes.closed),
         unusable=seen.unusable,
         costly=seen.costly,
-        fault="",
-        stranded=max(0, seen.closed - seen.sealed - seen.waiting - seen.leased - seen.aside),
-        deaths=seen.deaths,
-        hand=seen.hand,
+        stranded=sizes.stranded,
+        deaths=seen.writer_deaths,
+        hand=seen.work_in_hand,
         ahead_ms=max(0, seen.watermark_ms - seen.now_ms),
         waits_ms=seen.waits_ms,
     )
+
+
+def _counts(seen: PartitionSnapshot) -> dict[str, Any]:
+    return dict(seen.counts)
 
 
 def _position(source: bytes | None) -> int:
@@ -315,82 +319,99 @@ def _position(source: bytes | None) -> int:
 
 
 def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -> list[str]:
-    trouble = []
-    if task.paused:
-        trouble.append(f"PAUSED ({task.paused})")
-    if task.memory:
-        trouble.append(task.memory)
-    trouble += [
-        f"{p.scope.partition}: its windows wait: {p.unusable}"
-        for p in task.partitions
-        if p.unusable
-    ]
-    trouble += [f"{p.scope.partition}: {p.fault}" for p in task.partitions if p.fault]
-    if task.ingestors and (
-        unread := [p.scope.partition for p in task.partitions if not (p.writer or p.fault)]
-    ):
-        trouble.append(f"nobody reads {', '.join(unread)}")
-    trouble += [f"{p.scope.partition} {p.standstill}" for p in task.partitions if p.standstill]
-    trouble += [
-        f"window {window} waits: {why}; it is given up after its attempts, unless a worker of the"
-        " version that wrote it comes first"
-        for partition in task.partitions
-        for window, why in partition.unreadable.items()
-    ]
+    """Whatever keeps a task from moving, or soon will, with what to do."""
     own = (f"{task.product}/{task.task}", task.product)
-    trouble += [found.text for found in slow if found.task in own]
+    return [
+        *([f"PAUSED ({task.paused})"] if task.paused else []),
+        *([task.memory] if task.memory else []),
+        *_unmoved(task),
+        *(found.text for found in slow if found.task in own),
+        *_reported(task, report),
+        *_waited_for(task),
+        *_lost(task),
+        *dict.fromkeys(p.costly for p in task.partitions if p.costly),
+        *_lateness(task),
+        *([f"{letters} dead letters"] if (letters := task.total("letters")) else []),
+    ]
+
+
+def _unmoved(task: TaskStanding) -> Iterator[str]:
+    """Partitions and windows that wait for somebody."""
+    for p in task.partitions:
+        if p.unusable:
+            yield f"{p.scope.partition}: its windows wait: {p.unusable}"
+    for p in task.partitions:
+        if p.fault:
+            yield f"{p.scope.partition}: {p.fault}"
+    unread = [p.scope.partition for p in task.partitions if not (p.writer or p.fault)]
+    if task.ingestors and unread:
+        yield f"nobody reads {', '.join(unread)}"
+    for p in task.partitions:
+        if p.standstill:
+            yield f"{p.scope.partition} {p.standstill}"
     for partition in task.partitions:
-        name, where = str(partition.scope), partition.scope.partition
-        if reason := report.stopped.get(name):
-            trouble.append(f"{where} does not move: {reason}")
+        for window, why in partition.unreadable.items():
+            yield (
+                f"window {window} waits: {why}; it is given up after its attempts, unless a worker"
+                " of the version that wrote it comes first"
+            )
+
+
+def _reported(task: TaskStanding, report: TaskReport) -> Iterator[str]:
+    """What ingestors say, and what they left."""
+    for partition in task.partitions:
+        where = partition.scope.partition
+        if reason := report.stopped.get(str(partition.scope)):
+            yield f"{where} does not move: {reason}"
         if partition.deaths >= SUSPECTED and partition.hand:
             first, _, last = partition.hand.partition(" ")
-            trouble.append(
+            yield (
                 f"{where}: {partition.deaths} ingestors in a row ended, and may have been killed by"
                 f" one of the messages {first} to {last}, which are looked at in a process of their"
                 " own now; what ends that as well becomes a dead letter"
             )
+    places = {str(p.scope): p.scope.partition for p in task.partitions}
     for name, texts in report.lasting.items():
-        place = next((p.scope.partition for p in task.partitions if str(p.scope) == name), None)
-        if place is not None:
-            trouble += [f"{place}: {text}" for text in texts]
+        if name in places:
+            yield from (f"{places[name]}: {text}" for text in texts)
         elif not name:
-            trouble += [f"an ingestor says: {text}" for text in texts]
+            yield from (f"an ingestor says: {text}" for text in texts)
     for name, text in report.blocked.items():
-        whose = f"{name}: " if name else ""
-        trouble.append(f"an ingestor is held up: {whose}{text}")
+        yield f"an ingestor is held up: {f'{name}: ' if name else ''}{text}"
     if problem := report.problems.get(task.task):
-        trouble.append(f"stays as it was, since it is broken now: {problem}")
+        yield f"stays as it was, since it is broken now: {problem}"
+
+
+def _waited_for(task: TaskStanding) -> Iterator[str]:
     for outage in _outages(task):
         since = datetime.fromtimestamp(outage.since_ms // 1000, UTC).isoformat()
-        trouble.append(f"{outage.what} is away since {since}; windows wait: {outage.error}")
-    trouble += [
-        f"{p.scope.partition} has windows, and its position is gone from Redis: it is not read."
-        f" Restore it from a backup, or start over with `{reset_command(p.scope)}`"
-        for p in task.partitions
-        if p.is_lost
-    ]
+        yield f"{outage.what} is away since {since}; windows wait: {outage.error}"
+
+
+def _lost(task: TaskStanding) -> Iterator[str]:
+    """What is gone from Redis, or from a stream of results."""
+    for p in task.partitions:
+        if p.is_lost:
+            yield (
+                f"{p.scope.partition} has windows, and its position is gone from Redis: it is not"
+                f" read. Restore it from a backup, or start over with `{reset_command(p.scope)}`"
+            )
     if aside := task.total("aside"):
-        trouble.append(
+        yield (
             f"{aside} windows are set aside, since their messages are not all in Redis any more:"
             " `sinfer windows list --aside` names them, `sinfer windows rebuild --all` reads what"
             " is gone from the stream, `sinfer windows discard` gives a window up"
         )
     if stranded := task.total("stranded"):
-        trouble.append(
+        yield (
             f"{stranded} closed windows are in no index, as after a key was deleted or evicted;"
             " beat puts them back within a minute"
         )
     if collided := task.total("results_collided"):
-        trouble.append(
+        yield (
             f"{collided} results were dropped by a stream as copies of other messages, and are dead"
             " letters: something else publishes there with the same Nats-Msg-Id"
         )
-    trouble += dict.fromkeys(p.costly for p in task.partitions if p.costly)
-    trouble += _lateness(task)
-    if letters := task.total("letters"):
-        trouble.append(f"{letters} dead letters")
-    return trouble
 
 
 def _lateness(task: TaskStanding) -> Iterator[str]:

@@ -21,7 +21,7 @@ import msgspec
 from pydantic import SecretStr, ValidationError
 
 from sinfer.config.model import explain
-from sinfer.config.units import KEPT, NOT_STORED, STORING, storable
+from sinfer.config.secret import KEPT, NOT_STORED, STORING, storable
 from sinfer.errors import ConfigError
 from sinfer.products.task import InferTaskConfig
 

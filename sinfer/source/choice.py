@@ -17,6 +17,7 @@ as a durable does; on streams with workqueue or interest retention it then holds
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from nats.aio.client import Client
 
@@ -25,12 +26,12 @@ from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
 from sinfer.nats.subjects import consumer_name, overlap
 from sinfer.source.acks import Acks, AcksThrough, AcksWhenDone
-from sinfer.source.checkpoint import SourceState
 from sinfer.source.config import JetStreamSource
 from sinfer.source.consumer_check import check_consumer, risks
 from sinfer.source.durable import ACK_WAIT_S, DurableMode
 from sinfer.source.mode import ReadingMode
 from sinfer.source.position import PositionMode
+from sinfer.source.source_partition import SourcePartition
 from sinfer.store.boards.consumers import consumer_id
 from sinfer.windows.ids import Scope
 
@@ -48,23 +49,14 @@ def durable_name(source: JetStreamSource, subject_filter: str) -> str | None:
     return consumer_name(source.durable, subject_filter)
 
 
-async def choose_mode(
-    client: Client,
-    api: JetStreamApi,
-    source: JetStreamSource,
-    subject_filter: str,
-    *,
-    name: str,
-    state: SourceState | None,
-    by_event_time: bool = False,
-    start: int = 0,
-) -> ReadingMode:
+async def choose_mode(client: Client, api: JetStreamApi, reading: SourcePartition) -> ReadingMode:
     """Look at the stream and the durable, and choose; see ``PartitionReader.open``.
 
     Raises:
         SourceError: they cannot be read as the source asks for.
         UnavailableError: not now.
     """
+    source, subject_filter = reading.source, reading.subject
     stream = await api.stream_info()
     await _check_subject(api, stream, subject_filter)
     retention = stream.config.retention
@@ -76,10 +68,8 @@ async def choose_mode(
                 "position: without acknowledgements, by the stored position alone (the stream has"
                 " limits retention and no durable is named)"
             )
-            return PositionMode(
-                api, source, subject_filter, name=name, state=state, text=text, start=start
-            )
-        durable = consumer_name("sinfer", name)
+            return PositionMode(api, reading, text=text)
+        durable = consumer_name("sinfer", reading.name)
         why = "ack: done needs one" if retention == "limits" else f"{retention} retention needs one"
     info = await api.consumer_info(durable)
     found: tuple[str, ...] = ()
@@ -98,16 +88,9 @@ async def choose_mode(
             f" has ack policy none, so only its filter and its place (sequence {behind}) are used"
         )
         narrow = info.config.filters
-        by_position = PositionMode(
-            api,
-            source,
-            narrow[0] if len(narrow) == 1 else subject_filter,
-            name=name,
-            state=state,
-            start_behind=behind,
-            text=text,
-            start=start,
-        )
+        if len(narrow) == 1:
+            reading = replace(reading, subject=narrow[0])
+        by_position = PositionMode(api, reading, start_behind=behind, text=text)
         by_position.risks = found
         return by_position
     if source.ack == "done" and policy != "explicit":
@@ -118,19 +101,7 @@ async def choose_mode(
     acks = _acks(client, source, policy, info.config if info is not None else ConsumerConfig())
     when = "done" if source.ack == "done" else "stored"
     text = f"durable {durable!r} ({why}; {origin}): messages are acknowledged when {when}"
-    mode = DurableMode(
-        client,
-        api,
-        source,
-        subject_filter,
-        durable=durable,
-        policy=policy,
-        acks=acks,
-        state=state,
-        text=text,
-        by_event_time=by_event_time,
-        start=start,
-    )
+    mode = DurableMode(client, api, reading, durable=durable, policy=policy, acks=acks, text=text)
     mode.risks = found
     mode.consumer = consumer_id(stream.config.name, stream.created, durable)
     return mode

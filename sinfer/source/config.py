@@ -9,7 +9,8 @@ from typing import Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from sinfer.config.model import ConfigModel
-from sinfer.config.units import KEPT, unit
+from sinfer.config.secret import KEPT
+from sinfer.config.units import unit
 from sinfer.nats.config import JetStreamPart
 from sinfer.nats.subjects import overlap
 

@@ -31,10 +31,11 @@ from sinfer.source.acks import Acks
 from sinfer.source.backfill import Missed
 from sinfer.source.batch import Batch
 from sinfer.source.checkpoint import SourceState
-from sinfer.source.config import JetStreamSource, StartSequence
+from sinfer.source.config import StartSequence
 from sinfer.source.consumer_check import check_consumer
 from sinfer.source.delivery_tracker import Progress
 from sinfer.source.mode import ReadingMode, after, check_identity, start_of
+from sinfer.source.source_partition import SourcePartition
 from sinfer.types.message import Message
 
 _log = logging.getLogger(__name__)
@@ -56,44 +57,36 @@ class DurableMode(ReadingMode):
     Args:
         client: the connection.
         api: requests about the stream.
-        source: settings for a durable that does not exist yet.
-        subject_filter: which messages; ``>`` for all.
+        reading: what is read, and from where on. Its start is noted in the settings of a durable
+            that is made; without a state, one that is there says which it is.
         durable: name of the durable.
         policy: its ack policy, as it was when the mode was chosen.
         acks: how deliveries are acknowledged.
-        state: how far the partition is committed; None at its very start.
         text: see ``ReadingMode``.
-        start: noted in the settings of a durable that is made; without a state, one that is there
-            says which it is.
-        by_event_time: whether a message that comes again behind newer ones would be late.
     """
 
     def __init__(
         self,
         client: Client,
         api: JetStreamApi,
-        source: JetStreamSource,
-        subject_filter: str,
+        reading: SourcePartition,
         *,
         durable: str,
         policy: str,
         acks: Acks,
-        state: SourceState | None,
         text: str,
-        by_event_time: bool = False,
-        start: int = 0,
     ) -> None:
         self.text = text
-        self.start = start
-        self._by_event_time = by_event_time
+        self.start = reading.start
+        self._by_event_time = reading.by_event_time
         self._client = client
         self._api = api
-        self._source = source
-        self._filter = subject_filter
+        self._source = reading.source
+        self._filter = reading.subject
         self._durable = durable
         self._policy = policy
         self._acks = acks
-        self._given = state
+        self._given = reading.state
         self._progress: Progress | None = None
         self._stream_created = ""
         self._consumer_created = ""
@@ -103,7 +96,7 @@ class DurableMode(ReadingMode):
         self._floor: tuple[int, int | None] | None = None
         self._initial: Batch | None = None
         self._forgotten = 0
-        self._missed = Missed(client, source.stream, durable)
+        self._missed = Missed(client, reading.source.stream, durable)
         self._held: list[Msg] = []
         self._pending = 0
 

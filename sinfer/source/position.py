@@ -22,8 +22,8 @@ from sinfer.nats.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
 from sinfer.nats.subjects import EVERYTHING, consumer_name
 from sinfer.source.batch import Batch
 from sinfer.source.checkpoint import SourceState
-from sinfer.source.config import JetStreamSource
 from sinfer.source.mode import ReadingMode, after, check_identity, start_of
+from sinfer.source.source_partition import SourcePartition
 from sinfer.types.message import Message
 
 _log = logging.getLogger(__name__)
@@ -38,12 +38,9 @@ class PositionMode(ReadingMode):
 
     Args:
         api: requests about the stream.
-        source: where to start without a state.
-        subject_filter: which messages; ``>`` for all.
-        name: the consumers' names begin with it.
-        state: how far the partition is committed; None at its very start.
+        reading: what is read, and from where on; the consumers' names begin with its name.
         start_behind: without a state, start behind this stream sequence, whatever the source says.
-        text, start: see ``ReadingMode``.
+        text: see ``ReadingMode``.
     """
 
     acknowledges = False
@@ -52,24 +49,21 @@ class PositionMode(ReadingMode):
     def __init__(
         self,
         api: JetStreamApi,
-        source: JetStreamSource,
-        subject_filter: str,
+        reading: SourcePartition,
         *,
-        name: str,
-        state: SourceState | None,
         start_behind: int | None = None,
         text: str,
-        start: int = 0,
     ) -> None:
         self.text = text
-        self.start = start
+        self.start = reading.start
         self._api = api
-        self._filter = None if subject_filter == EVERYTHING else subject_filter
-        self._name = name
-        self._state = state
+        self._filter = None if reading.subject == EVERYTHING else reading.subject
+        self._name = reading.name
+        self._state = reading.state
         self._start: dict[str, Any] | None = None
-        if state is None:
-            self._start = start_of(source) if start_behind is None else after(start_behind)
+        if reading.state is None:
+            begins = start_of(reading.source) if start_behind is None else after(start_behind)
+            self._start = begins
         self._start_behind = start_behind
         self._initial: Batch | None = None
         self._consumer: str | None = None

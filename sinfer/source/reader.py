@@ -24,9 +24,9 @@ from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.source.batch import Batch
 from sinfer.source.checkpoint import SourceState
 from sinfer.source.choice import choose_mode, held_by_other
-from sinfer.source.config import JetStreamSource
 from sinfer.source.mode import ReadingMode
 from sinfer.source.pull import DROP_BYTES, PullRequests, PullTiming
+from sinfer.source.source_partition import SourcePartition
 from sinfer.store.partition.incarnation import incarnation_of
 from sinfer.windows.ids import Scope
 
@@ -104,13 +104,8 @@ class PartitionReader:
     async def open(
         cls,
         connection: Client,
-        source: JetStreamSource,
-        subject_filter: str,
+        reading: SourcePartition,
         *,
-        name: str,
-        state: SourceState | None,
-        by_event_time: bool = False,
-        start: int = 0,
         timing: PullTiming | None = None,
         troubles: PartitionTroubles | None = None,
         take: Callable[[str], Awaitable[Scope | None]] | None = None,
@@ -119,13 +114,7 @@ class PartitionReader:
 
         Args:
             connection: a NATS connection, which may be shared; not closed by the reader.
-            source: the source of the task.
-            subject_filter: one of ``source.partition_subjects``.
-            name: of the partition, unique and the same for ever: consumers' names are made of it.
-            state: what was stored with the last commit; None when there was none.
-            by_event_time: whether a message behind newer ones may be late. After the store was
-                wiped, all behind a durable's ack floor is then read before any other message.
-            start: the number of this start, or, with a state, of the start that it is of.
+            reading: what is read, and from where on.
             timing: how long requests live and how soon silence is noticed.
             troubles: those of the partition, where somebody else wants to know of them.
             take: notes the durable that is read from now on, unless another task has it, which it
@@ -137,25 +126,17 @@ class PartitionReader:
             StreamResetError: the stream is not the one that the state belongs to.
             UnavailableError: the server does not answer.
         """
+        source = reading.source
         api = JetStreamApi(connection, source.stream)
-        mode = await choose_mode(
-            connection,
-            api,
-            source,
-            subject_filter,
-            name=name,
-            state=state,
-            by_event_time=by_event_time,
-            start=start,
-        )
+        mode = await choose_mode(connection, api, reading)
         reader = cls(
             connection,
             mode,
-            name=name,
+            name=reading.name,
             stream=source.stream,
             batch=source.batch,
             timing=timing or PullTiming(),
-            troubles=troubles or Troubles().of(name),
+            troubles=troubles or Troubles().of(reading.name),
         )
         for number, risk in enumerate(mode.risks):
             reader._troubles.tell(f"risk {number}", risk)

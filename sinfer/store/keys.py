@@ -138,9 +138,9 @@ class PartitionKeys:
     """The keys of one partition."""
 
     __slots__ = (
-        "_base", "aside", "attempts", "away", "closed", "dead", "deadlines", "deaths", "held",
-        "leases", "ledger", "members", "meta", "open", "ready", "refs", "scope", "sealed", "tokens",
-        "unreadable",
+        "_base", "aside", "attempts", "awaiting", "away", "closed", "dead", "deadlines", "deaths",
+        "leases", "ledger", "members", "meta", "open", "ready", "refs", "scope", "segment_sizes",
+        "tokens", "unreadable",
     )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
@@ -151,7 +151,7 @@ class PartitionKeys:
         self.deadlines = f"{self._base}deadlines"
         self.closed = f"{self._base}closed"
         self.ready = f"{self._base}ready"
-        self.sealed = f"{self._base}sealed"
+        self.awaiting = f"{self._base}sealed"
         self.leases = f"{self._base}leases"
         self.tokens = f"{self._base}tokens"
         self.attempts = f"{self._base}attempts"
@@ -159,7 +159,7 @@ class PartitionKeys:
         self.away = f"{self._base}away"
         self.unreadable = f"{self._base}unreadable"
         self.refs = f"{self._base}refs"
-        self.held = f"{self._base}held"
+        self.segment_sizes = f"{self._base}held"
         self.members = f"{self._base}members"
         self.aside = f"{self._base}aside"
         self.dead = f"{self._base}dead"

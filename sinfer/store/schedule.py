@@ -12,7 +12,7 @@ from sinfer.errors import StoreError
 from sinfer.store import keys as names
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.lua import HINT_MS, Argument
-from sinfer.store.partition.alignment import unseal
+from sinfer.store.partition.alignment import ready_waiting_windows
 from sinfer.store.store_time import TIME_FIELDS, milliseconds, told
 from sinfer.windows.attempts import WAIT
 from sinfer.windows.ids import Scope
@@ -49,7 +49,7 @@ class Closing:
         hint: closed windows that no Celery message is on its way for.
         next_due_ms: when to look again; 0 for never.
         now_ms: the store's clock.
-        unsealed: windows that waited for other partitions and are ready now.
+        made_ready: windows that waited for other partitions and are ready now.
     """
 
     closed: int
@@ -57,7 +57,7 @@ class Closing:
     hint: int
     next_due_ms: int
     now_ms: int
-    unsealed: int = 0
+    made_ready: int = 0
 
     @property
     def wait_ms(self) -> int:
@@ -188,6 +188,11 @@ class Schedule:
             await self._store.ask(redis.delete(names.DUE))
         await self._store.ask(redis.delete(names.CLOCK))
 
+    @property
+    def index(self) -> str:
+        """The set of every partition that has state."""
+        return names.PARTITIONS
+
     async def partitions(self) -> list[Scope]:
         """Every partition that has state."""
         return (await self.known())[0]
@@ -241,20 +246,20 @@ class Schedule:
                 keys.closed,
                 keys.ready,
                 keys.leases,
-                keys.sealed,
+                keys.awaiting,
                 keys.attempts,
                 keys.deaths,
             ],
             [limit, hint_ms, uuid.uuid4().hex, WAIT],
         )
-        *found, sealed = (int(value) for value in reply)
+        *found, awaiting = (int(value) for value in reply)
         closing = Closing(*found)
-        if not sealed:
+        if not awaiting:
             return closing
         partitions = await self._store.ask(self._store.redis.hget(keys.meta, "partitions"))
         task = [Scope.parse(name) for name in (partitions or b"").decode().split()]
-        ready = await unseal(self._store, scope, task)
-        return replace(closing, hint=closing.hint + ready.hint, unsealed=ready.windows)
+        ready = await ready_waiting_windows(self._store, scope, task)
+        return replace(closing, hint=closing.hint + ready.hint, made_ready=ready.windows)
 
     async def reschedule(self, partition: DuePartition, wait_ms: int) -> None:
         """Note after how long to look again (-1: not any more), unless someone has meanwhile."""

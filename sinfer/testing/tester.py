@@ -16,7 +16,7 @@ from sinfer.config.units import parse_duration, to_ms
 from sinfer.encoding import to_json
 from sinfer.errors import ConfigError
 from sinfer.inference.base import InferenceClient
-from sinfer.local.task import LocalTask, ready_here
+from sinfer.local.task import LocalTask
 from sinfer.local.trace import ProcessedWindow
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
@@ -87,8 +87,7 @@ class TaskTester:
         sinks: Mapping[str, Sink] | None,
     ) -> LocalTask:
         config = task if isinstance(task, InferTaskConfig) else await _find(product, task)
-        ready = ready_here(product, config, client=self.model, sinks=sinks or {})
-        return LocalTask(ready, clock=self._clock)
+        return LocalTask(product, config, clock=self._clock, client=self.model, sinks=sinks or {})
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)

@@ -12,7 +12,7 @@ Slot = Hashable
 """Where a planner keeps an open window: what an item's key and time decide."""
 
 
-class Held:
+class OpenWindow:
     """An open window, stored or about to be.
 
     Attributes:
@@ -34,9 +34,9 @@ class Held:
         self.fresh: list[Message] = []
         self.due_ms = due_ms
 
-    def copy(self) -> Held:
+    def copy(self) -> OpenWindow:
         """An independent copy without fresh messages."""
-        return Held(self.id, copy(self.record), stored=self.stored, due_ms=self.due_ms)
+        return OpenWindow(self.id, copy(self.record), stored=self.stored, due_ms=self.due_ms)
 
     def append(self, message: Message) -> None:
         """Add a message."""

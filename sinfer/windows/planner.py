@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 
 from sinfer.config.units import to_ms
 from sinfer.errors import InvalidItemError
-from sinfer.windows.open_window import Held, Slot
+from sinfer.windows.open_window import OpenWindow, Slot
 from sinfer.windows.plan import Append, Entry, Plan
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord
 from sinfer.windows.specs import WindowSpec
-from sinfer.windows.timers import DueIndex
+from sinfer.windows.timers import Timers
 from sinfer.windows.window import CloseReason
 
 
@@ -59,7 +59,7 @@ class Planner(ABC):
         repeats_to: noted likewise; see ``WindowRecord``.
     """
 
-    due_reason: ClassVar[CloseReason] = "time"
+    timer_reason: ClassVar[CloseReason] = "time"
     """Why a window closes whose end has come."""
 
     def __init__(
@@ -87,17 +87,17 @@ class Planner(ABC):
         self._updates = spec.late == "update"
         self._shares = self._updates
         self.watermark_ms = watermark_ms
-        self._kept: dict[Slot, Held] = {}
+        self._stored: dict[Slot, OpenWindow] = {}
         self._slot_of: dict[str, Slot] = {}
-        self._due = DueIndex()
-        self._deadlines = DueIndex()
+        self._timers = Timers()
+        self._deadlines = Timers()
         self._prepare()
         for window_id, record in sorted((windows or {}).items(), key=_by_deadline):
-            held = Held(window_id, record, stored=True, due_ms=self._due_of(record))
+            window = OpenWindow(window_id, record, stored=True, due_ms=self._timer_of(record))
             slot = self._slot(window_id, record)
-            if slot in self._kept:  # overdue, and its successor is open already
-                self._drop(slot, self._kept[slot])
-            self._keep(slot, held)
+            if slot in self._stored:  # overdue, and its successor is open already
+                self._drop(slot, self._stored[slot])
+            self._keep(slot, window)
         self._begin()
 
     # --- what the types differ in ---
@@ -113,20 +113,20 @@ class Planner(ABC):
     def _add(self, entry: Entry, time_ms: int, now_ms: int) -> None:
         """Put one entry into its windows."""
 
-    def _due_of(self, record: WindowRecord) -> int | None:
+    def _timer_of(self, record: WindowRecord) -> int | None:
         """The watermark at which something happens to a window."""
         if not self._follows_watermark or record.end_ms is None:
             return None
         return record.end_ms if not record.revision else record.end_ms + self._lateness
 
-    def _on_due(self, slot: Slot, held: Held) -> None:
+    def _on_timer(self, slot: Slot, window: OpenWindow) -> None:
         """The watermark passed a window's due time: it fires, or needs its messages no more."""
-        if held.record.revision:
-            self._seal(held)
-            self._ref(held.id, -1)
-            self._remove(slot, held)
+        if window.record.revision:
+            self._cut_chunk(window)
+            self._ref(window.id, -1)
+            self._remove(slot, window)
         else:
-            self._close(slot, held, self.due_reason)
+            self._close(slot, window, self.timer_reason)
 
     def _rule_out(self, end_ms: int) -> None:  # noqa: B027
         """After windows closed before their time: none with such an end may open once more."""
@@ -153,11 +153,11 @@ class Planner(ABC):
             for entry in entries:
                 time_ms = entry.time_ms
                 self._add(entry, time_ms, now_ms)
-                if self._mark is None or time_ms - self._delay > self._mark:
+                if self._watermark is None or time_ms - self._delay > self._watermark:
                     self._advance(time_ms - self._delay)
         else:
             if self._follows_watermark:
-                now_ms = now_ms if self._mark is None else max(now_ms, self._mark)
+                now_ms = now_ms if self._watermark is None else max(now_ms, self._watermark)
                 self._advance(now_ms)
             for entry in entries:
                 self._add(entry, now_ms, now_ms)
@@ -167,14 +167,14 @@ class Planner(ABC):
         """Close whatever is open, as for an idle source or, leaving nothing behind, a drain."""
         self._begin()
         still_open = sorted(
-            (held.record.end_ms or 0, held.record.key, held.id, slot)
-            for slot, held in self._kept.items()
-            if not held.record.revision
+            (window.record.end_ms or 0, window.record.key, window.id, slot)
+            for slot, window in self._stored.items()
+            if not window.record.revision
         )
         for *_, slot in still_open:
-            held = self._hold(slot)
-            if held is not None:
-                self._close(slot, held, reason)
+            window = self._for_change(slot)
+            if window is not None:
+                self._close(slot, window, reason)
         if still_open:
             self._rule_out(still_open[-1][0])
         if reason == "drain" and self._updates:
@@ -183,28 +183,28 @@ class Planner(ABC):
 
     def _purge(self) -> None:
         """Let go of what was kept for late items."""
-        last = self._due.last
-        if last is not None and (self._mark is None or last > self._mark):
+        last = self._timers.last
+        if last is not None and (self._watermark is None or last > self._watermark):
             self._advance(last)
 
     def apply(self, plan: Plan) -> None:
         """The store took the plan that was made last: it is the state now."""
-        for slot, held in self._drafted.items():
-            old = self._kept.get(slot)
-            if held is not None:
-                held.stored = True
+        for slot, window in self._drafted.items():
+            old = self._stored.get(slot)
+            if window is not None:
+                window.stored = True
             if (
                 old is not None
-                and held is not None
+                and window is not None
                 and (old.id, old.due_ms, old.record.deadline_ms)
-                == (held.id, held.due_ms, held.record.deadline_ms)
+                == (window.id, window.due_ms, window.record.deadline_ms)
             ):
-                self._kept[slot] = held
+                self._stored[slot] = window
                 continue
             if old is not None:
                 self._drop(slot, old)
-            if held is not None:
-                self._keep(slot, held)
+            if window is not None:
+                self._keep(slot, window)
         self.watermark_ms = plan.watermark_ms
         self._begin()
 
@@ -213,98 +213,98 @@ class Planner(ABC):
         for window_id in window_ids:
             slot = self._slot_of.get(window_id)
             if slot is not None:
-                self._drop(slot, self._kept[slot])
+                self._drop(slot, self._stored[slot])
         self._begin()
 
     def open_windows(self) -> Iterator[tuple[str, WindowRecord]]:
         """The open windows as stored."""
-        return ((held.id, held.record) for held in self._kept.values())
+        return ((window.id, window.record) for window in self._stored.values())
 
     @property
     def next_deadline_ms(self) -> int | None:
         """Watermark at which a stored window is due next; None when none waits for one."""
-        return self._due.first
+        return self._timers.first
 
     # --- state ---
 
     def _leave_to_beat(self, now_ms: int) -> None:
         self._deadlines.begin()
         for _, slot in self._deadlines.take(now_ms):
-            self._drop(slot, self._kept[slot])
+            self._drop(slot, self._stored[slot])
 
-    def _keep(self, slot: Slot, held: Held) -> None:
-        self._kept[slot] = held
-        self._slot_of[held.id] = slot
-        if held.due_ms is not None:
-            self._due.keep(held.due_ms, (held.record.key, held.id, slot))
-        if held.record.deadline_ms:
-            self._deadlines.keep(held.record.deadline_ms, slot)
+    def _keep(self, slot: Slot, window: OpenWindow) -> None:
+        self._stored[slot] = window
+        self._slot_of[window.id] = slot
+        if window.due_ms is not None:
+            self._timers.keep(window.due_ms, (window.record.key, window.id, slot))
+        if window.record.deadline_ms:
+            self._deadlines.keep(window.record.deadline_ms, slot)
 
-    def _drop(self, slot: Slot, held: Held) -> None:
-        del self._kept[slot]
-        del self._slot_of[held.id]
-        if held.due_ms is not None:
-            self._due.drop(held.due_ms, (held.record.key, held.id, slot))
-        if held.record.deadline_ms:
-            self._deadlines.drop(held.record.deadline_ms, slot)
+    def _drop(self, slot: Slot, window: OpenWindow) -> None:
+        del self._stored[slot]
+        del self._slot_of[window.id]
+        if window.due_ms is not None:
+            self._timers.drop(window.due_ms, (window.record.key, window.id, slot))
+        if window.record.deadline_ms:
+            self._deadlines.drop(window.record.deadline_ms, slot)
 
     # --- the draft of one plan ---
 
     def _begin(self) -> None:
-        self._drafted: dict[Slot, Held | None] = {}
+        self._drafted: dict[Slot, OpenWindow | None] = {}
         self._plan = Plan(shares=self._shares)
-        self._mark = self.watermark_ms
-        self._due.begin()
+        self._watermark = self.watermark_ms
+        self._timers.begin()
 
-    def _hold(self, slot: Slot) -> Held | None:
+    def _for_change(self, slot: Slot) -> OpenWindow | None:
         """The open window of a slot, ready to be changed; None when there is none."""
         try:
             return self._drafted[slot]
         except KeyError:
-            kept = self._kept.get(slot)
+            kept = self._stored.get(slot)
             if kept is None:
                 return None
-        held = kept.copy()
-        self._drafted[slot] = held
-        self._plan.required.add(held.id)
-        return held
+        window = kept.copy()
+        self._drafted[slot] = window
+        self._plan.required.add(window.id)
+        return window
 
-    def _peek(self, slot: Slot) -> Held | None:
+    def _as_it_is(self, slot: Slot) -> OpenWindow | None:
         """The open window of a slot, not to be changed; None when there is none."""
-        return self._drafted[slot] if slot in self._drafted else self._kept.get(slot)
+        return self._drafted[slot] if slot in self._drafted else self._stored.get(slot)
 
-    def _open(self, slot: Slot, window_id: str, record: WindowRecord, now_ms: int) -> Held:
+    def _open(self, slot: Slot, window_id: str, record: WindowRecord, now_ms: int) -> OpenWindow:
         if self._max_wait is not None:
             wait_until = now_ms + self._max_wait
             record.deadline_ms = min(record.deadline_ms or wait_until, wait_until)
         self._mark_origin(record)
-        held = Held(window_id, record, stored=False)
-        self._drafted[slot] = held
+        window = OpenWindow(window_id, record, stored=False)
+        self._drafted[slot] = window
         if self._shares:
-            self._ref(held.id, 1)
-            self._plan.created.add(held.id)
-        self._set_due(slot, held, self._due_of(record))
-        return held
+            self._ref(window.id, 1)
+            self._plan.created.add(window.id)
+        self._set_timer(slot, window, self._timer_of(record))
+        return window
 
     def _mark_origin(self, record: WindowRecord) -> None:
         """Note on a window that opens which messages it is of."""
         record.incarnation = self._incarnation
         record.repeats_to = self._repeats_to
 
-    def _set_due(self, slot: Slot, held: Held, due_ms: int | None) -> None:
-        held.due_ms = due_ms
+    def _set_timer(self, slot: Slot, window: OpenWindow, due_ms: int | None) -> None:
+        window.due_ms = due_ms
         if due_ms is not None:
-            self._due.note(due_ms, (held.record.key, held.id, slot))
+            self._timers.note(due_ms, (window.record.key, window.id, slot))
 
-    def _trigger(self, slot: Slot, held: Held, entry: Entry) -> None:
+    def _trigger(self, slot: Slot, window: OpenWindow, entry: Entry) -> None:
         """Close a window whose count, bytes or own condition asks for it."""
-        record = held.record
+        record = window.record
         if self._max_count is not None and record.count >= self._max_count:
-            self._close(slot, held, "count")
+            self._close(slot, window, "count")
         elif self._max_bytes is not None and record.bytes >= self._max_bytes:
-            self._close(slot, held, "bytes")
+            self._close(slot, window, "bytes")
         elif self._close_when is not None and self._asks_to_close(record, entry):
-            self._close(slot, held, "condition")
+            self._close(slot, window, "condition")
 
     def _asks_to_close(self, record: WindowRecord, entry: Entry) -> bool:
         assert self._close_when is not None
@@ -314,55 +314,55 @@ class Planner(ABC):
         except InvalidItemError as error:
             raise InvalidItemError(str(error), stream_seq=entry.message.stream_seq) from error
 
-    def _seal(self, held: Held) -> None:
+    def _cut_chunk(self, window: OpenWindow) -> None:
         """Make the fresh messages of a window a chunk of its segment."""
-        if held.fresh:
-            held.record.chunks += 1
-            self._plan.appends.append(Append(held.id, held.fresh, held.record.chunks))
-            held.fresh = []
+        if window.fresh:
+            window.record.chunks += 1
+            self._plan.appends.append(Append(window.id, window.fresh, window.record.chunks))
+            window.fresh = []
 
-    def _close(self, slot: Slot, held: Held, reason: CloseReason) -> None:
-        self._seal(held)
-        record = copy(held.record)
+    def _close(self, slot: Slot, window: OpenWindow, reason: CloseReason) -> None:
+        self._cut_chunk(window)
+        record = copy(window.record)
         if not self._updates:
-            self._plan.closed.append(ClosedWindow(held.id, record, reason))
-            self._remove(slot, held)
+            self._plan.closed.append(ClosedWindow(window.id, record, reason))
+            self._remove(slot, window)
             return
-        record.parts = [Part(held.id, record.chunks)]
+        record.parts = [Part(window.id, record.chunks)]
         record.shared = True
-        self._ref(held.id, 1)
-        self._plan.closed.append(ClosedWindow(self._instance_id(held), record, reason))
-        held.record.revision += 1
-        self._set_due(slot, held, self._due_of(held.record))
+        self._ref(window.id, 1)
+        self._plan.closed.append(ClosedWindow(self._instance_id(window), record, reason))
+        window.record.revision += 1
+        self._set_timer(slot, window, self._timer_of(window.record))
 
-    def _instance_id(self, held: Held) -> str:
+    def _instance_id(self, window: OpenWindow) -> str:
         """The id of the window that closes now: its own, or that of its next revision."""
-        return f"{held.id.rpartition('/')[0]}/{held.record.revision}"
+        return f"{window.id.rpartition('/')[0]}/{window.record.revision}"
 
-    def _remove(self, slot: Slot, held: Held) -> None:
+    def _remove(self, slot: Slot, window: OpenWindow) -> None:
         self._drafted[slot] = None
-        if held.stored:
-            self._plan.removed.append(held.id)
+        if window.stored:
+            self._plan.removed.append(window.id)
 
     def _ref(self, segment: str, change: int) -> None:
         self._plan.refs[segment] = self._plan.refs.get(segment, 0) + change
 
     def _advance(self, mark: int) -> None:
         """Move the watermark, and do what that makes due, in the order of due times and keys."""
-        self._mark = mark
-        while self._due.is_due(mark):
-            for due_ms, (_, window_id, slot) in self._due.take(mark):
-                held = self._hold(slot)
-                if held is not None and held.id == window_id and held.due_ms == due_ms:
-                    self._on_due(slot, held)
+        self._watermark = mark
+        while self._timers.is_due(mark):
+            for due_ms, (_, window_id, slot) in self._timers.take(mark):
+                window = self._for_change(slot)
+                if window is not None and window.id == window_id and window.due_ms == due_ms:
+                    self._on_timer(slot, window)
 
     def _finish(self) -> Plan:
         plan = self._plan
-        for held in self._drafted.values():
-            if held is not None:
-                self._seal(held)
-                plan.puts[held.id] = held.record
-                if not held.stored:
-                    plan.opened.add(held.id)
-        plan.watermark_ms = self._mark
+        for window in self._drafted.values():
+            if window is not None:
+                self._cut_chunk(window)
+                plan.puts[window.id] = window.record
+                if not window.stored:
+                    plan.opened.add(window.id)
+        plan.watermark_ms = self._watermark
         return plan

@@ -4,9 +4,10 @@ A window goes through these states; the store's scripts are the only ones that m
 
     open ───count, bytes, idle, ...──▶ closed ──claim──▶ leased ──complete──▶ (gone: done or dead)
       │                                 ▲  ▲                │
-      └──time, gap──▶ sealed ──unseal───┘  └─release, expiry┘
+      └──time, gap──▶ sealed ──watermark┘  └─release, expiry┘
 
-Only tasks with several partitions in event time seal windows; elsewhere time closes them at once.
+A sealed window waits for the watermark of its whole task. Only tasks with several partitions in
+event time have such; elsewhere time closes windows at once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import cast, get_args
 import msgspec
 
 from sinfer.logging.masking import one_line
-from sinfer.windows.reprocessing import Again
+from sinfer.windows.reprocessing import Reprocessing
 from sinfer.windows.window import CloseReason
 
 
@@ -59,7 +60,7 @@ class WindowRecord(msgspec.Struct, array_like=True):
         deadline_reason: why it closes at its deadline.
         config: which configuration of the task it was opened under; see
             ``sinfer.products.revisions``.
-        again: set when it is processed once more.
+        reprocessing: set when it is processed once more.
         incarnation: of the source when it was opened; see ``store.partition.incarnation``. Empty
             where it was opened by a version that did not know it.
         repeats_to: results of messages up to this stream sequence may be in sinks already, since
@@ -80,7 +81,7 @@ class WindowRecord(msgspec.Struct, array_like=True):
     shared: bool = False
     deadline_reason: CloseReason = "time"
     config: str = ""
-    again: Again | None = None
+    reprocessing: Reprocessing | None = None
     incarnation: str = ""
     repeats_to: int = 0
 
@@ -106,7 +107,7 @@ class ClosedWindow(msgspec.Struct, frozen=True):
     @property
     def public_id(self) -> str:
         """The id that products and sinks see; another one only where it is processed again."""
-        return self.id if self.record.again is None else self.record.again.id
+        return self.id if self.record.reprocessing is None else self.record.reprocessing.id
 
     @property
     def base_id(self) -> str:
@@ -116,8 +117,8 @@ class ClosedWindow(msgspec.Struct, frozen=True):
     @property
     def run(self) -> str:
         """Which rerun of a finished window it is; empty where it is none."""
-        again = self.record.again
-        return self.id.rpartition("~")[2] if again is not None and again.kind == "rerun" else ""
+        found = self.record.reprocessing
+        return self.id.rpartition("~")[2] if found is not None and found.kind == "rerun" else ""
 
     @property
     def parts(self) -> list[Part]:

@@ -9,7 +9,7 @@ import msgspec
 from sinfer.windows.dead_letters import Failed
 
 
-class Again(msgspec.Struct, array_like=True, frozen=True):
+class Reprocessing(msgspec.Struct, array_like=True, frozen=True):
     """The window that is processed again, whole or in part.
 
     The store knows the window under an id of its own, so that it meets no other. Products and sinks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sinfer.config.units import to_ms
 from sinfer.windows.ids import count_window_id
-from sinfer.windows.open_window import Held, Slot
+from sinfer.windows.open_window import OpenWindow, Slot
 from sinfer.windows.plan import Append, Entry
 from sinfer.windows.planner import Planner
 from sinfer.windows.records import Part, WindowRecord
@@ -21,7 +21,7 @@ class SessionPlanner(Planner):
     """Sessions of one key. A slot is the id of a session; ``_of_key`` finds those of a key."""
 
     spec: SessionWindow
-    due_reason = "gap"
+    timer_reason = "gap"
 
     def _slot(self, window_id: str, record: WindowRecord) -> Slot:
         return window_id
@@ -30,16 +30,16 @@ class SessionPlanner(Planner):
         self._gap = to_ms(self.spec.gap)
         self._of_key: dict[str, set[str]] = {}
 
-    def _keep(self, slot: Slot, held: Held) -> None:
-        super()._keep(slot, held)
-        self._of_key.setdefault(held.record.key, set()).add(held.id)
+    def _keep(self, slot: Slot, window: OpenWindow) -> None:
+        super()._keep(slot, window)
+        self._of_key.setdefault(window.record.key, set()).add(window.id)
 
-    def _drop(self, slot: Slot, held: Held) -> None:
-        super()._drop(slot, held)
-        ids = self._of_key[held.record.key]
-        ids.discard(held.id)
+    def _drop(self, slot: Slot, window: OpenWindow) -> None:
+        super()._drop(slot, window)
+        ids = self._of_key[window.record.key]
+        ids.discard(window.id)
         if not ids:
-            del self._of_key[held.record.key]
+            del self._of_key[window.record.key]
 
     def _begin(self) -> None:
         super()._begin()
@@ -52,7 +52,7 @@ class SessionPlanner(Planner):
         joined = self._joined(key, time_ms, end)
         if joined:
             session = self._merge(joined)
-        elif self._follows_watermark and self._mark is not None and self._mark >= end:
+        elif self._follows_watermark and self._watermark is not None and self._watermark >= end:
             self._plan.late.append(entry.message)
             return
         else:
@@ -65,24 +65,24 @@ class SessionPlanner(Planner):
         session.append(entry.message)
         self._trigger(session.id, session, entry)
 
-    def _joined(self, key: str, start: int, end: int) -> list[Held]:
+    def _joined(self, key: str, start: int, end: int) -> list[OpenWindow]:
         """The open sessions of a key that overlap an interval, the earliest message first."""
         joined = []
         for session_id in self._of_key.get(key, set()) | self._draft_ids.get(key, set()):
-            held = self._peek(session_id)
-            if held is None or held.record.start_ms is None or held.record.end_ms is None:
+            window = self._as_it_is(session_id)
+            if window is None or window.record.start_ms is None or window.record.end_ms is None:
                 continue
-            if start < held.record.end_ms and held.record.start_ms < end:
+            if start < window.record.end_ms and window.record.start_ms < end:
                 joined.append(session_id)
-        sessions = [session for session in map(self._hold, joined) if session is not None]
+        sessions = [session for session in map(self._for_change, joined) if session is not None]
         return sorted(sessions, key=lambda session: (session.record.first_seq, session.id))
 
-    def _merge(self, sessions: list[Held]) -> Held:
+    def _merge(self, sessions: list[OpenWindow]) -> OpenWindow:
         """Make one session of several; the one with the earliest message gives the id."""
         first, *others = sessions
         for other in others:
-            self._seal(first)
-            self._seal(other)
+            self._cut_chunk(first)
+            self._cut_chunk(other)
             into, merged = first.record, other.record
             into.parts = self._parts(first) + self._parts(other)
             into.last_seq = max(into.last_seq, merged.last_seq)
@@ -95,13 +95,13 @@ class SessionPlanner(Planner):
             self._remove(other.id, other)
         return first
 
-    def _extend(self, session: Held, time_ms: int, end: int) -> None:
+    def _extend(self, session: OpenWindow, time_ms: int, end: int) -> None:
         record = session.record
         record.start_ms = min(time_ms, time_ms if record.start_ms is None else record.start_ms)
         record.end_ms = max(end, end if record.end_ms is None else record.end_ms)
         if self._follows_watermark:
             if session.due_ms != record.end_ms:
-                self._set_due(session.id, session, record.end_ms)
+                self._set_timer(session.id, session, record.end_ms)
             return
         record.deadline_ms, record.deadline_reason = record.end_ms, "gap"
         if self._max_wait is not None and record.start_ms + self._max_wait < record.end_ms:
@@ -109,21 +109,21 @@ class SessionPlanner(Planner):
 
     # --- segments ---
 
-    def _parts(self, session: Held) -> list[Part]:
+    def _parts(self, session: OpenWindow) -> list[Part]:
         return session.record.parts or [Part(session.id, session.record.chunks)]
 
-    def _seal(self, held: Held) -> None:
+    def _cut_chunk(self, window: OpenWindow) -> None:
         """As usual; a merged session goes on in a segment behind those that it was merged of."""
-        record = held.record
-        if not record.parts or not held.fresh:
-            super()._seal(held)
+        record = window.record
+        if not record.parts or not window.fresh:
+            super()._cut_chunk(window)
             return
         last = record.parts[-1]
-        if last.segment.startswith(f"{held.id}~"):
+        if last.segment.startswith(f"{window.id}~"):
             tail = Part(last.segment, last.chunks + 1)
             record.parts = [*record.parts[:-1], tail]
         else:
-            tail = Part(f"{held.id}~{len(record.parts)}", 1)
+            tail = Part(f"{window.id}~{len(record.parts)}", 1)
             record.parts = [*record.parts, tail]
-        self._plan.appends.append(Append(tail.segment, held.fresh, tail.chunks))
-        held.fresh = []
+        self._plan.appends.append(Append(tail.segment, window.fresh, tail.chunks))
+        window.fresh = []

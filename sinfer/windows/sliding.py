@@ -15,12 +15,12 @@ from collections.abc import Iterator
 
 from sinfer.config.units import to_ms
 from sinfer.windows.ids import time_window_id
-from sinfer.windows.open_window import Held, Slot
+from sinfer.windows.open_window import OpenWindow, Slot
 from sinfer.windows.plan import Entry, Plan
 from sinfer.windows.planner import Planner
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord
 from sinfer.windows.specs import SlidingWindow
-from sinfer.windows.timers import DueIndex
+from sinfer.windows.timers import Timers
 from sinfer.windows.window import CloseReason
 
 _PANE, _FIRED = 0, 1
@@ -41,7 +41,7 @@ class SlidingPlanner(Planner):
         self._cut = self._size % self._slide
         self._follows_watermark = True
         self._shares = True
-        self._ending = DueIndex()  # keys by the ends of windows that their panes are part of
+        self._ending = Timers()  # keys by the ends of windows that their panes are part of
 
     # --- geometry ---
 
@@ -73,7 +73,7 @@ class SlidingPlanner(Planner):
             return record.key, _FIRED, record.end_ms
         return record.key, _PANE, record.start_ms
 
-    def _due_of(self, record: WindowRecord) -> int | None:
+    def _timer_of(self, record: WindowRecord) -> int | None:
         """When a pane is of no use any more, or a fired window can no longer fire again."""
         if record.start_ms is None or record.end_ms is None:
             return None
@@ -82,19 +82,19 @@ class SlidingPlanner(Planner):
             last = self._ends(record.start_ms, record.end_ms)[-1]
         return last + self._lateness
 
-    def _keep(self, slot: Slot, held: Held) -> None:
-        super()._keep(slot, held)
-        for end in self._open_ends(held, self.watermark_ms):
-            self._ending.keep(end, held.record.key)
+    def _keep(self, slot: Slot, window: OpenWindow) -> None:
+        super()._keep(slot, window)
+        for end in self._open_ends(window, self.watermark_ms):
+            self._ending.keep(end, window.record.key)
 
-    def _drop(self, slot: Slot, held: Held) -> None:
-        super()._drop(slot, held)
-        for end in self._open_ends(held, self.watermark_ms):
-            self._ending.drop(end, held.record.key)
+    def _drop(self, slot: Slot, window: OpenWindow) -> None:
+        super()._drop(slot, window)
+        for end in self._open_ends(window, self.watermark_ms):
+            self._ending.drop(end, window.record.key)
 
-    def _open_ends(self, held: Held, mark: int | None) -> list[int]:
+    def _open_ends(self, window: OpenWindow, mark: int | None) -> list[int]:
         """Ends of the windows that a pane is part of and that have not fired."""
-        record = held.record
+        record = window.record
         if record.revision or record.start_ms is None or record.end_ms is None:
             return []
         ends = self._ends(record.start_ms, record.end_ms)
@@ -108,7 +108,7 @@ class SlidingPlanner(Planner):
 
     @property
     def next_deadline_ms(self) -> int | None:
-        dues = [due for due in (self._ending.first, self._due.first) if due is not None]
+        dues = [due for due in (self._ending.first, self._timers.first) if due is not None]
         return min(dues, default=None)
 
     # --- planning ---
@@ -120,19 +120,19 @@ class SlidingPlanner(Planner):
     def _add(self, entry: Entry, time_ms: int, now_ms: int) -> None:
         start, end = self._pane(time_ms)
         ends = self._ends(start, end)
-        mark = self._mark
+        mark = self._watermark
         if mark is not None and ends[-1] + self._lateness <= mark:
             self._plan.late.append(entry.message)
             return
         slot = (entry.key, _PANE, start)
-        held = self._hold(slot)
-        if held is None:
+        pane = self._for_change(slot)
+        if pane is None:
             seq = entry.message.stream_seq
             pane_id = f"{time_window_id(self._prefix, entry.key, start)}/pane"
-            held = self._open(slot, pane_id, WindowRecord(entry.key, start, end, seq, seq), now_ms)
-            for window_end in self._open_ends(held, mark):
+            pane = self._open(slot, pane_id, WindowRecord(entry.key, start, end, seq, seq), now_ms)
+            for window_end in self._open_ends(pane, mark):
                 self._ending.note(window_end, entry.key)
-        held.append(entry.message)
+        pane.append(entry.message)
         if self._updates and mark is not None:
             for window_end in ends:
                 if window_end <= mark < window_end + self._lateness:
@@ -152,10 +152,10 @@ class SlidingPlanner(Planner):
         window = WindowRecord(key, window_end - self._size, window_end, 0, 0, shared=True)
         parts = []
         for start in self._panes_of(window_end):
-            pane = self._peek((key, _PANE, start))
+            pane = self._as_it_is((key, _PANE, start))
             if pane is None:
                 continue
-            self._seal(pane)
+            self._cut_chunk(pane)
             record = pane.record
             parts.append(Part(pane.id, record.chunks))
             window.first_seq = min(window.first_seq or record.first_seq, record.first_seq)
@@ -174,31 +174,31 @@ class SlidingPlanner(Planner):
         """Give a window that fires its revision, noted for the next time, and the incarnation that
         it fired under before."""
         slot = (window.key, _FIRED, window.end_ms)
-        fired = self._hold(slot)
+        fired = self._for_change(slot)
         if fired is None:
             marker = WindowRecord(
                 window.key, window.start_ms, window.end_ms, window.first_seq, 0, revision=1
             )
             self._mark_origin(marker)
-            fired = Held(f"{base}/fired", marker, stored=False)
+            fired = OpenWindow(f"{base}/fired", marker, stored=False)
             self._drafted[slot] = fired
-            self._set_due(slot, fired, self._due_of(marker))
+            self._set_timer(slot, fired, self._timer_of(marker))
             return
         window.revision = fired.record.revision
         window.incarnation = fired.record.incarnation
         fired.record.revision += 1
 
-    def _on_due(self, slot: Slot, held: Held) -> None:
+    def _on_timer(self, slot: Slot, window: OpenWindow) -> None:
         """A pane, or the note of a fired window, is of no use any more."""
-        if not held.record.revision:
-            self._seal(held)
-            self._ref(held.id, -1)
-        self._remove(slot, held)
+        if not window.record.revision:
+            self._cut_chunk(window)
+            self._ref(window.id, -1)
+        self._remove(slot, window)
 
     def close_all(self, reason: CloseReason) -> Plan:
         self._begin()
         last = self._ending.last
-        if last is not None and (self._mark is None or last > self._mark):
+        if last is not None and (self._watermark is None or last > self._watermark):
             self._fire_until(last, reason)
             self._advance(last)
         if reason == "drain":

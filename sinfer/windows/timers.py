@@ -8,7 +8,7 @@ from typing import Any
 from sortedcontainers import SortedDict
 
 
-class DueIndex:
+class Timers:
     """Things by the watermark at which something happens to them.
 
     ``keep`` and ``drop`` follow the stored state. Between ``begin`` and the next ``begin`` one plan

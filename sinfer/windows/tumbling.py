@@ -1,36 +1,14 @@
-"""Planners for tumbling and count windows: one open window for each key, or key and start."""
+"""Planner for tumbling windows: one open window for each key and start."""
 
 from __future__ import annotations
 
 from sinfer.config.units import to_ms
-from sinfer.windows.ids import count_window_id, time_window_id
-from sinfer.windows.open_window import Held, Slot
+from sinfer.windows.ids import time_window_id
+from sinfer.windows.open_window import OpenWindow, Slot
 from sinfer.windows.plan import Entry
 from sinfer.windows.planner import Planner
 from sinfer.windows.records import WindowRecord
-from sinfer.windows.specs import CountWindow, TumblingWindow
-
-
-class CountPlanner(Planner):
-    """Windows of so many items of one key."""
-
-    spec: CountWindow
-
-    def _slot(self, window_id: str, record: WindowRecord) -> Slot:
-        return record.key
-
-    def _add(self, entry: Entry, time_ms: int, now_ms: int) -> None:
-        key, message = entry.key, entry.message
-        held = self._hold(key)
-        if held is None:
-            seq = message.stream_seq
-            window_id = count_window_id(self._prefix, key, seq)
-            held = self._open(key, window_id, WindowRecord(key, None, None, seq, seq), now_ms)
-        held.append(message)
-        if held.record.count >= self.spec.count:
-            self._close(key, held, "count")
-        else:
-            self._trigger(key, held, entry)
+from sinfer.windows.specs import TumblingWindow
 
 
 class TumblingPlanner(Planner):
@@ -53,32 +31,32 @@ class TumblingPlanner(Planner):
         if (
             not self._in_parts
             and end_ms is not None
-            and (self._mark is None or end_ms > self._mark)
+            and (self._watermark is None or end_ms > self._watermark)
         ):
             self._advance(end_ms)
 
     def _add(self, entry: Entry, time_ms: int, now_ms: int) -> None:
         start = time_ms - time_ms % self._size
         end = start + self._size
-        is_late = self._follows_watermark and self._mark is not None and self._mark >= end
+        is_late = self._follows_watermark and self._watermark is not None and self._watermark >= end
         if is_late and not self._may_update(end):
             self._plan.late.append(entry.message)
             return
         slot = (entry.key, start)
-        held = self._hold(slot)
-        if held is None:
-            held = self._open_window(slot, entry, start, now_ms)
-        held.append(entry.message)
+        window = self._for_change(slot)
+        if window is None:
+            window = self._open_window(slot, entry, start, now_ms)
+        window.append(entry.message)
         if is_late:
-            self._close(slot, held, self.due_reason)
+            self._close(slot, window, self.timer_reason)
         else:
-            self._trigger(slot, held, entry)
+            self._trigger(slot, window, entry)
 
     def _may_update(self, end: int) -> bool:
         """Whether a window that ended may fire once more."""
-        return self._updates and (self._mark is None or self._mark < end + self._lateness)
+        return self._updates and (self._watermark is None or self._watermark < end + self._lateness)
 
-    def _open_window(self, slot: Slot, entry: Entry, start: int, now_ms: int) -> Held:
+    def _open_window(self, slot: Slot, entry: Entry, start: int, now_ms: int) -> OpenWindow:
         seq = entry.message.stream_seq
         base = time_window_id(self._prefix, entry.key, start, seq if self._in_parts else None)
         record = WindowRecord(entry.key, start, start + self._size, seq, seq)

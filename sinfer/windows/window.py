@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Generic, Literal, TypeVar, overload
+from typing import Generic, Literal, TypedDict, TypeVar, Unpack, overload
 
 from sinfer.types.message import Message
 
@@ -11,6 +11,15 @@ T = TypeVar("T")
 
 CloseReason = Literal["count", "bytes", "time", "idle", "gap", "drain", "condition"]
 """Why a window closed; ``condition`` is a product's own ``close_when``."""
+
+
+class Close(TypedDict, total=False):
+    """Where a window was, and why it closed; see ``Window``."""
+
+    start: float | None
+    end: float | None
+    close_reason: CloseReason
+    revision: int
 
 
 class Window(Sequence[T], Generic[T]):
@@ -40,10 +49,7 @@ class Window(Sequence[T], Generic[T]):
         id: str,
         task: str,
         key: str = "all",
-        start: float | None = None,
-        end: float | None = None,
-        close_reason: CloseReason = "count",
-        revision: int = 0,
+        **close: Unpack[Close],
     ) -> None:
         if len(items) != len(messages):
             raise ValueError(f"{len(items)} items but {len(messages)} messages")
@@ -52,10 +58,10 @@ class Window(Sequence[T], Generic[T]):
         self.id = id
         self.task = task
         self.key = key
-        self.start = start
-        self.end = end
-        self.close_reason: CloseReason = close_reason
-        self.revision = revision
+        self.start = close.get("start")
+        self.end = close.get("end")
+        self.close_reason: CloseReason = close.get("close_reason", "count")
+        self.revision = close.get("revision", 0)
 
     @overload
     def __getitem__(self, index: int) -> T: ...

@@ -34,7 +34,7 @@ class Timings:
 
 def attempts_of(claim: Claim) -> int:
     """How often the window was tried, before it was processed again included."""
-    again = claim.window.record.again
+    again = claim.window.record.reprocessing
     return claim.attempt + claim.deaths + (0 if again is None else again.attempts)
 
 
@@ -51,7 +51,7 @@ def dead_letter(
         now_ms: the store's clock.
     """
     window, record = claim.window, claim.window.record
-    again = record.again
+    again = record.reprocessing
     return DeadLetter(
         message,
         failure.stage,
@@ -94,7 +94,7 @@ def ledger_entry(
         filtered: stream sequences of the messages that ``preprocess`` filtered out.
     """
     window, record = claim.window, claim.window.record
-    again = record.again
+    again = record.reprocessing
     return LedgerEntry(
         window=window.public_id,
         key=record.key,

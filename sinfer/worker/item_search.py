@@ -59,6 +59,21 @@ class Halved:
     calls: int
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What earlier attempts left of a search.
+
+    Attributes:
+        todo: the parts that are still to be asked about; None to begin as ``max_batch`` says.
+        before: what was found of the window's other items.
+        reason: what was said against an item first.
+    """
+
+    todo: list[Places] | None = None
+    before: Outcome | None = None
+    reason: str = ""
+
+
 @dataclass(slots=True)
 class ItemSearch:
     """How far asking about a window has come.

@@ -31,7 +31,7 @@ from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.windows.window import Window
 from sinfer.worker.answer_rows import CutAnswer, cut_answer
 from sinfer.worker.endpoint_guard import Guard
-from sinfer.worker.item_search import ItemSearch, Places, Refusal
+from sinfer.worker.item_search import Earlier, ItemSearch, Places, Refusal
 from sinfer.worker.likeness import likeness
 from sinfer.worker.outcome import Failure, Outcome
 from sinfer.worker.result_check import Checked, WrongNumberError, checked, result_list
@@ -145,20 +145,17 @@ class Inferrer:
         names: Sequence[int] = (),
         last_try: bool = False,
         sample: bool = False,
-        todo: list[Places] | None = None,
-        before: Outcome | None = None,
-        reason: str = "",
+        earlier: Earlier | None = None,
     ) -> ItemSearch:
         """What ``go_on`` goes on with.
 
         Args:
             window: the items to be asked about.
             call, names, last_try, sample: as ``ItemSearch`` has them.
-            todo: the parts that an earlier attempt left; by default as ``max_batch`` says.
-            before: what earlier attempts found of the window's other items.
-            reason: what was said against an item first in earlier attempts.
+            earlier: what earlier attempts left; None where there were none.
         """
-        places = range(len(window))
+        earlier = earlier or Earlier()
+        places, todo = range(len(window)), earlier.todo
         if todo is None:
             size = self._max_batch if self._max_batch and self._per_item else len(window)
             todo = [list(places[first : first + size]) for first in range(0, len(window), size)]
@@ -169,8 +166,8 @@ class Inferrer:
             last_try,
             sample,
             todo,
-            before or Outcome(),
-            reason=reason,
+            earlier.before or Outcome(),
+            reason=earlier.reason,
         )
 
     async def go_on(self, search: ItemSearch, keep: Keep | None = None) -> None:

@@ -15,7 +15,7 @@ from sinfer.errors import InferenceError, InferenceMisconfiguredError, Inference
 from sinfer.http.retry_after import asked_s
 from sinfer.store.boards.refusals import RefusalBoard
 from sinfer.store.history.ledger import pack_entry
-from sinfer.store.partition.account import CONFIRMED_COUNTS, TAKEN
+from sinfer.store.partition.account import CONFIRMED_COUNTS, Count
 from sinfer.store.work.claims import Claim, Claims, Completion, StoredOutput
 from sinfer.types.message import Message
 from sinfer.types.result import Confirmed, ResultRow
@@ -23,7 +23,7 @@ from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.worker.attempts import Attempt, LostWindowError, TryLaterError, backoff_ms
 from sinfer.worker.completion import dead_letter, ledger_entry
 from sinfer.worker.endpoint_guard import GRACE_MS
-from sinfer.worker.item_search import ItemSearch
+from sinfer.worker.item_search import Earlier, ItemSearch
 from sinfer.worker.killer_search import KillerSearch, most_deaths, pack_search, reason, search_of
 from sinfer.worker.model_step import Inferrer, Keep
 from sinfer.worker.outcome import Failure, Outcome, Refused, WindowEnd, pack_outcome, unpack_outcome
@@ -388,9 +388,7 @@ class WindowProcessor:
             names=kept,
             last_try=attempt.is_last,
             sample=not call,
-            todo=parts,
-            before=copy(progress.outcome) if is_known else None,
-            reason=progress.reason,
+            earlier=Earlier(parts, copy(progress.outcome) if is_known else None, progress.reason),
         )
 
         async def keep(found: Outcome) -> None:
@@ -627,11 +625,12 @@ class WindowProcessor:
                 window.id, len(filtered), len(messages),
             )  # fmt: skip
         sunk = len(messages) - len(dead) - len(filtered)
-        counts = {"sunk": sunk, "dead": len(dead), "filtered": len(filtered), "windows": 1}
-        counts["results"] = len(outcome.rows) - len(outcome.refused)
-        counts["fruitless"] = 0 if outcome.rows or outcome.refused else sunk
+        counts = {Count.SUNK: sunk, Count.DEAD: len(dead), Count.FILTERED: len(filtered)}
+        counts[Count.WINDOWS] = 1
+        counts[Count.RESULTS] = len(outcome.rows) - len(outcome.refused)
+        counts[Count.FRUITLESS] = 0 if outcome.rows or outcome.refused else sunk
         counts |= dict(zip(CONFIRMED_COUNTS, outcome.confirmed, strict=True))
-        counts[TAKEN] = int(len(dead) < len(messages))
+        counts[Count.TAKEN] = int(len(dead) < len(messages))
         sequences = [message.stream_seq for message in filtered]
         entry = None
         if self._task.limits.ledger:
@@ -651,7 +650,7 @@ class WindowProcessor:
             _log.warning("window %s: lost to another worker before its end", window.id)
             return None
         error = outcome.failures[0].error if outcome.failures else ""
-        return WindowEnd(counts["results"], len(dead), error)
+        return WindowEnd(counts[Count.RESULTS], len(dead), error)
 
     def _backoff(self, claim: Claim) -> int:
         return backoff_ms(self._task.inference, claim.attempt + claim.waits)

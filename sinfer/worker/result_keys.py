@@ -36,12 +36,12 @@ def name_results(
         rows: with the places of results as their ordinals.
     """
     claim, closed = attempt.claim, attempt.claim.window
-    record = closed.record
+    record, again = closed.record, closed.record.reprocessing
     by_message = _are_known_by_message(ready.pipeline)
     if by_message:
         named = [_of_message(row, attempt.messages) for row in rows]
-    elif ready.pipeline.results_per == "item" and record.again and record.again.ordinals:
-        named = [ResultRow(record.again.ordinals[row.ordinal], row.data) for row in rows]
+    elif ready.pipeline.results_per == "item" and again is not None and again.ordinals:
+        named = [ResultRow(again.ordinals[row.ordinal], row.data) for row in rows]
     else:
         named = list(rows)
     incarnation = record.incarnation
@@ -65,9 +65,9 @@ def name_results(
         by_message=by_message,
         incarnation=incarnation,
         run=closed.run,
-        is_again=record.again is not None,
+        is_again=again is not None,
         may_be_there=not claim.is_first
-        or (record.again is not None and record.again.kind == "redrive")
+        or (again is not None and again.kind == "redrive")
         or (by_message and record.first_seq <= record.repeats_to),
         messages=_messages_of(ready.pipeline, rows, named, attempt.messages),
     )

@@ -52,6 +52,22 @@ class _Answer(NamedTuple):
     confirmed: Confirmed = Confirmed()
 
 
+@dataclass(slots=True)
+class _Found:
+    """What sinks have answered so far; see ``Written``.
+
+    Attributes:
+        held_ms: how long those wait that may refuse everything.
+    """
+
+    results: WindowResults
+    done: set[str]
+    refused: dict[int, Refused]
+    away: dict[str, str] = field(default_factory=dict)
+    held_ms: int = 0
+    confirmed: Confirmed = field(default_factory=Confirmed)
+
+
 class SinkWriter:
     """Writes results of one task, to all of its sinks at once."""
 
@@ -81,53 +97,72 @@ class SinkWriter:
                 for n in names
             )
         )
-        done, away, refused = set(finished), {}, dict(refused)
-        held_ms, confirmed = 0, Confirmed()
-        has_fallback = self._ready.fallback is not None
+        found = _Found(results, set(finished), dict(refused))
         for name, (problem, of_sink) in zip(names, answers, strict=True):
-            label = sink_label(name)
-            if problem is None:
-                done.add(name)
-                confirmed += of_sink
-            elif isinstance(problem, SinkRejectedError):
-                ordinals = refused_rows(results, problem)
-                if holds is not None and len(ordinals) == len(results) and not has_fallback:
-                    held = await holds(label, str(problem))
-                    if held is not None:
-                        away[label] = one_line(held.why)
-                        held_ms = max(held_ms, held.wait_ms)
-                        continue
-                done.add(name)
-                confirmed += of_sink
-                for ordinal in ordinals:
-                    known = refused.get(ordinal, Refused(ordinal, ""))
-                    refused[ordinal] = known.also(f"{label}: {problem}")
-                _log.error(
-                    "window %s: %d of %d results refused for good by %s: %s",
-                    results.window_id, len(ordinals), len(results), label, one_line(str(problem)),
-                )  # fmt: skip
-            else:
-                away[label] = one_line(str(problem))
-        answered = {sink_label(name) for name in names} - away.keys()
-        homeless = [row for row in results if row.ordinal in refused]
+            await self._note(name, problem, of_sink, found, holds)
+        answered = {sink_label(name) for name in names} - found.away.keys()
+        await self._fall_back(found, answered)
+        wait_ms = max((self._ready.breaker(what).wait_ms for what in found.away), default=0)
+        wait_ms = max(wait_ms, found.held_ms)
+        return Written(
+            frozenset(found.done),
+            found.refused,
+            found.away,
+            frozenset(answered),
+            wait_ms,
+            found.confirmed,
+        )
+
+    async def _note(
+        self,
+        name: str,
+        problem: SinkError | None,
+        confirmed: Confirmed,
+        found: _Found,
+        holds: SinkJudge | None,
+    ) -> None:
+        """Note what a sink answered."""
+        label, results = sink_label(name), found.results
+        if problem is not None and not isinstance(problem, SinkRejectedError):
+            found.away[label] = one_line(str(problem))
+            return
+        if problem is not None:
+            ordinals = refused_rows(results, problem)
+            is_all = len(ordinals) == len(results) and self._ready.fallback is None
+            held = await holds(label, str(problem)) if holds is not None and is_all else None
+            if held is not None:
+                found.away[label] = one_line(held.why)
+                found.held_ms = max(found.held_ms, held.wait_ms)
+                return
+            for ordinal in ordinals:
+                known = found.refused.get(ordinal, Refused(ordinal, ""))
+                found.refused[ordinal] = known.also(f"{label}: {problem}")
+            _log.error(
+                "window %s: %d of %d results refused for good by %s: %s",
+                results.window_id, len(ordinals), len(results), label, one_line(str(problem)),
+            )  # fmt: skip
+        found.done.add(name)
+        found.confirmed += confirmed
+
+    async def _fall_back(self, found: _Found, answered: set[str]) -> None:
+        """Give the fallback what a sink refuses for good."""
+        refused = found.refused
+        homeless = [row for row in found.results if row.ordinal in refused]
         homeless = [row for row in homeless if not refused[row.ordinal].by_fallback]
-        if homeless and self._ready.fallback is not None:
-            part = replace(results.for_sink(None), rows=homeless)
-            problem, of_sink = await self._write_one(FALLBACK, self._ready.fallback, part)
-            if problem is None or isinstance(problem, SinkRejectedError):
-                confirmed += of_sink
-                answered.add(FALLBACK)
-                nowhere = refused_rows(part, problem) if problem is not None else []
-                for row in homeless:
-                    known = refused.pop(row.ordinal)
-                    if row.ordinal in nowhere:
-                        error = f"{FALLBACK}: {problem}"
-                        refused[row.ordinal] = known.also(error, by_fallback=True)
-            else:
-                away[FALLBACK] = one_line(str(problem))
-        wait_ms = max((self._ready.breaker(what).wait_ms for what in away), default=0)
-        wait_ms = max(wait_ms, held_ms)
-        return Written(frozenset(done), refused, away, frozenset(answered), wait_ms, confirmed)
+        if not homeless or self._ready.fallback is None:
+            return
+        part = replace(found.results.for_sink(None), rows=homeless)
+        problem, confirmed = await self._write_one(FALLBACK, self._ready.fallback, part)
+        if problem is not None and not isinstance(problem, SinkRejectedError):
+            found.away[FALLBACK] = one_line(str(problem))
+            return
+        found.confirmed += confirmed
+        answered.add(FALLBACK)
+        nowhere = refused_rows(part, problem) if problem is not None else []
+        for row in homeless:
+            known = refused.pop(row.ordinal)
+            if row.ordinal in nowhere:
+                refused[row.ordinal] = known.also(f"{FALLBACK}: {problem}", by_fallback=True)
 
     async def _write_one(self, label: str, sink: Sink, results: WindowResults) -> _Answer:
         breaker = self._ready.breaker(label)

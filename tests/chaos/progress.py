@@ -13,7 +13,8 @@ from redis.exceptions import RedisError
 from sinfer.errors import UnavailableError
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.partition.account import COUNTS, Account, read_account
+from sinfer.store.partition.account import COUNTS, Account
+from sinfer.store.partition.exact_account import read_account
 from tests.chaos.site import Site
 
 

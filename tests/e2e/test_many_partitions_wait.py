@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sinfer.store.connection import Store
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.tasks.application import make_app
 from sinfer.tasks.hints import MOST_WAITING, HintSender
@@ -19,7 +20,7 @@ from sinfer.types.message import Message
 from sinfer.types.queues import TICK_QUEUE, product_queue
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from tests.e2e.harness import Connections, Deployment, Task, ordered, wait_for
 from tests.support.window_reference import window_spec
 

@@ -29,7 +29,7 @@ from sinfer.ingest.supervisor import Supervisor
 from sinfer.store.connection import Store
 from sinfer.store.durability import Disk
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.partition.account import read_account
+from sinfer.store.partition.exact_account import read_account
 from sinfer.tasks.hints import HintSender
 from sinfer.types.message import unpack_chunk
 from sinfer.windows.ids import Scope

@@ -22,7 +22,7 @@ from sinfer.operations.reset import start_over
 from sinfer.operations.status import broken_tasks, standing
 from sinfer.store.connection import Store
 from sinfer.store.keys import CONSUMERS
-from sinfer.store.partition.account import read_account
+from sinfer.store.partition.exact_account import read_account
 from sinfer.store.work.claims import Completion, PartitionClaims
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope

@@ -9,12 +9,12 @@ from sinfer.clock import ManualClock
 from sinfer.errors import WindowConflictError
 from sinfer.ingest.own_trigger import guarded
 from sinfer.local.memory import MemoryPartition
-from sinfer.store.partition.writer import Commit
+from sinfer.store.partition.batch_commit import Commit
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan
 from sinfer.windows.planner import CloseWhen, Planner
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.windows.records import pack_record, unpack_record
 from sinfer.windows.specs import WindowSpec
 from sinfer.windows.window import CloseReason

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
+from grimp import ImportGraph, Layer
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,77 +37,69 @@ LAYERS = [
     {"embedded"},
     {"local"},
     {"testing"},
-    {"demo", "shipped products", "templates"},
-    {"cli", "__main__", "beat_schedule"},
+    {"demo", "templates"},
+    {"cli", "__main__"},
 ]
-"""From the lowest to the highest; a room imports from itself and from those before it."""
+"""From the lowest to the highest; a room imports from itself and from those before it, also within
+functions. Rooms of one layer, and those of ``APART``, do not know each other."""
 
-APART = [("ingest", "worker"), ("ingest", "tasks"), ("inference", "sinks")]
-"""Rooms that do not know each other."""
+TOGETHER = {"escaping", "extras", "cli"}
+"""Layers whose rooms may know each other, by one of them."""
+
+APART = [("ingest", "worker"), ("ingest", "tasks")]
+
+SHIPPED = ("sinfer.products.example", "sinfer.products.soe")
+"""Products use whatever a product may use, and the embedded servers for their demonstrations."""
 
 FREE = {"sinfer", "sinfer.products.registry"}
 """The public names come from everywhere; the registry imports the products it finds."""
 
 
-def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+@cache
+def graph() -> ImportGraph:
+    """All imports but those for types alone; shipped products left out."""
+    found = grimp.build_graph("sinfer", exclude_type_checking_imports=True, cache_dir=None)
+    for module in [name for name in found.modules if name.startswith(SHIPPED)]:
+        found.remove_module(module)
+    return found
 
 
-MODULES = {
-    module_name(path): path
-    for path in [*(ROOT / "sinfer").rglob("*.py"), ROOT / "beat_schedule.py"]
-}
+def test_a_room_imports_only_from_those_below() -> None:
+    layers = [Layer(*layer, independent=not layer & TOGETHER) for layer in reversed(LAYERS)]
+    illegal = graph().find_illegal_dependencies_for_layers(layers, containers={"sinfer"})
+    assert [str(found) for found in illegal] == []
 
 
-def imported_at_the_top(module: str) -> Iterator[str]:
-    """Modules of this project that a module imports when it is loaded."""
-    for node in ast.parse(MODULES[module].read_text()).body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                name = f"{node.module}.{alias.name}"
-                yield name if name in MODULES else node.module
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+def test_every_room_stands_in_a_layer() -> None:
+    rooms = {name.split(".")[1] for name in graph().modules if "." in name}
+    assert rooms == {room for layer in LAYERS for room in layer}
 
 
-def part_of(module: str) -> str:
-    names = module.split(".")
-    is_product = names[:2] == ["sinfer", "products"] and (ROOT / Path(*names[:3])).is_dir()
-    if is_product and len(names) > 2:
-        return "shipped products"  # they use whatever a product may use, and the embedded servers
-    return names[1] if names[0] == "sinfer" and len(names) > 1 else names[0]
-
-
-def layer_of(part: str) -> int:
-    for number, parts in enumerate(LAYERS):
-        if part in parts:
-            return number
-    raise AssertionError(f"{part} stands in no layer; add it to LAYERS where it belongs")
-
-
-GRAPH = {
-    module: {name for name in imported_at_the_top(module) if name in MODULES} for module in MODULES
-}
-
-
-@pytest.mark.parametrize("module", sorted(MODULES.keys() - FREE))
-def test_a_module_imports_only_from_its_layer_and_below(module: str) -> None:
-    part = part_of(module)
-    for other in GRAPH[module] - {"sinfer"}:
-        assert layer_of(part_of(other)) <= layer_of(part), f"{module} imports {other}"
-        assert (part, part_of(other)) not in [*APART, *(pair[::-1] for pair in APART)]
+@pytest.mark.parametrize(("one", "other"), APART)
+def test_rooms_that_are_apart_do_not_know_each_other(one: str, other: str) -> None:
+    for importer, imported in ((one, other), (other, one)):
+        chains = graph().find_shortest_chains(
+            importer=f"sinfer.{importer}", imported=f"sinfer.{imported}", as_packages=True
+        )
+        assert chains == set()
 
 
 def test_there_are_no_cycles() -> None:
-    graph = {module: GRAPH[module] - FREE for module in MODULES.keys() - FREE}
+    modules = graph().modules - FREE
+    imports = {
+        module: graph().find_modules_directly_imported_by(module) & modules for module in modules
+    }
     try:
-        TopologicalSorter(graph).prepare()
+        TopologicalSorter(imports).prepare()
     except CycleError as error:
         raise AssertionError(" -> ".join(error.args[1])) from None
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_the_first_line_says_what_lives_there(module: str) -> None:
-    first = MODULES[module].read_text().split("\n", 1)[0]
+FILES = [*sorted((ROOT / "sinfer").rglob("*.py")), ROOT / "beat_schedule.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_first_line_says_what_lives_there(path: Path) -> None:
+    first = path.read_text().split("\n", 1)[0]
     assert first.startswith('"""')
     assert len(first) > 10

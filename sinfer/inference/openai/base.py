@@ -8,7 +8,7 @@ import httpx
 from pydantic import Field
 
 from sinfer.config.model import ConfigModel
-from sinfer.config.units import Secret
+from sinfer.config.secret import Secret
 from sinfer.encoding import from_json
 from sinfer.inference.http import Endpoint, HttpConfig, HttpInferenceClient
 from sinfer.types.check import Checked

@@ -15,7 +15,7 @@ from sinfer.inference.check import checked_error, status_of
 from sinfer.types.check import Checked
 
 if TYPE_CHECKING:
-    from sinfer.inference.v2.client import DescribedModel
+    from sinfer.inference.v2.config import DescribedModel
 
 _UNKNOWN = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
 

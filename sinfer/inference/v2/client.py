@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import builtins
 from http.client import NOT_FOUND, SERVICE_UNAVAILABLE
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any
 
 import httpx
-from pydantic import Field, field_validator
 
-from sinfer.config.units import Version
 from sinfer.encoding import from_json
 from sinfer.errors import (
     InferenceError,
@@ -20,9 +18,10 @@ from sinfer.errors import (
 )
 from sinfer.extras import extras_named
 from sinfer.inference.base import InferenceClient
-from sinfer.inference.http import HttpConfig, HttpInferenceClient, path_part
+from sinfer.inference.http import HttpInferenceClient, path_part
 from sinfer.inference.http_errors import invalid_response
 from sinfer.inference.v2.check import checked_model
+from sinfer.inference.v2.config import V2Config
 from sinfer.inference.v2.extension import BinaryExtension, checked_binary
 from sinfer.inference.v2.messages import (
     HEADER_LENGTH,
@@ -33,47 +32,6 @@ from sinfer.inference.v2.messages import (
 )
 from sinfer.inference.v2.readiness import NotReady, Readiness
 from sinfer.types.check import Checked
-
-
-class V2Config(HttpConfig):
-    """Settings of the ``v2`` client; ``url`` is the server, such as ``http://triton:8000``."""
-
-    type: Literal["v2"] = "v2"
-    model: str = Field(min_length=1)
-    """The model's name."""
-    version: Version = ""
-    """The server's choice by default."""
-    transport: Literal["http", "grpc"] = "http"
-    """``grpc`` calls the host and port of ``url``, tensors as bytes both ways; ``https://`` stands
-    for TLS. It needs ``pip install 'sinfer[grpc]'``."""
-    binary: bool | Literal["auto"] = "auto"
-    """Send and ask for tensors as bytes behind the JSON (the binary tensor data extension):
-    ``auto`` does so where the server's metadata list that. Over gRPC they always are bytes."""
-
-    @field_validator("url")
-    @classmethod
-    def _base(cls, value: str) -> str:
-        base = value.rstrip("/").removesuffix("/v2")
-        if "/v2/models/" in base:
-            raise ValueError("give the server alone; the path is made of model and version")
-        return base
-
-
-@runtime_checkable
-class DescribedModel(Protocol):
-    """A client that can ask what its model takes, and whether it is ready."""
-
-    config: Any
-
-    @property
-    def endpoint(self) -> str:
-        """The server."""
-
-    async def metadata(self) -> dict[str, Any]:
-        """The model's metadata: name, versions, platform, inputs, outputs."""
-
-    async def ready(self) -> bool:
-        """Whether the server says that the model is ready."""
 
 
 class V2Client(HttpInferenceClient):

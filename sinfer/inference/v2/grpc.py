@@ -26,7 +26,7 @@ from sinfer.http.proxies import Proxy, proxy_for, through
 from sinfer.inference.base import InferenceClient
 from sinfer.inference.grpc_errors import error_of_status
 from sinfer.inference.v2.check import checked_model
-from sinfer.inference.v2.client import V2Config
+from sinfer.inference.v2.config import V2Config
 from sinfer.inference.v2.grpc_messages import (
     SERVICE,
     ModelInferRequest,

@@ -190,27 +190,32 @@ def _take_output(
         raise ValueError(f"output {name!r} has no shape, but {shape!r}")
     if not isinstance(datatype, str):
         raise ValueError(f"output {name!r} has no datatype")
-    size = (output.get("parameters") or {}).get("binary_data_size")
     try:
-        if size is not None:
-            if type(size) is not int or not 0 <= size <= len(tensors):
-                raise ValueError(f"binary_data_size {size!r} is not within the body")
-            values = unpack_tensor(tensors[:size], datatype)
-            if texts and datatype == "BYTES":
-                values = [_text(value) for value in values]
-            tensors = tensors[size:]
-        elif isinstance(data := output.get("data"), list):
-            values = list(flatten(data))
-            if datatype in NUMBERS:
-                values = numbers(values, datatype)
-        else:
-            raise ValueError("has no data")
+        values, used = _values(output, datatype, tensors, texts=texts)
         response.outputs[name] = nest(values, shape)
     except (ValueError, TypeError) as error:
         raise ValueError(f"output {name!r}: {error}") from error
     response.shapes[name] = shape
     response.datatypes[name] = datatype
-    return tensors
+    return tensors[used:]
+
+
+def _values(
+    output: dict[str, Any], datatype: str, tensors: memoryview, *, texts: bool
+) -> tuple[Any, int]:
+    """The values of an output, and how many bytes of the binary tensors they took."""
+    size = (output.get("parameters") or {}).get("binary_data_size")
+    if size is not None:
+        if type(size) is not int or not 0 <= size <= len(tensors):
+            raise ValueError(f"binary_data_size {size!r} is not within the body")
+        values = unpack_tensor(tensors[:size], datatype)
+        if texts and datatype == "BYTES":
+            values = [_text(value) for value in values]
+        return values, size
+    if not isinstance(data := output.get("data"), list):
+        raise ValueError("has no data")
+    values = list(flatten(data))
+    return (numbers(values, datatype) if datatype in NUMBERS else values), 0
 
 
 def _text(value: bytes) -> str | bytes:

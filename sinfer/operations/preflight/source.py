@@ -19,6 +19,7 @@ from sinfer.operations.preflight.readers import Readers
 from sinfer.products.task import InferTaskConfig
 from sinfer.source.choice import choose_mode, durable_name
 from sinfer.source.consumer_check import risks
+from sinfer.source.source_partition import SourcePartition
 from sinfer.types.check import Checked, Verdict
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
@@ -103,8 +104,8 @@ class SourceCheck:
             text = f"{subject}: this user may not publish to {', '.join(missing)}"
             yield Checked("error", f"{text}; allow it, as docs/security.md says", "source.stream")
             return
-        name = f"{self._name}/{subject}"
-        mode = await choose_mode(client, api, source, subject, name=name, state=None)
+        read = SourcePartition(source, subject, f"{self._name}/{subject}")
+        mode = await choose_mode(client, api, read)
         await mode.aclose([])
         scope = Scope(self._product, self._task.id, subject)
         await self._readers.check(scope, source, mode.consumer)

@@ -10,7 +10,7 @@ from typing import Any
 from sinfer.errors import ConfigError, HookError, InferenceError, SinferError
 from sinfer.hooks.call import Hook
 from sinfer.inference.base import InferenceClient
-from sinfer.inference.v2.client import DescribedModel
+from sinfer.inference.v2.config import DescribedModel
 from sinfer.ingest.isolation import look_at
 from sinfer.operations.preflight.findings import Finding
 from sinfer.operations.preflight.probes import TIMEOUT, Probes, bounded

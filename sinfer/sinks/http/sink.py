@@ -14,7 +14,9 @@ from typing import Any, Literal
 import httpx
 from pydantic import Field, SecretStr, field_validator
 
-from sinfer.config.units import Duration, Proxy, Secret, unit
+from sinfer.config.proxy import Proxy
+from sinfer.config.secret import Secret
+from sinfer.config.units import Duration, unit
 from sinfer.encoding import to_json
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.http.bounded import (

@@ -94,13 +94,8 @@ class AckedGroup:
             return
         # Not to parse JSON for each message: an ack begins with the stream, a refusal does not.
         if not answer.startswith(self._expected):
-            refusal, is_certain = self._refusal(answer, status)
-            if isinstance(refusal, SinkRejectedError):
-                self.refused[place] = str(refusal)
-                if not is_certain:
-                    self._doubtful.add(place)
-            elif refusal is not None:
-                self.fail(refusal)
+            self._note_refusal(place, answer, status)
+            if self.done.done():
                 return
         if _DUPLICATE in answer and place not in self.refused:
             ack = from_json(answer)
@@ -113,6 +108,16 @@ class AckedGroup:
         elif self._left == 0:
             self.done.set_result(None)
             self._commands = []
+
+    def _note_refusal(self, place: int, answer: bytes, status: str | None) -> None:
+        """Take an answer that may be a refusal: of the message, or of all that is published."""
+        refusal, is_certain = self._refusal(answer, status)
+        if isinstance(refusal, SinkRejectedError):
+            self.refused[place] = str(refusal)
+            if not is_certain:
+                self._doubtful.add(place)
+        elif refusal is not None:
+            self.fail(refusal)
 
     def fail(self, error: SinkError) -> None:
         """Give the group up."""

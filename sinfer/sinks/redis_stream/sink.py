@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from sinfer.config.units import Duration, Secret, unit
+from sinfer.config.secret import Secret
+from sinfer.config.units import Duration, unit
 from sinfer.logging.masking import without_credentials
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.types.check import Checked

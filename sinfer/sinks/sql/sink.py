@@ -15,7 +15,8 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator, model_valida
 from sinfer.aio.own_thread import OwnThread
 from sinfer.aio.shared import SharedByLoop
 from sinfer.config.model import ConfigModel
-from sinfer.config.units import Duration, ReferringSecret, Secret
+from sinfer.config.secret import ReferringSecret, Secret
+from sinfer.config.units import Duration
 from sinfer.extras import extras_named
 from sinfer.logging.masking import without_credentials
 from sinfer.sinks.base import Sink, SinkConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from sinfer.config.units import resolve_references
+from sinfer.config.secret import resolve_references
 
 _USER = re.compile(r"(?<=://)[^/]*(?=@)")
 _REFERENCE = re.compile(r"\$\{\w+\}")

@@ -1,8 +1,8 @@
-"""What a partition's windows wait for at the moment: a model or sinks that are away."""
+"""What a partition's windows wait for at the moment: a model or sinks that are unavailable."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ _ERROR = "error:"
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """Something that is away.
+    """Something that is unavailable.
 
     Attributes:
         what: ``model``, ``sink NAME`` or ``fallback``.
@@ -61,11 +61,14 @@ class OutageBoard:
             await self._store.ask(self._store.redis.hdel(self._key, *fields))
 
     async def read(self) -> list[Outage]:
-        """What is away, by name."""
-        found = await self._store.ask(self._store.redis.hgetall(self._key))
-        fields = {name.decode(): value.decode() for name, value in found.items()}
-        names = sorted(name.removeprefix(_SINCE) for name in fields if name.startswith(_SINCE))
-        return [
-            Outage(what, int(fields[_SINCE + what]), fields.get(_ERROR + what, ""))
-            for what in names
-        ]
+        """What is unavailable, by name."""
+        return outages_in(await self._store.ask(self._store.redis.hgetall(self._key)))
+
+
+def outages_in(stored: Mapping[bytes, bytes]) -> list[Outage]:
+    """The outages that are stored, by name."""
+    fields = {name.decode(): value.decode() for name, value in stored.items()}
+    names = sorted(name.removeprefix(_SINCE) for name in fields if name.startswith(_SINCE))
+    return [
+        Outage(what, int(fields[_SINCE + what]), fields.get(_ERROR + what, "")) for what in names
+    ]

@@ -150,11 +150,6 @@ def unpack_entry(blob: bytes) -> LedgerEntry:
     return _decoder.decode(blob)
 
 
-async def ledger_length(store: Store, scope: Scope) -> int:
-    """How many entries the ledger of a partition has."""
-    return int(await store.ask(store.redis.xlen(PartitionKeys(scope).ledger)))
-
-
 async def read_ledger(store: Store, scope: Scope) -> AsyncIterator[Finished]:
     """The finished windows of a partition that the ledger still has, the latest first.
 

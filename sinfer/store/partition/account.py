@@ -9,30 +9,40 @@ then; the store knows how many each segment holds, and counts them when it frees
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
-from sinfer.store.keys import TAKEN_FIELD, PartitionKeys
-from sinfer.store.work.damage import read_chunk
-from sinfer.windows.ids import Scope
-from sinfer.windows.records import ClosedWindow, WindowRecord, unpack_closed, unpack_record
-
-if TYPE_CHECKING:
-    from sinfer.store.connection import Store
-
-COUNTS = ("fetched", "filtered", "late", "dead", "sunk")
-"""The counts that commits and completions add up."""
-
-CONFIRMED_COUNTS = ("results_new", "results_known", "results_collided")
-"""What sinks confirm of results, added up by completions; see ``Account``."""
-
-RESULT_COUNTS = ("results", "fruitless", *CONFIRMED_COUNTS)
-"""What completions add up of results, apart from the messages; see ``Account``."""
+from sinfer.store.keys import TAKEN_FIELD
+from sinfer.windows.records import ClosedWindow, WindowRecord
 
 
-TAKEN = TAKEN_FIELD
-"""The count of windows of which at least one item came through."""
+class Count:
+    """What commits and completions add up, by the names that the store has for it."""
+
+    FETCHED: Final = "fetched"
+    FILTERED: Final = "filtered"
+    LATE: Final = "late"
+    DEAD: Final = "dead"
+    SUNK: Final = "sunk"
+    RESULTS: Final = "results"
+    FRUITLESS: Final = "fruitless"
+    RESULTS_NEW: Final = "results_new"
+    RESULTS_KNOWN: Final = "results_known"
+    RESULTS_COLLIDED: Final = "results_collided"
+    WINDOWS: Final = "windows"  # windows that are done
+    TAKEN: Final = TAKEN_FIELD  # of these, windows of which at least one item came through
+    REDRIVEN: Final = "redriven"  # dead letters that were redriven
+
+
+COUNTS = (Count.FETCHED, Count.FILTERED, Count.LATE, Count.DEAD, Count.SUNK)
+"""What becomes of messages; see ``Account``."""
+
+CONFIRMED_COUNTS = (Count.RESULTS_NEW, Count.RESULTS_KNOWN, Count.RESULTS_COLLIDED)
+"""What sinks confirm of results; see ``Account``."""
+
+RESULT_COUNTS = (Count.RESULTS, Count.FRUITLESS, *CONFIRMED_COUNTS)
+"""What there is of results, apart from the messages; see ``Account``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,67 +87,21 @@ class Account:
         return self.fetched - somewhere - self.buffered - self.in_flight
 
 
-async def read_account(store: Store, scope: Scope) -> Account:
-    """Add up a partition's account at one moment; the cost grows with its open windows."""
-    keys = PartitionKeys(scope)
-    pipeline = store.redis.pipeline(transaction=True)
-    pipeline.hmget(keys.meta, (*COUNTS, *RESULT_COUNTS))
-    pipeline.hgetall(keys.open)
-    pipeline.hgetall(keys.closed)
-    pipeline.hgetall(keys.held)
-    counts, opened, closed, held = await store.ask(pipeline.execute())
-    return await with_unreadable(
-        store,
-        scope,
-        add_up(counts, opened, closed, held),
-        {name.decode(errors="replace"): unpack_record(blob) for name, blob in opened.items()},
-        [unpack_closed(name, value) for name, value in closed.items()],
-    )
-
-
 def add_up(
-    counts: Sequence[bytes | None],
-    open_records: Mapping[bytes, bytes],
-    closed_values: Mapping[bytes, bytes],
-    held: Mapping[bytes, bytes],
-) -> Account:
-    """The account of a partition by what the store has of it, all seen at one moment."""
-    buffered = 0
-    in_flight = sum(int(messages) for messages in held.values())
-    for window_id, blob in open_records.items():
-        count = unpack_record(blob).count
-        buffered += count
-        if window_id in held:
-            in_flight -= count
-    for window_id, value in closed_values.items():
-        window = unpack_closed(window_id, value)
-        if not window.shares_segments:
-            in_flight += window.record.count
-    fetched, filtered, late, dead, sunk, *results = (int(count or 0) for count in counts)
-    return Account(fetched, filtered, late, dead, sunk, buffered, in_flight, *results)
-
-
-async def with_unreadable(
-    store: Store,
-    scope: Scope,
-    account: Account,
+    counts: Mapping[str, int],
     opened: Mapping[str, WindowRecord],
-    closed: Iterable[ClosedWindow],
+    closed: Mapping[str, ClosedWindow],
+    segment_sizes: Mapping[str, int],
 ) -> Account:
-    """Add the messages of windows whose records do not tell how many they have."""
-    keys = PartitionKeys(scope)
-    buffered, in_flight = account.buffered, account.in_flight
-    for name, record in opened.items():
-        if not record.count:
-            buffered += await _messages_in(store, keys.segment(name))
-    for window in closed:
-        if window.problem and not window.record.count:
-            for part in window.parts:
-                in_flight += await _messages_in(store, keys.segment(part.segment))
-    return replace(account, buffered=buffered, in_flight=in_flight)
+    """The account of a partition by what the store has of it, all seen at one moment.
 
-
-async def _messages_in(store: Store, segment: str) -> int:
-    """How many messages a segment has, as far as that can be told."""
-    chunks = await store.ask(store.redis.lrange(segment, 0, -1))
-    return sum(len(read_chunk(chunk) or ()) for chunk in chunks)
+    Args:
+        counts: ``COUNTS`` and ``RESULT_COUNTS``, by their names.
+        opened, closed: windows by id.
+        segment_sizes: messages in shared segments.
+    """
+    buffered = sum(record.count for record in opened.values())
+    in_flight = sum(segment_sizes.values())
+    in_flight -= sum(r.count for name, r in opened.items() if name in segment_sizes)
+    in_flight += sum(w.record.count for w in closed.values() if not w.shares_segments)
+    return Account(buffered=buffered, in_flight=in_flight, **counts)

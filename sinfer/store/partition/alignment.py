@@ -2,7 +2,7 @@
 
 A partition decides membership and lateness by its own watermark alone, so that these depend on
 nothing but its own messages. Where a task has several partitions, windows that their own watermark
-closed are sealed first, and become ready when the whole task's watermark has passed their end.
+closed wait, and become ready when the whole task's watermark has passed their end.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _MOST_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Unsealed:
+class MadeReady:
     """What became ready.
 
     Attributes:
         windows: how many windows.
         hint: closed windows that no Celery message is on its way for.
-        left: how many stay sealed.
+        left: how many wait on.
     """
 
     windows: int
@@ -53,8 +53,10 @@ async def task_watermark(store: Store, partitions: Sequence[Scope]) -> float:
     return lowest
 
 
-async def unseal(store: Store, scope: Scope, partitions: Sequence[Scope]) -> Unsealed:
-    """Make a partition's sealed windows ready that its task's watermark has passed.
+async def ready_waiting_windows(
+    store: Store, scope: Scope, partitions: Sequence[Scope]
+) -> MadeReady:
+    """Make a partition's windows ready that its task's watermark has passed.
 
     Args:
         store: the window store.
@@ -63,11 +65,11 @@ async def unseal(store: Store, scope: Scope, partitions: Sequence[Scope]) -> Uns
     """
     mark = await task_watermark(store, partitions)
     keys = PartitionKeys(scope)
-    names = [keys.meta, keys.sealed, keys.ready]
+    names = [keys.meta, keys.awaiting, keys.ready]
     windows = hint = 0
     while True:
         args: list[Argument] = [repr(mark), _MOST_AT_ONCE, HINT_MS, uuid.uuid4().hex]
         reply = await store.run("ready_waiting_windows", names, args)
         windows, hint = windows + int(reply[0]), hint + int(reply[1])
         if int(reply[0]) < _MOST_AT_ONCE:
-            return Unsealed(windows, hint, int(reply[2]))
+            return MadeReady(windows, hint, int(reply[2]))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.lua import Argument
-from sinfer.store.partition.snapshot import Snapshot, snapshot
+from sinfer.store.partition.snapshot import PartitionSnapshot, snapshot
 from sinfer.store.schedule import Schedule
 from sinfer.windows.ids import Scope
 
@@ -30,7 +30,7 @@ async def repair_index(store: Store, scope: Scope) -> int:
     Returns:
         How many windows and shared segments were put right.
     """
-    seen = await snapshot(store, scope)
+    seen = await snapshot(store, scope, windows=True)
     restored = await _put_back(store, seen)
     counted = await _recount(store, seen)
     if restored:
@@ -41,16 +41,18 @@ async def repair_index(store: Store, scope: Scope) -> int:
     return restored + counted
 
 
-async def _put_back(store: Store, seen: Snapshot) -> int:
+async def _put_back(store: Store, seen: PartitionSnapshot) -> int:
     keys = PartitionKeys(seen.scope)
     names = [
-        keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready, keys.leases, keys.sealed,
+        keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready, keys.leases, keys.awaiting,
         keys.aside,
     ]  # fmt: skip
-    rows: list[tuple[Argument, ...]] = [(name, "deadlines", ms) for name, ms in seen.unclosable]
+    rows: list[tuple[Argument, ...]] = [
+        (name, "deadlines", ms) for name, ms in seen.windows.unclosable
+    ]
     waits_for_others = "partitions" in seen.meta
-    for name in seen.stranded:
-        window = seen.closed[name]
+    for name in seen.windows.stranded:
+        window = seen.windows.closed[name]
         end_ms = window.record.end_ms
         if waits_for_others and window.reason in ("time", "gap") and end_ms is not None:
             rows.append((name, "sealed", end_ms))
@@ -64,19 +66,20 @@ async def _put_back(store: Store, seen: Snapshot) -> int:
     return restored
 
 
-async def _recount(store: Store, seen: Snapshot) -> int:
-    holders = seen.holders()
+async def _recount(store: Store, seen: PartitionSnapshot) -> int:
+    windows, noted = seen.windows, seen.windows.holders_noted
+    holders = windows.holders()
     unknown = sorted(
-        name for name in {*seen.held, *holders, *seen.refs} if seen.refs.get(name, 0) <= 0
+        name for name in {*windows.segment_sizes, *holders, *noted} if noted.get(name, 0) <= 0
     )
-    unknown = [name for name in unknown if holders[name] or name in seen.refs][:_AT_ONCE]
+    unknown = [name for name in unknown if holders[name] or name in noted][:_AT_ONCE]
     if not unknown:
         return 0
     keys = PartitionKeys(seen.scope)
-    names = [keys.meta, keys.open, keys.closed, keys.refs, keys.held, keys.members]
+    names = [keys.meta, keys.open, keys.closed, keys.refs, keys.segment_sizes, keys.members]
     meta = seen.meta
     args: list[Argument] = [meta.get("commits", b""), meta.get("windows", b"")]
-    args += [len(seen.opened), len(seen.closed)]
+    args += [len(windows.opened), len(windows.closed)]
     for name in unknown:
         names += [keys.segment(name), keys.given_up(name)]
         args += [name, holders[name]]

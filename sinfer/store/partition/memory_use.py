@@ -35,8 +35,8 @@ async def measure(store: Store, scope: Scope) -> MemoryUse:
     keys, redis = PartitionKeys(scope), store.redis
     pipeline = redis.pipeline(transaction=False)
     kinds = (
-        keys.open, keys.closed, keys.deadlines, keys.ready, keys.leases, keys.sealed, keys.tokens,
-        keys.attempts, keys.refs, keys.held, keys.members, keys.aside, keys.ledger,
+        keys.open, keys.closed, keys.deadlines, keys.ready, keys.leases, keys.awaiting, keys.tokens,
+        keys.attempts, keys.refs, keys.segment_sizes, keys.members, keys.aside, keys.ledger,
     )  # fmt: skip
     for key in kinds:
         pipeline.memory_usage(key)

@@ -1,153 +1,252 @@
-"""All that the store has of a partition's windows but their messages, seen at one moment."""
+"""A partition as the store has it at one moment: the one thing that operations read of it.
+
+Its numbers and notes are always there, and cost the same however many windows there are. Windows
+are read when they are asked for, in the same step. Their messages are in ``store.work.segments``.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sinfer.store.keys import PartitionKeys
+from sinfer.store.boards.unavailable import Outage, outages_in
+from sinfer.store.keys import (
+    CONFIG_FIELD,
+    INCARNATION_FIELD,
+    STANDSTILL_FIELD,
+    PartitionKeys,
+)  # fmt: skip
 from sinfer.store.partition.account import COUNTS, RESULT_COUNTS, Account, add_up
-from sinfer.windows.attempts import Tries
+from sinfer.store.partition.backlog import oldest_ms
+from sinfer.store.partition.snapshot_windows import SnapshotWindows
+from sinfer.store.store_time import TIME_FIELDS, milliseconds, told
 from sinfer.windows.ids import Scope
-from sinfer.windows.records import ClosedWindow, Part, WindowRecord, unpack_closed, unpack_record
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
 
+_ALL_COUNTS = (*COUNTS, *RESULT_COUNTS)
 _META = (
-    *COUNTS, *RESULT_COUNTS, "purged", "trimmed", "commits", "windows", "partitions", "source",
-    "incarnation",
+    *_ALL_COUNTS, "purged", "trimmed", "commits", "windows", "partitions", "source", "watermark",
+    "owner", "lease_until", "deaths", "hand", "drained", CONFIG_FIELD, INCARNATION_FIELD,
+    STANDSTILL_FIELD,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class Sizes:
+    """How much there is of a partition.
+
+    Attributes:
+        open, closed: windows.
+        aside, awaiting, waiting, leased: closed windows, by where they are: set aside, waiting for
+            the watermark of their task, for a worker or the time of their next attempt, or leased.
+        letters: dead letters.
+        ledger: entries of the ledger.
+    """
+
+    open: int
+    closed: int
+    aside: int
+    awaiting: int
+    waiting: int
+    leased: int
+    letters: int
+    ledger: int
+
+    @property
+    def stranded(self) -> int:
+        """Closed windows that are in no index."""
+        return max(0, self.closed - self.awaiting - self.waiting - self.leased - self.aside)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSnapshot:
     """What there is of a partition.
 
     Attributes:
         scope: the partition.
-        account: where its messages are, as far as they were counted.
-        meta: fields of the partition.
-        opened, closed: open and closed windows by id.
-        deadlines: open windows that beat closes.
-        ready, leases, sealed: where closed windows are, with the time that belongs to it, ms: when
-            they may be claimed, when the lease ends, and the end of the window.
-        attempts, deaths: how often closed windows were tried, and how often their leases ran out,
-            as that is stored; see ``tries``.
-        aside: windows that were set aside, as they were noted.
-        refs, held: shared segments: how many windows hold them, how many messages are in them.
-        letters: dead letters in the store.
+        now_ms: its time.
+        sizes: how much there is of it.
+        meta: what is stored of it as a whole, field by field; for this room alone.
+        outages: what its windows wait for.
+        unreadable: closed windows whose records cannot be read, and why.
+        unusable: why a worker cannot begin its windows; empty when it can.
+        costly: why its windows cost several calls each; empty when they do not.
+        waits_ms: how long the first of the windows that wait could have been taken by a worker.
+        asked_windows: ``windows``, where these were asked for.
     """
 
     scope: Scope
-    account: Account
+    now_ms: int
+    sizes: Sizes
     meta: Mapping[str, bytes]
-    opened: Mapping[str, WindowRecord]
-    closed: Mapping[str, ClosedWindow]
-    deadlines: frozenset[str]
-    ready: Mapping[str, int]
-    leases: Mapping[str, int]
-    sealed: Mapping[str, int]
-    attempts: Mapping[str, bytes]
-    deaths: Mapping[str, bytes]
-    aside: Mapping[str, bytes]
-    refs: Mapping[str, int]
-    held: Mapping[str, int]
-    letters: int
+    outages: list[Outage]
+    unreadable: Mapping[str, str]
+    unusable: str
+    costly: str
+    waits_ms: int
+    asked_windows: SnapshotWindows | None = None
+
+    @property
+    def windows(self) -> SnapshotWindows:
+        """The windows.
+
+        Raises:
+            LookupError: they were not asked for.
+        """
+        if self.asked_windows is None:
+            raise LookupError("this snapshot was taken without windows")
+        return self.asked_windows
+
+    # --- reading ---
+
+    @property
+    def checkpoint(self) -> bytes | None:
+        """How far it was read, see ``source.checkpoint``; None where that is not stored."""
+        return self.meta.get("source")
 
     @property
     def incarnation(self) -> str:
-        """Which messages the partition reads; empty where that is not noted."""
-        return self.meta.get("incarnation", b"").decode()
+        """Which messages it reads; empty where that is not noted."""
+        return self._text(INCARNATION_FIELD)
 
     @property
-    def stranded(self) -> list[str]:
-        """Closed windows that neither wait, nor are held by a worker, nor are set aside."""
-        found = self.ready.keys() | self.leases.keys() | self.sealed.keys() | self.aside.keys()
-        return sorted(self.closed.keys() - found)
+    def watermark_ms(self) -> int:
+        """Its watermark; 0 where there is none."""
+        return self._number("watermark")
+
+    # --- its writer ---
 
     @property
-    def without_record(self) -> list[str]:
-        """Windows that an index names and of which nothing is known any more."""
-        closed = self.ready.keys() | self.leases.keys() | self.sealed.keys() | self.aside.keys()
-        return sorted((closed - self.closed.keys()) | (self.deadlines - self.opened.keys()))
+    def writer(self) -> str:
+        """Who writes it now; empty when nobody does."""
+        return self._text("owner") if self._number("lease_until") > self.now_ms else ""
 
     @property
-    def unclosable(self) -> list[tuple[str, int]]:
-        """Open windows that beat should close, and does not know of, with their deadlines."""
-        return [
-            (name, record.deadline_ms)
-            for name, record in self.opened.items()
-            if record.deadline_ms and name not in self.deadlines
-        ]
+    def stall(self) -> str:
+        """Why its source gives no more messages, as its writer noted."""
+        return self._text(STANDSTILL_FIELD)
 
-    def tries(self, window_id: str) -> int:
-        """How often a closed window was tried, deaths of its workers included."""
-        counted = Tries.unpack(self.attempts.get(window_id, 0)).attempts
-        return counted + int(self.deaths.get(window_id, 0))
+    @property
+    def writer_deaths(self) -> int:
+        """How many writers in a row ended without giving it back."""
+        return self._number("deaths")
 
-    def holders(self) -> Counter[str]:
-        """How many windows hold each shared segment."""
-        holders = Counter(name for name in self.opened if name in self.held or name in self.refs)
-        for window in self.closed.values():
-            if window.shares_segments:
-                holders.update([part.segment for part in window.parts])
-        return holders
+    @property
+    def work_in_hand(self) -> str:
+        """What the last of them had in hand."""
+        return self._text("hand")
+
+    def is_drained(self, since_ms: int) -> bool:
+        """Whether nobody puts messages into it: its writer has stopped pulling and closed what was
+        open, or there is none.
+
+        Args:
+            since_ms: when the drain was asked for, which tells it from earlier ones.
+        """
+        return self._number("drained") == since_ms or not self.writer
+
+    # --- the account ---
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Messages and results by what became of them; see ``Account``."""
+        return {name: self._number(name) for name in _ALL_COUNTS}
+
+    @property
+    def account(self) -> Account:
+        """Where its messages are, as far as they were counted. Needs the windows."""
+        windows = self.windows
+        return add_up(self.counts, windows.opened, windows.closed, windows.segment_sizes)
+
+    @property
+    def windows_done(self) -> int | None:
+        """How many windows were done; None where an earlier version did not count them."""
+        return self._number("windows") if "windows" in self.meta else None
+
+    @property
+    def letters_removed(self) -> int:
+        """Dead letters that were purged, or removed by their retention."""
+        return self._number("purged") + self._number("trimmed")
 
     @property
     def lost_letters(self) -> int:
         """Dead letters that should be in the store and are not."""
-        purged, trimmed = (int(self.meta.get(name, 0)) for name in ("purged", "trimmed"))
-        return max(0, self.account.dead - purged - trimmed - self.letters)
+        return max(0, self._number("dead") - self.letters_removed - self.sizes.letters)
 
-    def parts(self) -> Iterator[tuple[str, Part]]:
-        """The segments of all windows, by the ids of the windows."""
-        for name, record in self.opened.items():
-            for part in record.parts or ([Part(name, record.chunks)] if record.chunks else []):
-                yield name, part
-        for name, window in self.closed.items():
-            for part in window.parts:
-                yield name, part
+    def _number(self, field: str) -> int:
+        return int(self.meta.get(field) or 0)
+
+    def _text(self, field: str) -> str:
+        return self.meta.get(field, b"").decode(errors="replace")
 
 
-async def snapshot(store: Store, scope: Scope) -> Snapshot:
-    """Read a partition; the cost grows with its windows."""
+async def snapshot(store: Store, scope: Scope, *, windows: bool = False) -> PartitionSnapshot:
+    """Read a partition, in one round trip.
+
+    Args:
+        store: the window store.
+        scope: the partition.
+        windows: its windows as well; the cost grows with their number.
+
+    Raises:
+        StoreError: a key is of another kind.
+        UnavailableError: Redis cannot be reached.
+    """
     keys = PartitionKeys(scope)
     pipeline = store.redis.pipeline(transaction=True)
-    pipeline.hmget(keys.meta, _META)
-    for name in (keys.open, keys.closed, keys.held, keys.refs, keys.aside):
+    pipeline.time()
+    pipeline.hmget(keys.meta, [*_META, *TIME_FIELDS])
+    for name in (keys.open, keys.closed, keys.aside):
+        pipeline.hlen(name)
+    for name in (keys.awaiting, keys.ready, keys.leases):
+        pipeline.zcard(name)
+    for name in (keys.dead, keys.ledger):
+        pipeline.xlen(name)
+    for name in (keys.away, keys.unreadable):
         pipeline.hgetall(name)
-    pipeline.hgetall(keys.attempts)
-    pipeline.hgetall(keys.deaths)
-    pipeline.zrange(keys.deadlines, 0, -1)
-    for name in (keys.ready, keys.leases, keys.sealed):
-        pipeline.zrange(name, 0, -1, withscores=True)
-    pipeline.xlen(keys.dead)
+    pipeline.get(keys.unusable)
+    pipeline.get(keys.costly)
+    pipeline.zrange(keys.ready, 0, 0, withscores=True)
+    more = SnapshotWindows.ask(pipeline, keys) if windows else 0
     answers = await store.ask(pipeline.execute())
-    fields, opened, closed, held, refs, aside, attempts, deaths, *indexes, letters = answers
-    deadlines, *places = indexes
-    ready, leases, sealed = ({n.decode(): int(ms) for n, ms in place} for place in places)
-    return Snapshot(
+    of_windows = answers[len(answers) - more :]
+    clock, fields, *answers = answers[: len(answers) - more]
+    sizes, (away, unreadable, unusable, costly, first) = answers[:8], answers[8:]
+    now_ms = told(milliseconds(clock), *fields[len(_META) :])
+    return PartitionSnapshot(
         scope,
-        add_up(fields[: len(COUNTS) + len(RESULT_COUNTS)], opened, closed, held),
-        _known(_META, fields),
-        {name.decode(): unpack_record(blob) for name, blob in opened.items()},
-        {name.decode(): unpack_closed(name, value) for name, value in closed.items()},
-        frozenset(name.decode() for name in deadlines),
-        ready,
-        leases,
-        sealed,
-        {name.decode(): number for name, number in attempts.items()},
-        {name.decode(): number for name, number in deaths.items()},
-        {name.decode(): value for name, value in aside.items()},
-        {name.decode(): int(number) for name, number in refs.items()},
-        {name.decode(): int(number) for name, number in held.items()},
-        int(letters),
+        now_ms,
+        Sizes(*sizes),
+        _stored(fields),
+        outages_in(away),
+        await _unreadable(store, keys, unreadable),
+        (unusable or b"").decode(errors="replace"),
+        (costly or b"").decode(errors="replace"),
+        oldest_ms(first, now_ms),
+        SnapshotWindows.of(of_windows) if windows else None,
     )
 
 
-def _known(names: Sequence[str], fields: Sequence[bytes | None]) -> dict[str, bytes]:
-    pairs = zip(names, fields, strict=True)
+def _stored(fields: list[Any]) -> dict[str, bytes]:
+    pairs = zip(_META, fields[: len(_META)], strict=True)
     return {name: value for name, value in pairs if value is not None}
+
+
+async def _unreadable(
+    store: Store, keys: PartitionKeys, noted: Mapping[bytes, bytes]
+) -> dict[str, str]:
+    """What was noted of closed windows that cannot be read; for those that are gone, no longer."""
+    if not noted:
+        return {}
+    values = await store.ask(store.redis.hmget(keys.closed, list(noted)))
+    gone = [name for name, value in zip(noted, values, strict=True) if value is None]
+    if gone:
+        await store.ask(store.redis.hdel(keys.unreadable, *gone))
+    return {
+        name.decode(errors="replace"): why.decode(errors="replace")
+        for name, why in sorted(noted.items())
+        if name not in gone
+    }

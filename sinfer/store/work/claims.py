@@ -339,8 +339,8 @@ class PartitionClaims:
         """End windows; False for each one that was not held any more and stays as it is."""
         keys = self.keys
         names = [
-            keys.meta, keys.closed, keys.leases, keys.tokens, keys.attempts, keys.refs, keys.held,
-            keys.dead, keys.ledger, keys.members, keys.deaths,
+            keys.meta, keys.closed, keys.leases, keys.tokens, keys.attempts, keys.refs,
+            keys.segment_sizes, keys.dead, keys.ledger, keys.members, keys.deaths,
         ]  # fmt: skip
         args: list[Argument] = []
         for completion in completions:
@@ -450,20 +450,3 @@ class PartitionClaims:
     async def note_costly(self, why: str) -> None:
         """Note for ``sinfer status`` why windows cost several calls; it is kept for a while."""
         await self._store.ask(self._store.redis.set(self.keys.costly, why, ex=_COSTLY_S))
-
-
-async def unreadable_windows(store: Store, scope: Scope) -> dict[str, str]:
-    """The closed windows of which it was noted that they cannot be read, and why."""
-    keys = PartitionKeys(scope)
-    noted = await store.ask(store.redis.hgetall(keys.unreadable))
-    if not noted:
-        return {}
-    values = await store.ask(store.redis.hmget(keys.closed, list(noted)))
-    gone = [name for name, value in zip(noted, values, strict=True) if value is None]
-    if gone:
-        await store.ask(store.redis.hdel(keys.unreadable, *gone))
-    return {
-        name.decode(errors="replace"): why.decode(errors="replace")
-        for name, why in sorted(noted.items())
-        if name not in gone
-    }

@@ -52,6 +52,12 @@ def unpack_damage(blob: bytes) -> Damage:
     return _decoder.decode(blob)
 
 
+def unpack_aside(value: bytes) -> tuple[int, Damage]:
+    """Decode what is kept of a window that is set aside: since when (ms), and what is wrong."""
+    since_ms, _, blob = value.partition(b" ")
+    return int(since_ms), unpack_damage(blob)
+
+
 class Contents:
     """What the store has of a window, held against what it should have.
 

@@ -13,17 +13,17 @@ from sinfer.types.message import Message, pack_chunk
 from sinfer.windows.dead_letters import Origin
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import WindowRecord, pack_record
-from sinfer.windows.reprocessing import Again
+from sinfer.windows.reprocessing import Reprocessing
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
 
 
-async def reopen(
+async def requeue(
     store: Store,
     scope: Scope,
     origin: Origin,
-    again: Again,
+    reprocessing: Reprocessing,
     messages: Sequence[Message],
     *,
     incarnation: str,
@@ -35,7 +35,7 @@ async def reopen(
         store: the window store.
         scope: the partition.
         origin: the window as products and sinks see it.
-        again: what it remembers; its lists follow the messages.
+        reprocessing: what it remembers; its lists follow the messages.
         messages: its messages, in the order of the stream.
         incarnation: of the source when they were read; see ``sinfer.store.partition.incarnation``.
         letters: the dead letters that they were. They leave the dead letters in the same step.
@@ -48,7 +48,7 @@ async def reopen(
         StoreFullError: Redis is at maxmemory.
     """
     keys = PartitionKeys(scope)
-    window_id = f"{again.id}~{uuid.uuid4().hex[:16]}"
+    window_id = f"{reprocessing.id}~{uuid.uuid4().hex[:16]}"
     record = WindowRecord(
         origin.key,
         origin.start_ms,
@@ -59,7 +59,7 @@ async def reopen(
         bytes=sum(len(message.data) for message in messages),
         revision=origin.revision,
         chunks=1,
-        again=again,
+        reprocessing=reprocessing,
         incarnation=incarnation,
     )
     stored = await store.run(

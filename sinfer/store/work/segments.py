@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sinfer.store.keys import PartitionKeys
+from sinfer.store.work.damage import read_chunk
 from sinfer.store.work.members import members_fields, read_members
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import Part
@@ -58,6 +59,11 @@ class Segments:
         """Which messages should be in a segment, as far as its first field says."""
         value = await self._store.ask(self._store.redis.hget(self._keys.members, segment))
         return read_members([value])
+
+    async def messages_in(self, segment: str) -> int:
+        """How many messages a segment has, as far as that can be told."""
+        chunks = await self._store.ask(self._store.redis.lrange(self._keys.segment(segment), 0, -1))
+        return sum(len(read_chunk(chunk) or ()) for chunk in chunks)
 
     async def gone(self, parts: Sequence[Part]) -> list[set[int]]:
         """The places of chunks that are gone, from 1, for each part; nothing is read for that."""

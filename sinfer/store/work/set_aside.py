@@ -15,10 +15,10 @@ from sinfer.store.keys import PartitionKeys
 from sinfer.store.lua import Argument
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claims import Claim
-from sinfer.store.work.damage import Damage, unpack_damage
+from sinfer.store.work.damage import Damage
 from sinfer.types.message import Message, pack_chunk
 from sinfer.windows.ids import Scope
-from sinfer.windows.records import ClosedWindow, unpack_closed
+from sinfer.windows.records import ClosedWindow
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
@@ -39,27 +39,6 @@ class SetAside:
     window: ClosedWindow
     since_ms: int
     damage: Damage
-
-
-def unpack_aside(value: bytes) -> tuple[int, Damage]:
-    """Decode what the store keeps of a window that is set aside: ``since_ms damage``."""
-    since_ms, _, blob = value.partition(b" ")
-    return int(since_ms), unpack_damage(blob)
-
-
-async def read_aside(store: Store, scope: Scope) -> list[SetAside]:
-    """The windows of a partition that are set aside, the longest first."""
-    keys = PartitionKeys(scope)
-    noted = await store.ask(store.redis.hgetall(keys.aside))
-    if not noted:
-        return []
-    values = await store.ask(store.redis.hmget(keys.closed, list(noted)))
-    found = []
-    for (name, note), value in zip(noted.items(), values, strict=True):
-        if value is not None:
-            since_ms, damage = unpack_aside(note)
-            found.append(SetAside(scope, unpack_closed(name, value), since_ms, damage))
-    return sorted(found, key=lambda aside: (aside.since_ms, aside.window.id))
 
 
 async def put_back(

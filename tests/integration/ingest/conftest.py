@@ -16,6 +16,7 @@ from sinfer.source.checkpoint import SourceState
 from sinfer.source.config import JetStreamSource
 from sinfer.source.pull import PullTiming
 from sinfer.source.reader import PartitionReader
+from sinfer.source.source_partition import SourcePartition
 from sinfer.types.message import Message
 
 DEADLINE_S = 30.0
@@ -98,11 +99,9 @@ class Stream:
         """A reader that goes on from what is stored."""
         return await PartitionReader.open(
             client or self.client,
-            self.source(**settings),
-            subject,
-            name=f"{self.name}-0",
-            state=store.state,
-            by_event_time=by_event_time,
+            SourcePartition(
+                self.source(**settings), subject, f"{self.name}-0", store.state, by_event_time
+            ),
             timing=TIMING,
         )
 

@@ -14,18 +14,18 @@ from sinfer.clock import SystemClock
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import CommitRefusedError
 from sinfer.ingest.commit import Storing
-from sinfer.ingest.windower import Refusals, Windower
+from sinfer.ingest.windower import Beginning, Refusals, Windower
 from sinfer.logging.troubles import Troubles
 from sinfer.source.checkpoint import SourceState
 from sinfer.store.connection import Store
-from sinfer.store.partition.account import read_account
+from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.tasks.hints import HintSender
 from sinfer.types.message import pack_chunk
 from sinfer.windows.dead_letters import unpack_dead_letter
 from sinfer.windows.ids import Scope
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 
 pytestmark = pytest.mark.integration
 
@@ -89,7 +89,7 @@ class Partition:
         )
         return Windower(
             Keyed(task), planner, clock, storing.store,
-            source=state.source or b"", name=str(self.scope), refusals=self.refusals,
+            begins=Beginning(str(self.scope), source=state.source or b""), refusals=self.refusals,
         )  # fmt: skip
 
     async def position(self) -> int:
@@ -138,7 +138,7 @@ async def test_a_message_that_cannot_be_encoded_dies_alone(
             raise OverflowError("Integer value out of range")
         return pack(chunk)
 
-    monkeypatch.setattr("sinfer.store.writer.pack_chunk", picky)
+    monkeypatch.setattr("sinfer.store.partition.batch_commit.pack_chunk", picky)
     windower = await partition.open()
     await windower.take(messages(64), source_after)
     await partition.check(64, {7, 60})

@@ -14,8 +14,8 @@ from sinfer.operations.status import standing
 from sinfer.products.task import InferTaskConfig
 from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
+from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.partition.memory_use import measure
-from sinfer.store.partition.writer import Commit
 from sinfer.store.work.claims import Completion
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter

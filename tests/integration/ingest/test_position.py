@@ -16,6 +16,7 @@ from sinfer.errors import StreamResetError
 from sinfer.nats.connection import connect
 from sinfer.source.config import JetStreamSource, StartSequence, StartTime
 from sinfer.source.reader import PartitionReader
+from sinfer.source.source_partition import SourcePartition
 from tests.integration.ingest.conftest import (
     TIMING,
     Store,
@@ -242,10 +243,11 @@ async def test_a_reader_shares_its_connection_with_others(stream: Stream) -> Non
     readers = [
         await PartitionReader.open(
             stream.client,
-            JetStreamSource(stream=stream.name),
-            f"{stream.name}.p{place}",
-            name=f"{stream.name}-{place}",
-            state=None,
+            SourcePartition(
+                JetStreamSource(stream=stream.name),
+                f"{stream.name}.p{place}",
+                f"{stream.name}-{place}",
+            ),
             timing=TIMING,
         )
         for place in range(4)

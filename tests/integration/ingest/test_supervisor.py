@@ -29,7 +29,7 @@ from sinfer.operations.products import known_scopes
 from sinfer.operations.status import TaskStanding, broken_tasks, standing
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.partition.account import read_account
+from sinfer.store.partition.exact_account import read_account
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import unpack_closed

@@ -12,14 +12,14 @@ from sinfer.clock import ManualClock
 from sinfer.embedded.servers import NatsServer
 from sinfer.errors import SourceError
 from sinfer.local.run import from_jetstream, run_and_close
-from sinfer.local.task import LocalTask, ready_here
+from sinfer.local.task import LocalTask
 from tests.task_settings import Threshold, product_of, settings_of
 
 
 def local_task(nats_server: NatsServer, stream: str, **source: Any) -> LocalTask:
     source = {"stream": stream, "servers": [nats_server.url], **source}
     task = Threshold.model_validate(settings_of("t", source=source))
-    return LocalTask(ready_here(product_of([]), task, sinks={}), clock=ManualClock())
+    return LocalTask(product_of([]), task, clock=ManualClock(), sinks={})
 
 
 async def test_the_stream_is_read_to_its_end_and_nobody_misses_anything(

@@ -13,7 +13,7 @@ import pytest
 from sinfer.config.tls import TlsFiles
 from sinfer.embedded.servers import NatsServer
 from sinfer.errors import AccessError, ConfigError, UnavailableError
-from sinfer.nats.access import NatsAccess
+from sinfer.nats.access import NatsAccess, NatsTls
 from sinfer.nats.connection import connect
 from tests.secured import Certificates, Nkey, OperatorMode, operator_mode
 
@@ -191,14 +191,16 @@ async def test_both_sides_show_certificates(
     server_with_tls: NatsServer, certificates: Certificates
 ) -> None:
     tls = TlsFiles(certificates.ca, certificates.client)
-    await let_in(server_with_tls, NatsAccess(tls=tls))
-    await let_in(server_with_tls, NatsAccess(tls=tls), f"tls://127.0.0.1:{server_with_tls.port}")
+    await let_in(server_with_tls, NatsAccess(tls=NatsTls(tls)))
+    await let_in(
+        server_with_tls, NatsAccess(tls=NatsTls(tls)), f"tls://127.0.0.1:{server_with_tls.port}"
+    )
 
 
 async def test_a_server_of_another_ca_is_not_trusted(
     server_with_tls: NatsServer, certificates: Certificates
 ) -> None:
-    access = NatsAccess(tls=TlsFiles(certificates.other_ca, certificates.client))
+    access = NatsAccess(tls=NatsTls(TlsFiles(certificates.other_ca, certificates.client)))
     text = await refused(server_with_tls, access)
     assert "certificate that is not accepted" in text
     assert "SINFER_NATS_TLS_CA" in text
@@ -208,7 +210,7 @@ async def test_authorities_of_the_environment_that_are_not_there_are_told_of(
     server_with_tls: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/missing.pem")
-    text = await refused(server_with_tls, NatsAccess(tls_hostname="127.0.0.1"))
+    text = await refused(server_with_tls, NatsAccess(tls=NatsTls(hostname="127.0.0.1")))
     assert "certificate that is not accepted" in text
     assert "SSL_CERT_FILE: there is no file '/missing.pem'" in text
 
@@ -217,7 +219,7 @@ async def test_a_client_without_its_certificate_is_told_which_setting_has_it(
     server_with_tls: NatsServer, certificates: Certificates
 ) -> None:
     # Whether the refusal or the end of the connection is seen first is up to the network.
-    access = NatsAccess(tls=TlsFiles(certificates.ca))
+    access = NatsAccess(tls=NatsTls(TlsFiles(certificates.ca)))
     with pytest.raises(UnavailableError, match="SINFER_NATS_TLS_CERT"):
         await connect([server_with_tls.url], name="test", access=access)
 
@@ -226,15 +228,15 @@ async def test_the_name_in_the_certificate_counts(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path, "nats.example")
     tls = TlsFiles(certificates.ca)
     with NatsServer(config=certificates.nats()) as server:
-        text = await refused(server, NatsAccess(tls=tls))
+        text = await refused(server, NatsAccess(tls=NatsTls(tls)))
         assert "SINFER_NATS_TLS_HOSTNAME" in text
-        await let_in(server, NatsAccess(tls=tls, tls_hostname="nats.example"))
+        await let_in(server, NatsAccess(tls=NatsTls(tls, "nats.example")))
 
 
 async def test_a_server_may_begin_with_tls(certificates: Certificates) -> None:
     tls = TlsFiles(certificates.ca)
     with NatsServer(config=certificates.nats(handshake_first=True)) as server:
-        await let_in(server, NatsAccess(tls=tls, tls_handshake_first=True))
+        await let_in(server, NatsAccess(tls=NatsTls(tls, handshake_first=True)))
 
 
 @pytest.mark.parametrize("by", ["url", "settings"])
@@ -254,7 +256,7 @@ async def test_nothing_is_sent_to_a_server_without_tls_where_tls_is_demanded(
     url = f"tls://{place}"
     if by == "settings":
         url = f"nats://{place}"
-        access = NatsAccess(user="me", password="hunter2", tls=TlsFiles(certificates.ca))
+        access = NatsAccess(user="me", password="hunter2", tls=NatsTls(TlsFiles(certificates.ca)))
     with pytest.raises(AccessError, match="offers no TLS"):
         await connect([url], name="test", access=access)
     listener.close()

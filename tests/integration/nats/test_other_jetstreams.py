@@ -26,6 +26,7 @@ from sinfer.products.nats_kv_tasks import NatsKvTaskManager
 from sinfer.sinks import JetStreamSink
 from sinfer.source.config import JetStreamSource
 from sinfer.source.reader import PartitionReader
+from sinfer.source.source_partition import SourcePartition
 from sinfer.types.message import Message
 from sinfer.types.result import Confirmed
 from sinfer.windows.ids import Scope
@@ -159,7 +160,7 @@ async def test_a_stream_is_read_and_acknowledged(
     )
     assert source.place == other.place
     reader = await PartitionReader.open(
-        other.client, source, f"{unique}.in.>", name=unique, state=None
+        other.client, SourcePartition(source, f"{unique}.in.>", unique)
     )
     found: list[Message] = []
     async with asyncio.timeout(20):
@@ -269,7 +270,7 @@ async def told(place: NatsPlace, **source: Any) -> str:
     try:
         with pytest.raises((SourceError, UnavailableError)) as error:
             await PartitionReader.open(
-                client, JetStreamSource(stream="S", **source), ">", name="t", state=None
+                client, SourcePartition(JetStreamSource(stream="S", **source), ">", "t")
             )
     finally:
         await client.close()
@@ -311,7 +312,7 @@ async def test_acknowledgements_that_do_not_arrive_are_told_before_anything_is_r
     client = await connect(place, name="test")
     source = JetStreamSource(stream=unique, durable="d")
     with pytest.raises(SourceError, match=re.escape(f"import $JS.ACK.{unique}.d.> from there")):
-        await PartitionReader.open(client, source, ">", name="t", state=None)
+        await PartitionReader.open(client, SourcePartition(source, ">", "t"))
     await client.close()
     await owner.close()
 

@@ -16,7 +16,8 @@ from sinfer.operations.audit import audit
 from sinfer.operations.redrive import Redrive
 from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claims import Claim, Completion, PartitionClaims
 from sinfer.windows.dead_letters import DeadLetter, Failed, Origin
@@ -119,7 +120,7 @@ async def test_letters_of_a_window_go_back_to_their_places_in_it(partition: Part
     assert (result.letters, result.windows) == (3, 2)
     found = {claim.window.public_id: (claim, seqs) for claim, seqs in await partition.claim()}
     claim, seqs = found["t/p/k/1"]
-    again = claim.window.record.again
+    again = claim.window.record.reprocessing
     assert again is not None
     assert seqs == [3, 7]
     assert again.ordinals == [2, 6]

@@ -19,10 +19,11 @@ from sinfer.operations.rebuild import find_aside, rebuild
 from sinfer.operations.status import standing
 from sinfer.source.checkpoint import SourceState
 from sinfer.store.connection import Store
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.work.claims import Completion, PartitionClaims
 from sinfer.windows.ids import Scope
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 
 pytestmark = pytest.mark.integration
 

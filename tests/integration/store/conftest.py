@@ -9,10 +9,11 @@ import pytest
 
 from sinfer.embedded.servers import RedisServer
 from sinfer.store.connection import Store
-from sinfer.store.partition.writer import Commit, Committed, PartitionWriter
+from sinfer.store.partition.batch_commit import Commit, Committed
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.work.claims import Claim, Completion, PartitionClaims
 from sinfer.windows.ids import Scope
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from tests.support.window_reference import Item, window_spec
 
 

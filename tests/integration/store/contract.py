@@ -21,15 +21,16 @@ from sinfer.clock import ManualClock
 from sinfer.errors import WindowConflictError
 from sinfer.local.memory import MemoryPartition
 from sinfer.store.history.dead_letter_store import DeadLetterStore
-from sinfer.store.partition.account import read_account
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.exact_account import read_account
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claims import Claim, Completion, PartitionClaims
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.windows.specs import WindowSpec
 from sinfer.windows.window import CloseReason
 from tests.integration.store.manual_store import START_MS, ManualStore

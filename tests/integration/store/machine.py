@@ -17,8 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sinfer.errors import StaleTokenError, WindowConflictError
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.partition.account import read_account
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.exact_account import read_account
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.store_time import TIME_FIELDS, told
 from sinfer.store.work.claims import Claim, Completion, PartitionClaims
@@ -27,7 +28,7 @@ from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan
 from sinfer.windows.planner import Planner
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.windows.records import WindowRecord, unpack_closed, unpack_record
 from sinfer.windows.specs import WindowSpec
 from sinfer.windows.window import CloseReason

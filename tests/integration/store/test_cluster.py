@@ -10,7 +10,7 @@ import pytest
 from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import RedisServer
 from sinfer.store.connection import Store
-from sinfer.store.partition.account import read_account
+from sinfer.store.partition.exact_account import read_account
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claims import Completion
 from sinfer.windows.dead_letters import DeadLetter

@@ -13,7 +13,7 @@ from sinfer.operations.audit import audit
 from sinfer.operations.rebuild import discard, find_aside
 from sinfer.store.connection import Store
 from sinfer.store.history.ledger import read_ledger
-from sinfer.store.partition.account import read_account
+from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.index_repair import repair_index
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claims import Claim, Completion
@@ -238,8 +238,8 @@ async def test_what_nobody_can_name_any_more_is_counted_all_the_same(make: Make)
 @pytest.mark.parametrize(
     "kind",
     [
-        "open", "closed", "ready", "leases", "tokens", "attempts", "refs", "held", "members",
-        "deadlines", "sealed", "aside", "ledger", "dead", "away",
+        "open", "closed", "ready", "leases", "tokens", "attempts", "refs", "segment_sizes",
+        "members", "deadlines", "awaiting", "aside", "ledger", "dead", "away",
     ],
 )  # fmt: skip
 async def test_whatever_key_is_deleted_all_is_processed_or_the_audit_says_so(
@@ -269,7 +269,7 @@ async def test_whatever_key_is_deleted_all_is_processed_or_the_audit_says_so(
             seen |= set(sequences)
     [found] = await audit(partition.store, [partition.scope])
     assert seen == set(range(1, 14)) or not found.is_right
-    if kind in ("ready", "leases", "tokens", "attempts", "refs", "members", "sealed", "aside",
+    if kind in ("ready", "leases", "tokens", "attempts", "refs", "members", "awaiting", "aside",
                 "ledger", "dead", "away"):  # fmt: skip
         assert seen == set(range(1, 14))
         assert found.is_right, found.problems

@@ -7,8 +7,9 @@ import pytest
 from sinfer.errors import StaleTokenError
 from sinfer.products.revisions import Revision
 from sinfer.store.connection import Store
+from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.partition.partition_settings import PartitionSettings
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claims import Completion, PartitionClaims
 from sinfer.types.message import Message

@@ -10,8 +10,9 @@ import pytest
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import PositionError, StoreError, StoreFullError, WindowConflictError
 from sinfer.store.connection import Store
-from sinfer.store.partition.account import read_account
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.exact_account import read_account
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
@@ -115,7 +116,9 @@ async def test_numbers_beyond_fifty_three_bits_of_digits_stay_exact(
     assert (claim.window.record.first_seq, claim.window.record.last_seq) == (top - 1, top)
 
 
-@pytest.mark.parametrize("kind", ["open", "deadlines", "closed", "ready", "refs", "held", "dead"])
+@pytest.mark.parametrize(
+    "kind", ["open", "deadlines", "closed", "ready", "refs", "segment_sizes", "dead"]
+)
 async def test_a_key_of_another_type_is_refused_before_anything_is_written(
     store: Store, unique: str, kind: str
 ) -> None:
@@ -123,13 +126,14 @@ async def test_a_key_of_another_type_is_refused_before_anything_is_written(
     assert await partition.writer.acquire() == 0
     before = await store.redis.hgetall(partition.writer.keys.meta)
     del before[b"time"]
-    await store.redis.set(getattr(partition.writer.keys, kind), "not sinfer's")
+    key = getattr(partition.writer.keys, kind)
+    await store.redis.set(key, "not sinfer's")
     with pytest.raises(StoreError, match="WRONGTYPE"):
         await partition.take([Item(1, "a", 0)])
     after = await store.redis.hgetall(partition.writer.keys.meta)
     del after[b"time"]
     assert after == before
-    assert await partition.keys_left() == {"meta", kind}
+    assert await partition.keys_left() == {"meta", key.rpartition(":")[2]}
 
 
 async def test_a_lease_renewed_between_two_tries_of_a_commit_stores_it_once(

@@ -8,7 +8,8 @@ from pydantic import TypeAdapter
 from sinfer.errors import PositionError, StaleTokenError, WindowConflictError
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claims import Claim, Completion, PartitionClaims
 from sinfer.types.message import Message
@@ -16,7 +17,7 @@ from sinfer.windows.dead_letters import DeadEntry
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from sinfer.windows.planner import Planner
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.windows.specs import WindowSpec
 
 

@@ -10,7 +10,7 @@ import pytest
 from sinfer.store.connection import Store
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.windows.ids import Scope
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from tests.integration.store.conftest import Partition
 from tests.support.window_reference import Item
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sinfer.embedded.servers import RedisServer
+from sinfer.operations.rebuild import find_aside
 from sinfer.store.boards.refusals import RefusalBoard
 from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
@@ -17,11 +18,11 @@ from sinfer.store.lua import SCRIPTS, Argument
 from sinfer.store.partition.index_repair import repair_index
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claims import Claim, Completion
-from sinfer.store.work.requeue import reopen
-from sinfer.store.work.set_aside import put_back, read_aside, take_aside
+from sinfer.store.work.requeue import requeue
+from sinfer.store.work.set_aside import put_back, take_aside
 from sinfer.windows.dead_letters import DeadLetter, Origin
 from sinfer.windows.ids import Scope
-from sinfer.windows.reprocessing import Again
+from sinfer.windows.reprocessing import Reprocessing
 from tests.integration.store.conftest import Partition
 from tests.integration.store.manual_store import ManualStore
 from tests.support.window_reference import Item
@@ -124,12 +125,12 @@ async def windows_to_their_ends(store: TwiceStore, scope: Scope) -> None:
     assert await letters.replace(stored[0], stored[0].letter)
     assert await letters.purge(scope, [stored[1].entry]) == 1
     origin = Origin("a", None, None, "count", 0, 1)
-    again = Again("redrive", "w")
+    again = Reprocessing("redrive", "w")
     redriven = [stored[2].letter.message]
-    assert await reopen(
+    assert await requeue(
         store, scope, origin, again, redriven, incarnation="i", letters=[stored[2].entry]
     )
-    assert await reopen(store, scope, origin, again, redriven, incarnation="i")
+    assert await requeue(store, scope, origin, again, redriven, incarnation="i")
     await store.advance(60)
     await schedule.hint_again(scope)
     claims = await partition.claim()
@@ -151,10 +152,10 @@ async def windows_that_wait_for_others(store: TwiceStore, unique: str) -> None:
     first, second = (Partition(store, scope, pair, **spec) for scope in pair)
     await second.take([Item(1, "a", 0)], store.time_ms)
     sealed = await first.take([Item(1, "a", 0), Item(2, "a", 15_000)], store.time_ms)
-    assert sealed.sealed == 1
+    assert sealed.awaiting == 1
     await second.take([Item(2, "a", 15_000)], store.time_ms)
     await store.advance(1_000)
-    assert (await Schedule(store).close_due(first.scope)).unsealed == 1
+    assert (await Schedule(store).close_due(first.scope)).made_ready == 1
 
 
 async def windows_that_lost_something(store: TwiceStore, unique: str) -> None:
@@ -164,7 +165,7 @@ async def windows_that_lost_something(store: TwiceStore, unique: str) -> None:
     for claim in await count.claim(2):
         await redis.delete(count.writer.keys.segment(claim.window.parts[0].segment))
         assert await count.claims.whole([claim]) == []
-    one, other = await read_aside(store, count.scope)
+    one, other = await find_aside(store, [count.scope])
     assert await put_back(store, one, {})
     assert await take_aside(store, other, lease_ms=1_000) is not None
     await redis.delete(count.writer.keys.ready)

@@ -14,11 +14,13 @@ from sinfer.operations.audit import audit
 from sinfer.operations.locate import Finder
 from sinfer.store.connection import Store
 from sinfer.store.history.ledger import read_ledger, unpack_members
-from sinfer.store.partition.account import Account, read_account
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.account import Account
+from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.exact_account import read_account
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.windows.plan import Entry
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from tests.integration.worker.test_process import Bench, Judging, Record
 from tests.support.window_reference import window_spec
 
@@ -111,7 +113,7 @@ async def test_of_sliding_windows_each_message_counts_once_however_many_filter_i
     assert (account.missing, account.buffered, account.in_flight) == (0, 0, 0)
     assert account.results == sum(sink.written.values()) == 8 * 3
     assert caplog.text.count("preprocess filters out") == 6
-    assert not await bench.store.redis.hgetall(bench.claims.keys.held)
+    assert not await bench.store.redis.hgetall(bench.claims.keys.segment_sizes)
 
 
 async def test_code_that_changes_between_the_windows_of_a_message_filters_it_and_says_where(

@@ -44,15 +44,16 @@ from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.store.history.ledger import read_ledger
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.partition.account import read_account
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.exact_account import read_account
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claims import Claim, PartitionClaims
 from sinfer.types.result import Confirmed
 from sinfer.windows.dead_letters import DeadLetter, is_readable
 from sinfer.windows.ids import Scope, escape
 from sinfer.windows.plan import Entry
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.worker import process as processing
 from sinfer.worker.lease_keeper import LeaseKeeper
 from sinfer.worker.process import WindowProcessor

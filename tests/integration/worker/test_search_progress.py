@@ -20,7 +20,8 @@ from sinfer.errors import (
     InferenceUnavailableError,
     InvalidResponseError,
 )
-from sinfer.inference.v2.client import V2Client, V2Config
+from sinfer.inference.v2.client import V2Client
+from sinfer.inference.v2.config import V2Config
 from sinfer.store.connection import Store
 from tests.integration.worker.test_process import Bench, Judging, Model, Record
 

@@ -21,12 +21,13 @@ from sinfer.store.boards.faults import FaultBoard
 from sinfer.store.boards.pauses import Pause, PauseBoard
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.worker.runtime import Runtime
 from sinfer.worker.tick import tick
 from tests.support.host import LoneHost
@@ -51,7 +52,7 @@ async def unreadable_field(redis: Redis, of: PartitionKeys) -> None:
 
 async def unreadable_partitions(redis: Redis, of: PartitionKeys) -> None:
     await redis.hset(of.meta, "partitions", "not/a/scope/at/all")
-    await redis.zadd(of.sealed, {"w": 1})
+    await redis.zadd(of.awaiting, {"w": 1})
 
 
 DAMAGES: list[Damage] = [wrong_type, unreadable_field, unreadable_partitions]

@@ -17,13 +17,14 @@ from sinfer.store.boards.pauses import Pause, PauseBoard
 from sinfer.store.connection import Store
 from sinfer.store.keys import CONFIG_FIELD, PartitionKeys
 from sinfer.store.lua import HINT_MS
-from sinfer.store.partition.writer import Commit, PartitionWriter
+from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Closing, Schedule
 from sinfer.store.work.claims import PartitionClaims
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 from sinfer.worker import task_cache as catalogue
 from sinfer.worker.claim_loop import drain
 from sinfer.worker.endpoint_guard import EndpointGuard

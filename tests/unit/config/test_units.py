@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from sinfer.config.units import Bytes, Duration, Secret, format_duration, parse_duration, to_ms
+from sinfer.config.secret import Secret
+from sinfer.config.units import Bytes, Duration, format_duration, parse_duration, to_ms
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from sinfer import ConfigError
-from sinfer.config.units import STORING, Proxy
+from sinfer.config.proxy import Proxy
+from sinfer.config.secret import STORING
 from sinfer.http import proxies
 from sinfer.http.proxies import is_exempt, proxy_for
 from sinfer.inference.http import HttpConfig

@@ -16,7 +16,7 @@ from sinfer.inference.json_rest import JsonConfig
 from sinfer.inference.openai.chat import OpenAiChatConfig
 from sinfer.inference.python import PythonConfig
 from sinfer.inference.tfserving import TfServingConfig
-from sinfer.inference.v2.client import V2Config
+from sinfer.inference.v2.config import V2Config
 
 _TASK = """
 import sinfer

@@ -13,7 +13,8 @@ from sinfer.ingest.entries import Prepared
 from sinfer.ingest.isolation import CarefulPreparer
 from sinfer.ingest.work_in_hand import pack_hand, unpack_hand
 from sinfer.source.checkpoint import SourceState
-from sinfer.store.partition.writer import PartitionState, PartitionWriter
+from sinfer.store.partition.partition_state import PartitionState
+from sinfer.store.partition.writer import PartitionWriter
 
 
 class Writer:

@@ -18,7 +18,7 @@ from sinfer.source.batch import Batch, BatchInHand
 from sinfer.source.checkpoint import SourceState
 from sinfer.source.delivery_tracker import Progress
 from sinfer.windows.ids import Scope
-from sinfer.windows.planners import make_planner
+from sinfer.windows.planner_types import make_planner
 
 NOW_MS = 1_700_000_000_000
 

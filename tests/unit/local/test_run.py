@@ -28,7 +28,7 @@ from sinfer.local.display import as_dict, as_text
 from sinfer.local.display import lines_of as shown_lines
 from sinfer.local.lines import line_of, lines_of, message_of, messages_in
 from sinfer.local.run import from_file, run_and_close
-from sinfer.local.task import LocalTask, ready_here
+from sinfer.local.task import LocalRun, LocalTask
 from sinfer.local.trace import ProcessedWindow
 from sinfer.products.managers import StaticTaskManager
 
@@ -84,13 +84,13 @@ def local_task(
     }
     product = Product("p", tasks=StaticTaskManager([]), pipeline=Numbers)
     return LocalTask(
-        ready_here(
-            product, InferTaskConfig.model_validate(settings), client=client, sinks=sinks or {}
-        ),
+        product,
+        InferTaskConfig.model_validate(settings),
         clock=ManualClock() if virtual else SystemClock(),
-        most_windows=most_windows,
         on_window=on_window,
-        most_tries=most_tries,
+        sinks=sinks or {},
+        client=client,
+        how=LocalRun(most_windows, most_tries),
     )
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from sinfer.config.model import ConfigModel
-from sinfer.config.units import STORING, Secret, storable
+from sinfer.config.secret import STORING, Secret, storable
 from sinfer.inference.http_errors import error_of_status, invalid_response
 from sinfer.logging.masking import hide, masked
 from sinfer.windows.dead_letters import one_line

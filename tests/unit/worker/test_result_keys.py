@@ -20,7 +20,7 @@ from sinfer.store.work.claims import Claim
 from sinfer.types.result import ResultRow
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow, WindowRecord
-from sinfer.windows.reprocessing import Again
+from sinfer.windows.reprocessing import Reprocessing
 from sinfer.worker.attempts import Attempt
 from sinfer.worker.ready_task import ReadyTask
 from sinfer.worker.result_keys import name_results
@@ -53,7 +53,7 @@ async def named(
     *places: int,
     source: dict[str, Any],
     window: dict[str, Any] = COUNT,
-    again: Again | None = None,
+    again: Reprocessing | None = None,
     incarnation: str = "inc",
     product_name: str = "p",
     repeats_to: int = 0,
@@ -72,7 +72,7 @@ async def named(
     product = Product(product_name, tasks=StaticTaskManager([config]), pipeline=pipeline)
     ready = ReadyTask(None, product, config)
     record = WindowRecord(
-        "k", 1000, 3000, 20, 29, count=10, again=again, incarnation=incarnation,
+        "k", 1000, 3000, 20, 29, count=10, reprocessing=again, incarnation=incarnation,
         repeats_to=repeats_to,
     )  # fmt: skip
     closed = ClosedWindow("t/in.a#7/k/1000/0" if again is None else "x~run1", record, "time")
@@ -119,7 +119,7 @@ async def test_elsewhere_it_is_called_by_its_place_in_the_window(
 async def test_a_result_comes_with_its_message_where_it_is_of_one(source: dict[str, Any]) -> None:
     results = await named(Items, 0, 3, source=source)
     assert [results.messages[row.ordinal].stream_seq for row in results] == [20, 23]
-    again = Again("redrive", "t/in.a/k/1000/0", ordinals=[4, 9])
+    again = Reprocessing("redrive", "t/in.a/k/1000/0", ordinals=[4, 9])
     results = await named(Items, 1, source=source, again=again)
     assert [results.messages[row.ordinal].stream_seq for row in results] == [21]
     assert (await named(Windows, 0, source=source)).messages == {}
@@ -127,7 +127,7 @@ async def test_a_result_comes_with_its_message_where_it_is_of_one(source: dict[s
 
 @pytest.mark.parametrize("source", [{"stream": "S"}, DONE], ids=["ack stored", "ack done"])
 async def test_a_message_that_is_processed_again_keeps_its_name(source: dict[str, Any]) -> None:
-    again = Again("redrive", "t/in.a/k/1000/0", ordinals=[4, 9])
+    again = Reprocessing("redrive", "t/in.a/k/1000/0", ordinals=[4, 9])
     results = await named(Items, 0, source=source, again=again)
     known = "p~inc/t/in.a/20" if source is DONE else "p~inc/t/in.a/k/1000/0/4"
     assert keys(results) == [known]
@@ -162,7 +162,7 @@ async def test_no_two_products_incarnations_or_sinks_share_a_key() -> None:
 
 async def test_a_rerun_has_the_keys_of_what_it_replaces_and_is_another_write() -> None:
     first = (await named(Items, 0, source={"stream": "S"})).for_sink("a")
-    again = Again("rerun", first.window_id)
+    again = Reprocessing("rerun", first.window_id)
     rerun = (await named(Items, 0, source={"stream": "S"}, again=again)).for_sink("a")
     assert keys(rerun) == keys(first)
     assert (first.copy_suffix, rerun.copy_suffix) == ("@a", "@a~run1")

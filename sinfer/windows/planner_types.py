@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sinfer.errors import ConfigError
+from sinfer.windows.count import CountPlanner
 from sinfer.windows.planner import CloseWhen, Planner
 from sinfer.windows.records import WindowRecord
 from sinfer.windows.session import SessionPlanner
 from sinfer.windows.sliding import SlidingPlanner
 from sinfer.windows.specs import WindowSpec
-from sinfer.windows.tumbling import CountPlanner, TumblingPlanner
+from sinfer.windows.tumbling import TumblingPlanner
 
 _PLANNERS: dict[str, type[Planner]] = {
     "tumbling": TumblingPlanner,
