@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sinfer.clock import Clock
 from sinfer.errors import WindowConflictError
 from sinfer.store.partition.batch_commit import Commit
-from sinfer.store.work.claims import Claim, Completion, StoredOutput
+from sinfer.store.work.claim import Claim, Completion, StoredOutput
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope

@@ -26,7 +26,7 @@ from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
 from sinfer.store.partition.account import COUNTS, Count
-from sinfer.store.work.claims import Claim
+from sinfer.store.work.claim import Claim
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope

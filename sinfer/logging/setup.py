@@ -66,15 +66,23 @@ class LeaveOut(logging.Filter):
         return not (is_about and record.levelno <= logging.INFO)
 
 
-def set_up_logging(level: str = "INFO", form: Literal["text", "json"] = "text") -> None:
+def set_up_logging(
+    level: str = "INFO",
+    form: Literal["text", "json"] = "text",
+    *,
+    leave_out: logging.Filter | None = None,
+) -> None:
     """Send the process's log to stderr, instead of wherever it went before.
 
     Args:
         level: the least severe level that is written, as in ``SINFER_LOG_LEVEL``.
         form: how lines are written, as in ``SINFER_LOG_FORMAT``.
+        leave_out: what is not written at this level; at DEBUG all is.
     """
     target = logging.StreamHandler(sys.stderr)
     target.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level, handlers=[target], force=True)
+    if leave_out is not None and logging.getLogger().level > logging.DEBUG:
+        target.addFilter(leave_out)
     for chatty in ("httpx", "httpcore"):  # one INFO line for each request
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -432,7 +432,7 @@ def _lateness(task: TaskStanding) -> Iterator[str]:
 
 
 def _outages(task: TaskStanding) -> list[Outage]:
-    """What the task waits for, each thing once, since it was first away in any partition."""
+    """What the task waits for, each thing once, since it was first unavailable to any partition."""
     first: dict[str, Outage] = {}
     for outage in (outage for partition in task.partitions for outage in partition.away):
         known = first.setdefault(outage.what, outage)

@@ -78,7 +78,7 @@ class Disk:
         It returns at once when Redis does not tell; see ``confirms``.
 
         Raises:
-            UnavailableError: Redis went away: it may have lost what was not on its disk.
+            UnavailableError: the connection was lost: Redis may have lost what was not on its disk.
         """
         if self.confirms:
             await self._ask_for_all(None)

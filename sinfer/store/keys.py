@@ -138,9 +138,9 @@ class PartitionKeys:
     """The keys of one partition."""
 
     __slots__ = (
-        "_base", "aside", "attempts", "awaiting", "away", "closed", "dead", "deadlines", "deaths",
-        "leases", "ledger", "members", "meta", "open", "ready", "refs", "scope", "segment_sizes",
-        "tokens", "unreadable",
+        "_base", "aside", "attempts", "awaiting", "closed", "dead", "deadlines", "deaths",
+        "leases", "ledger", "members", "meta", "open", "outages", "ready", "refs", "scope",
+        "segment_sizes", "tokens", "unreadable",
     )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
@@ -156,7 +156,7 @@ class PartitionKeys:
         self.tokens = f"{self._base}tokens"
         self.attempts = f"{self._base}attempts"
         self.deaths = f"{self._base}deaths"
-        self.away = f"{self._base}away"
+        self.outages = f"{self._base}away"
         self.unreadable = f"{self._base}unreadable"
         self.refs = f"{self._base}refs"
         self.segment_sizes = f"{self._base}held"

@@ -140,7 +140,7 @@ class Schedule:
         await self._store.run("schedule_partition", keys, [str(scope), max(0, wait_ms)])
 
     async def hint_again(self, scope: Scope, wait_ms: int = 0) -> None:
-        """Have beat send hints for a partition anew: workers left its windows alone.
+        """Have beat send hints for a partition again: workers left its windows alone.
 
         Args:
             scope: the partition.

@@ -91,8 +91,7 @@ class Scheduler(beat.Scheduler):
         connection: Any = self.connection
         with suppress(Exception):  # it is broken, and what that leads to does not matter
             connection.collapse()
-        fields = vars(self)
-        fields["producer"] = fields["Producer"](connection, auto_declare=False)
+        self.producer = self.app.amqp.Producer(connection, auto_declare=False)  # type: ignore[misc]
 
     def _has_room(self, producer: Any) -> bool:
         """Whether no tick waits: one is as good as many."""

@@ -47,8 +47,9 @@ def _make_app() -> Celery:
 app: Celery = _make_app()
 
 
-# Flower shows windows (see ``window_events``), not what begins them.
-@app.task(name=PROCESS_TASK, send_events=False)
+# Flower shows windows (see ``window_events``), not what begins them. Shared tasks would be those of
+# a product's own Celery application as well.
+@app.task(name=PROCESS_TASK, send_events=False, shared=False)
 def process(*_: Any, **fields: Any) -> None:
     """Begin to process closed windows of a partition; see ``read_hint`` for the fields."""
     try:
@@ -60,7 +61,7 @@ def process(*_: Any, **fields: Any) -> None:
     here.run(follow_hint(here, scope, windows))
 
 
-@app.task(name=TICK_TASK, send_events=False)
+@app.task(name=TICK_TASK, send_events=False, shared=False)
 def run_tick(*_: Any, **__: Any) -> None:
     """Close what is due by time and have it processed."""
     here = runtime(app)
@@ -85,15 +86,9 @@ signals.worker_process_init.connect(_begin_to_work)
 signals.worker_shutting_down.connect(tell_to_end)
 
 
-_no_ticks = LeaveOut(TICK_TASK)
-
-
 @signals.setup_logging.connect
 def _logging(loglevel: Any = None, **_: object) -> None:
-    set_up_logging(settings().log_level, settings().log_format)
-    if logging.getLogger().level > logging.DEBUG:
-        for name in ("celery.worker.strategy", "celery.app.trace"):
-            logging.getLogger(name).addFilter(_no_ticks)
+    set_up_logging(settings().log_level, settings().log_format, leave_out=LeaveOut(TICK_TASK))
 
 
 @signals.worker_ready.connect

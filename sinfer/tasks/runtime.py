@@ -14,7 +14,7 @@ import threading
 from billiard.pool import EX_RECYCLE
 from celery import Celery
 
-from sinfer.store.work.claims import Claim
+from sinfer.store.work.claim import Claim
 from sinfer.tasks import worker_memory
 from sinfer.tasks.hints import HintSender
 from sinfer.tasks.window_events import ShownWindow, WindowEvents

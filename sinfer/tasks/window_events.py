@@ -22,7 +22,7 @@ from celery import Celery
 from celery.events import EventDispatcher
 
 from sinfer.logging.throttled import Throttled
-from sinfer.store.work.claims import Claim
+from sinfer.store.work.claim import Claim
 from sinfer.tasks import presence
 from sinfer.tasks.worker_memory import are_events_wanted
 from sinfer.windows.ids import Scope

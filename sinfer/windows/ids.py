@@ -38,7 +38,7 @@ class Scope(NamedTuple):
         return self.prefix_of(0)
 
     def prefix_of(self, layout: int) -> str:
-        """How the ids of its windows begin after they were cut anew in another way so often.
+        """How the ids of its windows begin after they were cut in another way that many times.
 
         The number tells windows apart that begin at the same time; ``#`` is in no component.
         """

@@ -137,7 +137,7 @@ class Planner(ABC):
         """Decide what a batch changes.
 
         Windows whose deadline has passed take no more messages, whether or not beat has closed them
-        by now; the planner knows nothing of them afterwards.
+        already; the planner knows nothing of them afterwards.
 
         Args:
             entries: the batch, in the order of the stream.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from sinfer.config.units import to_ms
 from sinfer.inference.base import InferenceConfig
-from sinfer.store.work.claims import Claim
+from sinfer.store.work.claim import Claim
 from sinfer.types.message import Message
 from sinfer.worker.completion import Timings
 from sinfer.worker.outcome import Outcome

@@ -19,7 +19,8 @@ from sinfer.errors import ConfigError, UnavailableError
 from sinfer.logging.masking import mask
 from sinfer.store.boards.pauses import Pause
 from sinfer.store.boards.refusals import RefusalBoard
-from sinfer.store.work.claims import Claim, PartitionClaims
+from sinfer.store.work.claim import Claim
+from sinfer.store.work.claims import PartitionClaims
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.worker.process import WindowProcessor

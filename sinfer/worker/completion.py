@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sinfer.store.history.ledger import LedgerEntry, pack_members
-from sinfer.store.work.claims import Claim
+from sinfer.store.work.claim import Claim
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter, Origin
 from sinfer.worker.outcome import Failure

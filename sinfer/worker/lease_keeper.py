@@ -24,7 +24,8 @@ from sinfer.hooks import call as hooks
 from sinfer.logging.throttled import Throttled
 from sinfer.store.boards.slow_hooks import SlowHook, SlowHookBoard
 from sinfer.store.connection import Store
-from sinfer.store.work.claims import Claim, PartitionClaims
+from sinfer.store.work.claim import Claim
+from sinfer.store.work.claims import PartitionClaims
 from sinfer.windows.ids import Scope
 
 _log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from sinfer.http.retry_after import asked_s
 from sinfer.store.boards.refusals import RefusalBoard
 from sinfer.store.history.ledger import pack_entry
 from sinfer.store.partition.account import CONFIRMED_COUNTS, Count
-from sinfer.store.work.claims import Claim, Claims, Completion, StoredOutput
+from sinfer.store.work.claim import Claim, Claims, Completion, StoredOutput
 from sinfer.types.message import Message
 from sinfer.types.result import Confirmed, ResultRow
 from sinfer.windows.dead_letters import Stage, one_line

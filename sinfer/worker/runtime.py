@@ -23,7 +23,7 @@ from sinfer.store.boards.pauses import PauseBoard
 from sinfer.store.connection import Store
 from sinfer.store.hints import Hints
 from sinfer.store.schedule import Schedule
-from sinfer.store.work.claims import Claim
+from sinfer.store.work.claim import Claim
 from sinfer.windows.ids import Scope
 from sinfer.worker.event_loop import WorkerLoop
 from sinfer.worker.lease_keeper import LeaseKeeper

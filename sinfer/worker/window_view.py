@@ -7,7 +7,7 @@ from typing import Any
 
 from sinfer.errors import HookError
 from sinfer.hooks.call import Hook
-from sinfer.store.work.claims import Claim
+from sinfer.store.work.claim import Claim
 from sinfer.types.message import Message
 from sinfer.windows.deduplication import kept_places
 from sinfer.windows.window import Window

@@ -166,7 +166,7 @@ async def test_nobody_reads_a_secret_whatever_fails(
 
     async def all_failed() -> bool:
         dead = [len(await connections.dead_letters(tasks[name])) for name in ("refused", "sinks")]
-        away: Any = await connections.redis.hkeys(PartitionKeys(tasks["away"].scope).away)
+        away: Any = await connections.redis.hkeys(PartitionKeys(tasks["away"].scope).outages)
         told = {name.split(b":")[1] for name in away}
         is_paused = await connections.redis.hlen("sinfer:paused") > 0
         return all(dead) and is_paused and len(told) == 3

@@ -23,7 +23,8 @@ from sinfer.operations.status import broken_tasks, standing
 from sinfer.store.connection import Store
 from sinfer.store.keys import CONSUMERS
 from sinfer.store.partition.exact_account import read_account
-from sinfer.store.work.claims import Completion, PartitionClaims
+from sinfer.store.work.claim import Completion
+from sinfer.store.work.claims import PartitionClaims
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
 from tests.integration.ingest.test_supervisor import Listed, Texts

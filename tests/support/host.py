@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sinfer.store.work.claims import Claim
+from sinfer.store.work.claim import Claim
 from sinfer.windows.ids import Scope
 
 

@@ -88,7 +88,7 @@ class TaskReporter:
         """Write down the report, or that all is well.
 
         Raises:
-            UnavailableError: Redis is away.
+            UnavailableError: Redis is unavailable.
             StoreFullError: Redis takes nothing more.
         """
         if report == _FINE == self._told:

@@ -45,7 +45,7 @@ class OutageBoard:
 
     def __init__(self, store: Store, scope: Scope) -> None:
         self._store = store
-        self._key = PartitionKeys(scope).away
+        self._key = PartitionKeys(scope).outages
 
     async def over(self, back: Collection[str], known: Collection[str]) -> None:
         """Note that a window is done.

@@ -28,7 +28,7 @@ class PartitionState:
         watermark_ms: the watermark; None before the first item.
         windows: open windows by id.
         config: the task's configuration as its last writer stored it; empty when none did.
-        layout: how often the task's windows were cut anew in another way.
+        layout: how often the task's windows were cut again in another way.
         incarnation: of the source, noted on windows that open; empty when no writer knew it, or
             when the position was removed: what is read next is of another one.
         repeats_to: noted likewise; see ``WindowRecord``.
@@ -104,7 +104,7 @@ async def _close_unreadable(
     store: Store, scope: Scope, token: int, window_id: str, problem: str
 ) -> None:
     """Close an open window whose record cannot be read, under another id: it takes no more
-    messages, so that a window of its id may be opened anew."""
+    messages, so that a window of its id may be opened again."""
     keys, other = PartitionKeys(scope), f"{window_id}~{uuid.uuid4().hex[:8]}"
     names = [
         keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready,

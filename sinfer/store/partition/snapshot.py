@@ -205,7 +205,7 @@ async def snapshot(store: Store, scope: Scope, *, windows: bool = False) -> Part
         pipeline.zcard(name)
     for name in (keys.dead, keys.ledger):
         pipeline.xlen(name)
-    for name in (keys.away, keys.unreadable):
+    for name in (keys.outages, keys.unreadable):
         pipeline.hgetall(name)
     pipeline.get(keys.unusable)
     pipeline.get(keys.costly)
@@ -214,14 +214,14 @@ async def snapshot(store: Store, scope: Scope, *, windows: bool = False) -> Part
     answers = await store.ask(pipeline.execute())
     of_windows = answers[len(answers) - more :]
     clock, fields, *answers = answers[: len(answers) - more]
-    sizes, (away, unreadable, unusable, costly, first) = answers[:8], answers[8:]
+    sizes, (outages, unreadable, unusable, costly, first) = answers[:8], answers[8:]
     now_ms = told(milliseconds(clock), *fields[len(_META) :])
     return PartitionSnapshot(
         scope,
         now_ms,
         Sizes(*sizes),
         _stored(fields),
-        outages_in(away),
+        outages_in(outages),
         await _unreadable(store, keys, unreadable),
         (unusable or b"").decode(errors="replace"),
         (costly or b"").decode(errors="replace"),

@@ -163,7 +163,7 @@ class PartitionWriter:
     async def still_has(self, commits: int) -> bool:
         """Whether the store still has this writer's work up to a commit.
 
-        It has not when it went back, as after a power cut, or when another writes by now.
+        It has not when it went back, as after a power cut, or when there is another writer already.
         """
         fields = ["token", "commits"]
         token, found = await self._store.ask(self._store.redis.hmget(self.keys.meta, fields))
@@ -288,7 +288,7 @@ class PartitionWriter:
         names = [
             keys.meta, keys.open, keys.closed, keys.deadlines, keys.ready, keys.awaiting,
             keys.leases, keys.tokens, keys.attempts, keys.refs, keys.segment_sizes, keys.ledger,
-            keys.away, keys.members, keys.aside, keys.deaths, keys.unreadable,
+            keys.outages, keys.members, keys.aside, keys.deaths, keys.unreadable,
         ]  # fmt: skip
         left = int(await self._store.run("forget_partition", names, [self._token]))
         if left < 0:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.lua import Argument
 from sinfer.store.schedule import Schedule
-from sinfer.store.work.claims import Claim
+from sinfer.store.work.claim import Claim
 from sinfer.store.work.damage import Damage
 from sinfer.types.message import Message, pack_chunk
 from sinfer.windows.ids import Scope

@@ -25,7 +25,8 @@ from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.ingest.supervisor import Supervisor
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.work.claims import Claim, Completion, PartitionClaims
+from sinfer.store.work.claim import Claim, Completion
+from sinfer.store.work.claims import PartitionClaims
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
 from sinfer.worker.completion import dead_letter

@@ -16,7 +16,7 @@ from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.partition.memory_use import measure
-from sinfer.store.work.claims import Completion
+from sinfer.store.work.claim import Completion
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope

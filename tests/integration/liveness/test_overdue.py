@@ -105,7 +105,7 @@ async def test_what_waits_for_a_known_reason_is_not_told(
     else:
         since, error = outage_fields("model")
         await store.redis.hset(
-            PartitionKeys(SCOPE).away, mapping={since: 1, error: "no connection"}
+            PartitionKeys(SCOPE).outages, mapping={since: 1, error: "no connection"}
         )
     assert await told(looking, store, caplog) == []
     [task] = await standing(store, [SCOPE])

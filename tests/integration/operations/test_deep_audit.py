@@ -13,7 +13,7 @@ from sinfer.operations.deep_audit import DeepAudit, DeepAudited
 from sinfer.source.checkpoint import SourceState
 from sinfer.store.connection import Store
 from sinfer.store.history.ledger import pack_entry
-from sinfer.store.work.claims import Completion
+from sinfer.store.work.claim import Completion
 from sinfer.worker.completion import Timings, ledger_entry
 from tests.integration.operations.test_set_aside import EXPECTED, WINDOWS, Site
 

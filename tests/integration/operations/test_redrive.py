@@ -19,7 +19,8 @@ from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.work.claims import Claim, Completion, PartitionClaims
+from sinfer.store.work.claim import Claim, Completion
+from sinfer.store.work.claims import PartitionClaims
 from sinfer.windows.dead_letters import DeadLetter, Failed, Origin
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan

@@ -21,7 +21,8 @@ from sinfer.source.checkpoint import SourceState
 from sinfer.store.connection import Store
 from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.partition.writer import PartitionWriter
-from sinfer.store.work.claims import Completion, PartitionClaims
+from sinfer.store.work.claim import Completion
+from sinfer.store.work.claims import PartitionClaims
 from sinfer.windows.ids import Scope
 from sinfer.windows.planner_types import make_planner
 

@@ -11,7 +11,8 @@ from sinfer.embedded.servers import RedisServer
 from sinfer.store.connection import Store
 from sinfer.store.partition.batch_commit import Commit, Committed
 from sinfer.store.partition.writer import PartitionWriter
-from sinfer.store.work.claims import Claim, Completion, PartitionClaims
+from sinfer.store.work.claim import Claim, Completion
+from sinfer.store.work.claims import PartitionClaims
 from sinfer.windows.ids import Scope
 from sinfer.windows.planner_types import make_planner
 from tests.support.window_reference import Item, window_spec

@@ -22,7 +22,8 @@ from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.store_time import TIME_FIELDS, told
-from sinfer.store.work.claims import Claim, Completion, PartitionClaims
+from sinfer.store.work.claim import Claim, Completion
+from sinfer.store.work.claims import PartitionClaims
 from sinfer.types.message import unpack_chunk
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope

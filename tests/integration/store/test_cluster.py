@@ -12,7 +12,7 @@ from sinfer.embedded.servers import RedisServer
 from sinfer.store.connection import Store
 from sinfer.store.partition.exact_account import read_account
 from sinfer.store.schedule import Schedule
-from sinfer.store.work.claims import Completion
+from sinfer.store.work.claim import Completion
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
 from tests.integration.store.conftest import Partition

@@ -16,7 +16,7 @@ from sinfer.store.history.ledger import read_ledger
 from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.index_repair import repair_index
 from sinfer.store.schedule import Schedule
-from sinfer.store.work.claims import Claim, Completion
+from sinfer.store.work.claim import Claim, Completion
 from sinfer.store.work.set_aside import put_back
 from sinfer.types.message import pack_chunk
 from sinfer.windows.dead_letters import unpack_dead_letter
@@ -239,7 +239,7 @@ async def test_what_nobody_can_name_any_more_is_counted_all_the_same(make: Make)
     "kind",
     [
         "open", "closed", "ready", "leases", "tokens", "attempts", "refs", "segment_sizes",
-        "members", "deadlines", "awaiting", "aside", "ledger", "dead", "away",
+        "members", "deadlines", "awaiting", "aside", "ledger", "dead", "outages",
     ],
 )  # fmt: skip
 async def test_whatever_key_is_deleted_all_is_processed_or_the_audit_says_so(
@@ -270,7 +270,7 @@ async def test_whatever_key_is_deleted_all_is_processed_or_the_audit_says_so(
     [found] = await audit(partition.store, [partition.scope])
     assert seen == set(range(1, 14)) or not found.is_right
     if kind in ("ready", "leases", "tokens", "attempts", "refs", "members", "awaiting", "aside",
-                "ledger", "dead", "away"):  # fmt: skip
+                "ledger", "dead", "outages"):  # fmt: skip
         assert seen == set(range(1, 14))
         assert found.is_right, found.problems
 

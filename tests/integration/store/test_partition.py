@@ -11,7 +11,8 @@ from sinfer.store.keys import PartitionKeys
 from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.work.claims import Claim, Completion, PartitionClaims
+from sinfer.store.work.claim import Claim, Completion
+from sinfer.store.work.claims import PartitionClaims
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadEntry
 from sinfer.windows.ids import Scope

@@ -20,7 +20,7 @@ from sinfer.store.history.dead_letter_store import DeadLetterStore, StoredLetter
 from sinfer.store.keys import CLOCK, EndpointKeys
 from sinfer.store.schedule import Closing, Schedule, Turn
 from sinfer.store.store_time import TIME_FIELDS, store_time, told
-from sinfer.store.work.claims import Claim, Completion
+from sinfer.store.work.claim import Claim, Completion
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
 from tests.integration.store.conftest import Partition

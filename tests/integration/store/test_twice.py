@@ -17,7 +17,7 @@ from sinfer.store.keys import EndpointKeys
 from sinfer.store.lua import SCRIPTS, Argument
 from sinfer.store.partition.index_repair import repair_index
 from sinfer.store.schedule import Schedule
-from sinfer.store.work.claims import Claim, Completion
+from sinfer.store.work.claim import Claim, Completion
 from sinfer.store.work.requeue import requeue
 from sinfer.store.work.set_aside import put_back, take_aside
 from sinfer.windows.dead_letters import DeadLetter, Origin

@@ -48,7 +48,8 @@ from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
-from sinfer.store.work.claims import Claim, PartitionClaims
+from sinfer.store.work.claim import Claim
+from sinfer.store.work.claims import PartitionClaims
 from sinfer.types.result import Confirmed
 from sinfer.windows.dead_letters import DeadLetter, is_readable
 from sinfer.windows.ids import Scope, escape
@@ -519,7 +520,7 @@ async def test_a_sink_that_is_away_is_told_in_status_and_metrics_until_it_is_bac
     await bench.settle(processor)
     assert not any("away" in line for line in await bench.trouble())
     assert await metric(redis_server, "sinfer_away", labels) is None
-    assert not await bench.store.redis.exists(PartitionKeys(bench.scope).away)
+    assert not await bench.store.redis.exists(PartitionKeys(bench.scope).outages)
 
 
 async def metric(server: RedisServer, name: str, labels: dict[str, str]) -> float | None:

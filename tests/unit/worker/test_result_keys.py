@@ -16,7 +16,7 @@ from sinfer import (
     Window,
     WindowResults,
 )
-from sinfer.store.work.claims import Claim
+from sinfer.store.work.claim import Claim
 from sinfer.types.result import ResultRow
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow, WindowRecord
