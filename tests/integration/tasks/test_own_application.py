@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sinfer.embedded.servers import RedisServer
-from tests.e2e.rabbitmq import RabbitMqServer
+from tests.support.rabbitmq import RabbitMqServer
 
 pytestmark = pytest.mark.integration
 
