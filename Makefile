@@ -12,6 +12,7 @@
 #   make chaos         a product under load while everything breaks; SEED=n repeats a run
 #   make fuzz          20,000 hostile messages among as many good ones; SEED=n repeats a run
 #   make bench         how fast it is here, beside other ways to do the same
+#   make trips         how far a message and a window travel through the code
 #   make docs          the documentation as a site in build/docs; a broken link is an error
 #   make servers       install PostgreSQL, PgBouncer and MariaDB for tests of the sql sink (Debian, root)
 #   make audit         known vulnerabilities in constraints.txt, where a data source answers
@@ -33,7 +34,7 @@ AT_ONCE ?= 3
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
 
 .PHONY: setup demo test test-long test-install stops check test-oldest chaos fuzz bench
-.PHONY: servers model-servers docs audit release lock clean
+.PHONY: servers trips model-servers docs audit release lock clean
 
 setup: $(VENV)/.ready
 
@@ -103,6 +104,9 @@ fuzz: setup
 
 bench: $(VENV)/.ready-bench
 	$(BIN)/python -m benchmarks
+
+trips: setup
+	$(BIN)/python -m tools.trips $(TRIPS_OPTIONS)
 
 # celery-batches runs with Celery 5.7 but asks for an older one, hence --no-deps.
 $(VENV)/.ready-bench: $(VENV)/.ready
