@@ -12,7 +12,6 @@ from kombu import Queue
 from sinfer.config.environment import tell_ignored
 from sinfer.logging.masking import without_credentials
 from sinfer.settings import settings
-from sinfer.tasks.connection import transport_for
 from sinfer.types.queues import TICK_QUEUE, TICK_TASK
 
 _BROKER_TIMEOUT_S = 2.0
@@ -65,7 +64,6 @@ def make_app(queues: list[str]) -> Celery:
         # Left to itself, kombu accepts any certificate.
         app.conf.broker_use_ssl = settings().redis_tls.redis_options()
     app.conf.update(
-        broker_transport=transport_for(broker),
         accept_content=["json"],
         task_serializer="json",
         event_serializer="json",

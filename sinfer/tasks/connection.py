@@ -1,17 +1,18 @@
 """Connections of sinfer's Celery application: to its broker, or to the next of several.
 
-Each scheme has a transport of sinfer's own (``redis_broker``, ``amqp_broker``). Celery is told of
-the first broker's by the setting ``broker_transport``. When kombu goes on to the next of several it
-takes that one's transport from its URL; here it is sinfer's again. What other applications of the
-process use is left alone.
+Each scheme has a transport of sinfer's own (``redis_broker``, ``amqp_broker``), which a connection
+finds by itself. kombu's table of transports is left alone, and so is what other applications of the
+process use. The setting ``broker_transport`` would do for one broker: kombu forgets it when it goes
+on to the next of several, and who asks a connection for its URL, as Flower does, gets no scheme.
 """
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from typing import Any
 
 import kombu
 from celery.app import amqp
+from kombu.utils.imports import symbol_by_name
 
 _TRANSPORTS = {
     "redis": "sinfer.tasks.redis_broker:Transport",
@@ -21,23 +22,15 @@ _TRANSPORTS = {
     "pyamqp": "sinfer.tasks.amqp_broker:Transport",
     "amqps": "sinfer.tasks.amqp_broker:TlsTransport",
 }
-
-
-def transport_for(url: str) -> str | None:
-    """The transport for a broker, by the scheme of its URL; None to leave the choice to kombu.
-
-    Args:
-        url: of the broker, or of several, separated by semicolons, of which the first counts.
-    """
-    return _TRANSPORTS.get(urlsplit(url.split(";")[0]).scheme)
+"""By the scheme of a broker's URL; kombu chooses for all others."""
 
 
 class Connection(kombu.Connection):
-    """A connection whose transport stays sinfer's when it goes on to another broker."""
+    """A connection over a transport of sinfer's own."""
 
-    def switch(self, conn_str: str) -> None:
-        super().switch(conn_str)
-        self.transport_cls = transport_for(conn_str) or self.transport_cls
+    def get_transport_cls(self) -> Any:
+        own = _TRANSPORTS.get(str(self.transport_cls))
+        return super().get_transport_cls() if own is None else symbol_by_name(own)
 
 
 class AMQP(amqp.AMQP):

@@ -43,6 +43,8 @@ class PowerLoss:
         lost = path.stat().st_size - self._sizes[0]
         with path.open("rb+") as file:
             file.truncate(self._sizes[0])
+        self._sizes.clear()  # what the file was before says nothing of what is written from now on
+        self._sizes.append(path.stat().st_size)
         self._server.start()
         return lost
 

@@ -11,7 +11,6 @@ import pytest
 from celery import Celery
 
 from sinfer.tasks.application import make_app, waiting_messages
-from sinfer.tasks.connection import transport_for
 from sinfer.tasks.hints import MOST_WAITING, HintSender
 from sinfer.types.queues import TICK_QUEUE, product_queue
 from sinfer.windows.ids import Scope
@@ -106,7 +105,7 @@ async def test_all_of_it_works_with_rabbitmq_as_the_broker(
 async def test_hints_travel_again_after_the_broker_was_killed(tmp_path: Path) -> None:
     with RabbitMqServer(tmp_path / "rabbitmq") as broker:
         app = make_app([])
-        app.conf.update(broker_url=broker.url, broker_transport=transport_for(broker.url))
+        app.conf.update(broker_url=broker.url)
         sender = HintSender(app)
         scope = Scope("p", "t", ">")
         with closing(sender):

@@ -14,7 +14,7 @@ from sinfer.embedded.servers import RedisServer
 from sinfer.tasks import amqp_broker
 from sinfer.tasks import redis_broker as broker
 from sinfer.tasks.application import make_app
-from sinfer.tasks.connection import Connection, transport_for
+from sinfer.tasks.connection import Connection
 
 pytestmark = pytest.mark.integration
 
@@ -39,7 +39,7 @@ def test_a_connection_that_lost_redis_can_be_closed_and_late_acknowledgements_go
 ) -> None:
     with (
         RedisServer() as server,
-        Connection(server.url, transport=transport_for(server.url)) as connection,
+        Connection(server.url) as connection,
     ):
         message = message_in_hand(connection, connection.default_channel, f"{unique}-1")
         message_in_hand(connection, connection.channel(), f"{unique}-2")
@@ -52,19 +52,19 @@ def test_a_connection_that_lost_redis_can_be_closed_and_late_acknowledgements_go
 
 
 def test_sentinel_is_served_as_well() -> None:
-    url = "sentinel://127.0.0.1:26379"
-    transport = Connection(url, transport=transport_for(url)).get_transport_cls()
+    transport = Connection("sentinel://127.0.0.1:26379").get_transport_cls()
     assert transport is broker.SentinelTransport
     assert issubclass(transport.Channel, SentinelChannel)
 
 
 def test_the_next_of_several_brokers_has_a_transport_of_sinfers_as_well() -> None:
     first, second, third = "redis://127.0.0.1:1", "redis://127.0.0.1:2", "amqp://127.0.0.1:3"
-    connection = Connection(f"{first};{second};{third}", transport=transport_for(first))
+    connection = Connection(f"{first};{second};{third}")
     for url, expected in ((second, broker.Transport), (third, amqp_broker.Transport)):
         connection.switch(url)
         assert connection.get_transport_cls() is expected
         assert connection.clone().get_transport_cls() is expected
+        assert connection.as_uri().startswith(f"{url[:5]}")  # Flower asks for it
 
 
 def test_another_application_of_the_process_keeps_the_transports_of_kombu() -> None:

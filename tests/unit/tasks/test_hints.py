@@ -18,7 +18,7 @@ from sinfer.windows.ids import Scope
 
 def test_hints_of_a_partition_are_one_message_and_the_queue_has_an_end_whoever_is_absent() -> None:
     app = make_app([])
-    app.conf.update(broker_url="memory://bounded", broker_transport=None)
+    app.conf.update(broker_url="memory://bounded")
     partitions = 2 * MOST_WAITING
     sent = threading.Semaphore(0)
     hints = HintSender(app, sent=lambda _: sent.release())
@@ -51,7 +51,7 @@ def test_hints_of_a_partition_are_one_message_and_the_queue_has_an_end_whoever_i
 
 def test_no_windows_are_no_message_unless_it_is_wanted() -> None:
     app = make_app([])
-    app.conf.update(broker_url="memory://none", broker_transport=None)
+    app.conf.update(broker_url="memory://none")
     sent: list[int] = []
     hints = HintSender(app, sent=sent.append)
     hints.send(Scope("p", "t", "none"), 0)
