@@ -6,11 +6,13 @@ encoded too, which keeps them out of Redis hash tags.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 _SAFE = "*@:+,=!$~"
 
 
+@lru_cache(maxsize=4096)
 def escape(component: str) -> str:
     """One component of a name: letters, digits and ``-._*@:+,=!$~`` stay, the rest is ``%XX``."""
     return quote(component, safe=_SAFE, errors="surrogatepass")

@@ -110,9 +110,8 @@ _last: deque[Hook] = deque(maxlen=8)
 """The hooks that were called last, in any thread; one that runs again and again is there once."""
 
 
-def caller() -> Caller | None:
-    """Whose code runs here; None for sinfer's own."""
-    return _caller.get()
+caller: Callable[[], Caller | None] = _caller.get
+"""Whose code runs here; None for sinfer's own."""
 
 
 def caller_in(context: Context) -> Caller | None:

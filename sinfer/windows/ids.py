@@ -6,6 +6,7 @@ Components are escaped and joined by ``/``, so that no two differ in meaning and
 from __future__ import annotations
 
 import shlex
+from functools import lru_cache
 from typing import NamedTuple
 
 from sinfer.escaping import escape as escape
@@ -20,7 +21,7 @@ class Scope(NamedTuple):
     partition: str
 
     def __str__(self) -> str:
-        return "/".join(escape(part) for part in self)
+        return _text_of(self)
 
     @classmethod
     def parse(cls, text: str) -> Scope:
@@ -44,6 +45,11 @@ class Scope(NamedTuple):
         """
         mark = f"#{layout}" if layout else ""
         return f"{escape(self.task)}/{escape(self.partition)}{mark}/"
+
+
+@lru_cache(maxsize=4096)
+def _text_of(scope: Scope) -> str:
+    return "/".join(escape(part) for part in scope)
 
 
 def time_window_id(prefix: str, key: str, start_ms: int, first_seq: int | None = None) -> str:

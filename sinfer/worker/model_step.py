@@ -541,7 +541,7 @@ class _Trial:
 def _model_of(response: Any) -> str:
     """What an answer tells of the model: name and version, or one of them."""
     try:
-        found: str = Hook("inference", "infer", _told_model)(response)
+        found: str = _TOLD_MODEL(response)
     except HookError:  # an answer of a product's own client, that does not like to be asked
         return ""
     return found
@@ -557,3 +557,6 @@ def _told_model(response: Any) -> str:
 
 def _told(response: Any, name: str) -> Any:
     return response.get(name) if isinstance(response, dict) else getattr(response, name, None)
+
+
+_TOLD_MODEL = Hook("inference", "infer", _told_model)

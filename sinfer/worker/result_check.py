@@ -72,7 +72,7 @@ def result_list(returned: Any, expected: int | None, results_per: str, items: in
     most = MOST_RESULTS if expected is None else expected
     if type(returned) is list:
         most = max(most, len(returned))  # it is in the memory, however long it is
-    found: list[Any] = Hook("results", HOOK, _first)(returned, most + 1)
+    found: list[Any] = _FIRST(returned, most + 1)
     if expected is None and len(found) <= most:
         return found
     if len(found) != expected:
@@ -89,7 +89,7 @@ def result_list(returned: Any, expected: int | None, results_per: str, items: in
 def checked(results: Iterable[Any]) -> list[Checked]:
     """What becomes of each result; whatever is wrong with one harms no other."""
     found: list[Checked] = []
-    with Hook("results", HOOK, _checked).for_each() as check:
+    with _CHECKED.for_each() as check:
         for result in results:
             try:
                 found.append(check(result))
@@ -129,3 +129,8 @@ def _wrong(text: str) -> HookError:
 
 def _kind(value: Any) -> str:
     return "None" if value is None else f"a value of type {type(value).__name__}"
+
+
+_FIRST = Hook("results", HOOK, _first)
+_CHECKED = Hook("results", HOOK, _checked)
+"""What is looked at is a product's own: its list, and its results, may raise."""

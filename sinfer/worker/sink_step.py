@@ -73,6 +73,7 @@ class SinkWriter:
 
     def __init__(self, ready: ReadyTask) -> None:
         self._ready = ready
+        self._writes: dict[Sink, Hook] = {}
 
     async def write(
         self,
@@ -182,14 +183,16 @@ class SinkWriter:
         return answer
 
     async def _try(self, sink: Sink, results: WindowResults) -> _Answer:
-        write = Hook(
-            "sink",
-            "write",
-            sink.write,
-            task=self._ready.name,
-            passing=(SinkError, OSError),
-            is_ours=writes_as_ours(sink),
-        )
+        write = self._writes.get(sink)
+        if write is None:
+            write = self._writes[sink] = Hook(
+                "sink",
+                "write",
+                sink.write,
+                task=self._ready.name,
+                passing=(SinkError, OSError),
+                is_ours=writes_as_ours(sink),
+            )
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 return _Answer(None, _checked(await write.wait(results)))
