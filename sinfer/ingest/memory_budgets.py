@@ -2,8 +2,8 @@
 
 Below 60 % of ``maxmemory`` a task may take what it needs. Above that the tasks that take most stop
 pulling: those above the level at which all together would be within 60 %. They go on when they are
-within the level for 50 %. At 80 % all stop, see ``pressure.py``; where some were stopped before,
-because they take too much, the others go on up to 90 %. A task may have a limit of its own.
+within the level for 50 %. At 80 % all stop, see ``backpressure.py``; where some were stopped
+before, because they take too much, the others go on up to 90 %. A task may have a limit of its own.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ INCARNATION_FIELD = "incarnation"
 """Field of ``meta``: which messages the partition reads; see ``store.partition.incarnation``."""
 
 CONSUMER_FIELD = "consumer"
-"""Field of ``meta``: the durable consumer that the partition reads; see ``windows.consumers``."""
+"""Field of ``meta``: the durable consumer that the partition reads; see ``boards.consumers``."""
 
 STANDSTILL_FIELD = "standstill"
 """Field of ``meta``: why the source gives no more messages, as long as that is so."""

@@ -69,7 +69,7 @@ class HttpSink(Sink):
     2xx means written. 408, 425, 429, 5xx and errors of the connection: the window is written
     again later, and not before a ``Retry-After`` says so. The same goes for answers that tell of
     the URL or its headers and not of the results, such as 401 and redirects: nothing is given up
-    while somebody corrects them. 403, 404 and 410 may tell of either, see ``http_doubts``. All
+    while somebody corrects them. 403, 404 and 410 may tell of either, see ``doubts``. All
     other 4xx say that some result is bad, or that there are too many: the window is posted in
     halves, each under a key of its own, until what is refused stands alone.
     """

@@ -125,7 +125,7 @@ class RowSearch:
         Raises:
             SinkUnavailableError: nothing shows that it is due to the rows, or the search takes
                 too long for one try.
-            Exception: what passes; see ``sql_errors``.
+            Exception: what passes; see ``errors``.
         """
         rows: list[tuple[RowKey, Row]] = []
         for key in keys:
