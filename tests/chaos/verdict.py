@@ -28,6 +28,7 @@ _EXAMPLES = 8
 _TRANSIENT_KEYS = (
     r"sinfer:(partitions|due|memory|paused|starts|consumers|clock:\{sinfer:due\})",
     r"sinfer:ingestors:chaos(-twin)?",
+    r"sinfer:alive:\{sinfer:due\}",  # of workers and beats, as above; expires
     r"sinfer:tasks:chaos(-twin)?",  # expires within seconds
     r"sinfer:refusals:chaos(-twin)?/.*",  # what the next answer of the model clears
     r"sinfer:endpoint:\{.*\}:(breaker|clock|slots|ask:.*)",
