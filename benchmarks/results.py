@@ -12,8 +12,8 @@ from benchmarks.streams import subject
 from sinfer.demo.streams import CLOSED_HEADER
 from sinfer.demo.verify import SinkCheck, check_sink
 from sinfer.encoding import from_json
+from sinfer.source.attachment import Attachment
 from sinfer.source.config import JetStreamSource
-from sinfer.source.reader import PartitionReader
 from sinfer.source.source_partition import SourcePartition
 
 _BATCH = 2_000
@@ -43,13 +43,13 @@ class Found:
 async def read_results(client: Client, stream: str, expected: Sequence[Mapping[str, Any]]) -> Found:
     """Read a stream of results to its end and compare it with what it should hold."""
     source = JetStreamSource(stream=stream, batch=_BATCH)
-    reader = await PartitionReader.open(
+    reader = await Attachment.open(
         client, SourcePartition(source, subject(stream), f"results-{stream}")
     )
     results: list[Mapping[str, Any]] = []
     first_closed_ms, last_stored_ns = float("inf"), 0
     try:
-        while not await reader.caught_up():
+        while not await reader.source.caught_up():
             batch = await reader.next_batch(_BATCH, _QUIET_S)
             for message in batch.messages if batch is not None else ():
                 results.append(from_json(message.data))

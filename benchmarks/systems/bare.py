@@ -21,8 +21,8 @@ from sinfer.embedded.services import Place, Service, logged
 from sinfer.nats.connection import connect
 from sinfer.products.example.pipeline import Reading
 from sinfer.settings import settings
+from sinfer.source.attachment import Attachment
 from sinfer.source.config import JetStreamSource
-from sinfer.source.reader import PartitionReader
 from sinfer.source.source_partition import SourcePartition
 
 _QUIET_S = 1.0
@@ -40,7 +40,7 @@ async def pump(client: Client, task: Mapping[str, Any]) -> None:
     """Read a stream in windows until nothing comes any more."""
     work = WindowWork(task)
     source = JetStreamSource.model_validate(task["source"])
-    reader = await PartitionReader.open(
+    reader = await Attachment.open(
         client, SourcePartition(source, source.partition_subjects[0], "bare")
     )
     places = asyncio.Semaphore(work.concurrency)

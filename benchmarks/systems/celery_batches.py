@@ -18,8 +18,8 @@ from benchmarks.workload import WINDOW
 from sinfer.embedded.services import WORKER_READY, Place, Service, logged
 from sinfer.nats.connection import connect
 from sinfer.settings import settings
+from sinfer.source.attachment import Attachment
 from sinfer.source.config import JetStreamSource
-from sinfer.source.reader import PartitionReader
 from sinfer.source.source_partition import SourcePartition
 
 APP = "benchmarks.systems.batches_app"
@@ -44,7 +44,7 @@ CELERY_BATCHES = System("celery-batches", _services, share=0.06)
 async def feed(client: Client, task_id: str, task: Any) -> None:
     """Publish a Celery message for each message of a stream, until nothing comes any more."""
     source = JetStreamSource.model_validate(make_task(task_id, WINDOW)["source"])
-    reader = await PartitionReader.open(
+    reader = await Attachment.open(
         client, SourcePartition(source, source.partition_subjects[0], "feed")
     )
     with task.app.producer_or_acquire() as producer:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import dataclass
 
 from sinfer.errors import UnavailableError
+from sinfer.ingest.memory_budgets import TaskBudgets
 from sinfer.products.task import Limits
+from sinfer.store.boards.pauses import PauseBoard
 from sinfer.store.connection import Store
 from sinfer.store.server import server_memory
+from sinfer.windows.ids import Scope
 
 _log = logging.getLogger(__name__)
 
@@ -49,16 +53,6 @@ class MemoryPressure:
         self.is_high = False
         self.changes = 0
         self.used = self.limit = 0
-
-    def stops(self, *, others_are_stopped: bool) -> bool:
-        """Whether not to pull.
-
-        Args:
-            others_are_stopped: whether those are that take most of the memory.
-        """
-        if not others_are_stopped:
-            return self.is_high
-        return self.is_high and self.used >= _OTHERS_HIGH * self.limit
 
     async def refresh(self) -> None:
         """Ask Redis how full it is. Without a ``maxmemory`` it is never full."""
@@ -125,3 +119,65 @@ class PartitionPressure:
             )
         self._stopped = bool(over)
         return "; ".join(over)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why a partition pulls nothing.
+
+    Attributes:
+        reason: for people.
+        passes_by_itself: whether nobody wakes the partition when it is over.
+        is_told: whether the store tells of it already: pauses and budgets have boards.
+        drain: when a drain of the task began, which asks for all open windows to be closed; 0 for
+            none.
+    """
+
+    reason: str
+    passes_by_itself: bool
+    is_told: bool = False
+    drain: int = 0
+
+
+class Holds:
+    """Whether a partition may pull: what holds it back, be it a pause, memory, or what waits.
+
+    Args:
+        pauses, memory, budgets: what all partitions of the process share.
+        scope: the partition.
+        limits: of the task.
+    """
+
+    def __init__(
+        self,
+        pauses: PauseBoard,
+        memory: MemoryPressure,
+        budgets: TaskBudgets,
+        scope: Scope,
+        limits: Limits,
+    ) -> None:
+        self._pauses, self._memory, self._budgets = pauses, memory, budgets
+        self._names = scope.product, scope.task
+        self._pressure = PartitionPressure(limits)
+
+    def first(self, windows: int, payload: int) -> Hold | None:
+        """What holds the partition back; None when nothing does.
+
+        Args:
+            windows: closed windows that are not done.
+            payload: bytes that they hold.
+        """
+        if self._pauses.known:
+            pause = self._pauses.of(*self._names)
+            if pause is not None and pause.what == "drain":
+                return Hold(f"draining: {pause.reason}", False, True, pause.since_ms)
+            if pause is not None and pause.what == "all":
+                return Hold(f"paused: {pause.reason}", False, True)
+        memory, budgets = self._memory, self._budgets
+        # While those are stopped that take most of the memory, the others go on for longer.
+        if memory.is_high and (not budgets.stopped or memory.used >= _OTHERS_HIGH * memory.limit):
+            return Hold("Redis is nearly full", False)
+        if budgets.stopped and (reason := budgets.reason(*self._names)):
+            return Hold(reason, False, True)
+        reason = self._pressure.reason(windows, payload)
+        return Hold(reason, True) if reason else None

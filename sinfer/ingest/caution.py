@@ -44,6 +44,9 @@ class Caution:
         careful: prepares in another process.
         state: what the last writer left.
         batch: most messages that were in its hands.
+
+    Attributes:
+        is_needed: whether parts are to be chosen here.
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class Caution:
         self._writer = writer
         self._careful = careful
         self._batch = batch
-        self._deaths = state.deaths
+        self.is_needed = state.deaths > 0
         self._since_s = time.monotonic()
         self._watched = 0
         self._suspects = self._suspected(state)
@@ -79,11 +82,6 @@ class Caution:
             f" while messages from stream sequence {self._suspects[0]} to {self._suspects[1]} were"
             " in hand: these are looked at one by one, in a process of their own"
         )
-
-    @property
-    def is_needed(self) -> bool:
-        """Whether parts are to be chosen here."""
-        return self._deaths > 0
 
     async def choose(
         self, messages: Sequence[Message]
@@ -143,7 +141,7 @@ class Caution:
 
     async def _forget(self) -> None:
         await self._writer.note_hand(b"", 0)
-        self._deaths = 0
+        self.is_needed = False
         self._suspects = None
         await self._careful.release()
         _log.info("%s: goes on as usual", self._scope)

@@ -73,6 +73,7 @@ class Storing:
         self._schedule = schedule
         self._stopping = stopping
         self._announced_ms = 0
+        self._is_waiting = False
         self.pending = 0
         self.renewed_s = 0.0
 
@@ -85,7 +86,6 @@ class Storing:
             CommitRefusedError: it cannot be stored, however often it is tried.
             UnavailableError, StoreFullError: not stored, and told to stop.
         """
-        scope = self._writer.scope
         broken_off = 0
         while True:
             before = self._writer.commits
@@ -96,6 +96,7 @@ class Storing:
                 self._clock.follow(conflict.now_ms)
                 raise
             except (UnavailableError, StoreFullError) as error:
+                self._is_waiting = True
                 self._troubles.tell("storing", f"waiting to store a batch: {error}")
                 if self._stopping.is_set():
                     raise
@@ -115,7 +116,14 @@ class Storing:
                     raise  # it is stored, whatever came afterwards
                 by_store = isinstance(error, StoreError)
                 raise CommitRefusedError(describe(error), by_store=by_store) from error
-        self._troubles.over("storing", "storing again")
+        await self._follow(committed)
+
+    async def _follow(self, committed: Committed) -> None:
+        """It is stored: do what the store says is to do."""
+        scope = self._writer.scope
+        if self._is_waiting:
+            self._is_waiting = False
+            self._troubles.over("storing", "storing again")
         if committed.lost:
             _log.error(
                 "%s: %d chunks of open windows are gone from Redis; the windows are set aside when"
@@ -124,8 +132,10 @@ class Storing:
         self.renewed_s = time.monotonic()
         self._clock.follow(committed.now_ms)
         self.pending = committed.pending
-        self._hints.send(scope, committed.hint)
-        await self._announce(committed)
+        if committed.hint:
+            self._hints.send(scope, committed.hint)
+        if committed.next_due_ms:
+            await self._announce(committed)
 
     async def _is_broken_off(self, commit: Commit, error: Exception) -> bool:
         """Whether Redis is there, and ended the connection over which something large was sent."""
@@ -136,7 +146,7 @@ class Storing:
     async def _announce(self, committed: Committed) -> None:
         """Have beat look at the partition when something is due, unless it will anyway."""
         due_ms = committed.next_due_ms
-        if due_ms and (due_ms < self._announced_ms or self._announced_ms <= committed.now_ms):
+        if due_ms < self._announced_ms or self._announced_ms <= committed.now_ms:
             try:
                 wait_ms = due_ms - committed.now_ms
                 await self._schedule.announce(self._writer.scope, wait_ms)

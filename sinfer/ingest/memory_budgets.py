@@ -37,24 +37,20 @@ class TaskBudgets:
         store: the window store.
 
     Attributes:
+        stopped: why each of them is.
         changes: how often that has changed; nobody may have looked in between.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._board = TaskMemoryBoard(store)
-        self._stopped: dict[TaskName, str] = {}
+        self.stopped: dict[TaskName, str] = {}
         self._place = 0
         self.changes = 0
 
-    @property
-    def has_stopped(self) -> bool:
-        """Whether any task is stopped."""
-        return bool(self._stopped)
-
     def reason(self, product: str, task: str) -> str:
         """Why a task is stopped; empty when it is not."""
-        return self._stopped.get((product, task), "")
+        return self.stopped.get((product, task), "")
 
     async def refresh(
         self, mine: Mapping[Scope, InferTaskConfig | None], used: int, limit: int
@@ -75,7 +71,7 @@ class TaskBudgets:
             for scope, task in mine.items()
             if task is not None and task.limits.max_memory is not None
         }
-        if (not own and not self._stopped and used < LOW * limit) or not (limit or own):
+        if (not own and not self.stopped and used < LOW * limit) or not (limit or own):
             self._take({})
             return
         now_ms = await self._store.now_ms()
@@ -104,7 +100,7 @@ class TaskBudgets:
         others = used - sum(taken.values())
         high, low = (fair_level(taken.values(), part * limit - others) for part in (HIGH, LOW))
         for task, size in taken.items():
-            is_stopped = task in self._stopped
+            is_stopped = task in self.stopped
             if size > own.get(task, math.inf) * (_OWN_LOW if is_stopped else 1):
                 found[task] = f"limits.max_memory ({own[task] >> 20} MiB)"
             elif limit and len(taken) > 1 and size > (low if is_stopped else high):
@@ -114,18 +110,18 @@ class TaskBudgets:
 
     async def _tell(self, found: dict[TaskName, str], mine: set[TaskName], now_ms: int) -> None:
         """For ``sinfer status``; others tell of theirs."""
-        going_on = (self._stopped.keys() - found.keys()) & mine
+        going_on = (self.stopped.keys() - found.keys()) & mine
         stopped = {task: found[task] for task in found.keys() & mine}
         await self._board.note_stopped(stopped, going_on, now_ms)
 
     def _take(self, found: dict[TaskName, str]) -> None:
-        if found.keys() != self._stopped.keys():
+        if found.keys() != self.stopped.keys():
             self.changes += 1
-            for product, task in found.keys() - self._stopped.keys():
+            for product, task in found.keys() - self.stopped.keys():
                 _log.warning("%s/%s: pulling stops: %s", product, task, found[product, task])
-            for product, task in self._stopped.keys() - found.keys():
+            for product, task in self.stopped.keys() - found.keys():
                 _log.warning("%s/%s: pulling may go on: Redis has room for it", product, task)
-        self._stopped = found
+        self.stopped = found
 
 
 def fair_level(sizes: Iterable[int], room: float) -> float:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from nats.aio.client import Client
@@ -14,7 +12,6 @@ from nats.aio.client import Client
 from sinfer.aio.cancel import end
 from sinfer.aio.wait import wait_for_event
 from sinfer.clock import SystemClock
-from sinfer.config.units import to_ms
 from sinfer.errors import (
     ConfigError,
     StaleTokenError,
@@ -23,29 +20,31 @@ from sinfer.errors import (
     UnavailableError,
 )
 from sinfer.ingest.ack_budget import check_budget
-from sinfer.ingest.ack_gate import AckGate
-from sinfer.ingest.backpressure import PartitionPressure
+from sinfer.ingest.backpressure import Hold, Holds
 from sinfer.ingest.caution import Caution
 from sinfer.ingest.commit import Storing
-from sinfer.ingest.dead_letter_gate import CopyGate
 from sinfer.ingest.dead_letter_retention import DeadLetterCare
+from sinfer.ingest.entries import Prepared
 from sinfer.ingest.first_commit import begin
 from sinfer.ingest.handover import change_over
+from sinfer.ingest.idleness import Idleness
 from sinfer.ingest.isolation import CarefulError, CarefulPreparer
 from sinfer.ingest.leases import LEASE_MS
 from sinfer.ingest.stall import StallNotice
 from sinfer.ingest.surroundings import Surroundings
+from sinfer.ingest.waiting_windows import WaitingWindows
 from sinfer.ingest.windower import Beginning, Windower
 from sinfer.ingest.work_in_hand import Hand
 from sinfer.products.pipeline import InferPipeline
-from sinfer.source.batch import BatchInHand
+from sinfer.source.attachment import Attachment
+from sinfer.source.batch import Batch
 from sinfer.source.checkpoint import SourceState
-from sinfer.source.reader import PartitionReader
+from sinfer.source.source import Lost, Source
 from sinfer.source.source_partition import SourcePartition
 from sinfer.store.boards.consumers import ConsumerBoard
-from sinfer.store.partition.incarnation import Starts, number_of_start
+from sinfer.store.durability import DurabilityBarrier
+from sinfer.store.partition.incarnation import Starts, incarnation_of, number_of_start
 from sinfer.store.partition.partition_state import PartitionState
-from sinfer.store.partition.unfinished import Unfinished
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.types.message import Message
@@ -61,9 +60,6 @@ _LOOK_S = 1.0
 
 _LONGEST_WAIT_S = 60.0
 """A quiet partition, which has nothing to do by the clock, sleeps for so long or until woken."""
-
-_NOT_IDLE_S = 0.5
-"""How long after a source turned out not to be idle that is asked again."""
 
 _WELL_S = 5.0
 """A partition that was opened so long ago and has not failed since has nothing to complain of."""
@@ -119,13 +115,15 @@ class PartitionIngest:
         self._nothing_in_hand = Hand()
         self._has_stored = False
         self._opened_s = 0.0
-        self._gate = AckGate(surroundings.disk, self.writer, self.lease_lost)
-        self._copies = CopyGate()
+        self._barrier = DurabilityBarrier(surroundings.disk, self.writer, self.lease_lost)
         self._stall = StallNotice(self.writer, troubles)
         self._clock = SystemClock()
-        self._reader: PartitionReader | None = None
-        self._in_hand: BatchInHand | None = None
+        self._attachment: Attachment | None = None
+        self._rest: Batch | None = None
+        self._in_hand: list[Message] = []
         self._stopping = asyncio.Event()
+        self._woken = asyncio.Event()
+        self._lost: BaseException | None = None
         self._storing = Storing(
             self.writer,
             self._clock,
@@ -134,16 +132,22 @@ class PartitionIngest:
             self._stopping,
             troubles,
         )
-        self._woken = asyncio.Event()
-        self._lost: BaseException | None = None
-        self._pressure = PartitionPressure(self._task.limits)
-        self._unfinished = Unfinished(0, None)
-        self._looked_s = 0.0
-        self._stored_bytes = 0
-        self._stored_seq = 0
-        self._acked_seq = 0
-        self._idle_at_s = 0.0
-        self._is_idle = False
+        self._waiting = WaitingWindows(
+            self.writer,
+            self._storing,
+            self._barrier,
+            troubles,
+            acks_when_done=self._acks_when_done,
+            sends_copies=self._care.sends_copies,
+        )
+        self._idleness = Idleness(self._task.window, self._clock, waited_for=bool(self._aligned()))
+        self._holds = Holds(
+            surroundings.pauses,
+            surroundings.memory,
+            surroundings.budgets,
+            scope,
+            self._task.limits,
+        )
         self._drained_ms = 0
 
     @property
@@ -161,8 +165,7 @@ class PartitionIngest:
     @property
     def hand_seqs(self) -> tuple[int, int]:
         """Least and greatest stream sequence of what it may work on."""
-        rest = [] if self._in_hand is None else self._in_hand.rest
-        seqs = [message.stream_seq for message in rest]
+        seqs = [message.stream_seq for message in self._in_hand]
         return min(seqs, default=0), max(seqs, default=0)
 
     @property
@@ -190,11 +193,11 @@ class PartitionIngest:
     def wake(self) -> None:
         """Have a look around: something changed that is no message."""
         self._woken.set()
-        if self._reader is not None:
-            self._reader.wake()
+        if self._attachment is not None:
+            self._attachment.wake()
 
     def lease_lost(self, error: StaleTokenError) -> None:
-        """Somebody else writes the partition by now."""
+        """Somebody else writes the partition."""
         self._lost = error
         self.wake()
 
@@ -220,20 +223,20 @@ class PartitionIngest:
         leases.add(self)
         try:
             async with self._surroundings.opening:
-                windower, reader = await self._open()
-            self._reader, self._windower = reader, windower
+                windower, attachment = await self._open()
+            self._attachment, self._windower = attachment, windower
             self._opened_s = time.monotonic()
             care = asyncio.create_task(self._care.run()) if self._care.is_needed else None
             if care is not None:
                 care.add_done_callback(self._care_ended)
             try:
-                await self._ingest(windower, reader)
+                await self._ingest(windower, attachment)
             finally:
                 if care is not None:
                     await end(care)
-                self._reader = None
-                await self._gate.aclose()
-                await reader.aclose()
+                self._attachment = None
+                await self._barrier.aclose()
+                await attachment.aclose()
         finally:
             self._careful.close()
             self._troubles.clear()
@@ -241,7 +244,7 @@ class PartitionIngest:
             await self._give_back()
 
     def _care_ended(self, care: asyncio.Task[None]) -> None:
-        """Nobody copies dead letters any more: begin anew, as acknowledgements may wait for it."""
+        """Nobody copies dead letters any more: begin again, as acknowledgements may wait for it."""
         if not care.cancelled():
             self._lost = self._lost or care.exception()
             self.wake()
@@ -263,7 +266,7 @@ class PartitionIngest:
 
     # --- the beginning ---
 
-    async def _open(self) -> tuple[Windower, PartitionReader]:
+    async def _open(self) -> tuple[Windower, Attachment]:
         self._clock.follow(await self.writer.now_ms())
         state = await self.writer.load()
         self._caution = Caution(self.writer, self._careful, state, self._task.source.batch)
@@ -278,56 +281,57 @@ class PartitionIngest:
             by_event_time=self._task.window.time == "event",
             start=await self._number_of_start(state, starts),
         )
-        reader = await PartitionReader.open(
+        attachment = await Attachment.open(
             self._connection,
             reading,
             timing=self._surroundings.timing,
             troubles=self._troubles,
             take=lambda consumer: consumers.take(consumer, self.scope),
         )
+        source, terms = attachment.source, attachment.source.terms
         try:
-            layout = self._clock.now_ms() if reader.starts_over else None
+            layout = self._clock.now_ms() if terms.starts_over else None
             incarnation = state.incarnation if state.source else ""
-            incarnation = incarnation or reader.incarnation
+            incarnation = incarnation or incarnation_of(
+                self._task.source.stream, source.state.stream_created, terms.start
+            )
             await starts.note(self.scope, number_of_start(incarnation))
             change = change_over(
                 self.scope,
                 state,
                 self._pipeline,
                 incarnation=incarnation,
-                repeats_to=reader.repeats_to,
+                repeats_to=terms.repeats_to,
                 layout=layout,
             )
-            mode = reader.mode
-            if budget := self._budget(reader.max_ack_pending):
-                mode += f"; {budget} (max_ack_pending)"
-            if reader.acknowledges:
+            text = terms.text
+            if budget := self._budget(terms.max_ack_pending):
+                text += f"; {budget} (max_ack_pending)"
+            if terms.acknowledges:
                 await self._surroundings.disk.try_out()
-                mode += f"; {self._surroundings.disk.text}"
-            self._stored_seq = max(
-                [reader.state.position, *(last for _, last in reader.state.ahead)]
-            )
-            source = state.source or b""
+                text += f"; {self._surroundings.disk.text}"
+            self._waiting.begin(source.state)
+            stored = state.source or b""
             await begin(
                 change,
-                source,
+                stored,
                 storing=self._storing,
                 writer=self.writer,
                 pauses=self._surroundings.pauses,
             )
         except BaseException:
-            await reader.aclose()
+            await attachment.aclose()
             raise
-        self._surroundings.announcements.say(self.scope, f"ingesting; {mode}")
+        self._surroundings.announcements.say(self.scope, f"ingesting; {text}")
         windower = Windower(
             self._pipeline,
             change.planner,
             self._clock,
             self._storing.store,
-            begins=Beginning(str(self.scope), change.config, source, incarnation),
+            begins=Beginning(str(self.scope), change.config, stored, incarnation),
             refusals=self._surroundings.refusals[self.scope],
         )
-        return windower, reader
+        return windower, attachment
 
     async def _number_of_start(self, state: PartitionState, starts: Starts) -> int:
         """That of the start which the partition goes on under, or else of the next."""
@@ -345,204 +349,138 @@ class PartitionIngest:
 
     # --- one batch after the other ---
 
-    async def _ingest(self, windower: Windower, reader: PartitionReader) -> None:
-        size = self._task.source.batch
-        self._not_idle()
+    async def _ingest(self, windower: Windower, attachment: Attachment) -> None:
+        source, size = attachment.source, self._task.source.batch
+        self._idleness.interrupt()
         while not self._stopping.is_set():
             if self._lost is not None:
                 raise self._lost
-            await self._relieve(windower, reader)
-            if self._in_hand is None:
-                batch = await reader.next_batch(size, self._wait_s(windower))
-                self._in_hand = None if batch is None else BatchInHand(batch)
-            came = self._in_hand is not None
-            if self._in_hand is not None:
-                try:
-                    await self._take(windower, reader, self._in_hand)
-                except CarefulError:
-                    if self._stopping.is_set():
-                        return
-                    raise
-                self._not_idle()
+            await self._hold_back(windower, source)
+            batch = self._rest or await source.next(size, self._wait_s(windower))
+            came = isinstance(batch, Batch)
+            if isinstance(batch, Batch):
+                await self._take(windower, source, batch)
             else:
-                await self._quiet(windower, reader)
+                if isinstance(batch, Lost):
+                    await attachment.restore(batch, self._wait_s(windower))
+                await self._quiet(windower, source)
             if self._acks_when_done or (came and self._storing.pending):
-                await self._look(reader, at_least_every_s=_LOOK_S)
+                await self._waiting.look(source, self._in_hand, at_least_every_s=_LOOK_S)
             if self._acks_when_done:
-                await self._stall.look(reader, came=came, pending=self._storing.pending)
+                await self._stall.look(source, came=came, pending=self._storing.pending)
 
-    async def _take(
-        self, windower: Windower, reader: PartitionReader, in_hand: BatchInHand
-    ) -> None:
-        """Store the next part of a batch; acknowledge the batch when all of it is stored."""
-        rest: Sequence[Message] = in_hand.rest
-        prepare = None
-        if self._caution.is_needed:
-            rest, prepare = await self._caution.choose(rest)
-        count = await windower.take_some(rest, in_hand.source_after, prepare)
-        messages = in_hand.stored(count)
+    async def _take(self, windower: Windower, source: Source, batch: Batch) -> None:
+        """Store a batch, or as much of it as is prepared in a moment, and acknowledge it."""
+        self._rest, self._in_hand = batch, batch.messages
+        try:
+            prepared = await self._prepare(windower, batch.messages)
+        except CarefulError:
+            if self._stopping.is_set():
+                return
+            raise
+        rest: Batch | None = None
+        if prepared.count < len(batch.messages):
+            batch, rest = batch.split(prepared.count)
+        await windower.store(batch, prepared)
+        self._rest, self._in_hand = rest, [] if rest is None else rest.messages
+        if batch.ack is not None:
+            await self._barrier.pass_on(batch.ack)
+        await self._stored(source, batch)
+
+    async def _prepare(self, windower: Windower, messages: list[Message]) -> Prepared:
+        """Have the product look at the first messages, with care where writers have died."""
+        if not self._caution.is_needed:
+            return await windower.prepare(messages)
+        chosen, prepare = await self._caution.choose(messages)
+        return await windower.prepare(chosen, prepare)
+
+    async def _stored(self, source: Source, batch: Batch) -> None:
+        """A batch, or a part of one, is stored: see what follows from that."""
+        messages = batch.messages
         self._has_stored = True
+        if self._idleness.is_possible:
+            self._idleness.interrupt()
         if self._caution.is_needed:
-            await self._caution.stored(messages, self._stored_state(reader).position)
-        if messages:
-            seqs = [message.stream_seq for message in messages]
-            self._stored_seq = max(self._stored_seq, *seqs)
-            self._acked_seq = min(self._acked_seq, min(seqs) - 1)
-        if in_hand.is_stored:
-            self._in_hand = None
-            if in_hand.batch.deliveries:
-                await self._gate.pass_on(partial(reader.committed, in_hand.batch))
-            else:
-                await reader.committed(in_hand.batch)
+            await self._caution.stored(messages, batch.state.position)
+        if self._acks_when_done and messages:
+            self._waiting.stored(messages)
         payload = sum([len(message.data) for message in messages])
-        memory, budgets = self._surroundings.memory, self._surroundings.budgets
+        memory = self._surroundings.memory
         if await memory.stored(len(messages), payload):
-            try:
-                await budgets.refresh({self.scope: self._task}, memory.used, memory.limit)
-            except (UnavailableError, StoreFullError) as error:
-                _log.debug("%s: what it takes of Redis is not known: %s", self.scope, error)
-        await self._count(reader, payload)
-
-    async def _count(self, reader: PartitionReader, payload: int) -> None:
-        """Look at what waits, sooner than usual, when it may be too many bytes by now."""
-        self._stored_bytes += payload
-        most = self._unfinished.bytes + self._stored_bytes
+            await self._look_at_budgets()
+        waiting = self._waiting
+        waiting.unseen_bytes += payload
+        most = waiting.bytes + waiting.unseen_bytes
         if self._storing.pending and most > self._task.limits.max_pending_bytes:
-            await self._look(reader)
+            await waiting.look(source, self._in_hand)  # sooner than usual
+
+    async def _look_at_budgets(self) -> None:
+        memory, budgets = self._surroundings.memory, self._surroundings.budgets
+        try:
+            await budgets.refresh({self.scope: self._task}, memory.used, memory.limit)
+        except (UnavailableError, StoreFullError) as error:
+            _log.debug("%s: what it takes of Redis is not known: %s", self.scope, error)
 
     def _wait_s(self, windower: Windower) -> float:
         """Until when there is nothing to do if nothing comes, in seconds."""
         wait_s = _LONGEST_WAIT_S
-        if self._acks_when_done and self._acked_seq < self._stored_seq:
+        if self._acks_when_done and not self._waiting.is_acknowledged:
             wait_s = _LOOK_S
-        spec = self._task.window
-        if spec.type == "sliding" and spec.time == "processing":
-            deadline_ms = windower.planner.next_deadline_ms
-            if deadline_ms is not None:
-                wait_s = min(wait_s, (deadline_ms - self._clock.now_ms()) / 1000)
-        if spec.idle is not None and not self._is_idle:
-            wait_s = min(wait_s, self._idle_at_s - time.monotonic())
+        if self._idleness.is_possible:
+            wait_s = min(wait_s, self._idleness.wait_s(windower))
         return max(0.0, wait_s)
 
     # --- between batches ---
 
-    def _not_idle(self, again_s: float | None = None) -> None:
-        """The source is not idle: ask again when nothing has come for long enough."""
-        idle = self._task.window.idle
-        if idle is not None:
-            self._is_idle = False
-            wait_s = idle.total_seconds() if again_s is None else again_s
-            self._idle_at_s = time.monotonic() + wait_s
-
-    async def _quiet(self, windower: Windower, reader: PartitionReader) -> None:
-        """Nothing came: close what an idle source or the clock alone closes."""
+    async def _quiet(self, windower: Windower, source: Source) -> None:
+        """Nothing came."""
         if self._caution.is_needed:
             await self._caution.quiet()
-        spec = self._task.window
-        if spec.type == "sliding" and spec.time == "processing":
-            await windower.advance()
-        if spec.idle is None or self._is_idle or time.monotonic() < self._idle_at_s:
-            return
-        if await reader.caught_up():
-            await windower.close_all("idle", idle=bool(self._aligned()))
-            self._is_idle = True
-        else:
-            self._not_idle(min(_NOT_IDLE_S, to_ms(spec.idle) / 1000))
+        if self._idleness.is_possible:
+            await self._idleness.look(windower, source)
 
-    async def _relieve(self, windower: Windower, reader: PartitionReader) -> None:
+    async def _hold_back(self, windower: Windower, source: Source) -> None:
         """Pull nothing while there is pressure or a pause; JetStream keeps the backlog."""
+        self._woken.clear()
+        hold = self._holds.first(self._storing.pending, self._waiting.bytes)
+        if hold is None:
+            return
         told = ""
         wait_s = _FIRST_RELIEF_S
-        while not self._stopping.is_set() and self._lost is None:
-            self._woken.clear()
-            reason, passes_by_itself = self._reason_to_wait()
-            if not reason:
-                break
-            if reason != told:
-                self._surroundings.announcements.say(self.scope, f"pulling stops: {reason}")
-            told = reason
-            self._tell_of_pressure(reason)
-            await self._drain(windower)
-            longest_s = wait_s if passes_by_itself else _LONGEST_WAIT_S
+        while hold is not None and not self._stopping.is_set() and self._lost is None:
+            if hold.reason != told:
+                self._surroundings.announcements.say(self.scope, f"pulling stops: {hold.reason}")
+            told = hold.reason
+            if not hold.is_told:  # the log has it
+                text = f"pulling stops: {told}; are there workers, are model and sinks there?"
+                self._troubles.tell("pressure", text, level=None)
+            is_drained = await self._drain(windower, hold)
+            looks = hold.passes_by_itself or self._acks_when_done
+            longest_s = wait_s if looks or not is_drained else _LONGEST_WAIT_S
             if not await wait_for_event(self._woken, longest_s):
                 wait_s = min(2 * wait_s, _LONGEST_RELIEF_S)
-            if passes_by_itself or self._acks_when_done:
-                await self._look(reader)
+            if looks:
+                await self._waiting.look(source, self._in_hand)
+            self._woken.clear()
+            hold = self._holds.first(self._storing.pending, self._waiting.bytes)
         self._troubles.over("pressure")
-        if told and not self._stopping.is_set():
+        if not self._stopping.is_set():
             self._surroundings.announcements.say(self.scope, "pulling goes on")
 
-    def _tell_of_pressure(self, reason: str) -> None:
-        """The log has it; pauses and budgets have boards of their own."""
-        budgets, names = self._surroundings.budgets, (self.scope.product, self.scope.task)
-        if self._surroundings.pauses.of(*names) is None and reason != budgets.reason(*names):
-            text = f"pulling stops: {reason}; are there workers, are model and sinks there?"
-            self._troubles.tell("pressure", text, level=None)
+    async def _drain(self, windower: Windower, hold: Hold) -> bool:
+        """Close what is open where that is asked for, and say that it was done.
 
-    def _reason_to_wait(self) -> tuple[str, bool]:
-        """Why not to pull, and whether that passes without anybody waking the partition."""
-        pause = self._surroundings.pauses.of(self.scope.product, self.scope.task)
-        if pause is not None and pause.what != "processing":
-            text = "draining" if pause.what == "drain" else "paused"
-            undone = pause.what == "drain" and pause.since_ms != self._drained_ms
-            return f"{text}: {pause.reason}", self._acks_when_done or undone
-        budgets = self._surroundings.budgets
-        if self._surroundings.memory.stops(others_are_stopped=budgets.has_stopped):
-            return "Redis is nearly full", self._acks_when_done
-        if reason := budgets.reason(self.scope.product, self.scope.task):
-            return reason, self._acks_when_done
-        return self._pressure.reason(self._storing.pending, self._unfinished.bytes), True
-
-    async def _drain(self, windower: Windower) -> None:
-        """Close what is open where that is asked for, and say that it was done."""
-        pause = self._surroundings.pauses.of(self.scope.product, self.scope.task)
-        if pause is None or pause.what != "drain" or pause.since_ms == self._drained_ms:
-            return
+        Returns:
+            Whether there is nothing left to be done for it.
+        """
+        if not hold.drain or hold.drain == self._drained_ms:
+            return True
         await windower.close_all("drain", idle=bool(self._aligned()))
         try:
-            await self.writer.note_drained(pause.since_ms)
+            await self.writer.note_drained(hold.drain)
         except (UnavailableError, StoreFullError) as error:
             self._troubles.tell("draining", f"is drained, which cannot be noted: {error}")
-        else:
-            self._troubles.over("draining")
-            self._drained_ms = pause.since_ms
-
-    async def _look(self, reader: PartitionReader, *, at_least_every_s: float = 0.0) -> None:
-        """See what waits, and acknowledge what is done where that is how the task wants it."""
-        now_s = time.monotonic()
-        if now_s - self._looked_s < at_least_every_s:
-            return
-        self._looked_s = now_s
-        self._stored_bytes = 0
-        try:
-            self._storing.pending = await self.writer.pending()
-            self._unfinished = await self.writer.unfinished(
-                with_open=self._acks_when_done,
-                with_dead=self._acks_when_done and self._care.sends_copies,
-            )
-        except UnavailableError as error:
-            self._troubles.tell("looking", f"what waits cannot be looked at: {error}")
-            return
-        self._troubles.over("looking")
-        if self._acks_when_done:
-            finished_seq = self._finished_seq()
-            done = self._stored_state(reader).read_through(finished_seq)
-            done = self._copies.passing(finished_seq, done, self._unfinished)
-            await self._gate.pass_on(partial(reader.finished, done))
-            if not self._copies.holds:
-                self._acked_seq = finished_seq
-
-    def _stored_state(self, reader: PartitionReader) -> SourceState:
-        """How far the partition was read, without what is in hand and not stored yet."""
-        if self._in_hand is None:
-            return reader.state
-        return reader.state.without([message.stream_seq for message in self._in_hand.rest])
-
-    def _finished_seq(self) -> int:
-        """Every message read up to this one is done: none is in an open or closed window.
-
-        Which windows are open is for the store to say. The plan knows of some for too long, as beat
-        closes them, and of others too briefly, as it lets go of them before beat closes them.
-        """
-        held_seq = self._unfinished.first_seq
-        return self._stored_seq if held_seq is None else held_seq - 1
+            return False
+        self._troubles.over("draining")
+        self._drained_ms = hold.drain
+        return True

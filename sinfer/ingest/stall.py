@@ -11,7 +11,7 @@ import time
 
 from sinfer.errors import StoreFullError, UnavailableError
 from sinfer.logging.troubles import PartitionTroubles
-from sinfer.source.reader import PartitionReader
+from sinfer.source.source import Source
 from sinfer.store.partition.writer import PartitionWriter
 
 _log = logging.getLogger(__name__)
@@ -34,11 +34,11 @@ class StallNotice:
         self._came_s = time.monotonic()
         self._told: str | None = None  # what an earlier ingestor told is not known
 
-    async def look(self, reader: PartitionReader, *, came: bool, pending: int) -> None:
+    async def look(self, source: Source, *, came: bool, pending: int) -> None:
         """See whether the partition goes on.
 
         Args:
-            reader: reads it.
+            source: of the partition.
             came: whether a message came since the last look.
             pending: windows that are closed and not done: they are about to free messages.
         """
@@ -49,7 +49,7 @@ class StallNotice:
         if is_quiet and self._told:
             return
         try:
-            text = await self._reason(reader) if is_quiet else ""
+            text = await self._reason(source) if is_quiet else ""
             if text != self._told:
                 await self._tell(text)
         except (UnavailableError, StoreFullError) as error:
@@ -57,9 +57,9 @@ class StallNotice:
         else:
             self._troubles.over("stall")
 
-    async def _reason(self, reader: PartitionReader) -> str:
+    async def _reason(self, source: Source) -> str:
         """Why nothing comes and no window ends; empty when that is not so."""
-        withheld = await reader.withheld()
+        withheld = await source.withheld()
         if withheld is None:
             return ""
         if await self._writer.waits_for_the_clock():

@@ -18,6 +18,8 @@ from sinfer.ingest.entries import SLICE_BYTES, SLICE_S, Prepared, Preparer, Prep
 from sinfer.ingest.work_in_hand import Hand
 from sinfer.logging.masking import one_line
 from sinfer.products.pipeline import InferPipeline
+from sinfer.source.batch import Batch
+from sinfer.source.checkpoint import pack_state
 from sinfer.store.partition.account import Count
 from sinfer.store.partition.batch_commit import Commit
 from sinfer.types.message import Message
@@ -45,9 +47,6 @@ _MOST_REFUSALS = 5
 Store = Callable[[Commit], Awaitable[None]]
 """Stores a commit, all of it or nothing; raises ``WindowConflictError`` as the store does, and
 ``CommitRefusedError`` where the commit itself is the cause."""
-
-SourceAfter = Callable[[int], bytes]
-"""The reader's state with the first so many of some messages."""
 
 
 @dataclass(slots=True)
@@ -118,51 +117,36 @@ class Windower:
         self._config = begins.config
         self._source = begins.source
 
-    async def take(self, messages: Sequence[Message], source_after: SourceAfter) -> None:
-        """Put a batch into windows, however long that takes.
+    async def take(self, batch: Batch) -> None:
+        """Put a batch into windows, however long that takes; see ``prepare`` and ``store``."""
+        while True:
+            prepared = await self.prepare(batch.messages)
+            if prepared.count == len(batch.messages):
+                await self.store(batch, prepared)
+                return
+            first, batch = batch.split(prepared.count)
+            await self.store(first, prepared)
+
+    async def prepare(
+        self, messages: Sequence[Message], prepare: Preparing | None = None
+    ) -> Prepared:
+        """Have the product look at the first of some messages: as many as it can in a moment.
 
         Args:
             messages: new ones only, in the order of the stream. May be empty.
-            source_after: the reader's state with the first so many of them.
-        """
-        done = await self.take_some(messages, source_after)
-        while done < len(messages):
-            rest = messages[done:]
-            done += await self.take_some(rest, _behind(done, source_after))
-
-    async def take_some(
-        self,
-        messages: Sequence[Message],
-        source_after: SourceAfter,
-        prepare: Preparing | None = None,
-    ) -> int:
-        """Put the first messages of a batch into windows: as many as are prepared in a moment.
-
-        Args:
-            messages: new ones only, in the order of the stream. May be empty.
-            source_after: the reader's state with the first so many of them.
             prepare: how to prepare them; in this process by default.
-
-        Returns:
-            How many of the messages are stored.
-
-        Raises:
-            CommitRefusedError: the store takes nothing at all, or refused several messages one
-                after the other.
-            StoreError, UnavailableError: what the store raises.
         """
+        if len(messages) > self._most:
+            messages = messages[: self._most]
         if prepare is not None:
-            prepared = await prepare(messages[: self._most], self._clock.now_ms())
-        else:
-            prepared = await self._prepare(messages[: self._most])
-        await self._put(messages[: prepared.count], prepared, source_after)
-        return prepared.count
-
-    async def _prepare(self, messages: Sequence[Message]) -> Prepared:
-        """Prepare in slices, between which the process does something else."""
+            return await prepare(messages, self._clock.now_ms())
         prepared = self._preparer.prepare_some(messages, self._clock.now_ms())
-        if prepared.count == len(messages):
-            return prepared
+        if prepared.count < len(messages):
+            await self._prepare_more(messages, prepared)
+        return prepared
+
+    async def _prepare_more(self, messages: Sequence[Message], prepared: Prepared) -> None:
+        """Prepare on in slices, between which the process does something else."""
         until_s = time.monotonic() + _GATHER_S
         size = sum(len(message.data) for message in messages[: prepared.count])
         while prepared.count < len(messages) and size < SLICE_BYTES:
@@ -173,53 +157,71 @@ class Windower:
             more = self._preparer.prepare_some(rest, self._clock.now_ms())
             size += sum(len(message.data) for message in rest[: more.count])
             prepared.add(more)
-        return prepared
 
-    async def _put(
-        self, messages: Sequence[Message], prepared: Prepared, source_after: SourceAfter
-    ) -> None:
-        """Store messages in one commit; where that is refused, find those that are the cause."""
+    async def store(self, batch: Batch, prepared: Prepared) -> None:
+        """Plan what a batch changes, and commit that; where it is refused, find the cause.
+
+        Args:
+            batch: its messages are those that were prepared.
+            prepared: what the product made of them.
+
+        Raises:
+            CommitRefusedError: the store takes nothing at all, or refused several messages one
+                after the other.
+            StoreError, UnavailableError: what the store raises.
+        """
+        source = pack_state(batch.state)
         try:
-            await self._store_all(messages, prepared, source_after(len(messages)))
+            while True:
+                plan, dead, counts = self._decide(batch.messages, prepared)
+                try:
+                    await self._commit(Commit(plan, source, dead, counts))
+                    break
+                except WindowConflictError as conflict:
+                    self.planner.forget(conflict.window_ids)
         except CommitRefusedError as error:
-            await self._check_store()
-            if len(messages) == 1:
-                await self._give_up(messages[0], prepared, source_after(1), error)
-                return
-            middle = (len(messages) + 1) // 2
-            for first, last in ((0, middle), (middle, len(messages))):
-                part = messages[first:last]
-                await self._put(part, prepared.part(part), _behind(first, source_after))
-        else:
-            if messages:
-                self._refusals.in_a_row = 0
+            await self._store_in_parts(batch, prepared, error)
+            return
+        self._source = source
+        self.planner.apply(plan)
+        if batch.messages:
+            self._refusals.in_a_row = 0
 
-    async def _store_all(
-        self, messages: Sequence[Message], prepared: Prepared, source: bytes
+    async def _store_in_parts(
+        self, batch: Batch, prepared: Prepared, refused: CommitRefusedError
     ) -> None:
+        """Store what can be stored of a batch that was refused as a whole."""
+        await self._check_store()
+        messages = batch.messages
+        if len(messages) == 1:
+            await self._give_up(messages[0], prepared, pack_state(batch.state), refused)
+            return
+        for part in batch.split((len(messages) + 1) // 2):
+            await self.store(part, prepared.part(part.messages))
+
+    def _decide(
+        self, messages: Sequence[Message], prepared: Prepared
+    ) -> tuple[Plan, list[DeadLetter], dict[str, int]]:
+        """The plan, and with it the dead letters and what the batch adds to the account.
+
+        Raises:
+            CommitRefusedError: there is no plan for these messages.
+        """
         while True:
             try:
                 plan = self._plan(prepared)
-                dead, counts = self._account(messages, prepared, plan)
+                return plan, *self._account(messages, prepared, plan)
             except InvalidItemError as error:
                 _let_die(prepared, error, self._clock.now_ms())
-                continue
             except SinferError:
                 raise
             except Exception as error:
                 text = f"it cannot be put into windows: {describe(error)}"
                 raise CommitRefusedError(text, by_store=False) from error
-            try:
-                await self._commit(Commit(plan, source, dead, counts))
-                break
-            except WindowConflictError as conflict:
-                self.planner.forget(conflict.window_ids)
-        self._source = source
-        self.planner.apply(plan)
 
     def _plan(self, prepared: Prepared) -> Plan:
         now_ms = self._clock.now_ms()
-        if self._most == _UNLIMITED:
+        if self._most == _UNLIMITED:  # no trigger of the product's own is called
             return self.planner.plan(prepared.entries, now_ms)
         self.hand.hook = "close_when"
         self.hand.since_s = began_s = time.monotonic()
@@ -344,11 +346,6 @@ class Windower:
             Count.LATE: late,
         }
         return dead, counts
-
-
-def _behind(first: int, source_after: SourceAfter) -> SourceAfter:
-    """The same for the messages behind the first so many."""
-    return lambda count: source_after(first + count)
 
 
 def _let_die(prepared: Prepared, error: InvalidItemError, now_ms: int) -> None:

@@ -16,8 +16,8 @@ from sinfer.local.task import LocalTask
 from sinfer.nats.connection import connect
 from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.subjects import EVERYTHING
+from sinfer.source.attachment import Attachment
 from sinfer.source.config import JetStreamSource
-from sinfer.source.reader import PartitionReader
 from sinfer.source.source_partition import SourcePartition
 from sinfer.types.message import Message
 
@@ -151,7 +151,7 @@ async def from_jetstream(source: JetStreamSource, *, until_caught_up: bool) -> B
     """
     client = await connect(source.place, name="sinfer-run")
     quiet = source.model_copy(update={"durable": None, "ack": "stored"})
-    readers: list[PartitionReader] = []
+    readers: list[Attachment] = []
     try:
         retention = (await JetStreamApi(client, source.stream).stream_info()).config.retention
         if retention != "limits":
@@ -162,7 +162,7 @@ async def from_jetstream(source: JetStreamSource, *, until_caught_up: bool) -> B
         for subject in source.partition_subjects:
             name = f"run-{secrets.token_hex(4)}"
             reading = SourcePartition(quiet, subject or EVERYTHING, name)
-            reader = await PartitionReader.open(client, reading)
+            reader = await Attachment.open(client, reading)
             readers.append(reader)
         while True:
             came = False
@@ -172,7 +172,7 @@ async def from_jetstream(source: JetStreamSource, *, until_caught_up: bool) -> B
                     came = True
                     yield batch.messages
             if not came:
-                if until_caught_up and all([await reader.caught_up() for reader in readers]):
+                if until_caught_up and all([await reader.source.caught_up() for reader in readers]):
                     return
                 yield []
     finally:

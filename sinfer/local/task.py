@@ -25,6 +25,8 @@ from sinfer.nats.subjects import covers
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
+from sinfer.source.batch import Batch
+from sinfer.source.checkpoint import SourceState
 from sinfer.store.partition.account import COUNTS, Count
 from sinfer.store.work.claim import Claim
 from sinfer.types.message import Message
@@ -34,6 +36,9 @@ from sinfer.windows.planner_types import make_planner
 from sinfer.windows.window import CloseReason
 from sinfer.worker.process import WindowProcessor
 from sinfer.worker.ready_task import ReadyTask
+
+_NO_STREAM = SourceState("", 0)
+"""Nothing goes on behind where this stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +240,7 @@ class LocalTask:
         numbered = [self.numbered(message) for message in messages]
         for partition, batch in self._shared_out(numbered):
             partition.fed_ms = self.clock.now_ms()
-            await partition.windower.take(batch, lambda count: b"")
+            await partition.windower.take(Batch(batch, _NO_STREAM))
         await self.process()
 
     def _shared_out(self, messages: list[Message]) -> list[tuple[_Partition, list[Message]]]:

@@ -1,9 +1,15 @@
-"""The one place that reaches into nats-py: taking messages in bulk, sending many lines at once.
+"""What a consumer delivers, taken in bulk, and many acknowledgements sent at once.
 
 nats-py hands a message out through a task and a future, which costs more than all the rest of
-reading it. The attributes used here are ``Subscription._pending_queue``,
+reading it. The private attributes used here are ``Subscription._pending_queue``,
 ``Subscription._pending_size``, ``Client._send_command`` and ``Client._flush_pending``; a test
 fails when one of them changes.
+
+A delivery has its sequences, its time and the backlog in its reply subject. Two forms exist, and
+servers may add tokens to the second one:
+
+    $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>
+    $JS.ACK.<domain>.<account>.<stream>.<consumer>.<delivered>. … .<pending>[.<token>…]
 """
 
 from __future__ import annotations
@@ -16,6 +22,10 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 _LINES_AT_ONCE = 1000
+_SHORT_FORM = 9
+
+Delivery = tuple[Msg, int, int, int, int, int]
+"""A message, and what ``parse_ack_subject`` says of its reply subject."""
 
 
 class Inbox:
@@ -61,8 +71,13 @@ class Inbox:
         """Their payloads together."""
         return self._subscription._pending_size
 
-    def take(self, limit: int) -> list[Msg]:
-        """Up to ``limit`` messages that have arrived, in order, at once."""
+    def take(self, limit: int) -> tuple[list[Delivery], list[Msg]]:
+        """Up to ``limit`` messages that have arrived, at once: deliveries and status messages,
+        each in their order.
+
+        Raises:
+            ValueError: what came is neither.
+        """
         taken: list[Msg] = []
         if self._waited_for is not None:
             taken.append(self._waited_for)
@@ -71,7 +86,10 @@ class Inbox:
         taken += [get() for _ in range(min(limit - len(taken), self._queue.qsize()))]
         self._subscription._pending_size -= sum([len(message.data) for message in taken])
         self.taken += len(taken)
-        return taken
+        deliveries = [(one, *parse_ack_subject(one.reply)) for one in taken if one.reply]
+        if len(deliveries) == len(taken):
+            return deliveries, []
+        return deliveries, [one for one in taken if not one.reply]
 
     async def wait(self, timeout_s: float) -> bool:
         """Wait until there is something to take; False when there was nothing for so long."""
@@ -109,3 +127,24 @@ async def publish_to_each(client: Client, subjects: Sequence[str], payload: byte
         await client._send_command(b"".join(lines))
         await client._flush_pending()
         await asyncio.sleep(0)
+
+
+def parse_ack_subject(reply: str) -> tuple[int, int, int, int, int]:
+    """What a reply subject says; a plain tuple, because this runs for each message.
+
+    Returns:
+        How often the message was delivered, this time included; its sequence in the stream; the
+        number of this delivery among all of the consumer's; when the message was stored
+        (nanoseconds since the epoch); how many messages the consumer had yet to deliver after it.
+
+    Raises:
+        ValueError: it is no reply subject of JetStream.
+    """
+    tokens = reply.split(".")
+    if tokens[0] != "$JS":
+        raise ValueError(f"{reply!r} is no reply subject of JetStream")
+    if len(tokens) == _SHORT_FORM:
+        _, _, _, _, delivered, stream_seq, consumer_seq, timestamp_ns, pending = tokens
+    else:
+        delivered, stream_seq, consumer_seq, timestamp_ns, pending = tokens[6:11]
+    return int(delivered), int(stream_seq), int(consumer_seq), int(timestamp_ns), int(pending)

@@ -28,7 +28,7 @@ from sinfer.products.task import InferTaskConfig
 from sinfer.source.checkpoint import SourceState
 from sinfer.source.choice import durable_name, held_by_other
 from sinfer.source.durable import renewed, start_noted
-from sinfer.source.mode import check_identity, start_of
+from sinfer.source.start import check_identity, start_of
 from sinfer.store.boards.consumers import ConsumerBoard, consumer_id, is_same_task
 from sinfer.store.connection import Store
 from sinfer.store.partition.batch_commit import Commit

@@ -21,7 +21,14 @@ class Acks:
 
     Args:
         client: the connection.
+
+    Attributes:
+        by_position: whether what was read without a delivery lets others be acknowledged.
+        keeps_deliveries: whether ``took`` is to be told of deliveries.
     """
+
+    by_position = False
+    keeps_deliveries = False
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -64,6 +71,8 @@ class AcksThrough(Acks):
     yet, be it lost on the way or delivered to an earlier reader, is acknowledged along with it.
     """
 
+    by_position = True
+
     def __init__(self, client: Client) -> None:
         super().__init__(client)
         self._waiting: dict[int, str] = {}
@@ -88,6 +97,8 @@ class AcksWhenDone(Acks):
         client: the connection.
         ack_wait_s: the server redelivers what it has not heard of for so long.
     """
+
+    keeps_deliveries = True
 
     def __init__(self, client: Client, ack_wait_s: float) -> None:
         super().__init__(client)

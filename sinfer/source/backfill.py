@@ -18,27 +18,23 @@ _PATIENCE_S = 15.0
 """For so long the stream is asked without an answer."""
 
 
-class Missed:
+class Backfill:
     """What is missing, and how it is fetched, in order.
 
     Args:
         client: the connection.
         stream: name of the stream.
         consumer: the consumer, for log lines.
+
+    Attributes:
+        ranges: what is missing: inclusive ranges of stream sequences; all before them is read.
     """
 
     def __init__(self, client: Client, stream: str, consumer: str) -> None:
         self._messages = StreamMessages(client, stream)
         self._where = f"consumer {consumer} of stream {stream}"
-        self._ranges: list[tuple[int, int]] = []
+        self.ranges: list[tuple[int, int]] = []
         self._unanswered_since: float | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self._ranges)
-
-    def expect(self, ranges: list[tuple[int, int]]) -> None:
-        """These inclusive ranges of stream sequences are missing; all before them is read."""
-        self._ranges = ranges
 
     async def fetch(
         self, progress: Progress, filters: list[str], limit: int
@@ -59,7 +55,7 @@ class Missed:
         Raises:
             SourceError: the stream does not exist.
         """
-        first, last = self._ranges[0]
+        first, last = self.ranges[0]
         try:
             messages, through = await self._messages.between(first, last, filters, limit)
         except UnavailableError as error:
@@ -72,12 +68,12 @@ class Missed:
                 )  # fmt: skip
                 progress.give_up(last)
                 self._unanswered_since = None
-                del self._ranges[0]
+                del self.ranges[0]
             return None
         self._unanswered_since = None
         progress.fill(first, through)
         if through < last:
-            self._ranges[0] = (through + 1, last)
+            self.ranges[0] = (through + 1, last)
         else:
-            del self._ranges[0]
+            del self.ranges[0]
         return messages

@@ -1,11 +1,15 @@
-"""What one read gives: new messages, and how far the partition is read with them."""
+"""What one read gives: new messages, how far the partition is read with them, and their ack."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from sinfer.source.checkpoint import SourceState
 from sinfer.types.message import Message
+
+Ack = Callable[[], Awaitable[None]]
+"""Acknowledges what a batch stands for."""
 
 
 @dataclass(slots=True)
@@ -19,7 +23,10 @@ class Batch:
         pending: how many messages the stream had yet for this partition after the last of them.
         duplicates: deliveries of messages that came in an earlier batch; left out.
         deliveries: stream sequence and reply subject of every delivery that is to be acknowledged,
-            duplicates included. For the reader alone.
+            duplicates included. For the source alone.
+        ack: to be called once the batch is stored, in the order in which batches came. Where the
+            task acknowledges what is done, it acknowledges only what was done before, and
+            ``Source.done`` the rest. None where there is nothing to acknowledge.
     """
 
     messages: list[Message]
@@ -27,36 +34,15 @@ class Batch:
     pending: int = 0
     duplicates: int = 0
     deliveries: list[tuple[int, str]] = field(default_factory=list, repr=False)
+    ack: Ack | None = field(default=None, repr=False)
 
+    def split(self, count: int) -> tuple[Batch, Batch]:
+        """The first so many messages as a batch to be stored before the rest.
 
-class BatchInHand:
-    """A batch that is stored part by part, so that no part takes long to prepare.
-
-    Args:
-        batch: as it was read.
-    """
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-        self._stored = 0
-
-    @property
-    def rest(self) -> list[Message]:
-        """The messages that are not stored yet, in order."""
-        messages = self.batch.messages
-        return messages[self._stored :] if self._stored else messages
-
-    def source_after(self, count: int) -> bytes:
-        """How far the partition is read with the first so many of the rest."""
-        unread = self.batch.messages[self._stored + count :]
-        return self.batch.state.without([message.stream_seq for message in unread]).encode()
-
-    def stored(self, count: int) -> list[Message]:
-        """The first so many of the rest are stored; returns them."""
-        first, self._stored = self._stored, self._stored + count
-        return self.batch.messages[first : self._stored]
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether nothing is left."""
-        return self._stored == len(self.batch.messages)
+        The ack travels with the rest, which is the last to be stored.
+        """
+        rest = self.messages[count:]
+        state = self.state.without([message.stream_seq for message in rest])
+        first = Batch(self.messages[:count], state, self.pending)
+        behind = Batch(rest, self.state, self.pending, self.duplicates, self.deliveries, self.ack)
+        return first, behind

@@ -66,13 +66,9 @@ class SourceState(msgspec.Struct, array_like=True, frozen=True):
             self, position=position, ahead=ahead if self.consumer_created else []
         )
 
-    def encode(self) -> bytes:
-        """MessagePack, a few dozen bytes."""
-        return _encoder.encode(self)
-
     @classmethod
     def decode(cls, data: bytes) -> SourceState:
-        """Read what ``encode`` wrote.
+        """Read what ``pack_state`` wrote.
 
         Raises:
             ValueError: it is something else.
@@ -80,5 +76,7 @@ class SourceState(msgspec.Struct, array_like=True, frozen=True):
         return _decoder.decode(data)
 
 
-_encoder = msgspec.msgpack.Encoder()
+pack_state = msgspec.msgpack.Encoder().encode
+"""A state as it is stored: MessagePack, a few dozen bytes."""
+
 _decoder = msgspec.msgpack.Decoder(SourceState)

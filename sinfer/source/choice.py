@@ -28,9 +28,10 @@ from sinfer.nats.subjects import consumer_name, overlap
 from sinfer.source.acks import Acks, AcksThrough, AcksWhenDone
 from sinfer.source.config import JetStreamSource
 from sinfer.source.consumer_check import check_consumer, risks
-from sinfer.source.durable import ACK_WAIT_S, DurableMode
-from sinfer.source.mode import ReadingMode
-from sinfer.source.position import PositionMode
+from sinfer.source.durable import ACK_WAIT_S, DurableSource
+from sinfer.source.position import PositionSource
+from sinfer.source.pull import PullTiming
+from sinfer.source.source import Source, Terms
 from sinfer.source.source_partition import SourcePartition
 from sinfer.store.boards.consumers import consumer_id
 from sinfer.windows.ids import Scope
@@ -49,13 +50,25 @@ def durable_name(source: JetStreamSource, subject_filter: str) -> str | None:
     return consumer_name(source.durable, subject_filter)
 
 
-async def choose_mode(client: Client, api: JetStreamApi, reading: SourcePartition) -> ReadingMode:
-    """Look at the stream and the durable, and choose; see ``PartitionReader.open``.
+async def choose_source(
+    client: Client,
+    api: JetStreamApi,
+    reading: SourcePartition,
+    timing: PullTiming | None = None,
+) -> Source:
+    """Look at the stream and the durable, and choose; the source is not attached yet.
+
+    Args:
+        client: the connection.
+        api: requests about the stream.
+        reading: what is read, and from where on.
+        timing: how long requests live and how soon silence is noticed.
 
     Raises:
         SourceError: they cannot be read as the source asks for.
         UnavailableError: not now.
     """
+    timing = timing or PullTiming()
     source, subject_filter = reading.source, reading.subject
     stream = await api.stream_info()
     await _check_subject(api, stream, subject_filter)
@@ -68,7 +81,7 @@ async def choose_mode(client: Client, api: JetStreamApi, reading: SourcePartitio
                 "position: without acknowledgements, by the stored position alone (the stream has"
                 " limits retention and no durable is named)"
             )
-            return PositionMode(api, reading, text=text)
+            return PositionSource(client, api, reading, terms=Terms(text), timing=timing)
         durable = consumer_name("sinfer", reading.name)
         why = "ack: done needs one" if retention == "limits" else f"{retention} retention needs one"
     info = await api.consumer_info(durable)
@@ -90,9 +103,8 @@ async def choose_mode(client: Client, api: JetStreamApi, reading: SourcePartitio
         narrow = info.config.filters
         if len(narrow) == 1:
             reading = replace(reading, subject=narrow[0])
-        by_position = PositionMode(api, reading, start_behind=behind, text=text)
-        by_position.risks = found
-        return by_position
+        terms = Terms(text, risks=found)
+        return PositionSource(client, api, reading, start_behind=behind, terms=terms, timing=timing)
     if source.ack == "done" and policy != "explicit":
         raise SourceError(
             f"consumer {durable!r} of stream {source.stream!r} has ack policy {policy!r}, but"
@@ -101,10 +113,16 @@ async def choose_mode(client: Client, api: JetStreamApi, reading: SourcePartitio
     acks = _acks(client, source, policy, info.config if info is not None else ConsumerConfig())
     when = "done" if source.ack == "done" else "stored"
     text = f"durable {durable!r} ({why}; {origin}): messages are acknowledged when {when}"
-    mode = DurableMode(client, api, reading, durable=durable, policy=policy, acks=acks, text=text)
-    mode.risks = found
-    mode.consumer = consumer_id(stream.config.name, stream.created, durable)
-    return mode
+    consumer = consumer_id(stream.config.name, stream.created, durable)
+    return DurableSource(
+        client,
+        api,
+        reading,
+        durable=durable,
+        acks=(acks, policy),
+        terms=Terms(text, risks=found, consumer=consumer),
+        timing=timing,
+    )
 
 
 async def _check_subject(api: JetStreamApi, stream: StreamInfo, subject_filter: str) -> None:

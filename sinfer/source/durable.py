@@ -13,29 +13,32 @@ matters less, and what was not acknowledged is taken as it comes again.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from functools import partial
 from typing import Any
 
 from msgspec import structs
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 
+from sinfer.aio.wait import wait_for_event
 from sinfer.errors import SourceError, UnavailableError
-from sinfer.nats.ack_subject import parse_ack_subject
-from sinfer.nats.inbox import Inbox
+from sinfer.nats.inbox import Delivery
 from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
 from sinfer.nats.subjects import EVERYTHING
 from sinfer.source.acks import Acks
-from sinfer.source.backfill import Missed
+from sinfer.source.backfill import Backfill
 from sinfer.source.batch import Batch
 from sinfer.source.checkpoint import SourceState
 from sinfer.source.config import StartSequence
 from sinfer.source.consumer_check import check_consumer
 from sinfer.source.delivery_tracker import Progress
-from sinfer.source.mode import ReadingMode, after, check_identity, start_of
+from sinfer.source.pull import PullTiming, pull_of
+from sinfer.source.source import IDLE, Idle, Lost, Source, Terms, Withheld
 from sinfer.source.source_partition import SourcePartition
+from sinfer.source.start import after, check_identity, start_of
 from sinfer.types.message import Message
 
 _log = logging.getLogger(__name__)
@@ -48,10 +51,15 @@ START_NOTED = "sinfer-start"
 """In the metadata of a durable: the number of the partition's start."""
 
 _TEND_S = 0.5
+"""How often gaps are looked after."""
+
+_NO_ANSWER_S = 0.25
+"""How soon a stream is asked again that did not answer."""
+
 _LOOKUPS = 200
 
 
-class DurableMode(ReadingMode):
+class DurableSource(Source):
     """See the module.
 
     Args:
@@ -60,9 +68,9 @@ class DurableMode(ReadingMode):
         reading: what is read, and from where on. Its start is noted in the settings of a durable
             that is made; without a state, one that is there says which it is.
         durable: name of the durable.
-        policy: its ack policy, as it was when the mode was chosen.
-        acks: how deliveries are acknowledged.
-        text: see ``ReadingMode``.
+        acks: how deliveries are acknowledged, and the ack policy that this is for.
+        terms: see ``Source``.
+        timing: how long requests live and how soon silence is noticed.
     """
 
     def __init__(
@@ -72,20 +80,19 @@ class DurableMode(ReadingMode):
         reading: SourcePartition,
         *,
         durable: str,
-        policy: str,
-        acks: Acks,
-        text: str,
+        acks: tuple[Acks, str],
+        terms: Terms,
+        timing: PullTiming,
     ) -> None:
-        self.text = text
-        self.start = reading.start
+        terms.start = reading.start
+        self.terms = terms
         self._by_event_time = reading.by_event_time
         self._client = client
         self._api = api
         self._source = reading.source
         self._filter = reading.subject
         self._durable = durable
-        self._policy = policy
-        self._acks = acks
+        self._acks, self._policy = acks
         self._given = reading.state
         self._progress: Progress | None = None
         self._stream_created = ""
@@ -94,11 +101,13 @@ class DurableMode(ReadingMode):
         self._in_hand: list[Batch] = []
         self._tended_at = 0.0
         self._floor: tuple[int, int | None] | None = None
-        self._initial: Batch | None = None
+        self._first: Batch | None = None
         self._forgotten = 0
-        self._missed = Missed(client, reading.source.stream, durable)
-        self._held: list[Msg] = []
+        self._backfill = Backfill(client, reading.source.stream, durable)
+        self._held: list[Delivery] = []
         self._pending = 0
+        self._woken = asyncio.Event()
+        self._pull = pull_of(client, reading, timing)
 
     @property
     def progress(self) -> Progress:
@@ -116,11 +125,55 @@ class DurableMode(ReadingMode):
             self._forgotten,
         )
 
-    def initial(self) -> Batch | None:
-        batch, self._initial = self._initial, None
+    async def next(self, max_messages: int, timeout_s: float) -> Batch | Idle | Lost:
+        if self._first is not None:
+            batch, self._first = self._first, None
+            return batch
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_s = deadline - time.monotonic()
+            if self._backfill.ranges:
+                got = await self._fill(max_messages, left_s)
+            else:
+                got = await self._take(max_messages, left_s)
+            if got is not IDLE:
+                return got
+            if time.monotonic() >= deadline or self._woken.is_set():
+                self._woken.clear()
+                return IDLE
+
+    async def _take(self, max_messages: int, timeout_s: float) -> Batch | Idle | Lost:
+        """What the consumer delivers; it is tended from time to time meanwhile."""
+        if not self._held and time.monotonic() - self._tended_at >= _TEND_S:
+            self._tended_at = time.monotonic()
+            await self._tend()
+        wait_s = 0.0 if self._held else min(timeout_s, _TEND_S)
+        got = await self._pull.next(max_messages, wait_s)
+        if isinstance(got, Lost):
+            return got
+        deliveries = got if isinstance(got, list) else []
+        if not deliveries and not self._held:
+            return IDLE
+        batch = self._read(deliveries)
+        return batch if batch.messages or batch.deliveries else IDLE
+
+    async def _fill(self, max_messages: int, timeout_s: float) -> Batch | Idle | Lost:
+        """A part of what is missing, from the stream itself."""
+        if (lost := self._pull.cut()) is not None:
+            return lost
+        filters = self._config.filters if self._config is not None else []
+        messages = await self._backfill.fetch(self.progress, filters, max_messages)
+        self._pull.rested()
+        if messages is None:
+            await wait_for_event(self._woken, max(0.0, min(timeout_s, _NO_ANSWER_S)))
+            return IDLE
+        batch = Batch(messages, self.state, self._pending)
+        if self._acks.by_position:
+            batch.ack = partial(self._acknowledge, batch)
         return batch
 
-    async def attach(self) -> ConsumerConfig:
+    async def attach(self) -> None:
+        reconnects = self._client.stats["reconnects"]
         first_time = self._progress is None
         state = self._given if first_time else self.state
         stream = await self._api.stream_info()
@@ -143,7 +196,8 @@ class DurableMode(ReadingMode):
         await self._api.check_acks(info.name)
         # The consumer belongs to the stream that is seen after it.
         check_identity(await self._api.stream_info(), state or SourceState(stream.created, 0))
-        return self._take_over(stream, info, state)
+        config = self._take_over(stream, info, state)
+        await self._pull.begin(config, reconnects=reconnects, keeps_inbox=True)
 
     def _take_over(
         self, stream: StreamInfo, info: ConsumerInfo, state: SourceState | None
@@ -166,9 +220,9 @@ class DurableMode(ReadingMode):
         self._consumer_created = info.created
         self._config = structs.replace(info.config, name=info.name)
         limit = info.config.max_ack_pending
-        self.max_ack_pending = limit if limit is not None and limit > 0 else None
+        self.terms.max_ack_pending = limit if limit is not None and limit > 0 else None
         if first_time and state is None:
-            self._initial = Batch([], self.state)
+            self._first = Batch([], self.state)
         return self._config
 
     def _begin(self, stream: StreamInfo, info: ConsumerInfo, state: SourceState | None) -> None:
@@ -180,9 +234,9 @@ class DurableMode(ReadingMode):
         progress.follow(delivered.consumer_seq, delivered.stream_seq)
         progress.settle(_settled(info, stream.state.last_seq))
         if state is None:
-            self.starts_over = delivered.consumer_seq > 0
-            self.repeats_to = delivered.stream_seq
-            self.start = start_noted(info.config)
+            self.terms.starts_over = delivered.consumer_seq > 0
+            self.terms.repeats_to = delivered.stream_seq
+            self.terms.start = start_noted(info.config)
             is_taken_as_it_comes = info.num_ack_pending and not self._by_event_time
             self._forgotten = delivered.stream_seq if is_taken_as_it_comes else 0
         else:
@@ -191,7 +245,7 @@ class DurableMode(ReadingMode):
         if info.config.deliver_policy == "last_per_subject":
             progress.give_up(delivered.stream_seq)  # it leaves out messages that the stream has
         elif info.num_ack_pending:
-            self._missed.expect(progress.missing(self._forgotten, delivered.stream_seq))
+            self._backfill.ranges = progress.missing(self._forgotten, delivered.stream_seq)
 
     def _new_consumer(self, stream: StreamInfo, state: SourceState | None) -> ConsumerConfig:
         """Settings for the durable, which does not exist: those it had, if it ever did."""
@@ -207,7 +261,7 @@ class DurableMode(ReadingMode):
             first = deliver.seq if isinstance(deliver, StartSequence) else 0
             start = after(max(state.position, first - 1))
         if self._config is not None:
-            return renewed(self._config, start, self.start)
+            return renewed(self._config, start, self.terms.start)
         limits = stream.config.consumer_limits
         allowed = limits.max_ack_pending if limits is not None else None
         ample = MAX_ACK_PENDING[self._source.ack]
@@ -219,97 +273,107 @@ class DurableMode(ReadingMode):
             ack_wait=round(ACK_WAIT_S * 1e9),
             max_ack_pending=min(ample, allowed) if allowed is not None and allowed > 0 else ample,
             filter_subject=None if self._filter == EVERYTHING else self._filter,
-            metadata={START_NOTED: str(self.start)} if self.start else None,
+            metadata={START_NOTED: str(self.terms.start)} if self.terms.start else None,
             **start,
         )
 
-    def read(self, deliveries: list[Msg]) -> tuple[Batch, list[Msg], str | None]:
+    def _read(self, deliveries: list[Delivery]) -> Batch:
+        """Tell the new messages, in order; no await in here, so that a cancelled call loses none.
+
+        Where messages before a delivery are missing, it and all behind it are held until these
+        were read from the stream.
+        """
         progress = self.progress
         accept = progress.accept
         pending = 0
         messages: list[Message] = []
-        statuses: list[Msg] = []
         taken: list[tuple[int, str]] = []
         if self._held:
             deliveries, self._held = self._held + deliveries, []
-        for place, raw in enumerate(deliveries):
-            reply = raw.reply
-            if not reply:
-                statuses.append(raw)
-                continue
-            delivered, stream_seq, consumer_seq, timestamp_ns, left = parse_ack_subject(reply)
+        for place, (raw, delivered, stream_seq, consumer_seq, stored_ns, left) in enumerate(
+            deliveries
+        ):
             accepted = accept(delivered, stream_seq, consumer_seq)
             if accepted is None:
-                self._missed.expect([progress.missing_before(stream_seq)])
-                rest = deliveries[place:]
-                self._held = [one for one in rest if one.reply]
-                statuses += [one for one in rest if not one.reply]
+                self._backfill.ranges = [progress.missing_before(stream_seq)]
+                self._held = deliveries[place:]
                 break
             pending = left
-            taken.append((stream_seq, reply))
+            taken.append((stream_seq, raw.reply))
             if accepted:
-                messages.append(
-                    Message(raw.data, raw.subject, raw.headers, stream_seq, timestamp_ns)
-                )
+                messages.append(Message(raw.data, raw.subject, raw.headers, stream_seq, stored_ns))
         self._pending = pending
         batch = Batch(messages, self.state, pending, len(taken) - len(messages), taken)
         if taken:
-            self._acks.took(taken)
+            if self._acks.keeps_deliveries:
+                self._acks.took(taken)
             self._in_hand.append(batch)
-        return batch, statuses, None
+            batch.ack = partial(self._acknowledge, batch)
+        return batch
 
-    @property
-    def is_missing_messages(self) -> bool:
-        return bool(self._missed)
+    async def _acknowledge(self, batch: Batch) -> None:
+        """A batch is stored: acknowledge what may be acknowledged."""
+        self._in_hand = [other for other in self._in_hand if other is not batch]
+        await self._acks.committed(batch)
 
-    @property
-    def holds_deliveries(self) -> bool:
-        return bool(self._held)
+    def wake(self) -> None:
+        self._woken.set()
+        self._pull.wake()
 
-    async def fill(self, max_messages: int) -> Batch | None:
-        filters = self._config.filters if self._config is not None else []
-        messages = await self._missed.fetch(self.progress, filters, max_messages)
-        return None if messages is None else Batch(messages, self.state, self._pending)
+    async def done(self, ranges: list[tuple[int, int]]) -> None:
+        await self._acks.finished(ranges)
 
-    def caught_up(self, info: ConsumerInfo) -> bool:
-        if info.num_pending or self._missed or self._held:
+    async def caught_up(self) -> bool:
+        info = await self._info()
+        if info is None or info.num_pending or self._backfill.ranges or self._held:
             return False
         return (
             self.progress.position >= info.delivered.stream_seq
             or info.num_ack_pending <= self._acks.outstanding
         )
 
-    @property
-    def outstanding(self) -> int:
-        return self._acks.outstanding
+    async def withheld(self) -> Withheld | None:
+        limit = self.terms.max_ack_pending
+        if limit is None or self._acks.outstanding < limit or not self._client.is_connected:
+            return None
+        try:
+            info = await self._api.consumer_info(self._durable)
+        except UnavailableError:
+            return None
+        if info is None or not info.num_pending:
+            return None
+        if info.num_ack_pending < (info.config.max_ack_pending or limit):
+            return None  # it was raised meanwhile
+        return Withheld(info.name, info.num_ack_pending, info.num_pending)
 
-    async def info(self) -> ConsumerInfo | None:
-        return await self._api.consumer_info(self._durable)
+    async def _info(self) -> ConsumerInfo | None:
+        """What the consumer says of itself; None where that cannot be known now."""
+        if not self._pull.is_attached:
+            return None
+        try:
+            info = await self._api.consumer_info(self._durable)
+        except UnavailableError:
+            return None
+        return info if self._pull.is_attached else None
 
-    async def tend(self, inbox: Inbox) -> None:
+    async def _tend(self) -> None:
         """Close gaps in what was read: by the consumer's ack floor, and by the stream itself."""
-        if self._missed or self._held:
-            return
         if self._floor is not None:
             through, mark = self._floor
             # What the server has given up on may still lie in the inbox: it counts as new.
             if mark is None:
-                mark = inbox.taken + inbox.buffered
+                mark = self._pull.arrived
                 self._floor = (through, mark)
-            if inbox.taken >= mark:
+            if self._pull.taken >= mark:
                 self._floor = None
                 self.progress.settle(through)
                 self._acks.settle(through)
-        now = time.monotonic()
-        if now - self._tended_at < _TEND_S:
-            return
         if self._floor is not None or not (self.progress.gap or self._acks.wants_floor):
             return
-        self._tended_at = now
         try:
             info = await self._api.consumer_info(self._durable)
             if info is not None:
-                self._floor = (_settled(info), inbox.taken + inbox.buffered)
+                self._floor = (_settled(info), self._pull.arrived)
             if self._policy == "all":
                 await self._skip_holes()
         except UnavailableError as error:
@@ -330,17 +394,11 @@ class DurableMode(ReadingMode):
                 return
             self.progress.settle(gap[1])
 
-    async def committed(self, batch: Batch) -> None:
-        self._in_hand = [other for other in self._in_hand if other is not batch]
-        await self._acks.committed(batch)
-
-    async def finished(self, ranges: list[tuple[int, int]]) -> None:
-        await self._acks.finished(ranges)
-
-    async def aclose(self, unread: list[Msg]) -> None:
+    async def aclose(self) -> None:
+        unread = await self._pull.aclose()
         await self._acks.aclose()
         replies = [reply for batch in self._in_hand for _, reply in batch.deliveries]
-        replies += [raw.reply for raw in [*self._held, *unread] if raw.reply]
+        replies += [raw.reply for raw, *_ in self._held] + unread
         if self._api.is_connected:
             await self._acks.give_back(replies)
 

@@ -10,20 +10,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from typing import Any
 
-from nats.aio.msg import Msg
+from nats.aio.client import Client
 
 from sinfer.errors import SourceError, UnavailableError
-from sinfer.nats.ack_subject import parse_ack_subject
-from sinfer.nats.inbox import Inbox
+from sinfer.nats.inbox import Delivery
 from sinfer.nats.jetstream_api import JetStreamApi
-from sinfer.nats.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
+from sinfer.nats.jetstream_types import ConsumerConfig, StreamInfo
 from sinfer.nats.subjects import EVERYTHING, consumer_name
 from sinfer.source.batch import Batch
 from sinfer.source.checkpoint import SourceState
-from sinfer.source.mode import ReadingMode, after, check_identity, start_of
+from sinfer.source.pull import PullTiming, pull_of
+from sinfer.source.source import Idle, Lost, Source, Terms, Withheld
 from sinfer.source.source_partition import SourcePartition
+from sinfer.source.start import after, check_identity, start_of
 from sinfer.types.message import Message
 
 _log = logging.getLogger(__name__)
@@ -33,29 +35,32 @@ _INACTIVE_NS = 300 * 10**9
 """An abandoned consumer vanishes after this."""
 
 
-class PositionMode(ReadingMode):
+class PositionSource(Source):
     """See the module.
 
     Args:
+        client: the connection.
         api: requests about the stream.
         reading: what is read, and from where on; the consumers' names begin with its name.
         start_behind: without a state, start behind this stream sequence, whatever the source says.
-        text: see ``ReadingMode``.
+        terms: see ``Source``.
+        timing: how long requests live and how soon silence is noticed.
     """
-
-    acknowledges = False
-    keeps_inbox = False
 
     def __init__(
         self,
+        client: Client,
         api: JetStreamApi,
         reading: SourcePartition,
         *,
         start_behind: int | None = None,
-        text: str,
+        terms: Terms,
+        timing: PullTiming,
     ) -> None:
-        self.text = text
-        self.start = reading.start
+        terms.acknowledges = False
+        terms.start = reading.start
+        self.terms = terms
+        self._client = client
         self._api = api
         self._filter = None if reading.subject == EVERYTHING else reading.subject
         self._name = reading.name
@@ -65,20 +70,31 @@ class PositionMode(ReadingMode):
             begins = start_of(reading.source) if start_behind is None else after(start_behind)
             self._start = begins
         self._start_behind = start_behind
-        self._initial: Batch | None = None
+        self._first: Batch | None = None
         self._consumer: str | None = None
         self._expected = 1
+        self._pull = pull_of(client, reading, timing)
 
     @property
     def state(self) -> SourceState:
         assert self._state is not None, "attach comes first"
         return self._state
 
-    def initial(self) -> Batch | None:
-        batch, self._initial = self._initial, None
-        return batch
+    async def next(self, max_messages: int, timeout_s: float) -> Batch | Idle | Lost:
+        if self._first is not None:
+            batch, self._first = self._first, None
+            return batch
+        deadline = time.monotonic() + timeout_s
+        while True:
+            got = await self._pull.next(max_messages, deadline - time.monotonic())
+            if not isinstance(got, list):
+                return got
+            batch = self._read(got)
+            if batch.messages:
+                return batch
 
-    async def attach(self) -> ConsumerConfig:
+    async def attach(self) -> None:
+        reconnects = self._client.stats["reconnects"]
         await self._delete()
         stream = await self._api.stream_info()
         state = self._state
@@ -104,7 +120,7 @@ class PositionMode(ReadingMode):
         check_identity(await self._api.stream_info(), state)
         self._state = state
         self._expected = 1
-        return info.config
+        await self._pull.begin(info.config, reconnects=reconnects, keeps_inbox=False)
 
     def _first_state(self, stream: StreamInfo) -> SourceState:
         """Where to start; a start that a restart would not find again becomes a position."""
@@ -115,7 +131,7 @@ class PositionMode(ReadingMode):
             return SourceState(stream.created, 0)
         self._start = None
         state = SourceState(stream.created, behind)
-        self._initial = Batch([], state)
+        self._first = Batch([], state)
         return state
 
     def _warn_of_removed(self, stream: StreamInfo, position: int) -> None:
@@ -126,51 +142,53 @@ class PositionMode(ReadingMode):
                 self._name, stream.config.name, position, stream.state.first_seq,
             )  # fmt: skip
 
-    def read(self, deliveries: list[Msg]) -> tuple[Batch, list[Msg], str | None]:
+    def _read(self, deliveries: list[Delivery]) -> Batch:
+        """Tell the messages; a gap in the numbers means that some did not arrive."""
         state = self.state
         expected = self._expected
         position = state.position
         pending = 0
-        lost = None
         messages: list[Message] = []
-        statuses: list[Msg] = []
-        for raw in deliveries:
-            if not raw.reply:
-                statuses.append(raw)
-                latest = (raw.headers or {}).get("Nats-Last-Consumer")
-                if latest is not None and int(latest) >= expected:
-                    lost = f"deliveries {expected} to {latest} did not arrive"
-                    break
-                continue
-            _, stream_seq, consumer_seq, timestamp_ns, pending = parse_ack_subject(raw.reply)
+        for raw, _, stream_seq, consumer_seq, timestamp_ns, left in deliveries:
             if consumer_seq != expected:
-                lost = f"delivery {consumer_seq} came instead of {expected}"
+                self._pull.lose(f"delivery {consumer_seq} came instead of {expected}")
                 break
             expected += 1
             position = stream_seq
+            pending = left
             messages.append(Message(raw.data, raw.subject, raw.headers, stream_seq, timestamp_ns))
+        latest = self._pull.latest_delivery
+        if latest >= expected:
+            self._pull.lose(f"deliveries {expected} to {latest} did not arrive")
         self._expected = expected
         if messages:
             state = self._state = SourceState(state.stream_created, position)
             self._start = None
-        return Batch(messages, state, pending), statuses, lost
+        return Batch(messages, state, pending)
 
-    def caught_up(self, info: ConsumerInfo) -> bool:
-        return info.num_pending == 0 and info.delivered.consumer_seq == self._expected - 1
+    def wake(self) -> None:
+        self._pull.wake()
 
-    async def info(self) -> ConsumerInfo | None:
-        return None if self._consumer is None else await self._api.consumer_info(self._consumer)
-
-    async def tend(self, inbox: Inbox) -> None:
-        """Nothing: a gap is noticed where it is read."""
-
-    async def committed(self, batch: Batch) -> None:
-        """Nothing: the position is stored with the batch, and the server keeps none."""
-
-    async def finished(self, ranges: list[tuple[int, int]]) -> None:
+    async def done(self, ranges: list[tuple[int, int]]) -> None:
         """Nothing: there are no acknowledgements."""
 
-    async def aclose(self, unread: list[Msg]) -> None:
+    async def caught_up(self) -> bool:
+        if not self._pull.is_attached or self._consumer is None:
+            return False
+        try:
+            info = await self._api.consumer_info(self._consumer)
+        except UnavailableError:
+            return False
+        if info is None or not self._pull.is_attached or info.num_pending:
+            return False
+        return info.delivered.consumer_seq == self._expected - 1
+
+    async def withheld(self) -> Withheld | None:
+        """Nothing: no acknowledgement is waited for."""
+        return None
+
+    async def aclose(self) -> None:
+        await self._pull.aclose()
         if self._api.is_connected:
             await self._delete()
 

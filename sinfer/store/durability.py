@@ -1,21 +1,25 @@
-"""Redis' disk: whether what was stored is on it, so that a power cut does not take it."""
+"""Acknowledging no message before it is on Redis' disk: an acknowledgement cannot be taken back,
+and a power cut takes what is not on the disk yet."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
 from sinfer.aio.batching import Batcher
+from sinfer.aio.cancel import end
+from sinfer.errors import StaleTokenError, StoreError, UnavailableError
 from sinfer.store.keys import MARK
 from sinfer.store.redis_errors import outage_of
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
+    from sinfer.store.partition.writer import PartitionWriter
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +28,12 @@ _ASK_MS = 1_000
 
 _TRIAL_S = 5.0
 """A server that says nothing of its disk for so long at the first try is not asked again."""
+
+_RETRY_S = 0.5
+"""How soon Redis is asked once more where it gave no answer."""
+
+_LAST_S = 2.0
+"""How long the end of a partition waits for the disk; what is left then comes again."""
 
 _AGAIN_S = 60.0
 """After so long a server that did not confirm is tried once more, when a partition begins."""
@@ -51,7 +61,8 @@ class Disk:
         self.text = self.problem = ""
         self._tried_s = 0.0
         self._trying = asyncio.Lock()
-        self._ask_for_all: Batcher[None, None] = Batcher(self._follow)
+        self._mark = store.source_of("write_durability_mark")
+        self._confirm: Batcher[tuple[PartitionWriter, int], bool] = Batcher(self._confirm_all)
 
     async def try_out(self) -> None:
         """Find out whether Redis confirms; remembered for a while.
@@ -72,22 +83,42 @@ class Disk:
                 self.problem = ""
                 self.text = "acknowledged is what Redis has on its disk (WAITAOF)"
 
-    async def written(self) -> None:
-        """Return when all that was stored before this call is on the disk.
+    async def has(self, writer: PartitionWriter, commits: int) -> bool:
+        """Wait until all that was stored before this call is on the disk.
 
-        It returns at once when Redis does not tell; see ``confirms``.
+        Without waiting, where Redis does not tell; see ``confirms``.
+
+        Args:
+            writer: of a partition.
+            commits: how many commits it has had.
+
+        Returns:
+            Whether the partition is as its writer left it. It is not when the store went back, as
+            after a power cut, or when there is another writer already.
 
         Raises:
             UnavailableError: the connection was lost: Redis may have lost what was not on its disk.
         """
-        if self.confirms:
-            await self._ask_for_all(None)
+        return await self._confirm((writer, commits))
 
-    async def _follow(self, waiting: Sequence[None]) -> Sequence[None]:
+    async def _confirm_all(
+        self, waiting: Sequence[tuple[PartitionWriter, int]]
+    ) -> list[bool | Exception]:
         """Ask once for all who wait; a question under way may not cover what they ask for."""
-        if why := await self._ask():
+        if self.confirms and (why := await self._ask()):
             self._give_up(why)
-        return waiting
+        pipeline = self._store.redis.pipeline(transaction=False)
+        for writer, _ in waiting:
+            pipeline.hmget(writer.keys.meta, ["token", "commits"])
+        found: list[bool | Exception] = []
+        answers = await self._store.ask_each(pipeline)
+        for (writer, commits), answer in zip(waiting, answers, strict=True):
+            if answer is None:
+                found.append(StoreError(f"{writer.scope}: {writer.keys.meta} is no hash"))
+                continue
+            token, stored = answer
+            found.append(int(token or 0) == writer.token and int(stored or 0) >= commits)
+        return found
 
     async def _ask(self, patience_s: float | None = None) -> str:
         """Wait for Redis to confirm; returns why it does not, and nothing when it has."""
@@ -98,9 +129,7 @@ class Disk:
             connection = await pool.get_connection()  # type: ignore[no-untyped-call]
             try:
                 # A connection that breaks raises: a new one would know nothing of the mark.
-                await connection.send_command(
-                    "EVAL", self._store.source_of("write_durability_mark"), 1, MARK
-                )
+                await connection.send_command("EVAL", self._mark, 1, MARK)
                 await connection.read_response()
                 while True:
                     await connection.send_command("WAITAOF", 1, 0, _ASK_MS)
@@ -134,3 +163,71 @@ class Disk:
         )
         self.problem = self.text
         _log.warning("%s", self.problem)
+
+
+class DurabilityBarrier:
+    """Holds acknowledgements of a partition back until what they stand for is on Redis' disk.
+
+    They pass in their order. Reading and storing go on meanwhile.
+
+    Args:
+        disk: Redis' disk.
+        writer: writes the partition.
+        lost: is told when the store has less than was stored; nothing is acknowledged any more.
+    """
+
+    def __init__(
+        self, disk: Disk, writer: PartitionWriter, lost: Callable[[StaleTokenError], None]
+    ) -> None:
+        self._disk = disk
+        self._writer = writer
+        self._lost = lost
+        self._waiting: list[Callable[[], Awaitable[None]]] = []
+        self._stored = 0
+        self._opening: asyncio.Task[None] | None = None
+
+    async def pass_on(self, acknowledge: Callable[[], Awaitable[None]]) -> None:
+        """Acknowledge when all that the writer has stored so far is on the disk.
+
+        At once, where Redis does not tell and nothing else waits.
+        """
+        if self._opening is not None and self._opening.done():
+            opening, self._opening = self._opening, None
+            opening.result()
+        if not self._disk.confirms and self._opening is None:
+            await acknowledge()
+            return
+        self._waiting.append(acknowledge)
+        self._stored = self._writer.commits
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+
+    async def _open(self) -> None:
+        while self._waiting:
+            passing, stored = len(self._waiting), self._stored
+            try:
+                is_kept = await self._disk.has(self._writer, stored)
+            except UnavailableError as error:
+                _log.debug("%s: not acknowledged yet: %s", self._writer.scope, error)
+                await asyncio.sleep(_RETRY_S)
+                continue
+            if not is_kept:
+                self._waiting.clear()
+                self._lost(
+                    StaleTokenError(
+                        f"{self._writer.scope}: Redis has less than was stored, as after a power"
+                        " cut, or another ingestor writes by now; nothing of it is acknowledged"
+                    )
+                )
+                return
+            for acknowledge in self._waiting[:passing]:
+                await acknowledge()
+            del self._waiting[:passing]
+
+    async def aclose(self) -> None:
+        """Wait a moment for what is on its way, and drop the rest."""
+        if self._opening is not None:
+            done, _ = await asyncio.wait({self._opening}, timeout=_LAST_S)
+            await end(self._opening)
+            if not done:
+                _log.info("%s: some messages come again", self._writer.scope)

@@ -33,6 +33,7 @@ from sinfer.tasks.hints import HintSender
 from sinfer.types.message import unpack_chunk
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import unpack_record
+from tests.support.durable_store import written
 from tests.support.until import until
 
 pytestmark = pytest.mark.integration
@@ -216,7 +217,7 @@ async def test_any_number_ask_with_one_connection_and_nothing_is_left(store: Sto
     await disk.try_out()
     assert disk.confirms
     before = (await store.redis.info("commandstats"))["cmdstat_waitaof"]["calls"]
-    await asyncio.gather(*(disk.written() for _ in range(1000)))
+    await asyncio.gather(*(written(disk) for _ in range(1000)))
     after = (await store.redis.info("commandstats"))["cmdstat_waitaof"]["calls"]
     assert after - before <= 5
     assert not await store.redis.keys("sinfer:mark*")
@@ -232,7 +233,7 @@ async def test_a_server_that_refuses_the_command_is_not_asked_again(store: Store
     await disk.try_out()
     assert not disk.confirms
     assert "waitaof" in disk.text
-    await disk.written()
+    await written(disk)
     await limited.aclose()
 
 
@@ -243,6 +244,6 @@ async def test_a_file_that_is_switched_off_stops_no_acknowledgement() -> None:
         await disk.try_out()
         assert disk.confirms
         await store.redis.config_set("appendonly", "no")
-        await disk.written()
+        await written(disk)
         assert not disk.confirms
         await store.aclose()

@@ -17,7 +17,7 @@ from sinfer.nats.subjects import EVERYTHING, consumer_name
 from sinfer.operations.preflight.findings import verdict_of
 from sinfer.operations.preflight.readers import Readers
 from sinfer.products.task import InferTaskConfig
-from sinfer.source.choice import choose_mode, durable_name
+from sinfer.source.choice import choose_source, durable_name
 from sinfer.source.consumer_check import risks
 from sinfer.source.source_partition import SourcePartition
 from sinfer.types.check import Checked, Verdict
@@ -105,11 +105,11 @@ class SourceCheck:
             yield Checked("error", f"{text}; allow it, as docs/security.md says", "source.stream")
             return
         read = SourcePartition(source, subject, f"{self._name}/{subject}")
-        mode = await choose_mode(client, api, read)
-        await mode.aclose([])
+        chosen = await choose_source(client, api, read)
+        await chosen.aclose()
         scope = Scope(self._product, self._task.id, subject)
-        await self._readers.check(scope, source, mode.consumer)
-        yield Checked("ok", f"{subject}: {mode.text}")
+        await self._readers.check(scope, source, chosen.terms.consumer)
+        yield Checked("ok", f"{subject}: {chosen.terms.text}")
         durable = durable_name(source, subject)
         info = None if durable is None else await api.consumer_info(durable)
         if info is not None:

@@ -52,18 +52,22 @@ def _name(product: str, task: str | None) -> str:
 
 
 class PauseBoard:
-    """Reads and writes pauses. They are in Redis, so they survive restarts of everything else."""
+    """Reads and writes pauses. They are in Redis, so they survive restarts of everything else.
+
+    Attributes:
+        known: what was paused at the last ``refresh``, by the names of tasks and products.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[str, Pause] = {}
+        self.known: dict[str, Pause] = {}
         self._asked = float("-inf")
 
     async def pause(self, product: str, task: str | None, pause: Pause) -> None:
         """Pause a task, or with None for the task the whole product."""
         blob = msgspec.json.encode(pause)
         await self._store.ask(self._store.redis.hset(keys.PAUSED, _name(product, task), blob))
-        self._known[_name(product, task)] = pause
+        self.known[_name(product, task)] = pause
         self._asked = float("-inf")
 
     async def resume(self, product: str, task: str | None) -> bool:
@@ -96,7 +100,7 @@ class PauseBoard:
         """
         self._asked = float("-inf")
         await self.refresh()
-        pause = self._known.get(_name(product, task))
+        pause = self.known.get(_name(product, task))
         if pause is None or pause.what != "processing":
             return False
         return await self.resume(product, task)
@@ -106,7 +110,7 @@ class PauseBoard:
         if time.monotonic() - self._asked < _FRESH_S and not at_once:
             return
         found = await self._store.ask(self._store.redis.hgetall(keys.PAUSED))
-        self._known = {
+        self.known = {
             name.decode(errors="backslashreplace"): _unpack(blob) for name, blob in found.items()
         }
         self._asked = time.monotonic()
@@ -116,7 +120,7 @@ class PauseBoard:
 
         Where both are paused, the one that stops more.
         """
-        found = [self._known.get(_name(product, name)) for name in (task, None)]
+        found = [self.known.get(_name(product, name)) for name in (task, None)]
         pauses = [pause for pause in found if pause is not None]
         return max(pauses, key=lambda pause: _STOPS.index(pause.what), default=None)
 
@@ -128,7 +132,7 @@ class PauseBoard:
     def all(self) -> dict[tuple[str, str | None], Pause]:
         """Everything that is paused, by product and task, as of the last ``refresh``."""
         paused: dict[tuple[str, str | None], Pause] = {}
-        for name, pause in self._known.items():
+        for name, pause in self.known.items():
             product, slash, task = name.partition("/")
             paused[unescape(product), unescape(task) if slash else None] = pause
         return paused

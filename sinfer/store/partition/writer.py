@@ -65,6 +65,10 @@ class PartitionWriter:
         lease_ms: how long the lease lasts after each sign of life.
         partitions: in event time, all partitions of the task, if there are several: windows wait
             for the least of their watermarks.
+
+    Attributes:
+        token: the fencing token of the lease; 0 while it is not held.
+        commits: how many commits the partition has had, the last one of this writer included.
     """
 
     def __init__(
@@ -82,8 +86,8 @@ class PartitionWriter:
         self._owner = owner
         self._lease_ms = lease_ms
         self._partitions = tuple(partitions) if len(partitions) > 1 else ()
-        self._token = 0
-        self._commits = 0
+        self.token = 0
+        self.commits = 0
         self._name = uuid.uuid4().hex
         self._batches = 0
         self._batch = _Batch(None, "", 0)
@@ -112,21 +116,21 @@ class PartitionWriter:
     @property
     def lease_call(self) -> tuple[list[str], list[Argument]]:
         """What ``take_writer_lease.lua`` takes, for many leases in one round trip."""
-        return [self.keys.meta], [self._owner, self._lease_ms, self._commits]
+        return [self.keys.meta], [self._owner, self._lease_ms, self.commits]
 
     @property
     def renewal(self) -> tuple[list[str], list[Argument]]:
         """What ``renew_writer_lease.lua`` takes; may be asked for from any thread."""
-        return [self.keys.meta], [self._token, self._lease_ms, self._commits]
+        return [self.keys.meta], [self.token, self._lease_ms, self.commits]
 
     @property
     def return_call(self) -> tuple[list[str], list[Argument]]:
         """What ``return_writer_lease.lua`` takes; may be asked for from any thread."""
-        return [self.keys.meta], [self._token]
+        return [self.keys.meta], [self.token]
 
     def note_call(self, hand: bytes, deaths: int) -> tuple[list[str], list[Argument]]:
         """What ``note_work_in_hand.lua`` takes; may be asked for from any thread."""
-        return [self.keys.meta], [self._token, hand, deaths]
+        return [self.keys.meta], [self.token, hand, deaths]
 
     async def note_hand(self, hand: bytes, deaths: int) -> None:
         """Note what is about to be given to a product's code, and how often that killed.
@@ -141,33 +145,19 @@ class PartitionWriter:
     @property
     def holds_lease(self) -> bool:
         """Whether the lease was taken and not given back; it may have been lost since."""
-        return bool(self._token)
+        return bool(self.token)
 
     def answered(self, reply: list[Any]) -> int:
         """Take note of what ``take_writer_lease.lua`` said; returns and raises as ``acquire``."""
         if not reply[0]:
-            if self._token:
+            if self.token:
                 raise StaleTokenError(f"{self.scope} is written by {reply[1].decode()} by now")
             return max(1, int(reply[2]))
-        if self._token and self._token != reply[1]:
+        if self.token and self.token != reply[1]:
             raise StaleTokenError(f"{self.scope}: the lease ran out and was taken anew")
-        if not self._token:
-            self._token, self._commits = int(reply[1]), int(reply[2])
+        if not self.token:
+            self.token, self.commits = int(reply[1]), int(reply[2])
         return 0
-
-    @property
-    def commits(self) -> int:
-        """How many commits the partition has had, the last one of this writer included."""
-        return self._commits
-
-    async def still_has(self, commits: int) -> bool:
-        """Whether the store still has this writer's work up to a commit.
-
-        It has not when it went back, as after a power cut, or when there is another writer already.
-        """
-        fields = ["token", "commits"]
-        token, found = await self._store.ask(self._store.redis.hmget(self.keys.meta, fields))
-        return int(token or 0) == self._token and int(found or 0) >= commits
 
     async def store_answers(self) -> bool:
         """Whether Redis answers a question that costs it nothing."""
@@ -179,9 +169,9 @@ class PartitionWriter:
 
     async def release(self) -> None:
         """Give the lease back, so that another can take it at once."""
-        if self._token:
+        if self.token:
             await self._store.run("return_writer_lease", *self.return_call)
-            self._token = 0
+            self.token = 0
 
     async def note_drained(self, since_ms: int) -> None:
         """Note that all was closed for a drain.
@@ -237,11 +227,11 @@ class PartitionWriter:
             pipeline.xrevrange(self.keys.dead, "+", behind, count=1)
         (token, commits, mirrored), values, *blobs = await self._store.ask(pipeline.execute())
         dead = blobs.pop() if with_dead else []
-        if int(token or 0) != self._token:
+        if int(token or 0) != self.token:
             raise StaleTokenError(f"{self.scope} has another writer by now")
-        if int(commits or 0) != self._commits:
+        if int(commits or 0) != self.commits:
             raise PositionError(
-                f"{self.scope}: the store is at commit {int(commits or 0)}, not at {self._commits}"
+                f"{self.scope}: the store is at commit {int(commits or 0)}, not at {self.commits}"
             )
         self._copied = DeadEntry.of(mirrored) if mirrored else None
         last = DeadEntry.of(dead[0][0]) if dead else None
@@ -264,8 +254,8 @@ class PartitionWriter:
         Raises:
             LostPositionError: it is gone, and may not be.
         """
-        self._commits, state = await read_state(
-            self._store, self.scope, self._token, may_be_lost=may_be_lost
+        self.commits, state = await read_state(
+            self._store, self.scope, self.token, may_be_lost=may_be_lost
         )
         return state
 
@@ -290,11 +280,11 @@ class PartitionWriter:
             keys.leases, keys.tokens, keys.attempts, keys.refs, keys.segment_sizes, keys.ledger,
             keys.outages, keys.members, keys.aside, keys.deaths, keys.unreadable,
         ]  # fmt: skip
-        left = int(await self._store.run("forget_partition", names, [self._token]))
+        left = int(await self._store.run("forget_partition", names, [self.token]))
         if left < 0:
             raise StaleTokenError(f"{self.scope} has another writer by now")
         if not left:
-            self._token = 0
+            self.token = 0
         return left
 
     async def commit(
@@ -316,9 +306,9 @@ class PartitionWriter:
         """
         if commit is not self._batch.commit:
             self._batches += 1
-            self._batch = _Batch(commit, f"{self._name}:{self._batches}", self._commits)
+            self._batch = _Batch(commit, f"{self._name}:{self._batches}", self.commits)
         args: list[Argument] = [
-            self._token, self._batch.name, self._batch.follows, self._lease_ms, HINT_MS,
+            self.token, self._batch.name, self._batch.follows, self._lease_ms, HINT_MS,
             earliest_deadline_ms(commit.plan), *lists_of(commit, settings, self._partitions),
         ]  # fmt: skip
         reply = await self._store.run("commit_batch", keys_of(commit, self.keys), args)
@@ -339,7 +329,7 @@ class PartitionWriter:
     def _answer(self, reply: list[bytes | int]) -> Committed:
         status = reply[0]
         if status in (b"ok", b"applied"):
-            self._commits = self._batch.follows + 1
+            self.commits = self._batch.follows + 1
             return Committed(*(int(value) for value in reply[1:]))
         if status == b"stale":
             raise StaleTokenError(f"{self.scope} has another writer by now")

@@ -10,13 +10,14 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, StreamConfig
 
+from sinfer.source.attachment import Attachment
 from sinfer.source.batch import Batch
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import SourceState, pack_state
 from sinfer.source.config import JetStreamSource
 from sinfer.source.pull import PullTiming
-from sinfer.source.reader import PartitionReader
 from sinfer.source.source_partition import SourcePartition
 from sinfer.types.message import Message
+from tests.support.reading import acknowledge
 from tests.support.until import until
 
 DEADLINE_S = 30.0
@@ -31,6 +32,7 @@ class Store:
         self.messages: list[Message] = []
         self.encoded: bytes | None = None
         self.duplicates = 0
+        self.pending = 0
 
     @property
     def state(self) -> SourceState | None:
@@ -42,8 +44,9 @@ class Store:
 
     def commit(self, batch: Batch) -> None:
         self.messages += batch.messages
-        self.encoded = batch.state.encode()
+        self.encoded = pack_state(batch.state)
         self.duplicates += batch.duplicates
+        self.pending = batch.pending
 
 
 class Stream:
@@ -95,9 +98,9 @@ class Stream:
         subject: str = ">",
         by_event_time: bool = False,
         **settings: Any,
-    ) -> PartitionReader:
+    ) -> Attachment:
         """A reader that goes on from what is stored."""
-        return await PartitionReader.open(
+        return await Attachment.open(
             client or self.client,
             SourcePartition(
                 self.source(**settings), subject, f"{self.name}-0", store.state, by_event_time
@@ -106,9 +109,7 @@ class Stream:
         )
 
 
-async def read(
-    reader: PartitionReader, store: Store, total: int, *, max_messages: int = 500
-) -> None:
+async def read(reader: Attachment, store: Store, total: int, *, max_messages: int = 500) -> None:
     """Read and commit until the store holds so many messages."""
     deadline = time.monotonic() + DEADLINE_S
     while len(store.messages) < total:
@@ -116,20 +117,20 @@ async def read(
         batch = await reader.next_batch(max_messages, 0.5)
         if batch is not None:
             store.commit(batch)
-            await reader.committed(batch)
+            await acknowledge(batch)
 
 
-async def read_quietly(reader: PartitionReader, store: Store, seconds: float) -> None:
+async def read_quietly(reader: Attachment, store: Store, seconds: float) -> None:
     """Read and commit what comes in a while: nothing new is expected."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         batch = await reader.next_batch(500, left)
         if batch is not None:
             store.commit(batch)
-            await reader.committed(batch)
+            await acknowledge(batch)
 
 
-async def one_batch(reader: PartitionReader, max_messages: int = 500) -> Batch:
+async def one_batch(reader: Attachment, max_messages: int = 500) -> Batch:
     """The next batch that holds messages."""
     deadline = time.monotonic() + DEADLINE_S
     while True:

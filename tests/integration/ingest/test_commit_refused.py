@@ -16,6 +16,7 @@ from sinfer.errors import CommitRefusedError
 from sinfer.ingest.commit import Storing
 from sinfer.ingest.windower import Beginning, Refusals, Windower
 from sinfer.logging.troubles import Troubles
+from sinfer.source.batch import Batch
 from sinfer.source.checkpoint import SourceState
 from sinfer.store.connection import Store
 from sinfer.store.partition.exact_account import read_account
@@ -114,8 +115,8 @@ def messages(count: int, bad: set[int] = frozenset(), data: bytes = b"x") -> lis
     ]
 
 
-def source_after(count: int) -> bytes:
-    return SourceState("s", count).encode()
+def batch_of(some: list[Message]) -> Batch:
+    return Batch(some, SourceState("s", some[-1].stream_seq))
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ async def test_a_message_that_cannot_be_encoded_dies_alone(
 
     monkeypatch.setattr("sinfer.store.partition.batch_commit.pack_chunk", picky)
     windower = await partition.open()
-    await windower.take(messages(64), source_after)
+    await windower.take(batch_of(messages(64)))
     await partition.check(64, {7, 60})
     assert (await partition.letters())[7] == (
         "cannot be stored: OverflowError: Integer value out of range"
@@ -153,7 +154,7 @@ async def test_a_dead_letter_that_cannot_be_stored_as_it_is_leaves_out_what_is_t
 ) -> None:
     windower = await partition.open()
     odd = Message(b"payload", "k", {"name": "\ud800"}, 2, 1)
-    await windower.take([*messages(1), odd, *messages(3)[2:]], source_after)
+    await windower.take(batch_of([*messages(1), odd, *messages(3)[2:]]))
     await partition.check(3, {2})
     error = (await partition.letters())[2]
     assert "UnicodeEncodeError" in error
@@ -166,7 +167,7 @@ async def test_a_segment_of_a_wrong_type_harms_its_own_window_and_few_messages(
     windower = await partition.open()
     segment = partition.writer.keys.segment(f"{partition.scope.window_prefix}bad/4")
     await partition.store.redis.set(segment, "somebody else's")
-    await windower.take(messages(10, bad={4}), source_after)
+    await windower.take(batch_of(messages(10, bad={4})))
     await partition.check(10, {4})
     assert "WRONGTYPE" in (await partition.letters())[4]
 
@@ -181,9 +182,8 @@ async def test_a_fault_that_hits_every_message_halts_and_spares_them(
     for _ in range(3):  # the supervisor tries again
         windower = await partition.open()
         rest = messages(50, bad=everything)[await partition.position() :]
-        done = await partition.position()
         with pytest.raises(CommitRefusedError, match=r"one message after the other.*WRONGTYPE"):
-            await windower.take(rest, lambda count, done=done: source_after(done + count))  # type: ignore[misc]
+            await windower.take(batch_of(rest))
     await partition.check(5, {1, 2, 3, 4, 5})
 
 
@@ -192,9 +192,9 @@ async def test_a_key_of_a_wrong_type_kills_no_message(partition: Partition, key:
     windower = await partition.open()
     await partition.store.redis.set(getattr(partition.writer.keys, key), "in the way")
     with pytest.raises(CommitRefusedError, match="WRONGTYPE"):
-        await windower.take(messages(20), source_after)
+        await windower.take(batch_of(messages(20)))
     await partition.store.redis.delete(getattr(partition.writer.keys, key))
-    await windower.take(messages(20), source_after)
+    await windower.take(batch_of(messages(20)))
     await partition.check(20, set())
 
 
@@ -204,9 +204,9 @@ async def test_a_count_that_is_no_number_is_refused_before_anything_is_written(
     windower = await partition.open()
     await partition.store.redis.hset(partition.writer.keys.meta, "fetched", "many")
     with pytest.raises(CommitRefusedError, match=r"fetched.*is no number"):
-        await windower.take(messages(20), source_after)
+        await windower.take(batch_of(messages(20)))
     await partition.store.redis.hdel(partition.writer.keys.meta, "fetched")
-    await windower.take(messages(20), source_after)
+    await windower.take(batch_of(messages(20)))
     await partition.check(20, set())
 
 
@@ -230,7 +230,7 @@ async def test_a_value_that_is_too_large_for_redis_is_divided_and_dies_only_alon
         some = [Message(b"x" * 500_000, "k", None, seq, 1) for seq in (1, 2, 3)]
         some.append(Message(b"x" * 2_000_000, "k", None, 4, 1))
         some.append(Message(b"x", "k", None, 5, 1))
-        await windower.take(some, source_after)
+        await windower.take(batch_of(some))
         await partition.check(5, {4})
         error = (await partition.letters())[4]
         assert "bulk" in error

@@ -13,9 +13,9 @@ from sinfer.errors import StreamResetError
 from sinfer.nats.connection import connect
 from sinfer.nats.inbox import Inbox
 from sinfer.source import backfill as missed
+from sinfer.source.attachment import Attachment
 from sinfer.source.choice import durable_name
 from sinfer.source.config import JetStreamSource, StartSequence
-from sinfer.source.reader import PartitionReader
 from tests.integration.ingest.conftest import (
     DEADLINE_S,
     Store,
@@ -25,6 +25,7 @@ from tests.integration.ingest.conftest import (
     read,
     read_quietly,
 )
+from tests.support.reading import acknowledge, inbox_of
 from tests.support.until import until
 
 
@@ -44,8 +45,8 @@ async def test_it_is_made_with_explicit_acks_where_it_is_missing(
     assert config.ack_policy == AckPolicy.EXPLICIT
     assert config.ack_wait == 30
     assert config.filter_subject == subject
-    assert reader.max_ack_pending == config.max_ack_pending == 65_536
-    assert reader.mode == (
+    assert reader.source.terms.max_ack_pending == config.max_ack_pending == 65_536
+    assert reader.source.terms.text == (
         "durable 'd' (a durable is named; made by sinfer): messages are acknowledged when stored"
     )
     await read(reader, store, 4)
@@ -65,7 +66,7 @@ async def test_nothing_is_acknowledged_before_it_is_stored(stream: Stream, store
         store.commit(batch)
     assert await _unacknowledged(stream) == 10
     for batch in batches:
-        await reader.committed(batch)
+        await acknowledge(batch)
 
     async def all_acknowledged() -> bool:
         return await _unacknowledged(stream) == 0
@@ -91,12 +92,12 @@ async def test_redeliveries_out_of_order_add_nothing_and_lose_nothing(
         held += [batch] if batch is not None else []
     for batch in held:
         store.commit(batch)
-        await reader.committed(batch)
+        await acknowledge(batch)
     await read(reader, store, 60)
 
     async def all_is_settled() -> bool:
         await read_quietly(reader, store, 0.1)
-        return await _unacknowledged(stream) == 0 and reader.state.ahead == []
+        return await _unacknowledged(stream) == 0 and reader.source.state.ahead == []
 
     await until(all_is_settled)
     assert store.payloads != numbers(60)
@@ -129,14 +130,14 @@ async def test_the_next_reader_takes_over_in_order_without_loss_or_duplicate(
         for _ in range(3):
             batch = await one_batch(reader, 50)
             store.commit(batch)
-            await reader.committed(batch)
+            await acknowledge(batch)
         store.commit(await one_batch(reader, 50))  # stored, and killed before the acknowledgement
         await one_batch(reader, 50)
         await connection.close()
         await reader.aclose()
     reader = await stream.open(store, durable="d")
     await read(reader, store, 1000)
-    await until(reader.caught_up)
+    await until(reader.source.caught_up)
 
     async def all_acknowledged() -> bool:
         await read_quietly(reader, store, 0.1)
@@ -144,7 +145,7 @@ async def test_the_next_reader_takes_over_in_order_without_loss_or_duplicate(
 
     await until(all_acknowledged)
     assert store.payloads == numbers(1000)
-    assert reader.state.ahead == []
+    assert reader.source.state.ahead == []
     await reader.aclose()
 
 
@@ -163,11 +164,11 @@ async def test_a_first_reader_that_dies_before_it_stores_anything_leaves_the_ord
     reader = await stream.open(store, durable="d")
     await read(reader, store, 15)
     assert store.payloads == numbers(15)
-    assert await reader.caught_up()
+    assert await reader.source.caught_up()
     await reader.aclose()
 
 
-async def _stored_start(reader: PartitionReader, store: Store) -> None:
+async def _stored_start(reader: Attachment, store: Store) -> None:
     start = await reader.next_batch(500, DEADLINE_S)
     assert start is not None
     assert start.messages == []
@@ -190,16 +191,16 @@ async def test_what_the_store_forgot_comes_before_all_else_where_order_matters(
     await stream.publish(numbers(5, 20))
     wiped = Store()
     reader = await stream.open(wiped, durable="d", by_event_time=True)
-    assert reader.starts_over
+    assert reader.source.terms.starts_over
     await _stored_start(reader, wiped)
     await read(reader, wiped, 3, max_messages=3)
     await reader.aclose()
     # Another goes on at once, before anything can come again.
     reader = await stream.open(wiped, durable="d", by_event_time=True)
-    assert not reader.starts_over
+    assert not reader.source.terms.starts_over
     await read(reader, wiped, 24)
     assert wiped.payloads == numbers(24, 1)
-    await until(reader.caught_up)
+    await until(reader.source.caught_up)
     await reader.aclose()
 
 
@@ -228,7 +229,7 @@ async def test_without_the_permission_to_read_the_stream_redeliveries_are_waited
 
         few = await nats.connect(server.url, user="few", password="few", error_cb=ignore)
         reader = await Stream(few, unique).open(store, durable="d")
-        reader._mode._missed._messages.api._timeout_s = 0.1  # type: ignore[attr-defined]
+        reader.source._backfill._messages.api._timeout_s = 0.1  # type: ignore[attr-defined]
         await read(reader, store, 10)
         assert sorted(store.payloads, key=int) == numbers(10)
         assert "cannot be read from the stream" in caplog.text
@@ -259,14 +260,13 @@ async def test_what_was_lost_on_the_way_is_read_from_the_stream_in_order(
     reader = await stream.open(store, batch=100, durable="d")
     await _stored_start(reader, store)
     await read(reader, store, 10, max_messages=10)
-    inbox = reader._inbox
-    assert inbox is not None
+    inbox = inbox_of(reader)
     await until_there(inbox, 30)
     inbox.take(30)
     await read(reader, store, 600)
     assert store.payloads == numbers(600)
-    assert reader.state.ahead == []
-    assert reader.state.position >= 1199
+    assert reader.source.state.ahead == []
+    assert reader.source.state.position >= 1199
 
     async def all_acknowledged() -> bool:
         await read_quietly(reader, store, 0.1)
@@ -300,7 +300,7 @@ async def test_ack_all_never_acknowledges_what_an_earlier_reader_had_in_hand(
     batch = await one_batch(reader, 100)
     assert batch.messages[0].data == b"50"
     store.commit(batch)
-    await reader.committed(batch)
+    await acknowledge(batch)
     await stream.client.flush()
     info = await stream.jetstream.consumer_info(stream.name, "d")
     assert info.ack_floor is not None
@@ -313,7 +313,7 @@ async def test_ack_all_never_acknowledges_what_an_earlier_reader_had_in_hand(
 
     await until(all_acknowledged)
     assert sorted(store.payloads, key=int) == numbers(300)
-    assert reader.state.ahead == []
+    assert reader.source.state.ahead == []
     await reader.aclose()
 
 
@@ -323,7 +323,7 @@ async def test_without_a_durable_named_one_is_made_where_the_stream_needs_it(
 ) -> None:
     await stream.create(retention=retention)
     reader = await stream.open(store)
-    assert f"{retention.value} retention needs one" in reader.mode
+    assert f"{retention.value} retention needs one" in reader.source.terms.text
     await stream.publish(numbers(10))
     await read(reader, store, 10)
     await reader.aclose()
@@ -336,7 +336,7 @@ async def test_without_a_durable_named_one_is_made_where_the_stream_needs_it(
         return (await stream.jetstream.stream_info(stream.name)).state.messages == 0
 
     await until(is_empty)
-    assert f"sinfer_{stream.name}-0" in reader.mode
+    assert f"sinfer_{stream.name}-0" in reader.source.terms.text
     await reader.aclose()
 
 
@@ -443,7 +443,7 @@ async def test_a_restart_of_the_server_in_mid_stream_changes_nothing(policy: Ack
             batch = await one_batch(reader, 50)
             server.process.kill()
             store.commit(batch)
-            await reader.committed(batch)
+            await acknowledge(batch)
             await read_quietly(reader, store, 0.5)
             server.start()
         await read(reader, store, 2000)

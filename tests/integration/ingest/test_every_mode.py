@@ -9,8 +9,9 @@ import nats
 import pytest
 from nats.js.api import AckPolicy, RetentionPolicy
 
-from sinfer.source.reader import PartitionReader
+from sinfer.source.attachment import Attachment
 from tests.integration.ingest.conftest import Store, Stream, numbers, one_batch, read, read_quietly
+from tests.support.reading import acknowledge, inbox_of, pull_of
 from tests.support.until import until
 
 MODES: dict[str, tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]]] = {
@@ -39,7 +40,7 @@ async def source(
     return of_source
 
 
-async def read_what_comes_again(stream: Stream, reader: PartitionReader, store: Store) -> None:
+async def read_what_comes_again(stream: Stream, reader: Attachment, store: Store) -> None:
     """Read until nothing can come again: all is acknowledged, or ``ack_wait`` has passed."""
     deadline = time.monotonic() + 1.5
     left = 1
@@ -58,7 +59,7 @@ async def test_20_000_messages_come_once_and_in_order(
     await read_quietly(reader, store, 0.3)
     assert store.payloads == numbers(20_000)
     assert store.duplicates == 0
-    assert reader.pending == 0
+    assert store.pending == 0
     await reader.aclose()
 
 
@@ -74,7 +75,7 @@ async def test_batches_that_were_not_stored_are_read_again_and_the_others_are_no
         for _ in range(committed):
             batch = await one_batch(reader, 100)
             store.commit(batch)
-            await reader.committed(batch)
+            await acknowledge(batch)
         stored_only = await one_batch(reader, 100)
         store.commit(stored_only)
         await one_batch(reader, 100)
@@ -117,8 +118,7 @@ async def test_a_consumer_that_goes_without_a_word_is_noticed(
 ) -> None:
     reader = await stream.open(store, **source)
     await read_quietly(reader, store, 0.1)
-    inbox = reader._inbox
-    assert inbox is not None
+    inbox = inbox_of(reader)
     for consumer in await stream.jetstream.consumers_info(stream.name):
         await stream.jetstream.delete_consumer(stream.name, consumer.name)
         if "durable" in source:
@@ -137,15 +137,15 @@ async def test_messages_that_get_lost_on_the_way_come_again(
     reader = await stream.open(store, batch=100, **source)
     for start in range(0, 500, 100):
         await stream.publish(numbers(100, start))
-        inbox = reader._inbox
-        assert inbox is not None
+        inbox = inbox_of(reader)
         batch = await reader.next_batch(40, 1.0)
         if batch is not None:
             store.commit(batch)
-            await reader.committed(batch)
+            await acknowledge(batch)
         for _ in range(30):  # as a slow consumer in the client would lose them
-            if inbox.buffered and (dropped := inbox.take(1)) and reader._pull is not None:
-                reader._pull.took(len(dropped))
+            if inbox.buffered:
+                dropped, statuses = inbox.take(1)
+                pull_of(reader)._took(len(dropped), statuses)
     await read(reader, store, 500)
     await read_what_comes_again(stream, reader, store)
     assert sorted(store.payloads, key=int) == numbers(500)
@@ -213,13 +213,13 @@ async def test_caught_up_is_true_only_when_nothing_is_left(
     stream: Stream, store: Store, source: dict[str, Any]
 ) -> None:
     reader = await stream.open(store, **source)
-    await until(reader.caught_up)
+    await until(reader.source.caught_up)
     await stream.publish(numbers(10))
-    assert not await reader.caught_up()
+    assert not await reader.source.caught_up()
     batch = await one_batch(reader, 4)
-    assert not await reader.caught_up()
+    assert not await reader.source.caught_up()
     store.commit(batch)
-    await reader.committed(batch)
+    await acknowledge(batch)
     await read(reader, store, 10)
-    await until(reader.caught_up)
+    await until(reader.source.caught_up)
     await reader.aclose()

@@ -14,8 +14,9 @@ from nats.js.api import AckPolicy
 from sinfer.embedded.servers import NatsServer
 from sinfer.errors import StreamResetError
 from sinfer.nats.connection import connect
+from sinfer.source.attachment import Attachment
+from sinfer.source.checkpoint import pack_state
 from sinfer.source.config import JetStreamSource, StartSequence, StartTime
-from sinfer.source.reader import PartitionReader
 from sinfer.source.source_partition import SourcePartition
 from tests.integration.ingest.conftest import (
     TIMING,
@@ -26,15 +27,16 @@ from tests.integration.ingest.conftest import (
     read,
     read_quietly,
 )
+from tests.support.reading import inbox_of
 from tests.support.until import until
 
 
 async def test_the_mode_says_what_is_in_force_and_why(stream: Stream, store: Store) -> None:
     await stream.create()
     reader = await stream.open(store)
-    assert reader.mode.startswith("position: without acknowledgements")
-    assert "limits retention" in reader.mode
-    assert reader.max_ack_pending is None
+    assert reader.source.terms.text.startswith("position: without acknowledgements")
+    assert "limits retention" in reader.source.terms.text
+    assert reader.source.terms.max_ack_pending is None
     await reader.aclose()
 
 
@@ -133,8 +135,7 @@ async def test_a_lost_last_message_is_noticed_although_nothing_follows(
     reader = await stream.open(store)
     assert await reader.next_batch(10, 0.1) is None
     await stream.publish(numbers(5))
-    inbox = reader._inbox
-    assert inbox is not None
+    inbox = inbox_of(reader)
 
     async def has_arrived() -> bool:
         return inbox.buffered >= 5
@@ -162,8 +163,7 @@ async def test_messages_that_the_client_drops_come_again(
     client = Client()
     await client.connect(nats_server.url, error_cb=on_error)
     reader = await stream.open(store, client=client, batch=200)
-    inbox = reader._inbox
-    assert inbox is not None
+    inbox = inbox_of(reader)
     inbox._queue._maxsize = 50  # type: ignore[attr-defined]
     await read(reader, store, 2000)
     assert errors, "nothing was dropped"
@@ -182,7 +182,7 @@ async def test_a_durable_without_acknowledgements_gives_its_place_and_filter_onl
     used = await stream.jetstream.pull_subscribe_bind("d", stream.name)
     assert [message.data for message in await used.fetch(2)] == numbers(2)
     reader = await stream.open(store, durable="d")
-    assert "'d' has ack policy none" in reader.mode
+    assert "'d' has ack policy none" in reader.source.terms.text
     await read(reader, store, 2)
     assert store.payloads == numbers(2, 2)
     await reader.aclose()
@@ -215,7 +215,7 @@ async def test_a_stream_that_was_rolled_back_stops_the_reader(stream: Stream, st
     await reader.aclose()
     assert store.state is not None
     created = store.state.stream_created
-    store.encoded = type(store.state)(created, 8).encode()
+    store.encoded = pack_state(type(store.state)(created, 8))
     with pytest.raises(StreamResetError, match=r"up to sequence 8 .* ends at 5"):
         await stream.open(store)
 
@@ -241,7 +241,7 @@ async def test_a_reader_shares_its_connection_with_others(stream: Stream) -> Non
     await stream.create()
     stores = [Store() for _ in range(4)]
     readers = [
-        await PartitionReader.open(
+        await Attachment.open(
             stream.client,
             SourcePartition(
                 JetStreamSource(stream=stream.name),
@@ -272,7 +272,7 @@ async def test_an_outage_is_waited_out() -> None:
         server.process.kill()
         await read_quietly(reader, store, 1.0)
         assert await reader.next_batch(10, 0.05) is None
-        assert not await reader.caught_up()
+        assert not await reader.source.caught_up()
         server.start()
         await read(reader, store, 1000)
         await stream.publish(numbers(10, 1000))
@@ -305,7 +305,7 @@ async def test_a_server_that_stalls_is_waited_for(durable: str | None) -> None:
 
 
 def test_start_times_without_a_zone_are_utc() -> None:
-    from sinfer.source.mode import start_of
+    from sinfer.source.start import start_of
 
     source = JetStreamSource(stream="S", deliver=StartTime(time=datetime(2026, 1, 2, 3)))
     assert start_of(source)["opt_start_time"] == "2026-01-02T03:00:00Z"

@@ -24,12 +24,13 @@ from sinfer.nats.whereabouts import errors_told
 from sinfer.operations.status import PartitionStanding, measure_lag
 from sinfer.products.nats_kv_tasks import NatsKvTaskManager
 from sinfer.sinks import JetStreamSink
+from sinfer.source.attachment import Attachment
 from sinfer.source.config import JetStreamSource
-from sinfer.source.reader import PartitionReader
 from sinfer.source.source_partition import SourcePartition
 from sinfer.types.message import Message
 from sinfer.types.result import Confirmed
 from sinfer.windows.ids import Scope
+from tests.support.reading import acknowledge
 from tests.support.window_results import window_results
 
 pytestmark = pytest.mark.integration
@@ -159,23 +160,21 @@ async def test_a_stream_is_read_and_acknowledged(
         stream=unique, subject=f"{unique}.in.>", durable=durable, ack=ack, **where(other)
     )
     assert source.place == other.place
-    reader = await PartitionReader.open(
-        other.client, SourcePartition(source, f"{unique}.in.>", unique)
-    )
+    reader = await Attachment.open(other.client, SourcePartition(source, f"{unique}.in.>", unique))
     found: list[Message] = []
     async with asyncio.timeout(20):
         while len(found) < 5:
             batch = await reader.next_batch(100, 1.0)
             if batch is not None:
                 found += batch.messages
-                await reader.committed(batch)
-                await reader.finished([(1, 5)])
+                await acknowledge(batch)
+                await reader.source.done([(1, 5)])
     assert [message.data for message in found] == [b"0", b"1", b"2", b"3", b"4"]
     assert [message.stream_seq for message in found] == [1, 2, 3, 4, 5]
     assert all(message.timestamp_ns > 1e18 for message in found)
     jetstream = other.owner.jetstream()
     async with asyncio.timeout(20):
-        while reader.acknowledges:
+        while reader.source.terms.acknowledges:
             [info] = await jetstream.consumers_info(unique)
             assert info.ack_floor is not None
             if info.ack_floor.stream_seq == 5:
@@ -269,7 +268,7 @@ async def told(place: NatsPlace, **source: Any) -> str:
     client = await connect(place, name="test")
     try:
         with pytest.raises((SourceError, UnavailableError)) as error:
-            await PartitionReader.open(
+            await Attachment.open(
                 client, SourcePartition(JetStreamSource(stream="S", **source), ">", "t")
             )
     finally:
@@ -312,7 +311,7 @@ async def test_acknowledgements_that_do_not_arrive_are_told_before_anything_is_r
     client = await connect(place, name="test")
     source = JetStreamSource(stream=unique, durable="d")
     with pytest.raises(SourceError, match=re.escape(f"import $JS.ACK.{unique}.d.> from there")):
-        await PartitionReader.open(client, SourcePartition(source, ">", "t"))
+        await Attachment.open(client, SourcePartition(source, ">", "t"))
     await client.close()
     await owner.close()
 

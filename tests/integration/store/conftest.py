@@ -41,7 +41,7 @@ class Partition:
 
     async def take(self, items: Sequence[Item], now: int = 0) -> Committed:
         """Commit one batch."""
-        if self.writer._token == 0:
+        if self.writer.token == 0:
             assert await self.writer.acquire() == 0
         plan = self.planner.plan([item.entry for item in items], now)
         counts = {"fetched": len(items), "late": len(plan.late)}

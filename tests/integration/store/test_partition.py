@@ -82,7 +82,7 @@ async def test_a_commit_that_is_repeated_changes_nothing(store: Store, scope: Sc
 
 async def test_a_batch_that_does_not_follow_is_refused(store: Store, scope: Scope) -> None:
     writer = await writer_for(store, scope)
-    writer._commits = 7
+    writer.commits = 7
     plan = planner_for(scope, type="count", count=10).plan(entries(1), 0)
     with pytest.raises(PositionError):
         await writer.commit(Commit(plan, b"s"))

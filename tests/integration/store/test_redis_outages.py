@@ -16,6 +16,7 @@ from sinfer.store.durability import Disk
 from sinfer.store.schedule import Schedule
 from sinfer.windows.ids import Scope
 from tests.integration.store.conftest import Partition
+from tests.support.durable_store import written
 from tests.support.window_reference import Item
 
 ANSWERS = [
@@ -83,12 +84,12 @@ async def test_a_busy_redis_is_waited_for_and_its_disk_confirms_afterwards() -> 
                 except exceptions.TimeoutError:
                     continue
         with pytest.raises(UnavailableError):
-            await disk.written()
+            await written(disk)
         await store.redis.script_kill()
         await asyncio.wait({endless})
         endless.exception()
         assert disk.confirms
-        await disk.written()
+        await written(disk)
         await store.aclose()
         await hostile.aclose()
 

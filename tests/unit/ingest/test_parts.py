@@ -14,7 +14,7 @@ from sinfer.clock import ManualClock
 from sinfer.ingest import entries
 from sinfer.ingest.windower import Windower
 from sinfer.local.memory import MemoryPartition
-from sinfer.source.batch import Batch, BatchInHand
+from sinfer.source.batch import Batch
 from sinfer.source.checkpoint import SourceState
 from sinfer.source.delivery_tracker import Progress
 from sinfer.windows.ids import Scope
@@ -54,12 +54,23 @@ def test_by_position_nothing_counts_ahead_of_the_first_message_that_is_missing()
 
 def test_each_part_moves_the_position_to_its_last_message() -> None:
     messages = [Message(b"", stream_seq=seq) for seq in (3, 5, 8)]
-    in_hand = BatchInHand(Batch(messages, SourceState("s", 8)))
+    rest = Batch(messages, SourceState("s", 8))
     found = []
-    while not in_hand.is_stored:
-        found.append(SourceState.decode(in_hand.source_after(1)).position)
-        in_hand.stored(1)
+    while rest.messages:
+        first, rest = rest.split(1)
+        found.append(first.state.position)
     assert found == [4, 7, 8]
+
+
+def test_the_ack_travels_with_the_last_part_alone() -> None:
+    async def ack() -> None:
+        """Nothing is asked for here."""
+
+    messages = [Message(b"", stream_seq=seq) for seq in (3, 5, 8)]
+    batch = Batch(messages, SourceState("s", 8), 7, 2, [(3, "r")], ack)
+    first, rest = batch.split(2)
+    assert (first.messages, first.ack, first.deliveries) == (messages[:2], None, [])
+    assert rest == Batch(messages[2:], SourceState("s", 8), 7, 2, [(3, "r")], ack)
 
 
 # --- windows ---
@@ -117,7 +128,7 @@ def windows_of(
 
     async def run() -> None:
         for first in range(0, len(messages), part):
-            await windower.take(messages[first : first + part], lambda count: b"")
+            await windower.take(Batch(messages[first : first + part], SourceState("s", 0)))
 
     asyncio.run(run())
     closed = [

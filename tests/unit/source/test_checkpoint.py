@@ -5,16 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import SourceState, pack_state
 
 
 def test_it_comes_back_as_it_was() -> None:
     state = SourceState("2026-01-02T03:04:05.123456789Z", 2**60, [(2**60 + 2, 2**60 + 9)], "c")
-    assert SourceState.decode(state.encode()) == state
+    assert SourceState.decode(pack_state(state)) == state
 
 
 def test_it_is_a_few_dozen_bytes() -> None:
-    assert len(SourceState("2026-01-02T03:04:05.123456789Z", 2**60).encode()) < 60
+    assert len(pack_state(SourceState("2026-01-02T03:04:05.123456789Z", 2**60))) < 60
 
 
 def test_a_state_without_later_fields_can_be_read() -> None:
