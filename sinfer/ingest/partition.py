@@ -138,7 +138,7 @@ class PartitionIngest:
             self._barrier,
             troubles,
             acks_when_done=self._acks_when_done,
-            sends_copies=self._care.sends_copies,
+            care=self._care,
         )
         self._idleness = Idleness(self._task.window, self._clock, waited_for=bool(self._aligned()))
         self._holds = Holds(
@@ -230,7 +230,7 @@ class PartitionIngest:
             if care is not None:
                 care.add_done_callback(self._care_ended)
             try:
-                await self._ingest(windower, attachment)
+                await self.ingest(windower, attachment)
             finally:
                 if care is not None:
                     await end(care)
@@ -349,7 +349,16 @@ class PartitionIngest:
 
     # --- one batch after the other ---
 
-    async def _ingest(self, windower: Windower, attachment: Attachment) -> None:
+    async def ingest(self, windower: Windower, attachment: Attachment) -> None:
+        """Move what the source gives into windows until told to stop.
+
+        Args:
+            windower: puts batches into windows.
+            attachment: holds the source.
+
+        Raises:
+            SinferError: the partition cannot go on; see ``run``.
+        """
         source, size = attachment.source, self._task.source.batch
         self._idleness.interrupt()
         while not self._stopping.is_set():
@@ -364,8 +373,9 @@ class PartitionIngest:
                 if isinstance(batch, Lost):
                     await attachment.restore(batch, self._wait_s(windower))
                 await self._quiet(windower, source)
-            if self._acks_when_done or (came and self._storing.pending):
-                await self._waiting.look(source, self._in_hand, at_least_every_s=_LOOK_S)
+            looks = self._acks_when_done or (came and self._storing.pending)
+            if looks and time.monotonic() - self._waiting.looked_s >= _LOOK_S:
+                await self._waiting.look(source, self._in_hand)
             if self._acks_when_done:
                 await self._stall.look(source, came=came, pending=self._storing.pending)
 

@@ -9,6 +9,7 @@ from functools import partial
 from sinfer.errors import UnavailableError
 from sinfer.ingest.commit import Storing
 from sinfer.ingest.dead_letter_gate import CopyGate
+from sinfer.ingest.dead_letter_retention import DeadLetterCare
 from sinfer.logging.troubles import PartitionTroubles
 from sinfer.source.checkpoint import SourceState
 from sinfer.source.source import Source
@@ -27,9 +28,10 @@ class WaitingWindows:
         barrier: what acknowledgements pass.
         troubles: those of the partition.
         acks_when_done: whether messages are acknowledged when their windows are done.
-        sends_copies: whether they are only when their dead letters have been copied.
+        care: whether that waits for copies of their dead letters; it may find that it cannot.
 
     Attributes:
+        looked_s: when that was done last, by the monotonic clock.
         bytes: payload in closed windows that are not done, as of the last look.
         unseen_bytes: payload that was stored since.
     """
@@ -42,19 +44,19 @@ class WaitingWindows:
         troubles: PartitionTroubles,
         *,
         acks_when_done: bool,
-        sends_copies: bool,
+        care: DeadLetterCare,
     ) -> None:
         self._writer = writer
         self._storing = storing
         self._barrier = barrier
         self._troubles = troubles
         self._acks_when_done = acks_when_done
-        self._sends_copies = acks_when_done and sends_copies
+        self._care = care
         self._copies = CopyGate()
         self._unfinished = Unfinished(0, None)
-        self._looked_s = 0.0
         self._stored_seq = 0
         self._acked_seq = 0
+        self.looked_s = 0.0
         self.bytes = 0
         self.unseen_bytes = 0
 
@@ -73,25 +75,20 @@ class WaitingWindows:
         self._stored_seq = max(self._stored_seq, *seqs)
         self._acked_seq = min(self._acked_seq, min(seqs) - 1)
 
-    async def look(
-        self, source: Source, in_hand: Sequence[Message], *, at_least_every_s: float = 0.0
-    ) -> None:
+    async def look(self, source: Source, in_hand: Sequence[Message]) -> None:
         """See what waits, and acknowledge what is done where that is how the task wants it.
 
         Args:
             source: acknowledges.
             in_hand: messages that were read and are not stored yet.
-            at_least_every_s: nothing is done where the last look was not so long ago, seconds.
         """
-        now_s = time.monotonic()
-        if now_s - self._looked_s < at_least_every_s:
-            return
-        self._looked_s = now_s
+        self.looked_s = time.monotonic()
         self.unseen_bytes = 0
         try:
             self._storing.pending = await self._writer.pending()
             self._unfinished = await self._writer.unfinished(
-                with_open=self._acks_when_done, with_dead=self._sends_copies
+                with_open=self._acks_when_done,
+                with_dead=self._acks_when_done and self._care.sends_copies,
             )
         except UnavailableError as error:
             self._troubles.tell("looking", f"what waits cannot be looked at: {error}")

@@ -32,11 +32,12 @@ class Progress:
         ahead: ranges above it that were read as well.
     """
 
-    __slots__ = ("_ahead", "_expected", "_previous", "_reached", "position")
+    __slots__ = ("_ahead", "_expected", "_is_ahead", "_previous", "_reached", "position")
 
     def __init__(self, position: int, ahead: Iterable[tuple[int, int]] = ()) -> None:
         self.position = position
         self._ahead = RangeSet(ahead)
+        self._is_ahead = bool(self._ahead)
         self._expected: int | None = None
         self._previous = _UNKNOWN
         self._reached = max(position, self._ahead.maximum or 0)
@@ -45,13 +46,14 @@ class Progress:
     @property
     def ahead(self) -> list[tuple[int, int]]:
         """Ranges above the position, inclusive, sorted and merged."""
-        return list(self._ahead) if self._ahead else []
+        return list(self._ahead) if self._is_ahead else []
 
     @property
     def gap(self) -> tuple[int, int] | None:
         """The lowest sequences that may not have been read although later ones were."""
-        first = self._ahead.first
-        return None if first is None else (self.position + 1, first[0] - 1)
+        if not self._is_ahead or (first := self._ahead.first) is None:
+            return None
+        return self.position + 1, first[0] - 1
 
     def missing(self, above: int, through: int) -> list[tuple[int, int]]:
         """Ranges within ``above + 1 .. through`` that may not have been read."""
@@ -100,7 +102,9 @@ class Progress:
         Returns:
             None when messages before it are missing: nothing was counted; see ``missing_before``.
         """
-        new = stream_seq > self.position and stream_seq not in self._ahead
+        new = stream_seq > self.position
+        if self._is_ahead:
+            new = new and stream_seq not in self._ahead
         follows = consumer_seq == self._expected
         if stream_seq > self._reached:
             known = follows and delivered == 1 and self._previous != _UNKNOWN
@@ -118,7 +122,7 @@ class Progress:
         if follows and _UNKNOWN < self._previous < stream_seq:
             since = self._previous + 1
         self._previous = stream_seq
-        if since <= self.position + 1 and not self._ahead:
+        if since <= self.position + 1 and not self._is_ahead:
             self.position = max(self.position, stream_seq)
         else:
             self._add(since, stream_seq)
@@ -138,3 +142,4 @@ class Progress:
         while (first := self._ahead.first) is not None and first[0] <= self.position + 1:
             self.position = max(self.position, first[1])
             self._ahead.discard_through(self.position)
+        self._is_ahead = bool(self._ahead)

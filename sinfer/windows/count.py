@@ -25,8 +25,8 @@ class CountPlanner(Planner):
             seq = message.stream_seq
             window_id = count_window_id(self._prefix, key, seq)
             window = self._open(key, window_id, WindowRecord(key, None, None, seq, seq), now_ms)
-        window.append(message)
+        self._put(window, message)
         if window.record.count >= self.spec.count:
             self._close(key, window, "count")
-        else:
+        elif self._has_triggers:
             self._trigger(key, window, entry)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from sinfer.config.units import to_ms
 from sinfer.errors import InvalidItemError
+from sinfer.types.message import Message
 from sinfer.windows.open_window import OpenWindow, Slot
 from sinfer.windows.plan import Append, Entry, Plan
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord
@@ -81,6 +82,9 @@ class Planner(ABC):
         self._follows_watermark = spec.time == "event"
         self._max_count = spec.max_count
         self._max_bytes = None if spec.max_bytes is None else int(spec.max_bytes)
+        self._has_triggers = (
+            close_when is not None or spec.max_count is not None or spec.max_bytes is not None
+        )
         self._max_wait = None if spec.max_wait is None else to_ms(spec.max_wait)
         self._delay = to_ms(spec.max_out_of_orderness)
         self._lateness = to_ms(spec.allowed_lateness)
@@ -228,9 +232,10 @@ class Planner(ABC):
     # --- state ---
 
     def _leave_to_beat(self, now_ms: int) -> None:
-        self._deadlines.begin()
-        for _, slot in self._deadlines.take(now_ms):
-            self._drop(slot, self._stored[slot])
+        if self._deadlines.is_used:
+            self._deadlines.begin()
+            for _, slot in self._deadlines.take(now_ms):
+                self._drop(slot, self._stored[slot])
 
     def _keep(self, slot: Slot, window: OpenWindow) -> None:
         self._stored[slot] = window
@@ -254,7 +259,8 @@ class Planner(ABC):
         self._drafted: dict[Slot, OpenWindow | None] = {}
         self._plan = Plan(shares=self._shares)
         self._watermark = self.watermark_ms
-        self._timers.begin()
+        if self._timers.is_used:
+            self._timers.begin()
 
     def _for_change(self, slot: Slot) -> OpenWindow | None:
         """The open window of a slot, ready to be changed; None when there is none."""
@@ -264,7 +270,7 @@ class Planner(ABC):
             kept = self._stored.get(slot)
             if kept is None:
                 return None
-        window = kept.copy()
+        window = OpenWindow(kept.id, copy(kept.record), kept.stored, kept.due_ms)
         self._drafted[slot] = window
         self._plan.required.add(window.id)
         return window
@@ -290,6 +296,17 @@ class Planner(ABC):
         """Note on a window that opens which messages it is of."""
         record.incarnation = self._incarnation
         record.repeats_to = self._repeats_to
+
+    def _put(self, window: OpenWindow, message: Message) -> None:
+        """Add a message to a window that may be changed."""
+        record = window.record
+        record.count += 1
+        record.bytes += len(message.data)
+        if message.stream_seq > record.last_seq:
+            record.last_seq = message.stream_seq
+        elif message.stream_seq < record.first_seq:
+            record.first_seq = message.stream_seq
+        window.fresh.append(message)
 
     def _set_timer(self, slot: Slot, window: OpenWindow, due_ms: int | None) -> None:
         window.due_ms = due_ms

@@ -13,6 +13,7 @@ event time have such; elsewhere time closes windows at once.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import cast, get_args
 
 import msgspec
@@ -147,9 +148,8 @@ _LATEST = 2**63 - 1
 _DIGITS = 18
 
 
-def pack_record(record: WindowRecord) -> bytes:
-    """Encode a record for the store."""
-    return _encoder.encode(record)
+pack_record: Callable[[WindowRecord], bytes] = _encoder.encode
+"""Encodes a record for the store."""
 
 
 def unpack_record(blob: bytes) -> WindowRecord:

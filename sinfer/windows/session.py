@@ -62,7 +62,7 @@ class SessionPlanner(Planner):
             session = self._open(session_id, session_id, record, now_ms)
             self._draft_ids.setdefault(key, set()).add(session_id)
         self._extend(session, time_ms, end)
-        session.append(entry.message)
+        self._put(session, entry.message)
         self._trigger(session.id, session, entry)
 
     def _joined(self, key: str, start: int, end: int) -> list[OpenWindow]:

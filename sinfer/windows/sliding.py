@@ -132,7 +132,7 @@ class SlidingPlanner(Planner):
             pane = self._open(slot, pane_id, WindowRecord(entry.key, start, end, seq, seq), now_ms)
             for window_end in self._open_ends(pane, mark):
                 self._ending.note(window_end, entry.key)
-        pane.append(entry.message)
+        self._put(pane, entry.message)
         if self._updates and mark is not None:
             for window_end in ends:
                 if window_end <= mark < window_end + self._lateness:

@@ -16,9 +16,12 @@ class Timers:
 
     Things are tuples that can be ordered; those due at one time come in their order, whatever the
     order they were kept in, so that a restart changes nothing.
+
+    Attributes:
+        is_used: whether anything was kept, noted or taken since the last ``begin``, or is kept.
     """
 
-    __slots__ = ("_drafts", "_kept", "_next", "_taken_until")
+    __slots__ = ("_drafts", "_kept", "_next", "_taken_until", "is_used")
 
     def __init__(self) -> None:
         self._kept: SortedDict[int, dict[Any, int]] = SortedDict()
@@ -29,6 +32,7 @@ class Timers:
         self._drafts: list[tuple[int, Any]] = []
         self._taken_until: int | None = None
         self._next: int | None = self.first
+        self.is_used = bool(self._kept)
 
     @property
     def first(self) -> int | None:
@@ -45,6 +49,7 @@ class Timers:
 
     def keep(self, due_ms: int, thing: Any) -> None:
         """Add a stored thing. One that is kept twice has to be dropped twice."""
+        self.is_used = True
         things = self._kept.setdefault(due_ms, {})
         things[thing] = things.get(thing, 0) + 1
 
@@ -64,6 +69,7 @@ class Timers:
 
     def note(self, due_ms: int, thing: Any) -> None:
         """Add a thing for the rest of this plan. It is handed out even when it moved on since."""
+        self.is_used = True
         heappush(self._drafts, (due_ms, thing))
         if self._next is None or due_ms < self._next:
             self._next = due_ms
@@ -74,6 +80,7 @@ class Timers:
 
     def take(self, mark: int) -> list[tuple[int, Any]]:
         """What is due at a watermark and was not taken yet, in the order of due times."""
+        self.is_used = True
         due = set()
         while self._drafts and self._drafts[0][0] <= mark:
             due.add(heappop(self._drafts))

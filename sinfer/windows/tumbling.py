@@ -46,7 +46,7 @@ class TumblingPlanner(Planner):
         window = self._for_change(slot)
         if window is None:
             window = self._open_window(slot, entry, start, now_ms)
-        window.append(entry.message)
+        self._put(window, entry.message)
         if is_late:
             self._close(slot, window, self.timer_reason)
         else:

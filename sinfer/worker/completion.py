@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from sinfer.store.history.ledger import LedgerEntry, pack_members
+from sinfer.store.history.ledger import LedgerEntry
 from sinfer.store.work.claim import Claim
+from sinfer.store.work.contents import pack_members
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter, Origin
 from sinfer.worker.outcome import Failure

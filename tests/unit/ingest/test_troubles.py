@@ -32,7 +32,7 @@ OVER_WHEN_TOLD = {
     "position._warn_of_removed": "messages that are gone; the account has them",
     "retirement._give_back": "the partition was left",
     "service.run": "the process ends",
-    "commit.store": "windows that status has as set aside",
+    "commit._follow": "windows that status has as set aside",
     "windower._give_up": "a dead letter",
 }
 """Log lines about what is over when it is told."""
