@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from sinfer.ingest.entries import Preparing
 from sinfer.ingest.isolation import CarefulPreparer
 from sinfer.ingest.work_in_hand import SUSPECTED, pack_hand, unpack_hand
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.store.partition.partition_state import PartitionState
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.types.message import Message
@@ -71,7 +71,7 @@ class Caution:
         noted = unpack_hand(state.hand)
         if state.deaths < SUSPECTED or noted is None:
             return None
-        if state.source and SourceState.decode(state.source).position >= noted[1]:
+        if state.source and Checkpoint.decode(state.source).position >= noted[1]:
             return None
         return noted
 

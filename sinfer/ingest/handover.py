@@ -117,11 +117,7 @@ def change_over(
         scope.prefix_of(layout),
         windows=windows,
         watermark_ms=watermark_ms,
-        close_when=(
-            guarded(asking_with_care(pipeline.close_when))
-            if pipeline.overrides("close_when")
-            else None
-        ),
+        close_when=_trigger_of(pipeline),
         incarnation=incarnation,
         repeats_to=repeats_to,
     )

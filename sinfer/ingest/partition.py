@@ -38,7 +38,7 @@ from sinfer.ingest.work_in_hand import Hand
 from sinfer.products.pipeline import InferPipeline
 from sinfer.source.attachment import Attachment
 from sinfer.source.batch import Batch
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.source.source import Lost, Source
 from sinfer.source.source_partition import SourcePartition
 from sinfer.store.boards.consumers import ConsumerBoard
@@ -277,7 +277,7 @@ class PartitionIngest:
             self._task.source,
             self.scope.partition,
             str(self.scope),
-            SourceState.decode(state.source) if state.source else None,
+            Checkpoint.decode(state.source) if state.source else None,
             by_event_time=self._task.window.time == "event",
             start=await self._number_of_start(state, starts),
         )

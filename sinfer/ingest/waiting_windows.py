@@ -11,7 +11,7 @@ from sinfer.ingest.commit import Storing
 from sinfer.ingest.dead_letter_gate import CopyGate
 from sinfer.ingest.dead_letter_retention import DeadLetterCare
 from sinfer.logging.troubles import PartitionTroubles
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.source.source import Source
 from sinfer.store.durability import DurabilityBarrier
 from sinfer.store.partition.unfinished import Unfinished
@@ -65,7 +65,7 @@ class WaitingWindows:
         """Whether all that was stored is done, and acknowledged as such."""
         return self._acked_seq >= self._stored_seq
 
-    def begin(self, state: SourceState) -> None:
+    def begin(self, state: Checkpoint) -> None:
         """The partition goes on from here."""
         self._stored_seq = max([state.position, *(last for _, last in state.ahead)])
 

@@ -19,7 +19,7 @@ from sinfer.ingest.work_in_hand import Hand
 from sinfer.logging.masking import one_line
 from sinfer.products.pipeline import InferPipeline
 from sinfer.source.batch import Batch
-from sinfer.source.checkpoint import pack_state
+from sinfer.source.checkpoint import pack_checkpoint
 from sinfer.store.partition.account import Count
 from sinfer.store.partition.batch_commit import Commit
 from sinfer.types.message import Message
@@ -170,7 +170,7 @@ class Windower:
                 after the other.
             StoreError, UnavailableError: what the store raises.
         """
-        source = pack_state(batch.state)
+        source = pack_checkpoint(batch.state)
         try:
             while True:
                 plan, dead, counts = self._decide(batch.messages, prepared)
@@ -194,7 +194,7 @@ class Windower:
         await self._check_store()
         messages = batch.messages
         if len(messages) == 1:
-            await self._give_up(messages[0], prepared, pack_state(batch.state), refused)
+            await self._give_up(messages[0], prepared, pack_checkpoint(batch.state), refused)
             return
         for part in batch.split((len(messages) + 1) // 2):
             await self.store(part, prepared.part(part.messages))

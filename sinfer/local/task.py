@@ -26,7 +26,7 @@ from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
 from sinfer.source.batch import Batch
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.store.partition.account import COUNTS, Count
 from sinfer.store.work.claim import Claim
 from sinfer.types.message import Message
@@ -37,7 +37,7 @@ from sinfer.windows.window import CloseReason
 from sinfer.worker.process import WindowProcessor
 from sinfer.worker.ready_task import ReadyTask
 
-_NO_STREAM = SourceState("", 0)
+_NO_STREAM = Checkpoint("", 0)
 """Nothing goes on behind where this stopped."""
 
 

@@ -18,7 +18,7 @@ from sinfer.ingest.entries import Preparer
 from sinfer.nats.stream_messages import StreamMessages
 from sinfer.nats.subjects import EVERYTHING
 from sinfer.products.pipeline import InferPipeline
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.source.ranges import RangeSet
 from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
@@ -256,7 +256,7 @@ class DeepAudit:
         if not blob:
             self.result.unknown.append("nothing says how far the partition was read")
             return
-        state = SourceState.decode(blob)
+        state = Checkpoint.decode(blob)
         info = await self._messages.api.stream_info()
         if info.created != state.stream_created:
             self.result.unknown.append(
@@ -287,7 +287,7 @@ class DeepAudit:
         self.result.messages = state.position
         await self._explain(seen)
 
-    def _gaps(self, first: int, state: SourceState) -> Iterable[tuple[int, int]]:
+    def _gaps(self, first: int, state: Checkpoint) -> Iterable[tuple[int, int]]:
         """Ranges of sequences that were read and of which nothing is known."""
         known = list(self._known)
         for low, high in [(first, state.position), *state.ahead]:

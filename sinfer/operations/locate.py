@@ -9,7 +9,7 @@ import msgspec
 
 from sinfer.ingest.isolation import look_at
 from sinfer.products.pipeline import InferPipeline
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.source.ranges import RangeSet
 from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
@@ -88,13 +88,13 @@ class Finder:
         blob = (await snapshot(self._store, self._scope)).checkpoint
         if not blob:
             return False
-        state = SourceState.decode(blob)
+        state = Checkpoint.decode(blob)
         return seq <= state.position or seq in RangeSet(state.ahead)
 
     async def stream_created(self) -> str:
         """When the stream was made that was read, as its server writes it; empty for none."""
         blob = (await snapshot(self._store, self._scope)).checkpoint
-        return SourceState.decode(blob).stream_created if blob else ""
+        return Checkpoint.decode(blob).stream_created if blob else ""
 
     async def find(self, seq: int) -> list[Found]:
         """All places where a message is known to be, or to have ended.

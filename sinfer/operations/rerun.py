@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from sinfer.errors import SourceError
 from sinfer.nats.stream_messages import StreamMessages
 from sinfer.products.task import InferTaskConfig
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.store.connection import Store
 from sinfer.store.history.ledger import Finished, LedgerEntry, read_ledger
 from sinfer.store.partition.incarnation import is_of_stream
@@ -92,7 +92,7 @@ async def check_stream(
     if not blob:
         return
     try:
-        state = SourceState.decode(blob)
+        state = Checkpoint.decode(blob)
     except msgspec.DecodeError as error:
         raise SourceError(f"{scope}: its position cannot be read: {error}") from error
     if state.stream_created != info.created:

@@ -25,7 +25,7 @@ from sinfer.nats.jetstream_types import ConsumerInfo, StreamInfo
 from sinfer.nats.subjects import consumer_name
 from sinfer.products.revisions import Revision
 from sinfer.products.task import InferTaskConfig
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.source.choice import durable_name, held_by_other
 from sinfer.source.durable import renewed, start_noted
 from sinfer.source.start import check_identity, start_of
@@ -101,7 +101,7 @@ async def start_over(
     schedule = Schedule(store)
     await schedule.register(scope)
     await schedule.announce(scope, await store.now_ms())
-    position = SourceState.decode(state.source).position if state.source else 0
+    position = Checkpoint.decode(state.source).position if state.source else 0
     return StartedOver(scope, position, closed, waiting, start, consumer)
 
 
@@ -127,7 +127,7 @@ async def _check_worth(store: Store, scope: Scope, stream: StreamInfo) -> None:
     if not blob:
         return
     try:
-        check_identity(stream, SourceState.decode(blob))
+        check_identity(stream, Checkpoint.decode(blob))
     except StreamResetError:
         return
     raise SourceError(

@@ -14,7 +14,7 @@ from sinfer.ingest.backpressure import HIGH_MEMORY
 from sinfer.ingest.work_in_hand import SUSPECTED
 from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.subjects import EVERYTHING
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.store.boards.faults import Fault, FaultBoard
 from sinfer.store.boards.ingestors import alive_count
 from sinfer.store.boards.pauses import PauseBoard
@@ -313,7 +313,7 @@ def _counts(seen: PartitionSnapshot) -> dict[str, Any]:
 def _position(source: bytes | None) -> int:
     """Up to where the partition is read; 0 where another version wrote that."""
     try:
-        return SourceState.decode(source).position if source else 0
+        return Checkpoint.decode(source).position if source else 0
     except (ValueError, TypeError):
         return 0
 

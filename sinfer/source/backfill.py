@@ -9,7 +9,7 @@ from nats.aio.client import Client
 
 from sinfer.errors import UnavailableError
 from sinfer.nats.stream_messages import StreamMessages
-from sinfer.source.delivery_tracker import Progress
+from sinfer.source.delivery_tracker import DeliveryTracker
 from sinfer.types.message import Message
 
 _log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Backfill:
         self._unanswered_since: float | None = None
 
     async def fetch(
-        self, progress: Progress, filters: list[str], limit: int
+        self, tracker: DeliveryTracker, filters: list[str], limit: int
     ) -> list[Message] | None:
         """Read a part of what is missing and count it as read.
 
@@ -45,7 +45,7 @@ class Backfill:
         after a while: then the messages come again after the consumer's ``ack_wait``.
 
         Args:
-            progress: told what was read.
+            tracker: told what was read.
             filters: the subjects that the consumer delivers; empty for all.
             limit: about how many messages to read.
 
@@ -66,12 +66,12 @@ class Backfill:
                     "%s: messages %d to %d cannot be read from the stream (%s); they come again"
                     " later, behind newer ones", self._where, first, last, error,
                 )  # fmt: skip
-                progress.give_up(last)
+                tracker.give_up(last)
                 self._unanswered_since = None
                 del self.ranges[0]
             return None
         self._unanswered_since = None
-        progress.fill(first, through)
+        tracker.fill(first, through)
         if through < last:
             self.ranges[0] = (through + 1, last)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.types.message import Message
 
 Ack = Callable[[], Awaitable[None]]
@@ -30,7 +30,7 @@ class Batch:
     """
 
     messages: list[Message]
-    state: SourceState
+    state: Checkpoint
     pending: int = 0
     duplicates: int = 0
     deliveries: list[tuple[int, str]] = field(default_factory=list, repr=False)

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import structs
 
 
-class SourceState(msgspec.Struct, array_like=True, frozen=True):
+class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
     """What is committed of one partition; opaque to the store that keeps it.
 
     Attributes:
@@ -40,7 +40,7 @@ class SourceState(msgspec.Struct, array_like=True, frozen=True):
             if first <= min(last, stream_seq)
         ]
 
-    def without(self, stream_seqs: Iterable[int]) -> SourceState:
+    def without(self, stream_seqs: Iterable[int]) -> Checkpoint:
         """The state before these messages were read, and after all others that this one counts.
 
         Args:
@@ -67,8 +67,8 @@ class SourceState(msgspec.Struct, array_like=True, frozen=True):
         )
 
     @classmethod
-    def decode(cls, data: bytes) -> SourceState:
-        """Read what ``pack_state`` wrote.
+    def decode(cls, data: bytes) -> Checkpoint:
+        """Read what ``pack_checkpoint`` wrote.
 
         Raises:
             ValueError: it is something else.
@@ -76,7 +76,7 @@ class SourceState(msgspec.Struct, array_like=True, frozen=True):
         return _decoder.decode(data)
 
 
-pack_state = msgspec.msgpack.Encoder().encode
+pack_checkpoint = msgspec.msgpack.Encoder().encode
 """A state as it is stored: MessagePack, a few dozen bytes."""
 
-_decoder = msgspec.msgpack.Decoder(SourceState)
+_decoder = msgspec.msgpack.Decoder(Checkpoint)

@@ -24,7 +24,7 @@ _UNKNOWN = -1
 """The stream sequence of the first delivery before, where that is not known."""
 
 
-class Progress:
+class DeliveryTracker:
     """The sequences that were read: all up to ``position``, and ranges ahead of it.
 
     Args:

@@ -31,10 +31,10 @@ from sinfer.nats.subjects import EVERYTHING
 from sinfer.source.acks import Acks
 from sinfer.source.backfill import Backfill
 from sinfer.source.batch import Batch
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.source.config import StartSequence
 from sinfer.source.consumer_check import check_consumer
-from sinfer.source.delivery_tracker import Progress
+from sinfer.source.delivery_tracker import DeliveryTracker
 from sinfer.source.pull import PullTiming, pull_of
 from sinfer.source.source import IDLE, Idle, Lost, Source, Terms, Withheld
 from sinfer.source.source_partition import SourcePartition
@@ -94,7 +94,7 @@ class DurableSource(Source):
         self._durable = durable
         self._acks, self._policy = acks
         self._given = reading.state
-        self._progress: Progress | None = None
+        self._tracker: DeliveryTracker | None = None
         self._stream_created = ""
         self._consumer_created = ""
         self._config: ConsumerConfig | None = None
@@ -110,17 +110,17 @@ class DurableSource(Source):
         self._pull = pull_of(client, reading, timing)
 
     @property
-    def progress(self) -> Progress:
-        assert self._progress is not None, "attach comes first"
-        return self._progress
+    def tracker(self) -> DeliveryTracker:
+        assert self._tracker is not None, "attach comes first"
+        return self._tracker
 
     @property
-    def state(self) -> SourceState:
-        progress = self.progress
-        return SourceState(
+    def state(self) -> Checkpoint:
+        tracker = self.tracker
+        return Checkpoint(
             self._stream_created,
-            progress.position,
-            progress.ahead,
+            tracker.position,
+            tracker.ahead,
             self._consumer_created,
             self._forgotten,
         )
@@ -162,7 +162,7 @@ class DurableSource(Source):
         if (lost := self._pull.cut()) is not None:
             return lost
         filters = self._config.filters if self._config is not None else []
-        messages = await self._backfill.fetch(self.progress, filters, max_messages)
+        messages = await self._backfill.fetch(self.tracker, filters, max_messages)
         self._pull.rested()
         if messages is None:
             await wait_for_event(self._woken, max(0.0, min(timeout_s, _NO_ANSWER_S)))
@@ -174,7 +174,7 @@ class DurableSource(Source):
 
     async def attach(self) -> None:
         reconnects = self._client.stats["reconnects"]
-        first_time = self._progress is None
+        first_time = self._tracker is None
         state = self._given if first_time else self.state
         stream = await self._api.stream_info()
         if state is not None:
@@ -195,15 +195,15 @@ class DurableSource(Source):
             )
         await self._api.check_acks(info.name)
         # The consumer belongs to the stream that is seen after it.
-        check_identity(await self._api.stream_info(), state or SourceState(stream.created, 0))
+        check_identity(await self._api.stream_info(), state or Checkpoint(stream.created, 0))
         config = self._take_over(stream, info, state)
         await self._pull.begin(config, reconnects=reconnects, keeps_inbox=True)
 
     def _take_over(
-        self, stream: StreamInfo, info: ConsumerInfo, state: SourceState | None
+        self, stream: StreamInfo, info: ConsumerInfo, state: Checkpoint | None
     ) -> ConsumerConfig:
         """Note where the consumer stands; no request is out, so it stands still."""
-        first_time = self._progress is None
+        first_time = self._tracker is None
         made_anew = state is not None and state.consumer_created not in ("", info.created)
         if made_anew and state is not None and info.ack_floor.stream_seq > state.position:
             _log.warning(
@@ -214,7 +214,7 @@ class DurableSource(Source):
         if first_time:
             self._begin(stream, info, state)
         else:
-            self.progress.lose_track()
+            self.tracker.lose_track()
             self._floor = (_settled(info, stream.state.last_seq), None)
         self._stream_created = stream.created
         self._consumer_created = info.created
@@ -225,14 +225,16 @@ class DurableSource(Source):
             self._first = Batch([], self.state)
         return self._config
 
-    def _begin(self, stream: StreamInfo, info: ConsumerInfo, state: SourceState | None) -> None:
+    def _begin(self, stream: StreamInfo, info: ConsumerInfo, state: Checkpoint | None) -> None:
         """Find out what was delivered to an earlier reader and did not get into the store."""
-        self._progress = progress = (
-            Progress(state.position, state.ahead) if state is not None else Progress(0)
+        self._tracker = tracker = (
+            DeliveryTracker(state.position, state.ahead)
+            if state is not None
+            else DeliveryTracker(0)
         )
         delivered = info.delivered
-        progress.follow(delivered.consumer_seq, delivered.stream_seq)
-        progress.settle(_settled(info, stream.state.last_seq))
+        tracker.follow(delivered.consumer_seq, delivered.stream_seq)
+        tracker.settle(_settled(info, stream.state.last_seq))
         if state is None:
             self.terms.starts_over = delivered.consumer_seq > 0
             self.terms.repeats_to = delivered.stream_seq
@@ -241,13 +243,13 @@ class DurableSource(Source):
             self._forgotten = delivered.stream_seq if is_taken_as_it_comes else 0
         else:
             self._forgotten = state.forgotten
-        progress.give_up(self._forgotten)
+        tracker.give_up(self._forgotten)
         if info.config.deliver_policy == "last_per_subject":
-            progress.give_up(delivered.stream_seq)  # it leaves out messages that the stream has
+            tracker.give_up(delivered.stream_seq)  # it leaves out messages that the stream has
         elif info.num_ack_pending:
-            self._backfill.ranges = progress.missing(self._forgotten, delivered.stream_seq)
+            self._backfill.ranges = tracker.missing(self._forgotten, delivered.stream_seq)
 
-    def _new_consumer(self, stream: StreamInfo, state: SourceState | None) -> ConsumerConfig:
+    def _new_consumer(self, stream: StreamInfo, state: Checkpoint | None) -> ConsumerConfig:
         """Settings for the durable, which does not exist: those it had, if it ever did."""
         start = start_of(self._source)
         if stream.config.retention == "workqueue":
@@ -283,8 +285,8 @@ class DurableSource(Source):
         Where messages before a delivery are missing, it and all behind it are held until these
         were read from the stream.
         """
-        progress = self.progress
-        accept = progress.accept
+        tracker = self.tracker
+        accept = tracker.accept
         pending = 0
         messages: list[Message] = []
         taken: list[tuple[int, str]] = []
@@ -295,7 +297,7 @@ class DurableSource(Source):
         ):
             accepted = accept(delivered, stream_seq, consumer_seq)
             if accepted is None:
-                self._backfill.ranges = [progress.missing_before(stream_seq)]
+                self._backfill.ranges = [tracker.missing_before(stream_seq)]
                 self._held = deliveries[place:]
                 break
             pending = left
@@ -328,7 +330,7 @@ class DurableSource(Source):
         if info is None or info.num_pending or self._backfill.ranges or self._held:
             return False
         return (
-            self.progress.position >= info.delivered.stream_seq
+            self.tracker.position >= info.delivered.stream_seq
             or info.num_ack_pending <= self._acks.outstanding
         )
 
@@ -366,9 +368,9 @@ class DurableSource(Source):
                 self._floor = (through, mark)
             if self._pull.taken >= mark:
                 self._floor = None
-                self.progress.settle(through)
+                self.tracker.settle(through)
                 self._acks.settle(through)
-        if self._floor is not None or not (self.progress.gap or self._acks.wants_floor):
+        if self._floor is not None or not (self.tracker.gap or self._acks.wants_floor):
             return
         try:
             info = await self._api.consumer_info(self._durable)
@@ -386,13 +388,13 @@ class DurableSource(Source):
         """
         filters = self._config.filters if self._config is not None else []
         for _ in range(_LOOKUPS):
-            gap = self.progress.gap
+            gap = self.tracker.gap
             if gap is None:
                 return
             found = await self._api.next_message(gap[0], filters)
             if found is not None and found.seq <= gap[1]:
                 return
-            self.progress.settle(gap[1])
+            self.tracker.settle(gap[1])
 
     async def aclose(self) -> None:
         unread = await self._pull.aclose()

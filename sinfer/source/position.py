@@ -21,7 +21,7 @@ from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.jetstream_types import ConsumerConfig, StreamInfo
 from sinfer.nats.subjects import EVERYTHING, consumer_name
 from sinfer.source.batch import Batch
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.source.pull import PullTiming, pull_of
 from sinfer.source.source import Idle, Lost, Source, Terms, Withheld
 from sinfer.source.source_partition import SourcePartition
@@ -76,7 +76,7 @@ class PositionSource(Source):
         self._pull = pull_of(client, reading, timing)
 
     @property
-    def state(self) -> SourceState:
+    def state(self) -> Checkpoint:
         assert self._state is not None, "attach comes first"
         return self._state
 
@@ -122,15 +122,15 @@ class PositionSource(Source):
         self._expected = 1
         await self._pull.begin(info.config, reconnects=reconnects, keeps_inbox=False)
 
-    def _first_state(self, stream: StreamInfo) -> SourceState:
+    def _first_state(self, stream: StreamInfo) -> Checkpoint:
         """Where to start; a start that a restart would not find again becomes a position."""
         behind = self._start_behind
         if self._start == {"deliver_policy": "new"}:
             behind = stream.state.last_seq
         if behind is None:
-            return SourceState(stream.created, 0)
+            return Checkpoint(stream.created, 0)
         self._start = None
-        state = SourceState(stream.created, behind)
+        state = Checkpoint(stream.created, behind)
         self._first = Batch([], state)
         return state
 
@@ -162,7 +162,7 @@ class PositionSource(Source):
             self._pull.lose(f"deliveries {expected} to {latest} did not arrive")
         self._expected = expected
         if messages:
-            state = self._state = SourceState(state.stream_created, position)
+            state = self._state = Checkpoint(state.stream_created, position)
             self._start = None
         return Batch(messages, state, pending)
 

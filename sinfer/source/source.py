@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from sinfer.source.batch import Batch
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Source(ABC):
 
     @property
     @abstractmethod
-    def state(self) -> SourceState:
+    def state(self) -> Checkpoint:
         """How far the partition was read: the state of the last batch."""
 
     @abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.source.config import JetStreamSource
 
 
@@ -25,6 +25,6 @@ class SourcePartition:
     source: JetStreamSource
     subject: str
     name: str
-    state: SourceState | None = None
+    state: Checkpoint | None = None
     by_event_time: bool = False
     start: int = 0

@@ -8,11 +8,11 @@ from typing import Any
 
 from sinfer.errors import StreamResetError
 from sinfer.nats.jetstream_types import StreamInfo
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.source.config import JetStreamSource, StartSequence
 
 
-def check_identity(stream: StreamInfo, state: SourceState) -> None:
+def check_identity(stream: StreamInfo, state: Checkpoint) -> None:
     """Compare the stream with the one that the state belongs to.
 
     Raises:

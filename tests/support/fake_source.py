@@ -9,7 +9,7 @@ from typing import cast
 
 from sinfer.source.attachment import Attachment
 from sinfer.source.batch import Batch
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.source.source import IDLE, Idle, Lost, Source, Terms, Withheld
 from sinfer.types.message import Message
 
@@ -33,7 +33,7 @@ class FakeSource(Source):
         self.is_caught_up = True
         self.waits_s: list[float] = []
         self._steps = deque(steps)
-        self._state = SourceState("fake", 0)
+        self._state = Checkpoint("fake", 0)
 
     async def next(self, max_messages: int, timeout_s: float) -> Batch | Idle | Lost:
         self.waits_s.append(timeout_s)
@@ -58,7 +58,7 @@ class FakeSource(Source):
         async def ack() -> None:
             self.events.append(f"ack {first_seq}-{last_seq}")
 
-        return Batch(messages, SourceState("fake", last_seq), ack=ack)
+        return Batch(messages, Checkpoint("fake", last_seq), ack=ack)
 
     def give(self, *steps: Step) -> None:
         """Give these as well."""
@@ -68,7 +68,7 @@ class FakeSource(Source):
         self.events.append("attach")
 
     @property
-    def state(self) -> SourceState:
+    def state(self) -> Checkpoint:
         return self._state
 
     def wake(self) -> None:

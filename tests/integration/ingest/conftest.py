@@ -12,7 +12,7 @@ from nats.js.api import ConsumerConfig, StreamConfig
 
 from sinfer.source.attachment import Attachment
 from sinfer.source.batch import Batch
-from sinfer.source.checkpoint import SourceState, pack_state
+from sinfer.source.checkpoint import Checkpoint, pack_checkpoint
 from sinfer.source.config import JetStreamSource
 from sinfer.source.pull import PullTiming
 from sinfer.source.source_partition import SourcePartition
@@ -35,8 +35,8 @@ class Store:
         self.pending = 0
 
     @property
-    def state(self) -> SourceState | None:
-        return None if self.encoded is None else SourceState.decode(self.encoded)
+    def state(self) -> Checkpoint | None:
+        return None if self.encoded is None else Checkpoint.decode(self.encoded)
 
     @property
     def payloads(self) -> list[bytes]:
@@ -44,7 +44,7 @@ class Store:
 
     def commit(self, batch: Batch) -> None:
         self.messages += batch.messages
-        self.encoded = pack_state(batch.state)
+        self.encoded = pack_checkpoint(batch.state)
         self.duplicates += batch.duplicates
         self.pending = batch.pending
 

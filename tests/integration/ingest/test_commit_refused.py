@@ -17,7 +17,7 @@ from sinfer.ingest.commit import Storing
 from sinfer.ingest.windower import Beginning, Refusals, Windower
 from sinfer.logging.troubles import Troubles
 from sinfer.source.batch import Batch
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.store.connection import Store
 from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import PartitionWriter
@@ -95,7 +95,7 @@ class Partition:
 
     async def position(self) -> int:
         source: Any = await self.store.redis.hget(self.writer.keys.meta, "source")
-        return SourceState.decode(source).position if source else 0
+        return Checkpoint.decode(source).position if source else 0
 
     async def letters(self) -> dict[int, str]:
         found: Any = await self.store.redis.xrange(self.writer.keys.dead)
@@ -116,7 +116,7 @@ def messages(count: int, bad: set[int] = frozenset(), data: bytes = b"x") -> lis
 
 
 def batch_of(some: list[Message]) -> Batch:
-    return Batch(some, SourceState("s", some[-1].stream_seq))
+    return Batch(some, Checkpoint("s", some[-1].stream_seq))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from sinfer.embedded.servers import NatsServer
 from sinfer.errors import StreamResetError
 from sinfer.nats.connection import connect
 from sinfer.source.attachment import Attachment
-from sinfer.source.checkpoint import pack_state
+from sinfer.source.checkpoint import pack_checkpoint
 from sinfer.source.config import JetStreamSource, StartSequence, StartTime
 from sinfer.source.source_partition import SourcePartition
 from tests.integration.ingest.conftest import (
@@ -215,7 +215,7 @@ async def test_a_stream_that_was_rolled_back_stops_the_reader(stream: Stream, st
     await reader.aclose()
     assert store.state is not None
     created = store.state.stream_created
-    store.encoded = pack_state(type(store.state)(created, 8))
+    store.encoded = pack_checkpoint(type(store.state)(created, 8))
     with pytest.raises(StreamResetError, match=r"up to sequence 8 .* ends at 5"):
         await stream.open(store)
 

@@ -10,7 +10,7 @@ from nats.aio.client import Client
 
 from sinfer.embedded.servers import RedisServer
 from sinfer.operations.deep_audit import DeepAudit, DeepAudited
-from sinfer.source.checkpoint import SourceState, pack_state
+from sinfer.source.checkpoint import Checkpoint, pack_checkpoint
 from sinfer.store.connection import Store
 from sinfer.store.history.ledger import pack_entry
 from sinfer.store.work.claim import Completion
@@ -135,9 +135,9 @@ async def test_a_dead_letter_that_vanished_is_named(
     site = Site(store, nats_client, unique, WINDOWS["count"])
     await site.read(20)
     await nats_client.jetstream().publish(f"{unique}.in", b"no json")
-    state = SourceState.decode(await site.redis.hget(site.keys.meta, "source"))
-    state = SourceState(state.stream_created, 22)
-    await site.redis.hset(site.keys.meta, "source", pack_state(state))
+    state = Checkpoint.decode(await site.redis.hget(site.keys.meta, "source"))
+    state = Checkpoint(state.stream_created, 22)
+    await site.redis.hset(site.keys.meta, "source", pack_checkpoint(state))
     found = await deep(site)
     [finding] = found.findings
     assert (finding.seq, finding.kind) == (22, "missing")

@@ -17,7 +17,7 @@ from sinfer.nats.stream_messages import StreamMessages
 from sinfer.operations.audit import audit
 from sinfer.operations.rebuild import find_aside, rebuild
 from sinfer.operations.status import standing
-from sinfer.source.checkpoint import SourceState, pack_state
+from sinfer.source.checkpoint import Checkpoint, pack_checkpoint
 from sinfer.store.connection import Store
 from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.partition.writer import PartitionWriter
@@ -87,11 +87,11 @@ class Site:
             prepared = Preparer(self.pipeline).prepare(await messages.get_all(seqs), 10**12)
             plan = planner.plan(prepared.entries, 10**13)
             counts = {"fetched": len(seqs), "filtered": prepared.filtered, "late": len(plan.late)}
-            state = pack_state(SourceState(created, seqs[-1]))
+            state = pack_checkpoint(Checkpoint(created, seqs[-1]))
             await writer.commit(Commit(plan, state, counts=counts))
             planner.apply(plan)
         plan = planner.close_all("drain")
-        await writer.commit(Commit(plan, pack_state(SourceState(created, count + 1))))
+        await writer.commit(Commit(plan, pack_checkpoint(Checkpoint(created, count + 1))))
 
     async def process(self) -> set[int]:
         """What workers process of it now."""

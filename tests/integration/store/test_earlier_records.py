@@ -20,7 +20,7 @@ from sinfer.embedded.servers import RedisServer
 from sinfer.operations.audit import audit
 from sinfer.operations.locate import Finder
 from sinfer.operations.status import standing
-from sinfer.source.checkpoint import SourceState
+from sinfer.source.checkpoint import Checkpoint
 from sinfer.store.history.dead_letter_store import DeadLetterStore
 from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.partition.exact_account import read_account
@@ -109,7 +109,7 @@ async def test_it_is_read_carried_on_and_completed(
     writer = PartitionWriter(store, scope, owner="new", lease_ms=600_000)
     assert await writer.acquire() == 0
     state = await writer.load()
-    assert SourceState.decode(state.source or b"").position == left["last_seq"]
+    assert Checkpoint.decode(state.source or b"").position == left["last_seq"]
     planner = make_planner(
         window_spec(**left["spec"]),
         scope.window_prefix,

@@ -12,7 +12,7 @@ from sinfer.ingest.caution import Caution
 from sinfer.ingest.entries import Prepared
 from sinfer.ingest.isolation import CarefulPreparer
 from sinfer.ingest.work_in_hand import pack_hand, unpack_hand
-from sinfer.source.checkpoint import SourceState, pack_state
+from sinfer.source.checkpoint import Checkpoint, pack_checkpoint
 from sinfer.store.partition.partition_state import PartitionState
 from sinfer.store.partition.writer import PartitionWriter
 
@@ -47,7 +47,7 @@ class Partition:
     def __init__(self, deaths: int, hand: bytes = b"", position: int = 0) -> None:
         self.writer, self.careful = Writer(), Careful()
         state = PartitionState(
-            pack_state(SourceState("s", position)), None, {}, deaths=deaths, hand=hand
+            pack_checkpoint(Checkpoint("s", position)), None, {}, deaths=deaths, hand=hand
         )
         self.caution = Caution(
             cast("PartitionWriter", self.writer), cast("CarefulPreparer", self.careful), state, 100

@@ -15,15 +15,15 @@ from sinfer.ingest import entries
 from sinfer.ingest.windower import Windower
 from sinfer.local.memory import MemoryPartition
 from sinfer.source.batch import Batch
-from sinfer.source.checkpoint import SourceState
-from sinfer.source.delivery_tracker import Progress
+from sinfer.source.checkpoint import Checkpoint
+from sinfer.source.delivery_tracker import DeliveryTracker
 from sinfer.windows.ids import Scope
 from sinfer.windows.planner_types import make_planner
 
 NOW_MS = 1_700_000_000_000
 
 
-def covered(state: SourceState) -> set[int]:
+def covered(state: Checkpoint) -> set[int]:
     """Every sequence that the state counts as read."""
     return {seq for first, last in state.read_through(10**6) for seq in range(first, last + 1)}
 
@@ -36,25 +36,25 @@ def covered(state: SourceState) -> set[int]:
 def test_a_state_without_messages_counts_all_others(
     position: int, ranges: list[tuple[int, int]], data: st.DataObject
 ) -> None:
-    progress = Progress(position, [(first, first + more) for first, more in ranges])
-    state = SourceState("s", progress.position, progress.ahead, "c")
+    progress = DeliveryTracker(position, [(first, first + more) for first, more in ranges])
+    state = Checkpoint("s", progress.position, progress.ahead, "c")
     read = sorted(covered(state))
     unread = set(data.draw(st.lists(st.sampled_from(read)))) if read else set()
     before = state.without(unread)
     assert covered(before) == set(read) - unread
-    restored = Progress(before.position, before.ahead)
+    restored = DeliveryTracker(before.position, before.ahead)
     assert (restored.position, restored.ahead) == (before.position, before.ahead)
 
 
 def test_by_position_nothing_counts_ahead_of_the_first_message_that_is_missing() -> None:
-    state = SourceState("s", 20)
-    assert state.without([12, 15, 20]) == SourceState("s", 11)
+    state = Checkpoint("s", 20)
+    assert state.without([12, 15, 20]) == Checkpoint("s", 11)
     assert state.without([]) == state
 
 
 def test_each_part_moves_the_position_to_its_last_message() -> None:
     messages = [Message(b"", stream_seq=seq) for seq in (3, 5, 8)]
-    rest = Batch(messages, SourceState("s", 8))
+    rest = Batch(messages, Checkpoint("s", 8))
     found = []
     while rest.messages:
         first, rest = rest.split(1)
@@ -67,10 +67,10 @@ def test_the_ack_travels_with_the_last_part_alone() -> None:
         """Nothing is asked for here."""
 
     messages = [Message(b"", stream_seq=seq) for seq in (3, 5, 8)]
-    batch = Batch(messages, SourceState("s", 8), 7, 2, [(3, "r")], ack)
+    batch = Batch(messages, Checkpoint("s", 8), 7, 2, [(3, "r")], ack)
     first, rest = batch.split(2)
     assert (first.messages, first.ack, first.deliveries) == (messages[:2], None, [])
-    assert rest == Batch(messages[2:], SourceState("s", 8), 7, 2, [(3, "r")], ack)
+    assert rest == Batch(messages[2:], Checkpoint("s", 8), 7, 2, [(3, "r")], ack)
 
 
 # --- windows ---
@@ -128,7 +128,7 @@ def windows_of(
 
     async def run() -> None:
         for first in range(0, len(messages), part):
-            await windower.take(Batch(messages[first : first + part], SourceState("s", 0)))
+            await windower.take(Batch(messages[first : first + part], Checkpoint("s", 0)))
 
     asyncio.run(run())
     closed = [

@@ -1,11 +1,11 @@
-"""Progress against a model of a JetStream consumer: filters, losses, redeliveries and crashes."""
+"""What was read, against a model of a JetStream consumer that filters, loses and redelivers."""
 
 from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sinfer.source.delivery_tracker import Progress
+from sinfer.source.delivery_tracker import DeliveryTracker
 
 LENGTH = 25
 
@@ -60,7 +60,7 @@ def test_each_message_is_stored_once_whatever_happens_and_in_order_where_the_str
     matching: set[int], steps: list[tuple[str, bool, int]], stream_answers: bool
 ) -> None:
     consumer = Consumer(matching)
-    progress = Progress(0)
+    progress = DeliveryTracker(0)
     progress.follow(0, 0)
     stored: list[int] = []
     stored_state: tuple[int, list[tuple[int, int]]] = (0, [])
@@ -112,7 +112,7 @@ def test_each_message_is_stored_once_whatever_happens_and_in_order_where_the_str
         elif step == "crash":
             in_hand.clear()
             deliveries.clear()
-            progress = Progress(*stored_state)
+            progress = DeliveryTracker(*stored_state)
             progress.follow(consumer.consumer_seq, consumer.stream_seq)
             progress.settle(consumer.ack_floor)
             for first, last in progress.missing(0, consumer.stream_seq):
@@ -132,7 +132,7 @@ def test_each_message_is_stored_once_whatever_happens_and_in_order_where_the_str
     assert progress.position >= max(matching, default=0)
 
 
-def _check_covers(progress: Progress, matching: set[int], stored: set[int]) -> None:
+def _check_covers(progress: DeliveryTracker, matching: set[int], stored: set[int]) -> None:
     covered = {seq for seq in matching if seq <= progress.position}
     for first, last in progress.ahead:
         covered |= {seq for seq in matching if first <= seq <= last}
@@ -140,7 +140,7 @@ def _check_covers(progress: Progress, matching: set[int], stored: set[int]) -> N
 
 
 def test_what_a_filter_leaves_out_is_no_gap() -> None:
-    progress = Progress(0)
+    progress = DeliveryTracker(0)
     progress.follow(0, 0)
     for consumer_seq, stream_seq in enumerate([1, 3, 6, 7], start=1):
         assert progress.accept(1, stream_seq, consumer_seq)
@@ -148,7 +148,7 @@ def test_what_a_filter_leaves_out_is_no_gap() -> None:
 
 
 def test_a_gap_in_the_consumers_numbers_is_remembered_until_it_is_closed() -> None:
-    progress = Progress(0)
+    progress = DeliveryTracker(0)
     progress.follow(0, 0)
     progress.accept(1, 1, 1)
     assert progress.accept(1, 6, 3) is None
@@ -165,16 +165,16 @@ def test_a_gap_in_the_consumers_numbers_is_remembered_until_it_is_closed() -> No
 
 
 def test_what_is_missing_up_to_a_sequence_leaves_out_what_was_read_ahead() -> None:
-    progress = Progress(3, [(5, 6), (9, 12)])
+    progress = DeliveryTracker(3, [(5, 6), (9, 12)])
     assert progress.missing(0, 14) == [(4, 4), (7, 8), (13, 14)]
     assert progress.missing(0, 7) == [(4, 4), (7, 7)]
     assert progress.missing(7, 10) == [(8, 8)]
     assert progress.missing(12, 12) == []
-    assert Progress(3).missing(0, 3) == []
+    assert DeliveryTracker(3).missing(0, 3) == []
 
 
 def test_what_was_read_from_the_stream_counts_as_read() -> None:
-    progress = Progress(2)
+    progress = DeliveryTracker(2)
     progress.follow(5, 6)
     assert progress.missing(0, 6) == [(3, 6)]
     progress.fill(3, 4)
