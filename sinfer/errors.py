@@ -10,6 +10,7 @@ SinferError
 │   ├── PositionError        the batch does not follow the stored position
 │   ├── LostPositionError    windows are there, and the stored position is gone
 │   ├── WindowConflictError  a window of the plan was closed meanwhile: plan again
+│   ├── FormatError          a newer version of sinfer wrote it: upgrade
 │   ├── CommitRefusedError   this commit can never be stored, though the store is there
 │   └── StoreFullError       Redis is at maxmemory
 ├── SourceError              the stream cannot be read as configured
@@ -101,6 +102,10 @@ class CommitRefusedError(StoreError):
 
 class StoreFullError(StoreError):
     """Redis refuses writes because it is at ``maxmemory``."""
+
+
+class FormatError(StoreError):
+    """A partition was written by a newer version of sinfer, which this one must not touch."""
 
 
 class SourceError(SinferError):

@@ -19,9 +19,10 @@ from sinfer.config.trust import environment_problem
 from sinfer.errors import AccessError, ConfigError, StoreError, StoreFullError, UnavailableError
 from sinfer.logging.masking import without_credentials
 from sinfer.settings import settings, unread
+from sinfer.store.format import REFUSAL, refusal
 from sinfer.store.keys import CLOCK
 from sinfer.store.lua import SCRIPTS, Argument, script_texts
-from sinfer.store.redis_errors import outage_of
+from sinfer.store.redis_errors import code_of, outage_of
 
 SOCKET_TIMEOUT_S = 1.25
 """Two tries of this take less than a third of the shortest lease."""
@@ -47,6 +48,9 @@ def tls_problem(error: BaseException | None) -> str | None:
 
 
 def _refused(where: str, error: BaseException) -> StoreError:
+    if isinstance(error, exceptions.ResponseError) and code_of(error) == REFUSAL:
+        _, found, meta, *_ = str(error)[str(error).index(REFUSAL) :].split()
+        return refusal(meta, found)
     if isinstance(error, exceptions.OutOfMemoryError):
         return StoreFullError(f"{where} is at maxmemory")
     return StoreError(f"{where}: {error}")

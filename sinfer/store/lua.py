@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TypeAlias
 
+from sinfer.store.format import FORMAT
+
 HINT_MS = 5_000
 """How long a Celery message counts as on its way; then beat sends another."""
 
@@ -32,8 +34,9 @@ def script_texts(source: str) -> tuple[str, str]:
         source: the Lua file. Its first line says how Redis is to run it.
     """
     how, _, body = source.partition("\n")
+    prelude = _PRELUDE.replace("FORMAT_VERSION", str(FORMAT))
     kept = _KEPT_ANSWER.replace("KEPT_MS", str(KEPT_MS))
     return (
-        f"{how}\n{_PRELUDE}\n{body}",
-        f"{how}\n{_PRELUDE}\nlocal function body()\n{body}\nend\n{kept}",
+        f"{how}\n{prelude}\n{body}",
+        f"{how}\n{prelude}\nlocal function body()\n{body}\nend\n{kept}",
     )

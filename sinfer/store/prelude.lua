@@ -1,5 +1,18 @@
--- What scripts share: the time, hints, what is due, tokens and segments. It is put in front of each
--- script when it is loaded.
+-- What scripts share: the format of a partition, the time, hints, what is due, tokens and segments.
+-- It is put in front of each script when it is loaded.
+
+-- ===== Format =====
+
+local FORMAT = FORMAT_VERSION -- as in format.py
+
+-- End the script, before it has done anything, where a newer version has written a partition.
+--   key    meta of the partition
+--   noted  the format that is noted there; see format.py
+local function check_format(key, noted)
+  if tonumber(noted or '1') > FORMAT then
+    error(redis.error_reply('NEWERFORMAT ' .. noted .. ' ' .. key))
+  end
+end
 
 -- ===== Time =====
 --
@@ -21,13 +34,15 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
--- The time of a group of keys (ms).
+-- The time of a group of keys (ms). Where the group is a partition that a newer version has written,
+-- this ends the script: each that works on a partition begins with it, or with check_format.
 --   key   the hash of the group
 --   make  note it even where the hash does not exist yet
 local function now_of(key, make)
   local time = redis.call('TIME')
   local clock = time[1] * 1000 + math.floor(time[2] / 1000)
-  local kept = redis.call('HMGET', key, 'time', 'time_from')
+  local kept = redis.call('HMGET', key, 'time', 'time_from', 'format')
+  check_format(key, kept[3])
   local highest = tonumber(kept[1] or '')
   if not highest then
     if make or redis.call('EXISTS', key) == 1 then

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sinfer.store.boards.unavailable import Outage, outages_in
+from sinfer.store.format import FORMAT_FIELD, check_format
 from sinfer.store.keys import (
     CONFIG_FIELD,
     INCARNATION_FIELD,
@@ -30,7 +31,7 @@ _ALL_COUNTS = (*COUNTS, *RESULT_COUNTS)
 _META = (
     *_ALL_COUNTS, "purged", "trimmed", "commits", "windows", "partitions", "source", "watermark",
     "owner", "lease_until", "deaths", "hand", "drained", CONFIG_FIELD, INCARNATION_FIELD,
-    STANDSTILL_FIELD,
+    STANDSTILL_FIELD, FORMAT_FIELD,
 )  # fmt: skip
 
 
@@ -193,6 +194,7 @@ async def snapshot(store: Store, scope: Scope, *, windows: bool = False) -> Part
 
     Raises:
         StoreError: a key is of another kind.
+        FormatError: a newer version has written it.
         UnavailableError: Redis cannot be reached.
     """
     keys = PartitionKeys(scope)
@@ -216,11 +218,13 @@ async def snapshot(store: Store, scope: Scope, *, windows: bool = False) -> Part
     clock, fields, *answers = answers[: len(answers) - more]
     sizes, (outages, unreadable, unusable, costly, first) = answers[:8], answers[8:]
     now_ms = told(milliseconds(clock), *fields[len(_META) :])
+    meta = _stored(fields)
+    check_format(keys.meta, meta.get(FORMAT_FIELD))
     return PartitionSnapshot(
         scope,
         now_ms,
         Sizes(*sizes),
-        _stored(fields),
+        meta,
         outages_in(outages),
         await _unreadable(store, keys, unreadable),
         (unusable or b"").decode(errors="replace"),

@@ -6,6 +6,7 @@
 -- ARGV  1    counts  how many; then field, change for each
 --       2..  letters  the dead letters
 -- Returns how many were still there.
+check_format(KEYS[1], redis.call('HGET', KEYS[1], 'format'))
 local first = 2 + 2 * tonumber(ARGV[1])
 local removed = 0
 for i = first, #ARGV do

@@ -16,6 +16,7 @@
 --       4    closed   windows, likewise
 --       5..  for each segment: its name, the number of its holders
 -- Returns how many were noted or freed.
+check_format(KEYS[1], redis.call('HGET', KEYS[1], 'format'))
 local meta = redis.call('HMGET', KEYS[1], 'commits', 'windows')
 if (meta[1] or '') ~= ARGV[1] or (meta[2] or '') ~= ARGV[2]
   or redis.call('HLEN', KEYS[2]) ~= tonumber(ARGV[3])

@@ -10,5 +10,5 @@ local now = now_of(KEYS[1], true)
 local held = redis.call('HMGET', KEYS[1], 'token', 'commits')
 local token = next_token(held[1], now)
 redis.call('HSET', KEYS[1], 'token', whole(token), 'owner', ARGV[1],
-  'lease_until', whole(now + ARGV[2]))
+  'lease_until', whole(now + ARGV[2]), 'format', FORMAT)
 return {1, token, tonumber(held[2] or '0'), now}

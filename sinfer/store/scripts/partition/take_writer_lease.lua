@@ -25,5 +25,5 @@ if held[1] ~= ARGV[1] or until_ms <= now or tonumber(held[4] or '0') < tonumber(
   token = next_token(token, now)
   redis.call('HSET', KEYS[1], 'token', whole(token))
 end
-redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'lease_until', now + ARGV[2])
+redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'lease_until', now + ARGV[2], 'format', FORMAT)
 return {1, tonumber(token), tonumber(held[4] or '0'), now}
