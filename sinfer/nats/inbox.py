@@ -1,9 +1,7 @@
-"""The one place that reaches into nats-py: taking messages in bulk, sending many lines at once.
+"""Taking messages in bulk, and sending many lines at once.
 
 nats-py hands a message out through a task and a future, which costs more than all the rest of
-reading it. The attributes used here are ``Subscription._pending_queue``,
-``Subscription._pending_size``, ``Client._send_command`` and ``Client._flush_pending``; a test
-fails when one of them changes.
+reading it.
 """
 
 from __future__ import annotations
@@ -14,6 +12,8 @@ from collections.abc import Sequence
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+
+from sinfer.nats.private_names import arrived, arrived_bytes, note_taken, write
 
 _LINES_AT_ONCE = 1000
 
@@ -26,9 +26,10 @@ class Inbox:
         taken: how many messages were taken so far.
     """
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(self, client: Client, subscription: Subscription) -> None:
+        self._client = client
         self._subscription = subscription
-        self._queue: asyncio.Queue[Msg] = subscription._pending_queue
+        self._queue = arrived(subscription)
         self._waited_for: Msg | None = None
         self._waiting: asyncio.Timeout | None = None
         self.subject = subscription.subject
@@ -43,13 +44,10 @@ class Inbox:
             max_messages: nats-py drops what arrives while so many are buffered.
             max_bytes: the same in bytes of payload.
         """
-        return cls(
-            await client.subscribe(
-                client.new_inbox(),
-                pending_msgs_limit=max_messages,
-                pending_bytes_limit=max_bytes,
-            )
+        subscription = await client.subscribe(
+            client.new_inbox(), pending_msgs_limit=max_messages, pending_bytes_limit=max_bytes
         )
+        return cls(client, subscription)
 
     @property
     def buffered(self) -> int:
@@ -59,7 +57,7 @@ class Inbox:
     @property
     def buffered_bytes(self) -> int:
         """Their payloads together."""
-        return self._subscription._pending_size
+        return arrived_bytes(self._subscription)
 
     def take(self, limit: int) -> list[Msg]:
         """Up to ``limit`` messages that have arrived, in order, at once."""
@@ -69,7 +67,7 @@ class Inbox:
             self._waited_for = None
         get = self._queue.get_nowait
         taken += [get() for _ in range(min(limit - len(taken), self._queue.qsize()))]
-        self._subscription._pending_size -= sum([len(message.data) for message in taken])
+        note_taken(self._subscription, sum([len(message.data) for message in taken]))
         self.taken += len(taken)
         return taken
 
@@ -93,8 +91,7 @@ class Inbox:
 
     async def close(self) -> None:
         """Unsubscribe; what is buffered is dropped."""
-        connection = self._subscription._conn
-        if not (connection.is_closed or connection.is_draining):
+        if not (self._client.is_closed or self._client.is_draining):
             await self._subscription.unsubscribe()
 
 
@@ -106,6 +103,5 @@ async def publish_to_each(client: Client, subjects: Sequence[str], payload: byte
             b"PUB " + subject.encode() + tail
             for subject in subjects[start : start + _LINES_AT_ONCE]
         ]
-        await client._send_command(b"".join(lines))
-        await client._flush_pending()
+        await write(client, b"".join(lines))
         await asyncio.sleep(0)
