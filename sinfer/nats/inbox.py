@@ -1,9 +1,7 @@
 """What a consumer delivers, taken in bulk, and many acknowledgements sent at once.
 
 nats-py hands a message out through a task and a future, which costs more than all the rest of
-reading it. The private attributes used here are ``Subscription._pending_queue``,
-``Subscription._pending_size``, ``Client._send_command`` and ``Client._flush_pending``; a test
-fails when one of them changes.
+reading it. What is used of it here is private: see ``private_names``.
 
 A delivery has its sequences, its time and the backlog in its reply subject. Two forms exist, and
 servers may add tokens to the second one:

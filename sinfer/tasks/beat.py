@@ -90,7 +90,7 @@ class Scheduler(beat.Scheduler):
         """
         connection: Any = self.connection
         with suppress(Exception):  # it is broken, and what that leads to does not matter
-            connection.collapse()
+            connection.collect()
         self.producer = self.app.amqp.Producer(connection, auto_declare=False)  # type: ignore[misc]
 
     def _has_room(self, producer: Any) -> bool:

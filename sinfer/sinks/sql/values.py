@@ -24,18 +24,20 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from sqlalchemy.dialects.mysql import ENUM, SET
+from sqlalchemy.dialects.mysql import ENUM, LONGBLOB, MEDIUMBLOB, SET, TINYBLOB
 from sqlalchemy.types import (
+    BINARY,
     JSON,
+    VARBINARY,
     Date,
     DateTime,
     Float,
     Integer,
+    LargeBinary,
     Numeric,
     String,
     Time,
     TypeEngine,
-    _Binary,
 )
 
 from sinfer.encoding import to_json
@@ -258,7 +260,8 @@ def _text_of_moment(value: Any, text: Callable[[datetime], str]) -> Any:
 
 _OF_MYSQL: tuple[tuple[type[TypeEngine[Any]], Converter], ...] = (
     (String, _text),
-    (_Binary, _bytes),
+    *((binary, _bytes) for binary in (LargeBinary, BINARY, VARBINARY)),
+    *((binary, _bytes) for binary in (TINYBLOB, MEDIUMBLOB, LONGBLOB)),
     (Integer, _mysql_whole),
     (Float, _mysql_float),
     (Numeric, _mysql_decimal),

@@ -29,7 +29,7 @@ def _inbox(payloads: list[bytes]) -> tuple[Inbox, Subscription]:
     for payload in payloads:
         subscription._pending_queue.put_nowait(Msg(client, data=payload, reply=REPLY))
         subscription._pending_size += len(payload)
-    return Inbox(subscription), subscription
+    return Inbox(client, subscription), subscription
 
 
 async def test_a_subscription_keeps_messages_in_an_asyncio_queue_and_counts_their_bytes() -> None:
@@ -39,7 +39,7 @@ async def test_a_subscription_keeps_messages_in_an_asyncio_queue_and_counts_thei
     await client._process_msg(1, b"_INBOX.a", REPLY.encode(), b"data", b"")
     assert type(subscription._pending_queue) is asyncio.Queue
     assert subscription._pending_queue.maxsize == 2
-    inbox = Inbox(subscription)
+    inbox = Inbox(client, subscription)
     assert (inbox.buffered, inbox.buffered_bytes) == (1, 4)
     ((message, *fields),), _ = inbox.take(10)
     assert (message.data, message.reply, message.headers) == (b"data", REPLY, None)
