@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -22,13 +23,12 @@ _encoder = msgspec.json.Encoder(enc_hook=_plain)
 _decoder = msgspec.json.Decoder()
 
 
-def to_json(value: Any) -> bytes:
-    """Encode a value as compact JSON; NaN and infinities become ``null``.
+to_json: Callable[[Any], bytes] = _encoder.encode
+"""Encode a value as compact JSON; NaN and infinities become ``null``.
 
-    Raises:
-        TypeError: a value of a type that JSON has no form for.
-    """
-    return _encoder.encode(value)
+Raises:
+    TypeError: a value of a type that JSON has no form for.
+"""
 
 
 def from_json(data: bytes | str) -> Any:

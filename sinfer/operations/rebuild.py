@@ -20,7 +20,7 @@ from sinfer.store.partition.snapshot import snapshot
 from sinfer.store.store_time import partition_now_ms
 from sinfer.store.work.claim import Completion
 from sinfer.store.work.claims import PartitionClaims
-from sinfer.store.work.damage import Contents
+from sinfer.store.work.contents import Contents
 from sinfer.store.work.segments import Segments
 from sinfer.store.work.set_aside import SetAside, put_back, take_aside
 from sinfer.types.message import Message, pack_chunk

@@ -53,6 +53,9 @@ they live in one slot and a script may touch all of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+
 from sinfer.windows.ids import Scope, escape
 
 PREFIX = "sinfer:"
@@ -135,12 +138,19 @@ def task_reports(product: str) -> str:
 
 
 class PartitionKeys:
-    """The keys of one partition."""
+    """The keys of one partition; ``partition_keys`` has those of a scope.
+
+    Attributes:
+        segment: given a segment's name, the key of its chunks.
+        given_up: the same for the messages of a shared segment that were given up.
+        asked: given a new name, the key of an answer that is kept for a while.
+        output: given a window's id, the key of its model output.
+    """
 
     __slots__ = (
-        "_base", "aside", "attempts", "awaiting", "closed", "dead", "deadlines", "deaths",
-        "leases", "ledger", "members", "meta", "open", "outages", "ready", "refs", "scope",
-        "segment_sizes", "tokens", "unreadable",
+        "_base", "aside", "asked", "attempts", "awaiting", "closed", "dead", "deadlines", "deaths",
+        "given_up", "leases", "ledger", "members", "meta", "open", "outages", "output", "ready",
+        "refs", "scope", "segment", "segment_sizes", "tokens", "unreadable",
     )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
@@ -164,6 +174,10 @@ class PartitionKeys:
         self.aside = f"{self._base}aside"
         self.dead = f"{self._base}dead"
         self.ledger = f"{self._base}ledger"
+        self.segment: Callable[[str], str] = f"{self._base}seg:".__add__
+        self.given_up: Callable[[str], str] = f"{self._base}bad:".__add__
+        self.asked: Callable[[str], str] = f"{self._base}ask:".__add__
+        self.output: Callable[[str], str] = f"{self._base}out:".__add__
 
     @property
     def unusable(self) -> str:
@@ -175,18 +189,6 @@ class PartitionKeys:
         """Why its windows cost several calls each."""
         return f"{self._base}costly"
 
-    def segment(self, name: str) -> str:
-        """The chunks of a segment."""
-        return f"{self._base}seg:{name}"
 
-    def given_up(self, segment: str) -> str:
-        """The messages of a shared segment that were given up."""
-        return f"{self._base}bad:{segment}"
-
-    def asked(self, name: str) -> str:
-        """An answer that is kept for a while."""
-        return f"{self._base}ask:{name}"
-
-    def output(self, window_id: str) -> str:
-        """The model output of a window."""
-        return f"{self._base}out:{window_id}"
+partition_keys: Callable[[Scope], PartitionKeys] = lru_cache(maxsize=4096)(PartitionKeys)
+"""The keys of a partition; they are spelt once."""

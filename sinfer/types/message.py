@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -37,11 +37,8 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Message])
 
 
-def pack_chunk(messages: Sequence[Message]) -> bytes:
-    """Pack messages for the store: a MessagePack array of arrays, about 40 bytes more each."""
-    return _encoder.encode(messages)
+pack_chunk: Callable[[Sequence[Message]], bytes] = _encoder.encode
+"""Pack messages for the store: a MessagePack array of arrays, about 40 bytes more each."""
 
-
-def unpack_chunk(chunk: bytes) -> list[Message]:
-    """The messages of a chunk, in the order they were packed."""
-    return _decoder.decode(chunk)
+unpack_chunk: Callable[[bytes], list[Message]] = _decoder.decode
+"""The messages of a chunk, in the order they were packed."""

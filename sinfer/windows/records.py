@@ -16,6 +16,7 @@ import enum
 from typing import cast, get_args
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from sinfer.logging.masking import one_line
 from sinfer.windows.reprocessing import Reprocessing
@@ -96,6 +97,12 @@ class ClosedWindow(msgspec.Struct, frozen=True):
         closed_ms: when, by the store's clock; 0 until it is stored.
         problem: why what is stored of it cannot be read; empty when it can. Then ``record`` is no
             more than what can be told of it.
+        public_id: the id that products and sinks see; another only where it is processed again.
+        base_id: the public id without its revision.
+        run: which rerun of a finished window it is; empty where it is none.
+        parts: the segments that hold its messages, in order.
+
+    The last four follow from the others.
     """
 
     id: str
@@ -103,27 +110,19 @@ class ClosedWindow(msgspec.Struct, frozen=True):
     reason: CloseReason
     closed_ms: int = 0
     problem: str = ""
+    public_id: str = ""
+    base_id: str = ""
+    run: str = ""
+    parts: list[Part] = []
 
-    @property
-    def public_id(self) -> str:
-        """The id that products and sinks see; another one only where it is processed again."""
-        return self.id if self.record.reprocessing is None else self.record.reprocessing.id
-
-    @property
-    def base_id(self) -> str:
-        """The public id without its revision."""
-        return base_id(self.public_id, self.record)
-
-    @property
-    def run(self) -> str:
-        """Which rerun of a finished window it is; empty where it is none."""
-        found = self.record.reprocessing
-        return self.id.rpartition("~")[2] if found is not None and found.kind == "rerun" else ""
-
-    @property
-    def parts(self) -> list[Part]:
-        """The segments that hold its messages, in order."""
-        return self.record.parts or [Part(self.id, self.record.chunks)]
+    def __post_init__(self) -> None:
+        record, again = self.record, self.record.reprocessing
+        public_id = self.id if again is None else again.id
+        run = self.id.rpartition("~")[2] if again is not None and again.kind == "rerun" else ""
+        force_setattr(self, "public_id", public_id)
+        force_setattr(self, "base_id", base_id(public_id, record))
+        force_setattr(self, "run", run)
+        force_setattr(self, "parts", record.parts or [Part(self.id, record.chunks)])
 
     @property
     def shares_segments(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -97,11 +98,8 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Outcome)
 
 
-def pack_outcome(outcome: Outcome) -> bytes:
-    """Encode an outcome for the store."""
-    return _encoder.encode(outcome)
+pack_outcome: Callable[[Outcome], bytes] = _encoder.encode
+"""Encode an outcome for the store."""
 
-
-def unpack_outcome(blob: bytes) -> Outcome:
-    """Decode an outcome."""
-    return _decoder.decode(blob)
+unpack_outcome: Callable[[bytes], Outcome] = _decoder.decode
+"""Decode an outcome."""

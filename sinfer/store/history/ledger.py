@@ -7,7 +7,7 @@ messages in the stream again, to the message.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -136,9 +136,8 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(LedgerEntry)
 
 
-def pack_entry(entry: LedgerEntry) -> bytes:
-    """Encode an entry for the store."""
-    return _encoder.encode(entry)
+pack_entry: Callable[[LedgerEntry], bytes] = _encoder.encode
+"""Encode an entry for the store."""
 
 
 def unpack_entry(blob: bytes) -> LedgerEntry:

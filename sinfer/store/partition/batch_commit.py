@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.lua import Argument
 from sinfer.store.partition.partition_settings import PartitionSettings
-from sinfer.store.work.members import members_entry
+from sinfer.store.work.contents import members_entry
 from sinfer.types.message import pack_chunk
 from sinfer.windows.dead_letters import DeadLetter, pack_dead_letter
 from sinfer.windows.ids import Scope

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.work.damage import Damage, unpack_aside
+from sinfer.store.work.contents import Damage, unpack_aside
 from sinfer.windows.attempts import Tries
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord, unpack_closed, unpack_record
 

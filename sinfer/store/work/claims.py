@@ -8,12 +8,18 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sinfer.store.boards.unavailable import OutageBoard
-from sinfer.store.keys import PartitionKeys
+from sinfer.store.keys import partition_keys
 from sinfer.store.lua import KEPT_MS, Argument
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claim import Claim, Completion, StoredOutput
-from sinfer.store.work.damage import Contents, Damage, pack_damage, read_chunk
-from sinfer.store.work.members import members_fields, read_members
+from sinfer.store.work.contents import (
+    Contents,
+    Damage,
+    members_fields,
+    pack_damage,
+    read_chunk,
+    read_members,
+)
 from sinfer.types.message import Message
 from sinfer.windows.attempts import WAIT, Tries
 from sinfer.windows.dead_letters import pack_dead_letter
@@ -38,10 +44,8 @@ class PartitionClaims:
 
     def __init__(self, store: Store, scope: Scope) -> None:
         self.scope = scope
-        self.keys = PartitionKeys(scope)
+        self.keys = partition_keys(scope)
         self._store = store
-        self._outages = OutageBoard(store, scope)
-        self._schedule = Schedule(store)
         self.suspected = 0
 
     async def claim(
@@ -240,19 +244,20 @@ class PartitionClaims:
         for completion in completions:
             claim = completion.claim
             window = claim.window
+            shared = window.record.shared
             segments = [part.segment for part in window.parts]
             names.append(keys.output(window.id))
             for segment in segments:
                 names += [keys.segment(segment), keys.given_up(segment)]
-            counted_later = ("sunk", "dead", "filtered") if window.shares_segments else ()
+            counted_later = ("sunk", "dead", "filtered") if shared else ()
             counts = {k: n for k, n in completion.counts.items() if n and k not in counted_later}
             places = await self._places(completion)
-            args += [window.id, claim.token, int(window.shares_segments)]
+            args += [window.id, claim.token, int(shared)]
             args += [len(segments), *segments]
             args.append(len(counts))
             for name, change in counts.items():
                 args += [name, change]
-            filtered = completion.filtered if window.shares_segments else ()
+            filtered = completion.filtered if shared else ()
             args.append(len(completion.dead) + len(filtered))
             for letter in completion.dead:
                 seq = letter.message.stream_seq
@@ -270,7 +275,7 @@ class PartitionClaims:
     async def _places(self, completion: Completion) -> dict[int, int]:
         """In which of a window's shared segments its messages are, from 1, by stream sequence."""
         is_needed = completion.dead or completion.filtered
-        if not (is_needed and completion.claim.window.shares_segments):
+        if not (is_needed and completion.claim.window.record.shared):
             return {}
         [found] = await self.contents([completion.claim.window])
         places = {seq: part + 1 for seq, part in found.segments.items()}
@@ -312,12 +317,12 @@ class PartitionClaims:
             )
         )
         if due_ms and wait_ms:
-            await self._schedule.announce(self.scope, wait_ms)
+            await Schedule(self._store).announce(self.scope, wait_ms)
         return due_ms
 
     async def note_answers(self, back: Collection[str], known: Collection[str]) -> None:
         """Note that what windows waited for is back; see ``OutageBoard.over``."""
-        await self._outages.over(back, known)
+        await OutageBoard(self._store, self.scope).over(back, known)
 
     async def note_unreadable(self, claim: Claim) -> None:
         """Note for ``sinfer status`` that what is stored of a window cannot be read."""

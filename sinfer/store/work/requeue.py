@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.schedule import Schedule
-from sinfer.store.work.members import members_entry
+from sinfer.store.work.contents import members_entry
 from sinfer.types.message import Message, pack_chunk
 from sinfer.windows.dead_letters import Origin
 from sinfer.windows.ids import Scope

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.work.damage import read_chunk
-from sinfer.store.work.members import members_fields, read_members
+from sinfer.store.work.contents import members_fields, read_chunk, read_members
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import Part
 

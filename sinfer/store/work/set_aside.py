@@ -15,7 +15,7 @@ from sinfer.store.keys import PartitionKeys
 from sinfer.store.lua import Argument
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claim import Claim
-from sinfer.store.work.damage import Damage
+from sinfer.store.work.contents import Damage
 from sinfer.types.message import Message, pack_chunk
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow

@@ -1,8 +1,18 @@
-"""Whether the messages of a closed window are all there, and which are not."""
+"""Whether the messages of a closed window are all there, and which are not.
+
+A segment may vanish: Redis evicted it, or a person deleted it. So which messages it should have is
+kept apart from them, chunk by chunk. Each chunk has one entry, written in the same step as it:
+
+    1:7,2,2,0;2:13,9;       chunk 1 has 7, 8, 9 and 12, chunk 2 has 13 to 22
+
+The numbers are what ``pack_members`` makes of the stream sequences. Many chunks are kept in several
+fields of one hash: ``segment``, ``segment#1``, ... with 256 chunks each, so that a commit never
+copies much.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -11,7 +21,44 @@ from sinfer.types.message import Message, unpack_chunk
 from sinfer.windows.records import ClosedWindow
 
 Expected = Mapping[int, list[int]]
-"""Packed sequences by the places of a segment's chunks, from 1; see ``members``."""
+"""Packed sequences by the places of a segment's chunks, from 1; see ``read_members``."""
+
+_CHUNKS_IN_FIELD = 256
+"""As in ``commit_batch.lua``."""
+
+
+def members_entry(place: int, messages: Iterable[Message]) -> str:
+    """The entry of one chunk.
+
+    Args:
+        place: its place in the segment, from 1.
+        messages: those in it, in any order.
+    """
+    packed = pack_members(sorted([message.stream_seq for message in messages]))
+    return f"{place}:{','.join(map(str, packed))};"
+
+
+def members_fields(segment: str, chunks: int) -> list[str]:
+    """The fields that have the entries of a segment's first chunks."""
+    more = range(1, (chunks - 1) // _CHUNKS_IN_FIELD + 1)
+    return [segment, *(f"{segment}#{number}" for number in more)]
+
+
+def read_members(values: Sequence[bytes | None]) -> dict[int, list[int]]:
+    """What the fields of a segment say: packed sequences by the places of chunks, from 1.
+
+    Entries that cannot be read are left out, as if they were not there.
+    """
+    found = {}
+    for value in values:
+        for entry in (value or b"").split(b";"):
+            place, colon, numbers = entry.partition(b":")
+            try:
+                if colon:
+                    found[int(place)] = [int(number) for number in numbers.split(b",")]
+            except ValueError:
+                continue
+    return found
 
 
 class Damage(msgspec.Struct, array_like=True, frozen=True):
@@ -100,7 +147,7 @@ class Contents:
         if found is None:
             self._wrong.add("chunks are gone" if not blob else "chunks cannot be read")
         sequences = sorted([message.stream_seq for message in found or ()])
-        if wanted is not None and pack_members(sequences) != wanted:
+        if wanted is not None and not _are(sequences, wanted):
             should = list(unpack_members(wanted))
             self.lost[at] = should
             self._gone.update(set(should).difference(sequences))
@@ -141,6 +188,20 @@ class Contents:
 
 def _sequence(message: Message) -> int:
     return message.stream_seq
+
+
+def _are(sequences: list[int], packed: list[int]) -> bool:
+    """Whether sequences are those that ``pack_members`` made such numbers of."""
+    place = first = 0
+    for gap, more in zip(packed[::2], packed[1::2], strict=False):
+        first += gap
+        if more >= len(sequences) - place:
+            return False
+        last = first + more
+        if sequences[place : place + more + 1] != list(range(first, last + 1)):
+            return False
+        place, first = place + more + 1, last + 1
+    return place == len(sequences) and len(packed) % 2 == 0
 
 
 def read_chunk(blob: bytes | None) -> list[Message] | None:
