@@ -228,7 +228,10 @@ async def test_a_paused_task_stands_still_and_says_so_until_it_is_resumed(
     assert "PAUSED (all: new model)" in (await sinfer(deployment, *status)).out
     await wait_for_log(running[0], f"{task.scope}: pulling stops: paused: new model")
     await connections.publish(task, numbers(10, 20))
-    await asyncio.sleep(1.0)
+    other = await ordered(deployment, connections, "not-paused")
+    for first in range(0, 50, 10):  # what came later elsewhere is read and done meanwhile
+        await connections.publish(other, numbers(first, first + 10))
+        await connections.settled(other, first + 10)
     [standing] = (await sinfer(deployment, *status, "--json")).json
     assert standing["lag"] == 10
     assert standing["ingestors"] == 1

@@ -377,6 +377,14 @@ class Connections:
         names: Any = await self.redis.smembers(keys.PARTITIONS)
         return {Scope.parse(name.decode()) for name in names}
 
+    async def fetched(self, task: Task, messages: int) -> None:
+        """Wait until so many messages were fetched, whatever becomes of them."""
+
+        async def are_fetched() -> bool:
+            return (await self.account(task)).fetched >= messages
+
+        await until(are_fetched, f"{messages} messages to be fetched")
+
     async def settled(self, task: Task, messages: int, timeout_s: float = PATIENCE_S) -> Account:
         """Wait until so many messages were fetched and all of them came to an end."""
         account = await self.account(task)
