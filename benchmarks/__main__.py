@@ -1,4 +1,4 @@
-"""The command line of the benchmarks. How a system is timed is told in ``benchmarks.timing``."""
+"""The command line of the benchmarks; ``harness/timing.py`` tells how a system is timed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from types import FrameType
 
 from rich.console import Console
 
-from benchmarks.run import NAMES, run
-from benchmarks.tables import as_dict, show
+from benchmarks.harness.run import NAMES, run
+from benchmarks.harness.tables import as_dict, show
 from sinfer.errors import SinferError
 
 _WIDTH = 100

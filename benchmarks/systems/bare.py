@@ -12,11 +12,11 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from benchmarks.gate import opened
-from benchmarks.product import TIMED, WARM, make_task
-from benchmarks.system import System
-from benchmarks.windows import WindowWork
-from benchmarks.workload import WINDOW
+from benchmarks.harness.gate import opened
+from benchmarks.harness.system import System
+from benchmarks.scenarios.product import TIMED, WARM, make_task
+from benchmarks.scenarios.workload import WINDOW
+from benchmarks.systems.windows import WindowWork
 from sinfer.embedded.services import Place, Service, logged
 from sinfer.nats.connection import connect
 from sinfer.products.example.pipeline import Reading

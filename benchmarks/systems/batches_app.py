@@ -9,9 +9,9 @@ from typing import Any
 from celery import Celery
 from celery_batches import Batches
 
-from benchmarks.product import TIMED, WARM, make_task
-from benchmarks.windows import WindowWork
-from benchmarks.workload import WINDOW
+from benchmarks.scenarios.product import TIMED, WARM, make_task
+from benchmarks.scenarios.workload import WINDOW
+from benchmarks.systems.windows import WindowWork
 from sinfer.settings import settings
 from sinfer.types.message import Message
 

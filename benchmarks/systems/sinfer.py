@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.system import System
+from benchmarks.harness.system import System
 from sinfer.embedded.services import Place, Service, beat_service, ingest_service, worker_service
 
-PRODUCT = "benchmarks.product"
+PRODUCT = "benchmarks.scenarios.product"
 
 
 def sinfer_system(name: str, *options: str, concurrency: int, product: str = PRODUCT) -> System:

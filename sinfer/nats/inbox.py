@@ -34,7 +34,8 @@ class Inbox:
         taken: how many messages were taken so far.
     """
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(self, client: Client, subscription: Subscription) -> None:
+        self._client = client
         self._subscription = subscription
         self._queue: asyncio.Queue[Msg] = subscription._pending_queue
         self._waited_for: Msg | None = None
@@ -51,13 +52,10 @@ class Inbox:
             max_messages: nats-py drops what arrives while so many are buffered.
             max_bytes: the same in bytes of payload.
         """
-        return cls(
-            await client.subscribe(
-                client.new_inbox(),
-                pending_msgs_limit=max_messages,
-                pending_bytes_limit=max_bytes,
-            )
+        subscription = await client.subscribe(
+            client.new_inbox(), pending_msgs_limit=max_messages, pending_bytes_limit=max_bytes
         )
+        return cls(client, subscription)
 
     @property
     def buffered(self) -> int:
@@ -109,8 +107,7 @@ class Inbox:
 
     async def close(self) -> None:
         """Unsubscribe; what is buffered is dropped."""
-        connection = self._subscription._conn
-        if not (connection.is_closed or connection.is_draining):
+        if not (self._client.is_closed or self._client.is_draining):
             await self._subscription.unsubscribe()
 
 

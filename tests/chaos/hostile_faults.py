@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
@@ -12,6 +11,7 @@ from nats.js.errors import Error as JetStreamError
 
 from tests.chaos.faults import Fault, World
 from tests.chaos.messages import FIRST_POISON, poison
+from tests.support.until import until
 
 _PATIENCE_S = 30.0
 WORKER_ACTS = ("raises", "ends", "exits", "segfaults", "blocks")
@@ -39,15 +39,16 @@ def meets(hook: str, act: str) -> Callable[[World], AbstractAsyncContextManager[
 
 async def _publish(jetstream: object, subject: str, number: int, data: bytes) -> None:
     """Publish until the server has it, which knows copies."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
+
+    async def is_taken() -> bool:
         with suppress(NatsError, JetStreamError, OSError, asyncio.TimeoutError):
             await jetstream.publish(  # type: ignore[attr-defined]
                 subject, data, headers={"Nats-Msg-Id": str(number)}
             )
-            return
-        assert time.monotonic() < deadline, "NATS does not take a message"
-        await asyncio.sleep(0.2)
+            return True
+        return False
+
+    await until(is_taken, "NATS to take a message", _PATIENCE_S)
 
 
 WORKER_HOOK_FAULTS = tuple(

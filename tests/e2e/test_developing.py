@@ -27,6 +27,7 @@ from sinfer.embedded.services import program
 from tests.support.deployment import PATIENCE_S
 from tests.support.documents import ROOT, Document, Terminal
 from tests.support.fresh_shells import source_line
+from tests.support.until import until_true
 
 pytestmark = pytest.mark.e2e
 
@@ -392,11 +393,12 @@ class Up:
         )
 
     def wait_for(self, condition: Callable[[str], bool], what: str) -> None:
-        deadline = time.monotonic() + 2 * PATIENCE_S
-        while not condition(self.log.read_text()):
-            assert self.process.is_running, self.log.read_text()
-            assert time.monotonic() < deadline, f"waited for {what}:\n{self.log.read_text()}"
-            time.sleep(0.1)
+        def holds() -> bool:
+            log = self.log.read_text()
+            assert self.process.is_running or condition(log), log
+            return condition(log)
+
+        until_true(holds, lambda: f"waited for {what}:\n{self.log.read_text()}", 2 * PATIENCE_S)
 
     @property
     def variables(self) -> dict[str, str]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +18,7 @@ from sinfer.types.queues import TICK_QUEUE, product_queue
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from sinfer.windows.planner_types import make_planner
-from tests.support.deployment import Connections, Deployment, Task, ordered
+from tests.support.deployment import Connections, Task, ordered, wait_for_log
 from tests.support.until import until
 from tests.support.window_reference import window_spec
 
@@ -34,21 +31,13 @@ PARTITIONS = 100
 COMMITS = 5
 """How often each ingestor tells of its windows before a worker comes."""
 
+TICKS = 4
+"""How often beat ticks meanwhile, each time."""
+
 SLACK = 50
 """So many messages above the bound a single sender may send."""
 
 BEGINS_S, ENDS_S = 20.0, 120.0
-
-
-@pytest.fixture
-async def connections(tmp_path: Path) -> AsyncIterator[Connections]:
-    with Deployment(tmp_path) as deployment:
-        deployment.start_servers()
-        connections = await Connections.open(deployment)
-        try:
-            yield connections
-        finally:
-            await connections.aclose()
 
 
 async def _a_window_waits(store: Store, scope: Scope, number: int) -> None:
@@ -80,7 +69,8 @@ async def test_a_worker_begins_at_once_and_ends_with_all_of_them(connections: Co
     for number, scope in enumerate(scopes, start=1):
         await _a_window_waits(store, scope, number)
     await store.aclose()
-    deployment.start(deployment.beat())
+    beat = deployment.beat()
+    deployment.start(beat)
     queue = product_queue(deployment.product)
     most = 0
 
@@ -90,10 +80,11 @@ async def test_a_worker_begins_at_once_and_ends_with_all_of_them(connections: Co
         most = max(most, length)
         return length
 
-    for _ in range(COMMITS):
+    for number in range(1, COMMITS + 1):
         for scope in scopes:
             sender.send(scope, 1)
-        await asyncio.sleep(1.0)  # as long as ingestors and beat may add to what waits
+        # Beat may add to what waits as well.
+        await wait_for_log(beat, "Sending due task tick", times=number * TICKS)
         await note_length()
     assert MOST_WAITING <= most <= MOST_WAITING + SLACK
     assert await connections.broker.llen(TICK_QUEUE) <= 1

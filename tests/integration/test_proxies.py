@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -29,6 +28,7 @@ from sinfer.sinks.base import Sink
 from tests.integration.inference.conftest import ScriptedServer
 from tests.integration.inference.test_v2_grpc import Server as GrpcServer
 from tests.support.proxy import ProxyServer
+from tests.support.until import until
 from tests.support.window_results import window_results
 
 pytestmark = pytest.mark.integration
@@ -305,9 +305,7 @@ async def test_a_proxy_that_hung_leaves_no_connection_and_works_when_it_is_mende
         proxy.is_silent, proxy.garbage = False, b"SSH-2.0-OpenSSH\r\n\r\n"
         with pytest.raises(SinkUnavailableError, match="through the proxy"):
             await sink.write(window_results(1))
-        async with asyncio.timeout(10):
-            while proxy.connections:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: not proxy.connections, "the end of all connections")
         proxy.garbage = b""
         for _ in range(20):  # the machine may be slow
             try:

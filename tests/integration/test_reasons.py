@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -26,6 +25,7 @@ from sinfer.store.schedule import Schedule
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
 from tests.support.task_settings import Upper
+from tests.support.until import until
 
 pytestmark = pytest.mark.integration
 
@@ -52,13 +52,6 @@ async def admin(guarded: NatsServer, unique: str) -> AsyncIterator[Client]:
     await client.jetstream().add_stream(stream)
     yield client
     await client.close()
-
-
-@pytest.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    store = Store(redis_server.url)
-    yield store
-    await store.aclose()
 
 
 Run = Callable[..., Awaitable[None]]
@@ -116,10 +109,13 @@ async def reason(
     is_there: bool = True,
 ) -> None:
     """Wait until status has a text with these words, and see that the log had it as well."""
-    until_s = time.monotonic() + 60
-    while any(words in text for text in await told(store, product)) != is_there:
-        assert time.monotonic() < until_s, (await told(store, product), caplog.messages)
-        await asyncio.sleep(0.05)
+    texts: list[str] = []
+
+    async def is_told() -> bool:
+        texts[:] = await told(store, product)
+        return any(words in text for text in texts) == is_there
+
+    await until(is_told, lambda: f"{words!r}, there are {texts}, {caplog.messages}")
     assert any(words in message for message in caplog.messages)
 
 
@@ -198,9 +194,11 @@ async def test_nats_that_goes_away(
         await client.jetstream().publish(f"{unique}.x", b"text")
         await client.close()
         await run(source={"servers": [server.url]})
-        async with asyncio.timeout(60):
-            while sum(task.total("fetched") for task in await tasks_of(store, unique)) == 0:
-                pass
+
+        async def is_fetched() -> bool:
+            return sum(task.total("fetched") for task in await tasks_of(store, unique)) > 0
+
+        await until(is_fetched)
     await reason(store, unique, "NATS is disconnected", caplog)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +11,7 @@ import pytest
 
 from sinfer.embedded.process import ChildProcess, free_port, is_listening
 from sinfer.embedded.servers import EmbeddedServer
+from tests.support.until import until_true
 
 _PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """What the one on the path runs once it has become the user ``rabbitmq``."""
@@ -52,13 +52,20 @@ class RabbitMqServer(EmbeddedServer):
     def start(self) -> Self:
         """Start and wait until it accepts connections: it takes its time."""
         self.process.start()
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while not is_listening(self.port):
-            if not self.process.is_running or time.monotonic() > deadline:
-                self.process.kill()
-                pytest.fail(f"{self.name} did not start:\n{self.process.tail()}")
-            time.sleep(0.1)
+
+        def listens() -> bool:
+            assert self.process.is_running, self._told()
+            return is_listening(self.port)
+
+        try:
+            until_true(listens, self._told, _START_TIMEOUT_S)
+        except BaseException:
+            self.process.kill()
+            raise
         return self
+
+    def _told(self) -> str:
+        return f"{self.name} did not start:\n{self.process.tail()}"
 
     def _command(self) -> list[str]:
         return [str(_PROGRAM)]

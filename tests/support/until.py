@@ -9,26 +9,33 @@ from collections.abc import Awaitable, Callable
 PATIENCE_S = 60.0
 """How long a test waits for what takes moments where the machine has nothing else to do."""
 
+LOOK_S = 0.02
+"""How long it waits between two looks."""
+
 
 async def until(
     holds: Callable[[], Awaitable[bool] | bool],
-    what: str = "",
+    what: str | Callable[[], object] = "it",
     timeout_s: float = PATIENCE_S,
+    every_s: float = LOOK_S,
 ) -> None:
     """Look again and again until something holds.
 
     Args:
-        holds: asks whether it does.
-        what: is waited for, in case it does not come.
+        holds: asks whether it does; it may fail the test where it never will.
+        what: is waited for, or says what is there instead, in case it does not come.
         timeout_s: when the test fails.
+        every_s: how long it waits between two looks.
     """
     deadline = time.monotonic() + timeout_s
     while True:
         found = holds()
         if found if isinstance(found, bool) else await found:
             return
-        assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what or 'it'}"
-        await asyncio.sleep(0.02)
+        if time.monotonic() > deadline:
+            told = what if isinstance(what, str) else what()
+            raise AssertionError(f"waited {timeout_s:.0f} s for {told}")
+        await asyncio.sleep(every_s)
 
 
 def until_true(
@@ -46,4 +53,4 @@ def until_true(
     deadline = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < deadline, shown()
-        time.sleep(0.02)
+        time.sleep(LOOK_S)

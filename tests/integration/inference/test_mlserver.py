@@ -7,7 +7,6 @@ import json
 import math
 import os
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +28,7 @@ from sinfer.errors import (
 from sinfer.store.connection import Store
 from sinfer.worker.endpoint_guard import EndpointGuard
 from tests.integration.worker.test_process import Bench, Judging, Record
+from tests.support.until import until_true
 
 pytestmark = pytest.mark.long
 
@@ -116,12 +116,12 @@ def running(command: list[str | Path], directory: Path, url: str) -> Iterator[No
             stderr=log,
         )
         try:
-            deadline_s = time.monotonic() + 60
-            while not answers(url):
-                log_text = (directory / "log").read_text()
-                assert process.poll() is None, log_text
-                assert time.monotonic() < deadline_s, log_text
-                time.sleep(0.2)
+
+            def does_answer() -> bool:
+                assert process.poll() is None, (directory / "log").read_text()
+                return answers(url)
+
+            until_true(does_answer, (directory / "log").read_text)
             yield
         finally:
             process.terminate()

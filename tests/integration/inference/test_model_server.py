@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from typing import Any
 
 import httpx
@@ -12,6 +11,7 @@ import pytest
 
 from sinfer.embedded.model_process import ModelServer
 from sinfer.embedded.process import is_listening
+from tests.support.until import until_true
 
 ROW = [1.0] * 16
 INFER = "/v2/models/example/infer"
@@ -103,9 +103,7 @@ def test_it_ends_at_once_and_cleanly_with_a_call_under_way() -> None:
 
         thread = threading.Thread(target=call)
         thread.start()
-        deadline = time.monotonic() + 10
-        while server.stats()["concurrent"] == 0:
-            assert time.monotonic() < deadline
+        until_true(lambda: server.stats()["concurrent"] > 0)
         server.process.signal(signal.SIGTERM)
         assert server.process.wait(10) == 0
         thread.join(10)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -24,6 +23,7 @@ from sinfer.store.work.claims import PartitionClaims
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
 from tests.integration.ingest.test_supervisor import Texts
+from tests.support.until import until
 
 pytestmark = pytest.mark.integration
 
@@ -66,13 +66,13 @@ class Site:
         ingestor = Supervisor(self.store, self.product, self._hints)
         before = await self._number("commits")
         running = asyncio.create_task(ingestor.run())
-        deadline = time.monotonic() + 30
-        while (
-            await self._number("commits") in (0, before) or await self._number("fetched") < fetched
-        ):
-            assert time.monotonic() < deadline
+
+        async def is_done() -> bool:
             assert not running.done()
-            await asyncio.sleep(0.02)
+            has_committed = await self._number("commits") not in (0, before)
+            return has_committed and await self._number("fetched") >= fetched
+
+        await until(is_done)
         ingestor.stop()
         await running
         found: Any = await self.store.redis.hget(self.keys.meta, "incarnation")

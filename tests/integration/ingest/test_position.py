@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import signal
 from datetime import UTC, datetime, timedelta
@@ -82,7 +81,6 @@ async def test_it_starts_at_a_sequence_or_a_time_and_later_at_the_position(
     stored = await stream.jetstream.get_msg(stream.name, 3)
     assert stored.time is not None
     middle = stored.time + timedelta(microseconds=1)
-    await asyncio.sleep(0.002)
     await stream.publish(numbers(3, 3))
     for deliver in (
         StartSequence(seq=4),

@@ -16,6 +16,7 @@ from sinfer.errors import AccessError, ConfigError, UnavailableError
 from sinfer.nats.access import NatsAccess, NatsTls
 from sinfer.nats.connection import connect
 from tests.support.secured import Certificates, Nkey, OperatorMode, operator_mode
+from tests.support.until import until
 
 pytestmark = pytest.mark.integration
 
@@ -128,14 +129,9 @@ async def test_renewed_credentials_are_taken_at_the_next_reconnect_and_broken_on
         client = await connect([server.url], name="test", access=NatsAccess(creds=path))
         path.write_text("nothing")
         server.restart()
-        deadline = asyncio.get_running_loop().time() + WAIT_S
-        while "is no credentials file" not in caplog.text:
-            assert asyncio.get_running_loop().time() < deadline
-            await asyncio.sleep(0.02)
+        await until(lambda: "is no credentials file" in caplog.text, "it to be told", WAIT_S)
         path.write_text(operator.creds)
-        while not client.is_connected:
-            assert asyncio.get_running_loop().time() < deadline
-            await asyncio.sleep(0.02)
+        await until(lambda: client.is_connected, "a connection", WAIT_S)
         await client.close()
 
 
@@ -154,10 +150,7 @@ async def test_access_that_is_taken_away_is_told_once_and_not_in_a_loop(
         server.process.kill()
         config.write_text(config.read_text().replace("one", "two"))
         server.start()
-        deadline = asyncio.get_running_loop().time() + WAIT_S
-        while client.server_pool[0].reconnects < 3:
-            assert asyncio.get_running_loop().time() < deadline
-            await asyncio.sleep(0.02)
+        await until(lambda: client.server_pool[0].reconnects >= 3, "three tries", WAIT_S)
         await client.close()
     told = [record for record in caplog.records if "Authorization Violation" in record.message]
     assert [record.levelno for record in told] == [logging.ERROR]
@@ -171,10 +164,7 @@ async def test_a_user_who_is_thrown_out_is_told(caplog: pytest.LogCaptureFixture
         config = server.directory / "nats.conf"
         config.write_text(config.read_text().replace("one", "two"))
         server.process.signal(signal.SIGHUP)
-        deadline = asyncio.get_running_loop().time() + WAIT_S
-        while "refuses the user 'me'" not in caplog.text:
-            assert asyncio.get_running_loop().time() < deadline
-            await asyncio.sleep(0.02)
+        await until(lambda: "refuses the user 'me'" in caplog.text, "it to be told", WAIT_S)
         await client.close()
 
 

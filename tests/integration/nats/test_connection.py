@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import NatsServer
 from sinfer.errors import UnavailableError
 from sinfer.nats.connection import connect
+from tests.support.until import until
 
 
 @pytest.mark.parametrize("url", ["nats://me:s3cret@{}", "me:s3cret@{}", "nats://s3@cret@{}"])
@@ -32,12 +31,7 @@ async def test_a_connection_outlives_an_outage_longer_than_the_tries_at_the_star
     with NatsServer() as server:
         client = await connect([server.url], name="test")
         server.process.kill()
-        deadline = asyncio.get_running_loop().time() + 30
-        while client.server_pool[0].reconnects < 3:
-            assert asyncio.get_running_loop().time() < deadline
-            await asyncio.sleep(0.01)
+        await until(lambda: client.server_pool[0].reconnects >= 3, "three tries")
         server.start()
-        while not client.is_connected:
-            assert asyncio.get_running_loop().time() < deadline
-            await asyncio.sleep(0.01)
+        await until(lambda: client.is_connected, "a connection")
         await client.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from sinfer.types.message import Message
 from sinfer.types.result import Confirmed
 from sinfer.windows.ids import Scope
 from tests.support.reading import acknowledge
+from tests.support.until import until
 from tests.support.window_results import window_results
 
 pytestmark = pytest.mark.integration
@@ -106,13 +108,14 @@ def url(server: NatsServer, user: str) -> str:
 
 async def answers(client: Client) -> None:
     """Wait until JetStream does, as after a leaf node has connected."""
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                await client.jetstream(timeout=1.0).account_info()
-                return
-            except Exception:
-                await asyncio.sleep(0.05)
+
+    async def does_answer() -> bool:
+        with suppress(Exception):
+            await client.jetstream(timeout=1.0).account_info()
+            return True
+        return False
+
+    await until(does_answer, "an answer")
 
 
 @pytest.fixture(params=["domain", "import"])
@@ -173,13 +176,14 @@ async def test_a_stream_is_read_and_acknowledged(
     assert [message.stream_seq for message in found] == [1, 2, 3, 4, 5]
     assert all(message.timestamp_ns > 1e18 for message in found)
     jetstream = other.owner.jetstream()
-    async with asyncio.timeout(20):
-        while reader.source.terms.acknowledges:
-            [info] = await jetstream.consumers_info(unique)
-            assert info.ack_floor is not None
-            if info.ack_floor.stream_seq == 5:
-                break
-            await asyncio.sleep(0.02)
+
+    async def are_acknowledged() -> bool:
+        [info] = await jetstream.consumers_info(unique)
+        assert info.ack_floor is not None
+        return info.ack_floor.stream_seq == 5
+
+    if reader.source.terms.acknowledges:
+        await until(are_acknowledged, "all to be acknowledged")
     await reader.aclose()
 
 
@@ -248,12 +252,15 @@ async def test_only_the_domain_that_is_named_may_acknowledge(
         assert f"in JetStream domain 'leaf' at {hub.url}; create one" in str(error.value)
         await add_stream(Other(NatsPlace(()), there, there), unique)
         failures: list[str] = []  # until the hub knows that the leaf wants it, too
-        async with asyncio.timeout(20):
-            while not (await there.jetstream().stream_info(unique)).state.messages:
-                try:
-                    await sink.write(window_results(1))
-                except SinkUnavailableError as late:
-                    failures.append(str(late))
+
+        async def has_come() -> bool:
+            try:
+                await sink.write(window_results(1))
+            except SinkUnavailableError as late:
+                failures.append(str(late))
+            return (await there.jetstream().stream_info(unique)).state.messages > 0
+
+        await until(has_come)
         assert all("of domain 'hub' took some, correct 'domain'" in text for text in failures)
         await sink.write(window_results(1))
         assert (await there.jetstream().stream_info(unique)).state.messages == 1

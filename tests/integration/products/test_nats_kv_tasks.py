@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from sinfer import NatsKvTaskManager, UnavailableError
 from sinfer.embedded.servers import NatsServer
 from sinfer.products.product import Product
 from tests.support.task_settings import Threshold, product_of, settings_of
+from tests.support.until import until
 
 
 def value(**changes: Any) -> bytes:
@@ -102,13 +103,14 @@ async def test_tasks_are_found_again_after_the_server_was_killed(unique: str) ->
         with pytest.raises(UnavailableError):
             await product.list_tasks()
         server.start()
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    assert (await thresholds(product)).keys() == {"a"}
-                    break
-                except UnavailableError:
-                    await asyncio.sleep(0.05)
+
+        async def is_back() -> bool:
+            with suppress(UnavailableError):
+                assert (await thresholds(product)).keys() == {"a"}
+                return True
+            return False
+
+        await until(is_back)
         await manager.aclose()
         await client.close()
 

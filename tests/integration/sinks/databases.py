@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from sinfer.embedded.process import _die_with_parent, free_port
+from tests.support.until import until_true
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 20.0
@@ -87,11 +87,15 @@ def _running(
             preexec_fn=_die_with_parent,
         )
         try:
-            deadline = time.monotonic() + _START_TIMEOUT_S
-            while not _answers(url):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail(f"{command[0]}: {(directory / 'server.log').read_text()[-2000:]}")
-                time.sleep(0.05)
+
+            def told() -> str:
+                return f"{command[0]}: {(directory / 'server.log').read_text()[-2000:]}"
+
+            def does_answer() -> bool:
+                assert process.poll() is None, told()
+                return _answers(url)
+
+            until_true(does_answer, told, _START_TIMEOUT_S)
             yield url
         finally:
             process.send_signal(stop)

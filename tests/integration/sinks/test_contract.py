@@ -19,6 +19,7 @@ from sinfer.sinks import Sink
 from sinfer.sinks.sql.columns import base_columns
 from sinfer.types.result import WindowResults
 from tests.integration.sinks.receiver import Receiver
+from tests.support.until import until
 from tests.support.window_results import message_results, window_results
 
 PARTITION = message_results().base_id
@@ -278,10 +279,11 @@ async def test_closing_leaves_no_task_and_no_open_file_or_socket(place: Place) -
     await use()
     descriptors = process.num_fds()
     await use()
-    deadline = asyncio.get_running_loop().time() + 5
-    while len(asyncio.all_tasks()) > 1 or process.num_fds() > descriptors:
-        assert asyncio.get_running_loop().time() < deadline, asyncio.all_tasks()
-        await asyncio.sleep(0.01)
+    await until(
+        lambda: len(asyncio.all_tasks()) == 1 and process.num_fds() <= descriptors,
+        lambda: f"the end of {asyncio.all_tasks()}",
+        timeout_s=5,
+    )
 
 
 @pytest.mark.parametrize("place", ALL, indirect=True)

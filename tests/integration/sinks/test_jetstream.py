@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
@@ -25,6 +24,7 @@ from sinfer.sinks import JetStreamSink
 from sinfer.sinks.jetstream.publisher import MAX_GROUP_MESSAGES, JetStreamPublisher
 from sinfer.types.result import Confirmed
 from tests.integration.sinks.stalling import stalled
+from tests.support.until import until, until_true
 from tests.support.window_results import current, window_results
 
 
@@ -51,10 +51,7 @@ def reconfigure(server: NatsServer, config: str) -> None:
     log = server.directory / "server.log"
     before = log.read_text().count("Reloaded server")
     server.process.signal(signal.SIGHUP)
-    deadline = time.monotonic() + 10
-    while log.read_text().count("Reloaded server") == before:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until_true(lambda: log.read_text().count("Reloaded server") > before)
 
 
 async def count(client: Client, stream: str) -> int:
@@ -302,16 +299,18 @@ async def test_every_result_is_there_once_after_the_server_was_killed_while_writ
 
     async def write(window: int) -> None:
         nonlocal done
-        while True:
+
+        async def is_written() -> bool:
             try:
                 await sink.write(window_results(50, base_id=f"w{window}"))
             except SinkUnavailableError:
-                await asyncio.sleep(0.05)
-            else:
-                done += 1
-                if done == 20:
-                    is_busy.set()
-                return
+                return False
+            return True
+
+        await until(is_written, f"window {window} to be written")
+        done += 1
+        if done == 20:
+            is_busy.set()
 
     writing = asyncio.gather(*(write(window) for window in range(200)))
     await is_busy.wait()

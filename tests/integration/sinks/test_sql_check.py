@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import socket
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from sqlalchemy.engine import make_url
 
 from sinfer.sinks import SqlSink
 from sinfer.types.check import Checked
+from tests.support.until import until
 from tests.support.window_results import window_results
 
 OF_THE_SINK = (
@@ -185,9 +185,12 @@ async def test_a_wrong_password_is_told(server_url: str, user: str) -> None:
     if server_url.startswith("postgresql"):
         demand_password(server_url, user)
     url = make_url(server_url).set(username=user, password="wrong").render_as_string(False)
-    async with asyncio.timeout(30):  # the file is read in a moment
-        while (found := await checked(url, "t")).field != "url":
-            pass
+
+    async def is_about_the_url() -> bool:
+        return (await checked(url, "t")).field == "url"
+
+    await until(is_about_the_url, "the file to be read")
+    found = await checked(url, "t")
     assert found.verdict == "error"
     assert "refuses the user or password" in found.text
     assert (await checked(as_user(server_url, user), "t")).field != "url"

@@ -11,6 +11,7 @@ from sqlalchemy import make_url, text
 from sinfer.errors import SinkUnavailableError
 from tests.integration.sinks import databases
 from tests.integration.sinks.test_sql import connected, rows, run, sql_sink
+from tests.support.until import until
 from tests.support.window_results import window_results
 
 
@@ -28,10 +29,7 @@ async def test_connections_that_the_server_ends_cost_no_write(
     with connected(server) as other:
         other.execute(text(f"UPDATE {unique} SET attempt = 2"))
         writing = asyncio.create_task(sink.write(window_results([3], attempt=3)))
-        ended = 0
-        while not ended:
-            await asyncio.sleep(0.01)
-            ended = _end_connections(server, f"INSERT INTO%{unique}%")
+        await until(lambda: _end_connections(server, f"INSERT INTO%{unique}%") > 0, "a write")
     await writing
     await sink.aclose()
     assert rows(url, f"SELECT attempt FROM {unique}") == [{"attempt": 3}]
@@ -102,9 +100,12 @@ async def test_what_others_leave_in_a_pooled_connection_changes_nothing_and_we_l
                 "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
                 f" AND query LIKE 'INSERT INTO%{unique}%'"
             )
-            while not rows(postgresql_url, waiting):
+
+            def waits() -> bool:
                 assert not writing.done(), writing.exception()
-                await asyncio.sleep(0.01)
+                return bool(rows(postgresql_url, waiting))
+
+            await until(waits, "the write to wait for the lock")
         await writing
         await sink.aclose()
         with connected(url) as other:

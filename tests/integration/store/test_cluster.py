@@ -16,6 +16,7 @@ from sinfer.store.work.claim import Completion
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
 from tests.integration.store.conftest import Partition
+from tests.support.until import until
 from tests.support.window_reference import SPECS, Item
 
 
@@ -30,9 +31,11 @@ async def cluster_store(cluster: RedisServer) -> AsyncIterator[Store]:
     store = Store(cluster.url)
     if (await cluster_info(store))["cluster_slots_assigned"] == "0":
         await store.redis.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)  # type: ignore[no-untyped-call]
-    async with asyncio.timeout(10):
-        while (await cluster_info(store))["cluster_state"] != "ok":  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+
+    async def is_ready() -> bool:
+        return (await cluster_info(store))["cluster_state"] == "ok"
+
+    await until(is_ready, "the cluster")
     yield store
     await store.aclose()
 

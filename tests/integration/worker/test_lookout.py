@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -12,21 +10,14 @@ from sinfer.windows.ids import Scope
 from sinfer.worker import claim_loop as draining
 from sinfer.worker.claim_loop import drain
 from tests.integration.worker.test_waiting import WINDOWS, World, world
+from tests.support.until import until
 
 pytestmark = pytest.mark.integration
 
 __all__ = ["world"]
 
-_PATIENCE_S = 30.0
 _LONG_S = 60.0
 _SHORT_S = 1.0
-
-
-async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while not await condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
 
 
 async def _hinted(world: World) -> int:
@@ -38,7 +29,7 @@ async def _all_are_done(world: World) -> None:
     async def nothing_waits() -> bool:
         return await world.waiting() == 0
 
-    await _until(nothing_waits)
+    await until(nothing_waits)
 
 
 def test_windows_are_found_without_messages_as_long_as_others_come(
@@ -60,7 +51,7 @@ def test_windows_are_found_without_messages_as_long_as_others_come(
         async def is_over() -> bool:
             return world.scope not in world.runtime.partitions
 
-        await _until(is_over)
+        await until(is_over)
         assert await _hinted(world) == 0
         assert await world.add(1) == 1, "somebody has to be told of the next one"
 
@@ -102,7 +93,7 @@ def test_a_process_that_ends_while_it_looks_leaves_its_hints_to_others(
         async def is_over() -> bool:
             return world.scope not in world.runtime.partitions
 
-        await _until(is_over)
+        await until(is_over)
         await asyncio.sleep(0)
         assert sent == [(world.scope, 3)]
 

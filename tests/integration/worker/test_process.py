@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -60,6 +59,7 @@ from sinfer.worker.lease_keeper import LeaseKeeper
 from sinfer.worker.process import WindowProcessor
 from sinfer.worker.ready_task import ReadyTask
 from tests.integration.sinks.receiver import Receiver
+from tests.support.until import until
 from tests.support.window_reference import window_spec
 
 pytestmark = pytest.mark.integration
@@ -301,10 +301,13 @@ class Bench:
     async def break_off(self, processor: WindowProcessor, at: asyncio.Event) -> Claim:
         """Try a window under a short lease, and stop as a killed worker does."""
         at.clear()
-        deadline = time.monotonic() + _PATIENCE_S
-        while not (claims := await self.claim(1, lease_ms=1)):
-            assert time.monotonic() < deadline, "the window may not be tried yet"
-            await asyncio.sleep(0.001)
+        claims: list[Claim] = []
+
+        async def is_claimed() -> bool:
+            claims.extend(await self.claim(1, lease_ms=1))
+            return bool(claims)
+
+        await until(is_claimed, "the window may be tried", every_s=0.001)
         [claim] = claims
         [messages] = await self.claims.read([claim])
         working = asyncio.create_task(processor.process(claim, messages))
@@ -315,19 +318,21 @@ class Bench:
 
     async def lose_leases(self) -> None:
         """Have what is leased taken back, as beat does."""
-        deadline = time.monotonic() + _PATIENCE_S
-        while not (await Schedule(self.store).close_due(self.scope)).expired:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.001)
+
+        async def is_taken_back() -> bool:
+            return (await Schedule(self.store).close_due(self.scope)).expired > 0
+
+        await until(is_taken_back, every_s=0.001)
 
     async def settle(
-        self, processor: WindowProcessor, until: Callable[[], bool] = lambda: False
+        self, processor: WindowProcessor, is_enough: Callable[[], bool] = lambda: False
     ) -> None:
         """Try windows until none is left, or until something is so; then all is accounted for."""
-        deadline = time.monotonic() + _PATIENCE_S
-        while await self.try_once(processor) and not until():
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.001)
+
+        async def is_settled() -> bool:
+            return not await self.try_once(processor) or is_enough()
+
+        await until(is_settled, every_s=0.001)
         [found] = await audit(self.store, [self.scope])
         assert found.is_right, found
 
@@ -347,13 +352,11 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(redis_server: RedisServer, unique: str) -> AsyncIterator[Bench]:
-    store = Store(redis_server.url)
+async def bench(store: Store, unique: str) -> AsyncIterator[Bench]:
     bench = Bench(store, unique)
     Judging.patience.clear()
     yield bench
     await bench.aclose()
-    await store.aclose()
 
 
 def expected(window: WindowResults, places: dict[int, int]) -> Counter[tuple[str, bytes]]:
@@ -688,10 +691,12 @@ async def test_a_sink_that_cannot_be_made_is_told_in_status_and_made_once_it_can
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Record] = []
-    problem = "sinks: sql: url: its options cannot be used"
+    problem, refused = "sinks: sql: url: its options cannot be used", 0
 
     def make(config: SinkConfig, what: str) -> Sink:
+        nonlocal refused
         if problem:
+            refused += 1
             raise ConfigError(f"{what}: {problem}")
         made.append(Record())
         return made[-1]
@@ -703,9 +708,12 @@ async def test_a_sink_that_cannot_be_made_is_told_in_status_and_made_once_it_can
     ready = ReadyTask(bench.store, product, config, client=bench.model)
     bench._ready.append(ready)
     processor = WindowProcessor(ready, bench.claims, bench._pause)
-    for _ in range(5):
+
+    async def is_tried_beyond_its_attempts() -> bool:
         await bench.try_once(processor)
-        await asyncio.sleep(0.01)
+        return refused >= 5
+
+    await until(is_tried_beyond_its_attempts)
     [told] = [line for line in await bench.trouble() if "away" in line]
     assert problem in told
     problem = ""
@@ -1033,10 +1041,11 @@ async def test_what_a_claim_was_given_is_kept_until_its_answer_is_read(
             claims, _ = await bench.claims.claim(1, lease_ms=1000, name=name)
             [claim] = claims
             until_ms = await lease_ms(bench, claim)
-            deadline = time.monotonic() + _PATIENCE_S
-            while await lease_ms(bench, claim) < until_ms + 1000:
-                assert time.monotonic() < deadline, "nobody renews it"
-                await asyncio.sleep(0.01)
+
+            async def is_renewed() -> bool:
+                return await lease_ms(bench, claim) >= until_ms + 1000
+
+            await until(is_renewed, "somebody to renew it")
         assert await bench.claims.renew(claims, lease_ms=1000) == [True]
     finally:
         keeper.close()

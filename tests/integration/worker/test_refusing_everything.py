@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -27,10 +25,9 @@ from sinfer.worker import refusal_judge
 from sinfer.worker.process import WindowProcessor
 from tests.integration.sinks.receiver import Receiver
 from tests.integration.worker.test_process import Bench, Choosy, Judging, Record
+from tests.support.until import until
 
 pytestmark = pytest.mark.integration
-
-_PATIENCE_S = 30.0
 
 
 class Board(Bench):
@@ -52,13 +49,14 @@ class Board(Bench):
 
     async def run(self, *processors: WindowProcessor) -> None:
         """Try windows, by several workers in turn, until none is left or the task is paused."""
-        deadline = time.monotonic() + _PATIENCE_S
-        while True:
+
+        async def is_over() -> bool:
             for processor in processors:
                 if self.paused or not await self.try_once(processor):
-                    return
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.01)
+                    return True
+            return False
+
+        await until(is_over)
 
     async def dead_data(self) -> list[int]:
         return sorted(int(letter.message.data) for letter in await self.dead())

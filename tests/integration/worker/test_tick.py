@@ -31,6 +31,7 @@ from sinfer.windows.planner_types import make_planner
 from sinfer.worker.runtime import Runtime
 from sinfer.worker.tick import tick
 from tests.support.host import LoneHost
+from tests.support.until import until
 from tests.support.window_reference import window_spec
 
 pytestmark = pytest.mark.integration
@@ -88,10 +89,12 @@ class World:
         return await tick(self.runtime)
 
     async def tick_until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not holds():
+        async def ticked() -> bool:
+            if not holds():
                 await self.tick()
-                await asyncio.sleep(0.01)
+            return holds()
+
+        await until(ticked)
 
 
 @pytest.fixture
@@ -192,10 +195,12 @@ def test_a_time_that_no_tick_has_set_keeps_no_tick_off(world: World, value: str)
             await world.fill(scope)
         fields = ("tick_until", "sweep_until", "repair_until")
         await world.store.redis.hset(keys.CLOCK, mapping=dict.fromkeys(fields, value))
-        async with asyncio.timeout(20):
-            while not set(HEALTHY) <= world.sent.keys():
-                await tick(world.runtime)
-                await asyncio.sleep(0.02)
+
+        async def are_sent() -> bool:
+            await tick(world.runtime)
+            return set(HEALTHY) <= world.sent.keys()
+
+        await until(are_sent)
 
     world.runtime.call(run())
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +30,7 @@ from sinfer.worker.ready_task import ReadyTask
 from sinfer.worker.runtime import Runtime
 from tests.support.host import LoneHost
 from tests.support.task_settings import Threshold, product_of, settings_of
+from tests.support.until import until
 from tests.support.window_reference import window_spec
 
 pytestmark = pytest.mark.integration
@@ -39,7 +38,6 @@ pytestmark = pytest.mark.integration
 WINDOWS = 40
 _LONG_MS = 3_600_000
 _TELLING_MS = 1_000
-_PATIENCE_S = 30.0
 
 
 class World:
@@ -98,10 +96,11 @@ class World:
 
     async def look_when_due(self) -> Closing:
         """What a tick finds as soon as the partition is due."""
-        deadline = time.monotonic() + _PATIENCE_S
-        while await self.store.now_ms() < await self.due_ms():
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.01)
+
+        async def is_due() -> bool:
+            return await self.store.now_ms() >= await self.due_ms()
+
+        await until(is_due)
         return await self.schedule.close_due(self.scope)
 
     async def pause(self, task: str | None) -> None:
@@ -109,10 +108,10 @@ class World:
         await self.board.pause(self.scope.product, task, pause)
 
     async def until_some_are_done(self) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
-        while await self.waiting() == WINDOWS:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.01)
+        async def are_some_done() -> bool:
+            return await self.waiting() < WINDOWS
+
+        await until(are_some_done)
 
     async def waiting(self) -> int:
         return await PartitionClaims(self.store, self.scope).waiting()
@@ -126,10 +125,11 @@ class World:
 
 async def get_the_trial(guard: EndpointGuard) -> None:
     """Wait until the breaker lets this one call through."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while await guard.wait_ms():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
+
+    async def is_through() -> bool:
+        return not await guard.wait_ms()
+
+    await until(is_through)
     assert guard.on_trial
 
 

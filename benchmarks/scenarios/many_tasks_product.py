@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from benchmarks.streams import TIMED_IN
+from benchmarks.harness.streams import TIMED_IN
 from sinfer import Product, StaticTaskManager
 from sinfer.products.example.pipeline import ExamplePipeline
 from sinfer.products.example.task import ExampleTask

@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 
 from nats.aio.client import Client
 
-from benchmarks.cpu import cpu_seconds
-from benchmarks.gate import open_gate
-from benchmarks.place import place_of
-from benchmarks.results import read_results
-from benchmarks.streams import (
+from benchmarks.harness.cpu import cpu_seconds
+from benchmarks.harness.gate import open_gate
+from benchmarks.harness.place import place_of
+from benchmarks.harness.results import read_results
+from benchmarks.harness.streams import (
     TIMED_IN,
     TIMED_OUT,
     WARM_IN,
@@ -34,8 +34,8 @@ from benchmarks.streams import (
     make_streams,
     stored,
 )
-from benchmarks.system import System
-from benchmarks.workload import WARM_UP, Workload
+from benchmarks.harness.system import System
+from benchmarks.scenarios.workload import WARM_UP, Workload
 from sinfer.embedded.backing import BackingServers
 from sinfer.embedded.services import Service
 from sinfer.errors import UnavailableError

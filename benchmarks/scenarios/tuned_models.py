@@ -1,4 +1,4 @@
-"""Models for `python -m benchmarks.tuning`: one that takes its time, one that takes a processor."""
+"""Models for ``tuning.py``: one that takes its time, one that takes a processor."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from functools import cache
 
-from benchmarks.product import WARM, GatedTasks
+from benchmarks.scenarios.product import WARM, GatedTasks
 from sinfer import Product
 from sinfer.products.example.pipeline import ExamplePipeline, Reading
 

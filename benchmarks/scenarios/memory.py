@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from benchmarks.gate import open_gate
-from benchmarks.place import place_of
-from benchmarks.product import TIMED, WARM
-from benchmarks.streams import TIMED_IN, WARM_IN, fill, make_streams, subject
+from benchmarks.harness.gate import open_gate
+from benchmarks.harness.place import place_of
+from benchmarks.harness.streams import TIMED_IN, WARM_IN, fill, make_streams, subject
+from benchmarks.scenarios.product import TIMED, WARM
+from benchmarks.scenarios.workload import WARM_UP, Workload
 from benchmarks.systems.sinfer import PRODUCT
-from benchmarks.workload import WARM_UP, Workload
 from sinfer.embedded.backing import BackingServers
 from sinfer.embedded.services import Service, ingest_service
 from sinfer.errors import UnavailableError

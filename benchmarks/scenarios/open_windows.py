@@ -1,7 +1,7 @@
 """Measures commits and ticks with few and with many open windows, and prints JSON.
 
 A program of its own, because what a tick uses reads its settings once for each process:
-``python -m benchmarks.open_windows``, with ``SINFER_REDIS_URL`` set.
+``python -m benchmarks.scenarios.open_windows``, with ``SINFER_REDIS_URL`` set.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from benchmarks.costs import FEW, MANY, Costs
+from benchmarks.scenarios.costs import FEW, MANY, Costs
 from sinfer.encoding import to_json
 from sinfer.store import keys as names
 from sinfer.store.connection import Store

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from benchmarks.gate import gate
-from benchmarks.streams import TIMED_IN, TIMED_OUT, WARM_IN, WARM_OUT, subject
-from benchmarks.workload import WINDOW
+from benchmarks.harness.gate import gate
+from benchmarks.harness.streams import TIMED_IN, TIMED_OUT, WARM_IN, WARM_OUT, subject
+from benchmarks.scenarios.workload import WINDOW
 from sinfer import Product, TaskManager
 from sinfer.products.example.pipeline import ExamplePipeline
 from sinfer.products.example.task import ExampleTask

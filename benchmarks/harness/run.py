@@ -7,16 +7,16 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
-from benchmarks import keyed_product
-from benchmarks.catalogue import KEYED, SYSTEMS
-from benchmarks.costs import measure_costs
-from benchmarks.machine import machine
-from benchmarks.many_tasks import measure_many_tasks
-from benchmarks.memory import measure_memory
-from benchmarks.report import Report
-from benchmarks.system import System
-from benchmarks.timing import Timing, time_system
-from benchmarks.workload import WINDOW, Workload, make_workload
+from benchmarks.harness.machine import machine
+from benchmarks.harness.report import Report
+from benchmarks.harness.system import System
+from benchmarks.harness.timing import Timing, time_system
+from benchmarks.scenarios import keyed_product
+from benchmarks.scenarios.costs import measure_costs
+from benchmarks.scenarios.many_tasks import measure_many_tasks
+from benchmarks.scenarios.memory import measure_memory
+from benchmarks.scenarios.workload import WINDOW, Workload, make_workload
+from benchmarks.systems.catalogue import KEYED, SYSTEMS
 from sinfer.errors import SinferError
 
 KEYED_NAME, MEMORY_NAME, COSTS_NAME = "keyed", "memory", "open-windows"

@@ -1,4 +1,4 @@
-"""What tensors cost a worker as JSON and as bytes: ``python -m benchmarks.tensors``."""
+"""What tensors cost a worker as JSON and as bytes: ``python -m benchmarks.scenarios.tensors``."""
 
 from __future__ import annotations
 

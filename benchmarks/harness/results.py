@@ -8,7 +8,7 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from benchmarks.streams import subject
+from benchmarks.harness.streams import subject
 from sinfer.demo.streams import CLOSED_HEADER
 from sinfer.demo.verify import SinkCheck, check_sink
 from sinfer.encoding import from_json

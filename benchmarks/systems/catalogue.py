@@ -13,4 +13,4 @@ SYSTEMS = (BARE, CELERY_BATCHES, PREFORK_1, PREFORK_2, THREADS_8)
 RECOMMENDED = PREFORK_2
 """The worker's set-up that the README recommends for two cores."""
 
-KEYED = sinfer_system("sinfer-keyed", concurrency=2, product="benchmarks.keyed_product")
+KEYED = sinfer_system("sinfer-keyed", concurrency=2, product="benchmarks.scenarios.keyed_product")

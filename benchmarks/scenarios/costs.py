@@ -42,7 +42,7 @@ async def measure_costs() -> Costs:
     with RedisServer() as redis:
         finished = await asyncio.to_thread(
             subprocess.run,
-            [sys.executable, "-m", "benchmarks.open_windows"],
+            [sys.executable, "-m", "benchmarks.scenarios.open_windows"],
             env={**os.environ, "SINFER_REDIS_URL": redis.url},
             stdout=subprocess.PIPE,
             check=True,

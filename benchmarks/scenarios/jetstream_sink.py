@@ -1,6 +1,6 @@
 """Results per second of the jetstream sink against an embedded NATS server.
 
-``python -m benchmarks.bench_jetstream_sink --seconds 3``
+``python -m benchmarks.scenarios.jetstream_sink --seconds 3``
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from benchmarks.catalogue import BARE, CELERY_BATCHES, RECOMMENDED
-from benchmarks.costs import Costs
-from benchmarks.keyed_product import ITEMS
-from benchmarks.many_tasks import ManyTasks
-from benchmarks.memory import Memory
-from benchmarks.timing import Timing
+from benchmarks.harness.timing import Timing
+from benchmarks.scenarios.costs import Costs
+from benchmarks.scenarios.keyed_product import ITEMS
+from benchmarks.scenarios.many_tasks import ManyTasks
+from benchmarks.scenarios.memory import Memory
+from benchmarks.systems.catalogue import BARE, CELERY_BATCHES, RECOMMENDED
 
 
 @dataclass(frozen=True, slots=True)

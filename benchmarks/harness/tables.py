@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.catalogue import BARE, CELERY_BATCHES
-from benchmarks.costs import FEW, MANY
-from benchmarks.keyed_product import ITEMS, KEYS
-from benchmarks.report import Report
+from benchmarks.harness.report import Report
+from benchmarks.scenarios.costs import FEW, MANY
+from benchmarks.scenarios.keyed_product import ITEMS, KEYS
+from benchmarks.systems.catalogue import BARE, CELERY_BATCHES
 
 _SERVERS = ("nats-server", "valkey-server", "model-server")
 

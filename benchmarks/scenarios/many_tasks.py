@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import psutil
 from redis.asyncio import Redis
 
-from benchmarks.cpu import cpu_seconds
-from benchmarks.many_tasks_product import COUNT_VARIABLE, NAME, subject_of, task_id
-from benchmarks.place import place_of
-from benchmarks.streams import TIMED_IN
+from benchmarks.harness.cpu import cpu_seconds
+from benchmarks.harness.place import place_of
+from benchmarks.harness.streams import TIMED_IN
+from benchmarks.scenarios.many_tasks_product import COUNT_VARIABLE, NAME, subject_of, task_id
 from sinfer.embedded.backing import BackingServers
 from sinfer.embedded.services import Service, ingest_service
 from sinfer.errors import UnavailableError
@@ -58,7 +58,7 @@ async def measure_many_tasks(tasks: int = TASKS) -> ManyTasks:
         environment = {
             **place.environment,
             COUNT_VARIABLE: str(tasks),
-            "SINFER_PRODUCTS": "benchmarks.many_tasks_product",
+            "SINFER_PRODUCTS": "benchmarks.scenarios.many_tasks_product",
         }
         client = await connect([servers.nats.url], name="bench")
         redis = Redis.from_url(servers.redis.url)

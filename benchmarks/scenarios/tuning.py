@@ -1,7 +1,9 @@
-"""How settings change the throughput: ``python -m benchmarks.tuning``; docs/tuning.md has a run.
+"""How settings change the throughput; docs/tuning.md has a run.
+
+``python -m benchmarks.scenarios.tuning``
 
 Each variant differs from the first of its group in what its name says. Rounds go through all of
-them, and the best round counts, as in ``benchmarks.run``. On a machine that does other work as
+them, and the best round counts, as in ``harness/run.py``. On a machine that does other work as
 well, the processor time that a message costs says more than the rate.
 """
 
@@ -18,12 +20,12 @@ from typing import Any
 
 from redis import Redis
 
-from benchmarks.machine import machine
-from benchmarks.product import CHANGES_VARIABLE
-from benchmarks.system import System
+from benchmarks.harness.machine import machine
+from benchmarks.harness.system import System
+from benchmarks.harness.timing import Timing, time_system
+from benchmarks.scenarios.product import CHANGES_VARIABLE
+from benchmarks.scenarios.workload import Workload, make_workload
 from benchmarks.systems.sinfer import sinfer_system
-from benchmarks.timing import Timing, time_system
-from benchmarks.workload import Workload, make_workload
 from sinfer.embedded.services import Place, Service
 from sinfer.errors import SinferError
 
@@ -71,7 +73,7 @@ def _count(count: int) -> Change:
 
 
 def _model(name: str, **more: Any) -> Change:
-    call = f"benchmarks.tuned_models:{name}"
+    call = f"benchmarks.scenarios.tuned_models:{name}"
     return {"inference": {"type": "python", "call": call, **more}}
 
 
@@ -140,7 +142,9 @@ async def measure(
 
 def main() -> int:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tuning", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scenarios.tuning", description=__doc__
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", action="append", metavar="GROUP", help="part of a group's name")
     arguments = parser.parse_args()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from benchmarks import gate
-from benchmarks.product import MODEL_URL_VARIABLE
+from benchmarks.harness import gate
+from benchmarks.scenarios.product import MODEL_URL_VARIABLE
 from sinfer.embedded.backing import BackingServers
 from sinfer.embedded.services import Place
 
-PRODUCTS = "benchmarks.product,benchmarks.keyed_product"
+PRODUCTS = "benchmarks.scenarios.product,benchmarks.scenarios.keyed_product"
 
 
 def place_of(servers: BackingServers) -> Place:

@@ -1,0 +1,1 @@
+"""What the systems are compared at, and what else is measured, a file each."""
