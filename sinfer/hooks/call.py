@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable
-from contextvars import Context, ContextVar, copy_context
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from threading import Event
 from types import AsyncGeneratorType, CoroutineType
@@ -104,19 +104,15 @@ class Caller:
         return is_client == other and (is_client or self.hook.task == owner.hook.task)
 
 
-_caller: ContextVar[Caller | None] = ContextVar("sinfer_caller", default=None)
+CALLER: ContextVar[Caller | None] = ContextVar("sinfer_caller", default=None)
+"""Whose code runs in a context; None for sinfer's own."""
 
 _last: deque[Hook] = deque(maxlen=8)
 """The hooks that were called last, in any thread; one that runs again and again is there once."""
 
 
-caller: Callable[[], Caller | None] = _caller.get
+caller: Callable[[], Caller | None] = CALLER.get
 """Whose code runs here; None for sinfer's own."""
-
-
-def caller_in(context: Context) -> Caller | None:
-    """Whose code runs in a context; None for sinfer's own."""
-    return context.get(_caller)
 
 
 def last_called() -> str:
@@ -206,7 +202,7 @@ class Hook:
         """
         thread = threading.get_ident()
         outer = _steps.get(thread)
-        before = _caller.set(self._as_caller)
+        before = CALLER.set(self._as_caller)
         found: list[Any] = []
         try:
             for thing in things:
@@ -223,7 +219,7 @@ class Hook:
                     result = self._unawaited(result)
                 found.append(result)
         finally:
-            _caller.reset(before)
+            CALLER.reset(before)
             if outer is None:
                 _steps.pop(thread, None)
             else:
@@ -253,7 +249,7 @@ class Hook:
         now_s = time.monotonic()
         _steps[thread] = (self, now_s, now_s)
         self._note()
-        before = _caller.set(self._as_caller)
+        before = CALLER.set(self._as_caller)
         try:
             return self._function(*args, **kwargs)
         except BaseException as error:
@@ -262,7 +258,7 @@ class Hook:
                 raise
             raise problem from problem.__cause__
         finally:
-            _caller.reset(before)
+            CALLER.reset(before)
             if outer is None:
                 _steps.pop(thread, None)
             else:
@@ -292,7 +288,7 @@ class Hook:
             return await self._awaited_here(result)
         context = copy_context()
         call = Caller(self)
-        context.run(_caller.set, call)
+        context.run(CALLER.set, call)
         inner = asyncio.create_task(
             _settled(_Steps(self, result)), name=f"hook {self.name}", context=context
         )
@@ -320,7 +316,7 @@ class Hook:
         steps = _Steps(self, result)
         call = Caller(self)
         call.runs_in = task
-        before = _caller.set(call)
+        before = CALLER.set(call)
         try:
             return await steps
         except BaseException as error:
@@ -332,7 +328,7 @@ class Hook:
             raise self._failed(error) from error
         finally:
             if not steps.is_closed:  # then the context may be another
-                _caller.reset(before)
+                CALLER.reset(before)
 
     def _passes(self, error: BaseException) -> bool:
         if isinstance(error, KeyboardInterrupt):

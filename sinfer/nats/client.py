@@ -21,7 +21,7 @@ from nats.js import JetStreamContext
 from nats.protocol import parser
 
 from sinfer.config.jetstream_place import API, NatsPlace
-from sinfer.nats.headers import decode_subject, parse_headers
+from sinfer.nats.headers import EACH_BYTE, parse_headers
 
 # Servers end a word at a blank, a tab or a line's end, and nowhere else; nats-py would take a
 # subject with a form feed for a broken protocol, and reconnect to meet the same message again.
@@ -91,7 +91,7 @@ class CarefulClient(Client):
 
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         """nats-py stops reading for good where a first line is odd: one message ends it all."""
-        return parse_headers(headers)
+        return parse_headers(headers) if headers else None
 
     def _build_message(
         self,
@@ -101,10 +101,10 @@ class CarefulClient(Client):
         data: bytes,
         headers: dict[str, str] | None,
     ) -> Msg:
-        """Likewise where a subject is not UTF-8."""
+        """Likewise where a subject is not UTF-8; see ``decode_subject``."""
         return self.msg_class(
-            subject=decode_subject(subject),
-            reply=decode_subject(reply),
+            subject=subject.decode("utf-8", EACH_BYTE),
+            reply=reply.decode("utf-8", EACH_BYTE),
             data=data,
             headers=headers,
             _client=self,

@@ -6,7 +6,8 @@ from __future__ import annotations
 import codecs
 
 _VERSION = b"NATS/1.0"
-_EACH_BYTE = "sinfer-each-byte"
+EACH_BYTE = "sinfer-each-byte"
+"""How subjects are decoded where they are not UTF-8."""
 
 
 def parse_headers(block: bytes | None) -> dict[str, str] | None:
@@ -43,7 +44,7 @@ def parse_headers(block: bytes | None) -> dict[str, str] | None:
 def decode_subject(subject: bytes) -> str:
     """A subject as text. For each byte that is not UTF-8 it has a U+FFFD, as in a server's JSON, so
     that a message has one subject however it is read."""
-    return subject.decode("utf-8", _EACH_BYTE)
+    return subject.decode("utf-8", EACH_BYTE)
 
 
 def _replace_each(error: UnicodeError) -> tuple[str, int]:
@@ -51,4 +52,4 @@ def _replace_each(error: UnicodeError) -> tuple[str, int]:
     return "\ufffd" * (error.end - error.start), error.end
 
 
-codecs.register_error(_EACH_BYTE, _replace_each)
+codecs.register_error(EACH_BYTE, _replace_each)

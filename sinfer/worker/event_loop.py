@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from typing import Any
 
-from sinfer.hooks.call import Caller, caller, caller_in
+from sinfer.hooks.call import CALLER, Caller, caller
 
 
 class WorkerLoop(asyncio.SelectorEventLoop):
@@ -78,7 +78,7 @@ def _make_task(
     **options: Any,
 ) -> asyncio.Task[Any]:
     task = _OwnedTask(coroutine, loop=loop, context=context, **options)
-    task.owner = caller() if context is None else caller_in(context)
+    task.owner = caller() if context is None else context.get(CALLER)
     return task
 
 

@@ -18,7 +18,7 @@ from sinfer.errors import (
     InferenceRejectedError,
     SinferError,
 )
-from sinfer.hooks.call import Hook, Running, _caller, caller, describe, made, running
+from sinfer.hooks.call import CALLER, Hook, Running, caller, describe, made, running
 
 
 class Panic(BaseException):
@@ -188,7 +188,7 @@ async def test_what_is_thrown_away_in_the_middle_is_no_trouble() -> None:
     coroutine.send(None)
     contextvars.Context().run(coroutine.close)
     assert running() == []
-    _caller.set(None)  # as in the context that ended with it
+    CALLER.set(None)  # as in the context that ended with it
 
 
 async def test_only_a_cancellation_from_here_is_one() -> None:
