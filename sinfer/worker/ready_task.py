@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +16,7 @@ from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
+from sinfer.store.boards.refusals import RefusalBoard
 from sinfer.worker.endpoint_guard import GRACE_MS, EndpointGuard, Guard, OpenGuard
 from sinfer.worker.halving import HalvingWatch
 from sinfer.worker.own_sinks import writes_as_ours
@@ -72,6 +72,8 @@ class ReadyTask:
         sinks: its sinks by name.
         fallback: takes what a sink refuses for good; None when there is none.
         is_alone: whether this is the only process, as in ``sinfer run``.
+        refusals: what all workers see refused of it; None where there is no other worker.
+        lease_ms: how long a window of it is held.
         limit: windows that may be under way at once in this process.
         active: windows that are.
         is_doubted_until_s: until then, by the monotonic clock, everything may be refused, and one
@@ -115,19 +117,14 @@ class ReadyTask:
                 config.fallback, f"{self.name}: its fallback", may_wait=store is not None
             )
         self.is_alone = store is None
+        self.refusals = None if store is None else RefusalBoard(store, product.name, config.id)
+        self.lease_ms = to_ms(config.limits.lease)
         self.breakers: dict[str, SinkBreaker] = {}
         self.limit = config.inference.max_concurrency
         self.active = 0
         self.is_doubted_until_s = 0.0
         self.halving = HalvingWatch(self.name)
         self.turn = asyncio.Lock()
-
-    @property
-    def free(self) -> int:
-        """Windows that may still be started; one at most while the endpoint is on trial."""
-        is_doubted = time.monotonic() < self.is_doubted_until_s
-        limit = 1 if self.guard.on_trial or is_doubted else self.limit
-        return max(0, limit - self.active)
 
     @property
     def labels(self) -> set[str]:

@@ -128,6 +128,7 @@ class Runtime:
         self.looked_s = float("-inf")
         self._handed_back_s = float("-inf")
         self._outage = Throttled(_log)
+        self._has_outage = False
         self._works: set[asyncio.Task[None]] = set()
         self._is_ended = False
         self._loop = WorkerLoop()
@@ -180,10 +181,12 @@ class Runtime:
         except UnavailableError as error:
             self._tell(error)
         else:
-            if has_answered:
+            if has_answered and self._has_outage:
+                self._has_outage = False
                 self._outage.over("Redis answers again")
 
     def _tell(self, error: UnavailableError) -> None:
+        self._has_outage = True
         level = logging.ERROR if isinstance(error, AccessError) else logging.WARNING
         self._outage.tell(str(error), level=level)
 

@@ -13,12 +13,17 @@ copies much.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from sinfer.store.history.ledger import pack_members, unpack_members
 from sinfer.types.message import Message, unpack_chunk
 from sinfer.windows.records import ClosedWindow
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
+    from sinfer.store.keys import PartitionKeys
 
 Expected = Mapping[int, list[int]]
 """Packed sequences by the places of a segment's chunks, from 1; see ``read_members``."""
@@ -184,6 +189,23 @@ class Contents:
             and messages[-1].stream_seq == record.last_seq
             and sum([len(message.data) for message in messages]) == record.bytes
         )
+
+
+async def read_contents(
+    store: Store, keys: PartitionKeys, windows: Sequence[ClosedWindow]
+) -> list[Contents]:
+    """What the store has of closed windows of a partition."""
+    pipeline = store.redis.pipeline(transaction=False)
+    for window in windows:
+        for part in window.parts:
+            pipeline.lrange(keys.segment(part.segment), 0, max(0, part.chunks - 1))
+            pipeline.hmget(keys.members, members_fields(part.segment, part.chunks))
+    answers = iter(await store.ask_each(pipeline))
+    found = []
+    for window in windows:
+        pairs = [(next(answers) or [], read_members(next(answers) or [])) for _ in window.parts]
+        found.append(Contents(window, [c for c, _ in pairs], [e for _, e in pairs]))
+    return found
 
 
 def _sequence(message: Message) -> int:
