@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sinfer.store.history.ledger import LedgerEntry, pack_entry, pack_members
+from sinfer.store.history.ledger import LedgerEntry, pack_entry
 from sinfer.store.partition.account import CONFIRMED_COUNTS, Count
 from sinfer.store.work.claim import Claim, Completion
+from sinfer.store.work.contents import pack_members
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter, Origin
 from sinfer.worker.outcome import Failure, Outcome

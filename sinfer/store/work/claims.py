@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sinfer.store.boards.unavailable import OutageBoard
-from sinfer.store.keys import partition_keys
+from sinfer.store.keys import CONFIG_FIELD, partition_keys
 from sinfer.store.lua import KEPT_MS, Argument
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claim import Claim, Completion, StoredOutput
@@ -114,6 +114,11 @@ class PartitionClaims:
         """Whether a window is closed and not done."""
         found = await self._store.ask(self._store.redis.hexists(self.keys.closed, window_id))
         return bool(found)
+
+    async def task_config(self) -> str:
+        """The configuration that the partition is ingested under; see ``newest_config``."""
+        found = await self._store.ask(self._store.redis.hget(self.keys.meta, CONFIG_FIELD))
+        return (found or b"").decode(errors="replace")  # what is garbled is refused as JSON
 
     async def now_ms(self) -> int:
         """The partition's time, milliseconds since the epoch."""
