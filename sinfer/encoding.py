@@ -31,6 +31,14 @@ Raises:
 """
 
 
+plain_json: Callable[[bytes], Any] = _decoder.decode
+"""Decode JSON that is as RFC 8259 says.
+
+Raises:
+    ValueError, RecursionError: it is not, or nested too deeply.
+"""
+
+
 def from_json(data: bytes | str) -> Any:
     """Decode JSON.
 

@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 import nats
 from nats.aio.client import Client
 from nats.js.errors import NotFoundError
+from redis.asyncio import Redis
 
 from sinfer.embedded.model_process import ModelServer
 from sinfer.embedded.servers import NatsServer, RedisServer
@@ -188,14 +189,20 @@ async def follow_messages(recorder: Recorder, streams: Streams) -> Trip:
 async def follow_windows(recorder: Recorder, streams: Streams) -> Trip:
     """The shortest trip of a window; another process ingests."""
     from sinfer.store.connection import Store
+    from sinfer.store.keys import partition_keys
     from sinfer.store.work.claims import PartitionClaims
     from sinfer.windows.ids import Scope
-    from sinfer.worker.lookout import follow_hint
+    from sinfer.worker.claim_loop import follow_hint
     from sinfer.worker.runtime import Runtime
 
     scope = Scope("trips", "trip", "trips.in")
     store, runtime = Store.from_settings(), Runtime(LoneHost())
     claims = PartitionClaims(store, scope)
+    redis, closed = Redis.from_url(os.environ["SINFER_REDIS_URL"]), partition_keys(scope).closed
+
+    async def is_complete() -> bool:
+        """Asked past sinfer's own code, which would count."""
+        return not await redis.hlen(closed)
 
     async def is_closed() -> bool:
         return await claims.waiting() > 0
@@ -211,13 +218,15 @@ async def follow_windows(recorder: Recorder, streams: Streams) -> Trip:
         await until(is_closed)
         recorder.start()
         await asyncio.to_thread(runtime.run, follow_hint(runtime, scope, 1))
-        await until(streams.has_results)
+        await until(is_complete)
         trip = recorder.stop()
+        await until(streams.has_results)
         await until(is_done)
         if number >= _WARM:
             trips.append(trip)
     await asyncio.to_thread(runtime.close)
     await store.aclose()
+    await redis.aclose()
     return min(trips, key=lambda trip: len(trip.steps))
 
 

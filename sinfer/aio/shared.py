@@ -1,10 +1,10 @@
-"""Connections that all sinks of an event loop share, closed by the last one that lets go."""
+"""What several share: how many they are, and connections that the last one closes."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -17,12 +17,20 @@ class Closable(Protocol):
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V", bound=Closable)
+T = TypeVar("T")
 
 
-@dataclass
-class _Entry(Generic[V]):
-    value: V
-    users: int = 0
+@dataclass(slots=True)
+class Shared(Generic[T]):
+    """Something that several use.
+
+    Attributes:
+        value: what they share.
+        users: how many they are.
+    """
+
+    value: T
+    users: int = field(default=0, kw_only=True)
 
 
 class SharedByLoop(Generic[K, V]):
@@ -37,7 +45,7 @@ class SharedByLoop(Generic[K, V]):
 
     def __init__(self, make: Callable[[K], V]) -> None:
         self._make = make
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[K, _Entry[V]]] = (
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[K, Shared[V]]] = (
             WeakKeyDictionary()
         )
 
@@ -46,7 +54,7 @@ class SharedByLoop(Generic[K, V]):
         entries = self._loops.setdefault(asyncio.get_running_loop(), {})
         entry = entries.get(key)
         if entry is None:
-            entry = entries[key] = _Entry(self._make(key))
+            entry = entries[key] = Shared(self._make(key))
         entry.users += 1
         return entry.value
 

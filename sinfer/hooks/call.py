@@ -16,8 +16,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
-from contextvars import Context, ContextVar, copy_context
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from threading import Event
 from types import AsyncGeneratorType, CoroutineType
@@ -104,19 +104,15 @@ class Caller:
         return is_client == other and (is_client or self.hook.task == owner.hook.task)
 
 
-_caller: ContextVar[Caller | None] = ContextVar("sinfer_caller", default=None)
+CALLER: ContextVar[Caller | None] = ContextVar("sinfer_caller", default=None)
+"""Whose code runs in a context; None for sinfer's own."""
 
 _last: deque[Hook] = deque(maxlen=8)
 """The hooks that were called last, in any thread; one that runs again and again is there once."""
 
 
-caller: Callable[[], Caller | None] = _caller.get
+caller: Callable[[], Caller | None] = CALLER.get
 """Whose code runs here; None for sinfer's own."""
-
-
-def caller_in(context: Context) -> Caller | None:
-    """Whose code runs in a context; None for sinfer's own."""
-    return context.get(_caller)
 
 
 def last_called() -> str:
@@ -197,16 +193,38 @@ class Hook:
         """
         return self._plain(self._called(args, kwargs))
 
-    def for_each(self) -> Repeated:
-        """Call it for many things, one after the other, where nothing is awaited in between::
+    def each(self, things: Iterable[Any]) -> list[Any]:
+        """Call it for many things, one after the other, where nothing is awaited.
 
-            with hook.for_each() as call:
-                for item in items:
-                    call(item)
-
-        Each call raises as one alone does, and costs a part of it.
+        Returns:
+            For each thing what it returned, or the ``HookError`` that a call for it alone would
+            have raised. What passes is raised.
         """
-        return Repeated(self)
+        thread = threading.get_ident()
+        outer = _steps.get(thread)
+        before = CALLER.set(self._as_caller)
+        found: list[Any] = []
+        try:
+            for thing in things:
+                now_s = time.monotonic()
+                _steps[thread] = (self, now_s, now_s)
+                self._note()
+                try:
+                    result = self._function(thing)
+                except BaseException as error:
+                    if self._passes(error):
+                        raise
+                    result = self._failed(error)
+                if isinstance(result, _UNAWAITED):
+                    result = self._unawaited(result)
+                found.append(result)
+        finally:
+            CALLER.reset(before)
+            if outer is None:
+                _steps.pop(thread, None)
+            else:
+                _steps[thread] = outer
+        return found
 
     def _plain(self, result: Any) -> Any:
         """A result that is not to be awaited.
@@ -215,12 +233,15 @@ class Hook:
             HookError: it is.
         """
         if isinstance(result, _UNAWAITED):
-            if isinstance(result, CoroutineType):
-                result.close()
-            raise HookError(
-                self.stage, self.name, "returned something to be awaited; make it a plain function"
-            )
+            raise self._unawaited(result)
         return result
+
+    def _unawaited(self, result: Any) -> HookError:
+        if isinstance(result, CoroutineType):
+            result.close()
+        return HookError(
+            self.stage, self.name, "returned something to be awaited; make it a plain function"
+        )
 
     def _called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         thread = threading.get_ident()
@@ -228,7 +249,7 @@ class Hook:
         now_s = time.monotonic()
         _steps[thread] = (self, now_s, now_s)
         self._note()
-        before = _caller.set(self._as_caller)
+        before = CALLER.set(self._as_caller)
         try:
             return self._function(*args, **kwargs)
         except BaseException as error:
@@ -237,7 +258,7 @@ class Hook:
                 raise
             raise problem from problem.__cause__
         finally:
-            _caller.reset(before)
+            CALLER.reset(before)
             if outer is None:
                 _steps.pop(thread, None)
             else:
@@ -267,7 +288,7 @@ class Hook:
             return await self._awaited_here(result)
         context = copy_context()
         call = Caller(self)
-        context.run(_caller.set, call)
+        context.run(CALLER.set, call)
         inner = asyncio.create_task(
             _settled(_Steps(self, result)), name=f"hook {self.name}", context=context
         )
@@ -295,7 +316,7 @@ class Hook:
         steps = _Steps(self, result)
         call = Caller(self)
         call.runs_in = task
-        before = _caller.set(call)
+        before = CALLER.set(call)
         try:
             return await steps
         except BaseException as error:
@@ -307,7 +328,7 @@ class Hook:
             raise self._failed(error) from error
         finally:
             if not steps.is_closed:  # then the context may be another
-                _caller.reset(before)
+                CALLER.reset(before)
 
     def _passes(self, error: BaseException) -> bool:
         if isinstance(error, KeyboardInterrupt):
@@ -338,40 +359,6 @@ async def _end_of(task: asyncio.Task[Any]) -> None:
     ended = asyncio.get_running_loop().create_future()
     task.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
     await ended
-
-
-class Repeated:
-    """A hook that is called again and again; see ``Hook.for_each``."""
-
-    __slots__ = ("_before", "_hook", "_outer", "_thread")
-
-    def __init__(self, hook: Hook) -> None:
-        self._hook = hook
-
-    def __enter__(self) -> Callable[..., Any]:
-        self._thread = threading.get_ident()
-        self._outer = _steps.get(self._thread)
-        self._before = _caller.set(self._hook._as_caller)
-        return self._call
-
-    def _call(self, *args: Any) -> Any:
-        hook, now_s = self._hook, time.monotonic()
-        _steps[self._thread] = (hook, now_s, now_s)
-        hook._note()
-        try:
-            result = hook._function(*args)
-        except BaseException as error:
-            if hook._passes(error):
-                raise
-            raise hook._failed(error) from error
-        return hook._plain(result)
-
-    def __exit__(self, *exception: object) -> None:
-        _caller.reset(self._before)
-        if self._outer is None:
-            _steps.pop(self._thread, None)
-        else:
-            _steps[self._thread] = self._outer
 
 
 class _Steps(Awaitable[Any]):
@@ -462,6 +449,8 @@ def reason_of(error: BaseException) -> str:
     """
     if isinstance(error, KeyboardInterrupt) and _is_from_keyboard(error):
         raise error
+    if _has_left_a_debugger(error):
+        raise DebuggerLeft from error
     return describe(error)
 
 

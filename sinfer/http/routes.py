@@ -47,6 +47,11 @@ class Route:
         """What no text must be quoted with."""
         return [] if self.proxy is None else self.proxy.secrets
 
+    @property
+    def is_socks(self) -> bool:
+        """Whether only ``send`` knows the way."""
+        return self.proxy is not None and self.proxy.is_socks
+
     def client(self, **options: Any) -> httpx.AsyncClient:
         """A client for the server, and for no other.
 
@@ -65,7 +70,7 @@ class Route:
             httpx.ProxyError: the proxy gave no connection; the server has not seen the request.
             httpx.HTTPError: and all else that httpx raises.
         """
-        if self.proxy is None or not self.proxy.is_socks:
+        if not self.is_socks:
             return await client.send(request, stream=True)
         return await _send_by_socks(client, request)
 

@@ -159,6 +159,8 @@ class HttpSession:
             verify=config.verify,
             ca_file=config.ca_file,
         )
+        self._secrets = self.route.secrets
+        self._send_by = self.route.send if self.route.is_socks else _send_directly
         make = functools.partial(
             self.route.client,
             timeout=httpx.Timeout(None, connect=config.connect_timeout.total_seconds()),
@@ -201,7 +203,7 @@ class HttpSession:
             endpoint.url,
             headers=all_headers,
             content=body,
-            extensions={FURTHER_SECRETS: self.route.secrets},
+            extensions={FURTHER_SECRETS: self._secrets},
         )
         try:
             async with asyncio.timeout(self._timeout_s), self._places:
@@ -239,11 +241,11 @@ class HttpSession:
 
         request.extensions["trace"] = note
         try:
-            return await self.route.send(self._client, request)
+            return await self._send_by(self._client, request)
         except _CLOSED:
             if is_new:
                 raise
-            return await self.route.send(self._new_connections, request)
+            return await self._send_by(self._new_connections, request)
 
     async def request_json(
         self, endpoint: Endpoint, value: Any = None, *, idempotency_key: str = ""
@@ -266,6 +268,10 @@ class HttpSession:
         """Close all connections."""
         await self._client.aclose()
         await self._new_connections.aclose()
+
+
+async def _send_directly(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+    return await client.send(request, stream=True)
 
 
 class HttpInferenceClient(InferenceClient):

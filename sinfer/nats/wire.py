@@ -15,22 +15,24 @@ Headed = tuple[bytes, bytes]
 """A message: its block of headers and its payload."""
 
 
-def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
-    """Lines of a block of headers; names and values hold printable ASCII only."""
-    return "".join(f"{name}:{value}\r\n" for name, value in headers).encode("ascii")
+def header_blocks(headers: Iterable[tuple[str, str]], own: Iterable[bytes]) -> list[bytes]:
+    """The blocks of headers of several messages.
+
+    Args:
+        headers: those that all of them have; names and values hold printable ASCII only.
+        own: of each message the lines of its other headers, which come first.
+    """
+    lines = "".join([f"{name}:{value}\r\n" for name, value in headers]).encode("ascii")
+    return [b"NATS/1.0\r\n%b%b\r\n" % (first, lines) for first in own]
 
 
-def header_block(lines: bytes) -> bytes:
-    """The block of headers that such lines make."""
-    return b"NATS/1.0\r\n%b\r\n" % lines
-
-
-def encode_publish(subject: bytes, reply: bytes, headers: bytes, data: bytes) -> bytes:
-    """One HPUB command."""
-    size = len(headers)
-    return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (
-        subject, reply, size, size + len(data), headers, data,
-    )  # fmt: skip
+def encode_publish(subject: bytes, inbox: bytes, messages: Iterable[Headed]) -> list[bytes]:
+    """One HPUB command for each message, whose answer comes to ``inbox`` and its place."""
+    return [
+        b"HPUB %b %b.%d %d %d\r\n%b%b\r\n"
+        % (subject, inbox, place, len(headers), len(headers) + len(data), headers, data)
+        for place, (headers, data) in enumerate(messages)
+    ]
 
 
 async def send(client: Client, commands: list[bytes]) -> None:

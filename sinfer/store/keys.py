@@ -145,17 +145,19 @@ class PartitionKeys:
         given_up: the same for the messages of a shared segment that were given up.
         asked: given a new name, the key of an answer that is kept for a while.
         output: given a window's id, the key of its model output.
+        name: of the partition, in one text.
     """
 
     __slots__ = (
         "_base", "aside", "asked", "attempts", "awaiting", "closed", "dead", "deadlines", "deaths",
-        "given_up", "leases", "ledger", "members", "meta", "open", "outages", "output", "ready",
-        "refs", "scope", "segment", "segment_sizes", "tokens", "unreadable",
+        "given_up", "leases", "ledger", "members", "meta", "name", "open", "outages", "output",
+        "ready", "refs", "scope", "segment", "segment_sizes", "tokens", "unreadable",
     )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
-        self._base = f"{PREFIX}{{{scope}}}:"
+        self.name = str(scope)
+        self._base = f"{PREFIX}{{{self.name}}}:"
         self.meta = f"{self._base}meta"
         self.open = f"{self._base}open"
         self.deadlines = f"{self._base}deadlines"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -146,6 +147,11 @@ class WindowResults:
         """How names end by which copies of one write are told: a rerun is another write."""
         return f"{self.key_suffix}~{self.run}" if self.run else self.key_suffix
 
+    @property
+    def key_parts(self) -> tuple[str, str, str]:
+        """``key_prefix``, ``key_suffix`` and ``copy_suffix``."""
+        return self.key_prefix, self.key_suffix, self.copy_suffix
+
     def idempotency_key(self, row: ResultRow) -> str:
         """The same whenever this result is written to this sink, and no other result's.
 
@@ -165,6 +171,7 @@ class WindowResults:
         return len(self.rows)
 
 
+@lru_cache(maxsize=1024)
 def qualifier(product: str, incarnation: str) -> str:
     """What stands in front of a window's id where ids of several products meet."""
     return f"{escape(product)}~{incarnation}/"

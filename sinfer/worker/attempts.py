@@ -5,14 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sinfer.config.units import to_ms
 from sinfer.inference.base import InferenceConfig
-from sinfer.store.work.claim import Claim
+from sinfer.store.work.claim import Claim, Claims
 from sinfer.types.message import Message
+from sinfer.windows.window import Window
 from sinfer.worker.completion import Timings
 from sinfer.worker.outcome import Outcome
 from sinfer.worker.search_progress import SearchProgress
+from sinfer.worker.task_model import Answer
 
 
 @dataclass(slots=True)
@@ -27,6 +30,7 @@ class Attempt:
         answered: what was asked and is not away: the model, sinks by their labels.
         progress: how far asking about the items has come.
         pending: places of the items that were still to be asked about when that ended.
+        may_have_been_tried: whether an earlier attempt may have stored or written anything.
     """
 
     claim: Claim
@@ -36,6 +40,22 @@ class Attempt:
     answered: set[str] = field(default_factory=set)
     progress: SearchProgress = field(default_factory=SearchProgress)
     pending: list[int] = field(default_factory=list)
+    may_have_been_tried: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What is known of the items that are asked about when a search begins.
+
+    Attributes:
+        window: the items.
+        kept: their places among the messages of the window.
+        answer: what the model said already, of as many of them as it is asked about at once.
+    """
+
+    window: Window[Any]
+    kept: list[int]
+    answer: Answer | None = None
 
 
 class LostWindowError(Exception):
@@ -78,3 +98,20 @@ def backoff_ms(config: InferenceConfig, tries: int) -> int:
     doublings = min(30, tries - 1)
     bound = min(to_ms(config.retry_max), to_ms(config.retry_base) * 2**doublings)
     return random.randint(bound // 10, max(1, bound))
+
+
+def given_up_text(attempt: Attempt, later: TryLaterError) -> str:
+    """Why items are given up: what was said against one of them first, and what came last."""
+    first = attempt.progress.reason
+    told = f"{first}; then: {later}" if first and first not in str(later) else str(later)
+    return f"given up after {attempt.claim.attempt} attempts (max_attempts): {told}"
+
+
+async def store(claims: Claims, attempt: Attempt, **kept: Any) -> None:
+    """Keep something for later attempts; see ``Claims.store_output``.
+
+    Raises:
+        LostWindowError: the window is not held any more.
+    """
+    if not await claims.store_output(attempt.claim, **kept):
+        raise LostWindowError

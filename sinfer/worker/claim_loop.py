@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 
 from sinfer.aio.cancel import end
 from sinfer.aio.wait import wait_for_event
-from sinfer.config.units import to_ms
 from sinfer.errors import ConfigError, UnavailableError
 from sinfer.logging.masking import mask
 from sinfer.store.boards.pauses import Pause
-from sinfer.store.boards.refusals import RefusalBoard
 from sinfer.store.work.claim import Claim
 from sinfer.store.work.claims import PartitionClaims
 from sinfer.types.message import Message
@@ -26,6 +25,7 @@ from sinfer.windows.ids import Scope
 from sinfer.worker.process import WindowProcessor
 from sinfer.worker.ready_task import ReadyTask
 from sinfer.worker.runtime import Runtime
+from sinfer.worker.slots import AT_ONCE
 from sinfer.worker.task_cache import HeldTask
 
 _log = logging.getLogger(__name__)
@@ -75,6 +75,20 @@ _UNUSABLE_MS = 30_000
 """How long a window waits whose configuration cannot be used."""
 
 
+_OLD_HINTS = 16
+"""After so many hints in a row that led to no window the store is asked."""
+
+_LOOK_AGAIN_S = 2.0
+
+
+async def follow_hint(runtime: Runtime, scope: Scope, hinted: int) -> bool:
+    """Do as a Celery message says; see ``drain``."""
+    has_begun = await drain(runtime, scope, hinted)
+    if runtime.old_hints >= _OLD_HINTS:
+        look_around(runtime)
+    return has_begun
+
+
 async def drain(runtime: Runtime, scope: Scope, hinted: int) -> bool:
     """Begin to process the closed windows of a partition, until none is left.
 
@@ -106,38 +120,37 @@ def work_on(runtime: Runtime, scope: Scope, hinted: int = 0) -> PartitionWork:
         return work
     work = runtime.partitions[scope] = PartitionWork(runtime, scope)
     work.more(hinted)
-    runtime.begin(work.run(), str(scope))
+    runtime.begin(work.run(), work.name)
     return work
 
 
-class _Round:
-    """Windows that were claimed under the task as it was at one time, which is held until they end.
+def look_around(runtime: Runtime) -> None:
+    """Begin with what is ready in the store, unless that was done just now."""
+    now_s = time.monotonic()
+    if not runtime.closing and now_s - runtime.looked_s >= _LOOK_AGAIN_S:
+        runtime.looked_s, runtime.old_hints = now_s, 0
+        runtime.begin(_begin_what_is_ready(runtime), "looking for windows")
 
-    Attributes:
-        held: the task.
-        ready: the task as it was then.
-    """
 
-    def __init__(self, held: HeldTask) -> None:
-        self.held = held
-        self.ready = held.current
-        self._users = 1
-
-    def use(self) -> None:
-        """One more window, until ``done``."""
-        self._users += 1
-
-    def done(self) -> None:
-        """A window has ended, or no more are claimed."""
-        self._users -= 1
-        if not self._users:
-            self.held.release()
+async def _begin_what_is_ready(runtime: Runtime) -> None:
+    """Partitions of the products whose queues this worker serves; others see to the rest."""
+    scopes = [
+        scope
+        for scope in await runtime.schedule.partitions()
+        if runtime.host.serves(scope.product) and scope not in runtime.partitions
+    ]
+    random.shuffle(scopes)
+    for scope in await runtime.schedule.ready(scopes, AT_ONCE):
+        if runtime.closing:
+            return
+        work_on(runtime, scope)
 
 
 class PartitionWork:
     """The work of this process on one partition.
 
     Attributes:
+        name: of the partition.
         begun: set when the work needs no Celery message any more that waits for it.
         outage: why it ended; None when it did not end for want of Redis.
     """
@@ -147,9 +160,10 @@ class PartitionWork:
         self._scope = scope
         self._store = runtime.store
         self._claims = PartitionClaims(runtime.store, scope)
+        self.name = self._claims.name
         self._places = runtime.places
         self._processors: dict[ReadyTask, WindowProcessor] = {}
-        self._active: dict[asyncio.Task[None], tuple[Claim, _Round]] = {}
+        self._active: dict[asyncio.Task[None], tuple[Claim, HeldTask]] = {}
         self._let_off: set[asyncio.Task[None]] = set()
         self._hinted = 0
         self._is_wanted = False
@@ -159,6 +173,8 @@ class PartitionWork:
         self._found_s = float("-inf")
         self._looks_until_s = float("-inf")
         self._look_s: float | None = None
+        self._held: HeldTask | None = None
+        self._pause_asked_s = float("-inf")
         self._changed = asyncio.Event()
         self.begun = asyncio.Event()
         self.outage: UnavailableError | None = None
@@ -238,29 +254,30 @@ class PartitionWork:
             self._leave_it()
             return
         until = time.monotonic() + _ROUND_S
-        claiming = _Round(held)
+        self._held = held
         try:
             while self._goes_on and time.monotonic() < until:
-                if self._is_worth_a_claim(claiming.ready):
-                    await self._claim_or_leave(claiming)
+                if self._is_worth_a_claim(held.current):
+                    await self._claim_or_leave(held)
                     if self._claims.suspected and not self._runtime.closing:
-                        await self._claim_alone(claiming)
+                        await self._claim_alone(held)
                 else:
                     await self._wait(_GATHER_S)
         finally:
-            claiming.done()
-            if not claiming.ready.active:
-                await claiming.ready.guard.not_tried()
+            self._held = None
+            self._release_unused(held)
+            if not held.current.active:
+                await held.current.guard.not_tried()
 
     async def _hold(self) -> HeldTask | None:
         """The task as it is now; None when its windows have to wait, or there are none."""
         catalogue = self._runtime.catalogue
-        if not catalogue.knows(self._scope) and not await self._are_ready():
+        if self._scope[:2] not in catalogue.entries and not await self._are_ready():
             return None
         if await self._is_paused():
             return None
         try:
-            held = await catalogue.hold(self._scope)
+            held = await catalogue.hold(self._scope, await self._claims.task_config())
         except ConfigError as error:
             if await self._claims.waiting():
                 await self._tell_unusable(mask(str(error)))
@@ -286,44 +303,41 @@ class PartitionWork:
         return left > 0 or self._claims.suspected > 0
 
     async def _is_paused(self) -> bool:
-        pauses, (product, task, _) = self._runtime.pauses, self._scope
-        await pauses.refresh()
-        if not pauses.stops_processing(product, task):
-            return False
-        # Who resumed it has had hints sent, and left alone they would be missed.
-        await pauses.refresh(at_once=True)
-        return pauses.stops_processing(product, task)
+        product, task, _ = self._scope
+        self._pause_asked_s = time.monotonic()
+        return await self._runtime.pauses.stops(product, task)
 
     def _is_worth_a_claim(self, ready: ReadyTask) -> bool:
         """Whether half of the places are free, or any for a while: short windows go in batches."""
         waited_s = time.monotonic() - self._claimed_s
-        return not self._active or 2 * ready.free >= ready.limit or waited_s >= _GATHER_S
+        return (
+            not self._active or 2 * self._places.free(ready) >= ready.limit or waited_s >= _GATHER_S
+        )
 
-    async def _claim_or_leave(self, claiming: _Round) -> None:
+    async def _claim_or_leave(self, held: HeldTask) -> None:
         """Take as many windows as may be started, and start them."""
-        ready = claiming.ready
-        places = await self._take_places(ready)
+        ready = held.current
+        places = self._places.take_now(ready, _MOST_AT_ONCE) or await self._wait_for_places(ready)
         unused = places
         try:
-            if not places or not await self._may_claim(claiming):
+            if not places or not await self._may_claim(held):
                 return
             if ready.guard.on_trial:  # for a single call, whoever makes it
                 spare = min(places, ready.active - 1)
                 self._places.give_back(ready, spare)
                 unused = places = places - spare
             if places:
-                unused -= await self._claim(claiming, places)
+                unused -= await self._claim(held, places)
         except UnavailableError as error:
             if not self._active:
                 raise
             _log.warning("%s: no more windows claimed: %s", self._scope, error)
             self._leave_it()
         finally:
-            self._places.give_back(ready, unused)
+            if unused:
+                self._places.give_back(ready, unused)
 
-    async def _take_places(self, ready: ReadyTask) -> int:
-        if self._places.room(ready):
-            return await self._places.take(ready, _MOST_AT_ONCE)
+    async def _wait_for_places(self, ready: ReadyTask) -> int:
         self.begun.set()
         telling = asyncio.create_task(self._tell_others())
         try:
@@ -341,12 +355,13 @@ class PartitionWork:
                 self._hinted = 0
                 wait_s *= 2
 
-    async def _may_claim(self, claiming: _Round) -> bool:
+    async def _may_claim(self, held: HeldTask) -> bool:
         """Whether windows may be started now, after what may have been a long wait for places."""
-        if await self._is_paused():
+        now_s, guard = time.monotonic(), held.current.guard
+        if now_s - self._pause_asked_s >= _GATHER_S and await self._is_paused():
             self._leave_it()
             return False
-        if wait_ms := await claiming.ready.guard.wait_ms():
+        if now_s >= guard.free_until_s and (wait_ms := await guard.wait_ms()):
             self._leave_it()  # beat comes back when the model may be called
             await self._runtime.schedule.hint_again(self._scope, wait_ms)
             return False
@@ -357,9 +372,9 @@ class PartitionWork:
         self._is_wanted = False
         self._looks_until_s, self._look_s = float("-inf"), None
 
-    async def _claim(self, claiming: _Round, places: int) -> int:
+    async def _claim(self, held: HeldTask, places: int) -> int:
         """Claim and start up to so many windows; returns how many."""
-        lease_ms = to_ms(claiming.ready.config.limits.lease)
+        lease_ms = held.current.lease_ms
         hinted = 0
         self._claimed_s = time.monotonic()
         looks_again = self._claimed_s < self._looks_until_s
@@ -368,13 +383,12 @@ class PartitionWork:
         self._is_wanted = False
         while True:
             with self._runtime.leases.claiming(self._scope, lease_ms) as name:
-                claims, left = await self._claims.claim(
+                whole, claimed, left = await self._claims.claim_whole(
                     places, lease_ms=lease_ms, hinted=hinted, name=name
                 )
-                whole = await self._claims.whole(claims) if claims else []
                 for claim, messages in whole:
-                    self._start(claiming, claim, messages)
-            if whole or not claims or not left:
+                    self._start(held, claim, messages)
+            if whole or not claimed or not left:
                 break
             hinted = 0  # those were set aside: the next ones must not wait for that
         self._has_claimed = self._has_claimed or bool(whole)
@@ -391,13 +405,10 @@ class PartitionWork:
         return len(whole)
 
     def _start(
-        self, claiming: _Round, claim: Claim, messages: Sequence[Message]
+        self, held: HeldTask, claim: Claim, messages: Sequence[Message]
     ) -> asyncio.Task[None]:
-        claiming.use()
-        task = asyncio.create_task(
-            self._process(claiming.held, claim, messages), name=claim.window.id
-        )
-        self._active[task] = (claim, claiming)
+        task = asyncio.create_task(self._process(held, claim, messages), name=claim.window.id)
+        self._active[task] = (claim, held)
         task.add_done_callback(self._note_end)
 
         def lost() -> None:
@@ -406,31 +417,31 @@ class PartitionWork:
                 self._let_off.add(task)
                 task.cancel()
 
-        lease_ms = to_ms(claiming.ready.config.limits.lease)
+        lease_ms = held.current.lease_ms
         self._runtime.leases.hold(self._scope, claim, lease_ms, lost)
         return task
 
-    async def _claim_alone(self, claiming: _Round) -> None:
+    async def _claim_alone(self, held: HeldTask) -> None:
         """Process one window that may be what its worker died of, and nothing else meanwhile."""
         self.begun.set()
-        lease_ms = to_ms(claiming.ready.config.limits.lease)
-        async with self._places.alone(claiming.ready, _ALONE_S) as is_alone:
+        lease_ms = held.current.lease_ms
+        async with self._places.alone(held.current, _ALONE_S) as is_alone:
             if not is_alone:
                 await self._runtime.schedule.hint_again(self._scope, _ALONE_LATER_MS)
                 return
             task = None
             try:
-                if not await self._may_claim(claiming):
+                if not await self._may_claim(held):
                     return
                 with self._runtime.leases.claiming(self._scope, lease_ms) as name:
-                    claims, left = await self._claims.claim(
+                    whole, _, left = await self._claims.claim_whole(
                         1, lease_ms=lease_ms, alone=True, name=name
                     )
-                    for claim, messages in await self._claims.whole(claims) if claims else ():
-                        task = self._start(claiming, claim, messages)
+                    for claim, messages in whole:
+                        task = self._start(held, claim, messages)
             finally:
                 if task is None:
-                    self._places.give_back(claiming.ready)
+                    self._places.give_back(held.current)
             if left or self._claims.suspected:
                 self._is_wanted = True
             if task is not None:
@@ -448,7 +459,9 @@ class PartitionWork:
     async def _process(self, held: HeldTask, claim: Claim, messages: Sequence[Message]) -> None:
         """Process a window with the task as it was opened under."""
         try:
-            ready = await held.of(claim.window.record.config)
+            ready, config = held.current, claim.window.record.config
+            if config not in ("", held.meaning):
+                ready = await held.of(config)
         except ConfigError as error:
             _log.error("window %s waits: %s", claim.window.id, error)
             await self._claims.release(claim, wait_ms=_UNUSABLE_MS, counts=False)
@@ -459,8 +472,7 @@ class PartitionWork:
             async def pause(reason: str) -> None:
                 await self._pause(held, reason)
 
-            refusals = RefusalBoard(self._runtime.store, *self._scope[:2])
-            processor = WindowProcessor(ready, self._claims, pause, refusals)
+            processor = WindowProcessor(ready, self._claims, pause, ready.refusals)
             self._processors[ready] = processor
         shown = self._runtime.host.began(self._scope, claim, len(messages))
         end = None
@@ -485,13 +497,13 @@ class PartitionWork:
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
         """A window is through: note what went wrong, and let the next one have its place."""
-        claim, claimed = self._active.pop(task)
+        claim, held = self._active.pop(task)
         if task.cancelled() and task not in self._let_off:
             self._runtime.note_cancelled(f"window {claim.window.id}")
         self._let_off.discard(task)
         self._runtime.leases.drop(self._scope, claim)
-        self._places.give_back(claimed.ready)
-        claimed.done()
+        self._places.give_back(held.current)
+        self._release_unused(held)
         self._changed.set()
         error = task.exception() if not task.cancelled() else None
         if error is None:
@@ -506,10 +518,18 @@ class PartitionWork:
                 self._let_go(claim, counts=not is_away), f"letting {claim.window.id} go"
             )
 
+    def _release_unused(self, held: HeldTask) -> None:
+        """Let go of a task that no window is processed with, and none is claimed for."""
+        if held is not self._held and all(other is not held for _, other in self._active.values()):
+            held.release()
+
     async def _wait(self, timeout_s: float | None = None) -> None:
         """Wait until a window is through, a message comes or the process is about to end."""
         self._changed.clear()
-        await wait_for_event(self._changed, timeout_s)
+        if timeout_s is None:
+            await self._changed.wait()
+        else:
+            await wait_for_event(self._changed, timeout_s)
 
     async def _let_go(self, claim: Claim, *, counts: bool) -> None:
         """Hand a window back that could not be processed to its end, as soon as Redis answers."""

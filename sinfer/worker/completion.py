@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from sinfer.store.history.ledger import LedgerEntry
-from sinfer.store.work.claim import Claim
+from sinfer.store.history.ledger import LedgerEntry, pack_entry
+from sinfer.store.partition.account import CONFIRMED_COUNTS, Count
+from sinfer.store.work.claim import Claim, Completion
 from sinfer.store.work.contents import pack_members
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter, Origin
-from sinfer.worker.outcome import Failure
+from sinfer.worker.outcome import Failure, Outcome
+
+if TYPE_CHECKING:
+    from sinfer.worker.attempts import Attempt
 
 
 @dataclass(slots=True)
@@ -22,15 +24,6 @@ class Timings:
 
     inference: int = 0
     sinks: int = 0
-
-    @contextmanager
-    def of(self, stage: Literal["inference", "sinks"]) -> Iterator[None]:
-        """Note how long the block takes, however it ends."""
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            setattr(self, stage, round((time.monotonic() - started) * 1000))
 
 
 def attempts_of(claim: Claim) -> int:
@@ -103,7 +96,7 @@ def ledger_entry(
         end_ms=record.end_ms,
         reason=window.reason,
         revision=record.revision,
-        members=pack_members(message.stream_seq for message in messages),
+        members=pack_members([message.stream_seq for message in messages]),
         count=len(messages),
         bytes=sum(len(message.data) for message in messages),
         closed_ms=window.closed_ms,
@@ -117,5 +110,41 @@ def ledger_entry(
         ordinals=[] if again is None else again.ordinals,
         incarnation=record.incarnation,
         sinks=list(sinks),
-        filtered=pack_members(sorted(filtered)),
+        filtered=pack_members(sorted(filtered)) if filtered else [],
     )
+
+
+def completion_of(
+    attempt: Attempt, outcome: Outcome, sinks: Sequence[str], now_ms: int, ledger: int
+) -> Completion:
+    """How a window ends.
+
+    Args:
+        attempt: the window, and its messages.
+        outcome: what became of its items.
+        sinks: that its results went to.
+        now_ms: the store's clock, for dead letters.
+        ledger: how many entries the ledger keeps.
+    """
+    claim, messages = attempt.claim, attempt.messages
+    dead, gone = [], set()
+    for failure in outcome.failures:
+        for place in range(failure.first, failure.last + 1):
+            dead.append(dead_letter(claim, messages[place], place, failure, now_ms))
+            gone.add(place)
+    filtered = [messages[p].stream_seq for p in outcome.filtered if p not in gone]
+    sunk = len(messages) - len(dead) - len(filtered)
+    counts = {Count.SUNK: sunk, Count.DEAD: len(dead), Count.FILTERED: len(filtered)}
+    counts[Count.WINDOWS] = 1
+    counts[Count.RESULTS] = len(outcome.rows) - len(outcome.refused)
+    counts[Count.FRUITLESS] = 0 if outcome.rows or outcome.refused else sunk
+    counts |= dict(zip(CONFIRMED_COUNTS, outcome.confirmed, strict=True))
+    counts[Count.TAKEN] = int(len(dead) < len(messages))
+    entry = None
+    if ledger:
+        entry = pack_entry(
+            ledger_entry(
+                claim, messages, outcome.model, len(dead), attempt.timings, sinks, filtered
+            )
+        )
+    return Completion(claim, counts, dead, entry, ledger, filtered)

@@ -36,9 +36,19 @@ GRACE_MS = 5_000
 
 
 class Guard(Protocol):
-    """What a task asks before and after each call; ``EndpointGuard`` says what the parts do."""
+    """What a task asks before and after each call; ``EndpointGuard`` says what the parts do.
+
+    Attributes:
+        on_trial: whether only a single call may be made.
+        has_slots: whether calls have to hold a ``slot``.
+        has_failed: whether a call that succeeds is to be told.
+        free_until_s: until then, by the monotonic clock, calls may be made without asking.
+    """
 
     on_trial: bool
+    has_slots: bool
+    has_failed: bool
+    free_until_s: float
 
     async def wait_ms(self) -> int: ...
 
@@ -59,19 +69,24 @@ class OpenGuard:
     """
 
     on_trial = False
+    has_slots = False
+    free_until_s = float("inf")
 
     def __init__(self, breaker_failures: int) -> None:
         self._breaker_failures = breaker_failures
         self._failures = 0
+        self.has_failed = False
 
     async def wait_ms(self) -> int:
         return 0
 
     async def succeeded(self) -> None:
         self._failures = 0
+        self.has_failed = False
 
     async def failed(self) -> int:
         self._failures += 1
+        self.has_failed = True
         return 1 if self._failures >= self._breaker_failures else 0
 
     async def not_tried(self) -> None:
@@ -96,8 +111,9 @@ class EndpointGuard:
         self._config = config
         self._trial = ""
         self._state = EndpointState(store, endpoint, to_ms(config.timeout) + GRACE_MS)
-        self._failed = False
-        self._asked = float("-inf")
+        self.has_failed = False
+        self.has_slots = config.endpoint_concurrency is not None
+        self.free_until_s = float("-inf")
         self._wait_ms = 0
         self.on_trial = False
 
@@ -106,21 +122,21 @@ class EndpointGuard:
 
         ``on_trial`` tells afterwards whether only a single call may be made.
         """
-        now = time.monotonic()
-        if now - self._asked < _FRESH_S and not self._wait_ms:
+        now_s = time.monotonic()
+        if now_s < self.free_until_s:
             return 0
         caller = uuid.uuid4().hex
         may_call = await self._state.may_call(caller)
-        self._asked = now
         self._wait_ms, self.on_trial = may_call.wait_ms, may_call.on_trial
+        self.free_until_s = float("-inf") if self._wait_ms else now_s + _FRESH_S
         self._trial = caller if self.on_trial else self._trial
-        self._failed = self._failed or self.on_trial
+        self.has_failed = self.has_failed or self.on_trial
         return self._wait_ms
 
     async def succeeded(self) -> None:
         """A call was answered: the breaker closes."""
-        if self._failed:
-            self._failed = False
+        if self.has_failed:
+            self.has_failed = False
             await self._state.close_breaker()
             if self.on_trial:
                 self.on_trial = False
@@ -132,13 +148,13 @@ class EndpointGuard:
         Returns:
             How long the breaker stays open, milliseconds; 0 when it is closed.
         """
-        self._failed = True
+        self.has_failed = True
         self.on_trial = False
         config = self._config
         self._wait_ms, opened = await self._state.note_failure(
             config.breaker_failures, to_ms(config.retry_base), to_ms(config.retry_max)
         )
-        self._asked = time.monotonic()
+        self.free_until_s = float("-inf") if self._wait_ms else time.monotonic() + _FRESH_S
         if opened:
             _log.warning(
                 "model %s: %d failures in a row; no calls for %d ms",
@@ -150,7 +166,7 @@ class EndpointGuard:
         """There was nothing to call it with: another caller may have the trial, if there is one."""
         if self.on_trial:
             self.on_trial = False
-            self._asked = float("-inf")
+            self.free_until_s = float("-inf")
             await self._state.end_trial(self._trial)
 
     @asynccontextmanager

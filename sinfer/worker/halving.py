@@ -19,13 +19,21 @@ class HalvingWatch:
 
     Args:
         task: what the task is called.
+
+    Attributes:
+        in_a_row: windows that came through in parts only.
     """
 
     def __init__(self, task: str) -> None:
         self._task = task
         self._in_parts = Throttled(_log)
         self._items = 0
-        self._in_a_row = 0
+        self.in_a_row = 0
+
+    def took(self, items: int) -> None:
+        """The model took so many items at once."""
+        if items >= self._items:
+            self.in_a_row = 0
 
     def look_at(self, search: ItemSearch) -> str:
         """Look at a window that came through; returns what is to be told of it, empty for nothing.
@@ -34,13 +42,13 @@ class HalvingWatch:
         """
         halved = search.halved
         if halved is None:
-            if len(search.window) >= self._items and search.calls == 1:
-                self._in_a_row = 0
+            if search.calls == 1:
+                self.took(len(search.window))
             return ""
         self._items = halved.items
-        self._in_a_row += 1
+        self.in_a_row += 1
         text = _text(halved)
-        is_told = self._in_a_row >= _IN_A_ROW and self._in_parts.tell(
+        is_told = self.in_a_row >= _IN_A_ROW and self._in_parts.tell(
             f"{self._task}: {text}", problem=halved.stage
         )
         return text if is_told else ""

@@ -11,6 +11,7 @@ from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.windows.window import Window
 from sinfer.worker.likeness import likeness
 from sinfer.worker.outcome import Failure, Outcome
+from sinfer.worker.task_model import Answer
 
 Places: TypeAlias = list[int]
 """Places of items in the window."""
@@ -96,6 +97,7 @@ class ItemSearch:
             the model.
         is_sampled: whether it ended with a sample.
         is_void: whether nothing that was found counts, since the model gave no answer at all.
+        first: what the model said already of the first part; None where it was not asked.
     """
 
     window: Window[Any]
@@ -113,6 +115,7 @@ class ItemSearch:
     unanswered: set[int] | None = None
     is_sampled: bool = False
     is_void: bool = False
+    first: Answer | None = None
     _told: tuple[int, int, int] = (0, 0, 0)
     _refused: list[tuple[Places, Stage, str]] = field(default_factory=list)
 

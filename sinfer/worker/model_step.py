@@ -1,4 +1,4 @@
-"""From a window to rows: requests, the model's answers, and the search for bad items.
+"""The search for bad items: what the model does not take as a whole is asked about in parts.
 
 A request that the model refuses is halved until the culprit stands alone (design guarantee 8): of
 64 items with one bad, 63 get results after at most 13 calls. The model is asked only about what it
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from http.client import TOO_MANY_REQUESTS
 from typing import Any, TypeAlias
 
 from sinfer.errors import (
@@ -23,18 +22,16 @@ from sinfer.errors import (
     InvalidResponseError,
     SinferError,
 )
-from sinfer.hooks.call import Hook, describe
-from sinfer.inference.base import InferenceClient
-from sinfer.products.pipeline import InferPipeline
+from sinfer.hooks.call import Hook
 from sinfer.types.result import ResultRow
 from sinfer.windows.dead_letters import Stage, one_line
 from sinfer.windows.window import Window
 from sinfer.worker.answer_rows import CutAnswer, cut_answer
-from sinfer.worker.endpoint_guard import Guard
 from sinfer.worker.item_search import Earlier, ItemSearch, Places, Refusal
 from sinfer.worker.likeness import likeness
 from sinfer.worker.outcome import Failure, Outcome
-from sinfer.worker.result_check import Checked, WrongNumberError, checked, result_list
+from sinfer.worker.result_check import Checked, WrongNumberError
+from sinfer.worker.task_model import Answer, TaskModel
 
 Keep: TypeAlias = Callable[[Outcome], Awaitable[None]]
 """Is given what an answer brought, while others are still to come."""
@@ -68,39 +65,17 @@ _Found: TypeAlias = list[Checked] | _Refused | _Sorted
 
 
 class Inferrer:
-    """Asks the model about windows of one task.
+    """Asks the model about windows of one task, part by part.
 
     Args:
-        pipeline: the product's code.
-        client: sends its requests.
-        guard: what all workers together grant the endpoint; None where there is no Redis.
-        name: ``product/task``, for people who want to know what runs.
-        most_s: a client that takes longer over a call, in seconds, counts as unavailable; None
-            where a debugger may stop in it.
+        model: of the task.
     """
 
-    def __init__(
-        self,
-        pipeline: InferPipeline[Any, Any],
-        client: InferenceClient,
-        guard: Guard | None = None,
-        *,
-        name: str = "",
-        most_s: float | None = None,
-    ) -> None:
-        self._guard = guard
-        self._most_s = most_s
-        self._build_request = Hook("request", "build_request", pipeline.build_request, task=name)
-        self._build_results = Hook(
-            "results", "build_results", pipeline.build_results, task=name, passing=(InferenceError,)
-        )
-        self._infer = Hook(
-            "inference", "infer", client.infer, task=name, passing=(InferenceError, OSError)
-        )
-        self._cut = Hook("results", "answer", cut_answer, task=name)
-        self._results_per = pipeline.results_per
-        self._max_batch = pipeline.task.inference.max_batch
-        self._per_item = pipeline.results_per == "item"
+    def __init__(self, model: TaskModel) -> None:
+        self._model = model
+        self._per_item = model.is_per_item
+        self._max_batch = model.most
+        self._cut = Hook("results", "answer", cut_answer, task=model.name)
 
     async def infer(
         self, window: Window[Any], *, call: str = "", last_try: bool = False
@@ -157,7 +132,7 @@ class Inferrer:
         earlier = earlier or Earlier()
         places, todo = range(len(window)), earlier.todo
         if todo is None:
-            size = self._max_batch if self._max_batch and self._per_item else len(window)
+            size = self._max_batch or len(window)
             todo = [list(places[first : first + size]) for first in range(0, len(window), size)]
         return ItemSearch(
             window,
@@ -261,8 +236,18 @@ class Inferrer:
 
     async def _answer(self, part: Places, search: ItemSearch) -> _Found:
         """The results of part of a window; or where it was refused, and why."""
+        window = search.window.at(part)
+        answer, search.first = search.first, None
+        if answer is None:
+            answer = await self._model.ask(window, len(part), search.key(part))
+        search.calls += answer.calls
+        if answer.said:
+            search.note(answer.said)
+        search.outcome.model = answer.model or search.outcome.model
+        if answer.results is not None:
+            return answer.results
         try:
-            return await self._results(part, search)
+            return await self._refused(answer, window, part, search)
         except (InferenceRejectedError, InferenceServerError) as error:
             return _Refused("inference", str(error))
         except InvalidResponseError as error:
@@ -274,6 +259,24 @@ class Inferrer:
             if search.unanswered is None or error.not_begun or error.retry_after is not None:
                 raise
             return self._unanswered(part, search, error)
+
+    async def _refused(
+        self, answer: Answer, window: Window[Any], part: Places, search: ItemSearch
+    ) -> _Refused | _Sorted:
+        """Where and why a part was refused.
+
+        Raises:
+            InferenceError: by the model; or there was no answer.
+        """
+        error = answer.error
+        assert error is not None
+        if answer.stage == "request":
+            return await self._without_request(window, part, search, error)
+        if answer.stage == "inference" or not isinstance(error, _OF_RESULTS):
+            raise error
+        if not self._per_item or len(part) == 1:
+            return _Refused(_stage_of(error), str(error))
+        return await self._by_rows(window, part, answer.response, error)
 
     async def _sample(self, search: ItemSearch, refused: _Refused, keep: Keep | None) -> bool:
         """Ask about an item in the middle and others at the ends: are all refused alike?
@@ -294,40 +297,10 @@ class Inferrer:
                 return False
         return True
 
-    async def _results(
-        self, part: Places, search: ItemSearch
-    ) -> list[Checked] | _Refused | _Sorted:
-        window = search.window.at(part)
-        try:
-            request = await self._build_request.wait(window)
-        except HookError as error:
-            return await self._without_request(window, part, search, error)
-        key = search.key(part)
-        search.calls += 1
-        try:
-            response = await self._call(request, key)
-        except InferenceServerError as error:
-            search.note(str(error))
-            search.calls += 1
-            response = await self._call(request, key)
-        search.outcome.model = _model_of(response) or search.outcome.model
-        try:
-            return await self._checked(window, response)
-        except _OF_RESULTS as error:
-            if not self._per_item or len(part) == 1:
-                return _Refused(_stage_of(error), str(error))
-            return await self._by_rows(window, part, response, error)
-
-    async def _checked(self, window: Window[Any], response: Any) -> list[Checked]:
-        returned = await self._build_results.wait(window, response)
-        expected = {"item": len(window), "window": 1}.get(self._results_per)
-        results = result_list(returned, expected, self._results_per, len(window))
-        return checked(results)
-
     # --- code of the product that fails ---
 
     async def _without_request(
-        self, window: Window[Any], part: Places, search: ItemSearch, error: HookError
+        self, window: Window[Any], part: Places, search: ItemSearch, error: SinferError
     ) -> _Refused | _Sorted:
         """Which items no request can be built of; the others are asked about together, where that
         works, and else in the largest parts of which one can be built."""
@@ -342,7 +315,7 @@ class Inferrer:
         return found
 
     async def _try_requests(
-        self, window: Window[Any], part: Places, error: HookError, found: _Sorted
+        self, window: Window[Any], part: Places, error: SinferError, found: _Sorted
     ) -> None:
         if len(part) == 1:
             found.failed[part[0]] = ("request", str(error))
@@ -351,7 +324,7 @@ class Inferrer:
         for first, last in ((0, middle), (middle, len(part))):
             half = window[first:last]
             try:
-                await self._build_request.wait(half)
+                await self._model.request_hook.wait(half)
             except HookError as failed:
                 await self._try_requests(half, part[first:last], failed, found)
             else:
@@ -406,7 +379,7 @@ class Inferrer:
             await asyncio.sleep(0)
             try:
                 response = Hook("results", "answer", trial.cut.rows)(at, end)
-                results = await self._checked(window[at:end], response)
+                results = await self._model.results_of(window[at:end], end - at, response)
             except _OF_RESULTS as error:
                 if not trial.is_alike(error):
                     raise _OtherwiseError from None
@@ -419,40 +392,6 @@ class Inferrer:
                 raise _OtherwiseError from None
             else:
                 trial.took(at, results)
-
-    # --- calls ---
-
-    async def _call(self, request: Any, key: str) -> Any:
-        """One call, within what the endpoint grants."""
-        if self._guard is None:
-            return await self._asked(request, key)
-        try:
-            async with self._guard.slot():
-                response = await self._asked(request, key)
-        except InferenceUnavailableError as error:
-            if error.status == TOO_MANY_REQUESTS:
-                await self._guard.succeeded()
-            raise
-        except InferenceError:  # an answer, if not the one that was asked for
-            await self._guard.succeeded()
-            raise
-        await self._guard.succeeded()
-        return response
-
-    async def _asked(self, request: Any, key: str) -> Any:
-        """One call. A product's own client may raise what it likes: without a connection, or
-        without an answer in time, its model is unavailable; anything else is its failure."""
-        deadline = asyncio.timeout(self._most_s)
-        try:
-            async with deadline:
-                return await self._infer.wait(request, idempotency_key=key)
-        except OSError as error:
-            if deadline.expired():
-                text = f"its client gave no answer within {self._most_s:g}s"
-                raise InferenceUnavailableError(text) from None
-            raise InferenceUnavailableError(describe(error)) from error
-        except HookError as error:
-            raise InferenceServerError(str(error)) from error
 
     def _take(self, found: dict[int, Checked] | list[Checked], search: ItemSearch) -> None:
         """Sort results out. Where they do not belong to single items, they stay together: the
@@ -536,27 +475,3 @@ class _Trial:
         if not self.failed:
             return False
         return (self.numbers is not None and self.numbers == number) or bool(self.right - {number})
-
-
-def _model_of(response: Any) -> str:
-    """What an answer tells of the model: name and version, or one of them."""
-    try:
-        found: str = _TOLD_MODEL(response)
-    except HookError:  # an answer of a product's own client, that does not like to be asked
-        return ""
-    return found
-
-
-def _told_model(response: Any) -> str:
-    parts = []
-    for names in (("model_name", "model"), ("model_version",)):
-        told = (_told(response, name) for name in names)
-        parts += [one_line(text) for text in told if isinstance(text, str) and text][:1]
-    return ":".join(parts)
-
-
-def _told(response: Any, name: str) -> Any:
-    return response.get(name) if isinstance(response, dict) else getattr(response, name, None)
-
-
-_TOLD_MODEL = Hook("inference", "infer", _told_model)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sinfer.config.units import to_ms
-from sinfer.errors import HookError
+from sinfer.errors import HookError, SinkError
 from sinfer.hooks.call import Hook, made
 from sinfer.inference.base import InferenceClient
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
-from sinfer.worker.endpoint_guard import EndpointGuard, Guard, OpenGuard
+from sinfer.store.boards.refusals import RefusalBoard
+from sinfer.worker.endpoint_guard import GRACE_MS, EndpointGuard, Guard, OpenGuard
 from sinfer.worker.halving import HalvingWatch
+from sinfer.worker.own_sinks import writes_as_ours
 from sinfer.worker.sink_breaker import SinkBreaker
+from sinfer.worker.task_model import TaskModel
 from sinfer.worker.unmade_sink import make_sink
 
 if TYPE_CHECKING:
@@ -34,6 +37,18 @@ MODEL = "model"
 def sink_label(name: str) -> str:
     """How a sink is called beside model and fallback, in ``sinfer status`` and metrics."""
     return f"sink {name}"
+
+
+class SinkWrite(NamedTuple):
+    """How results get into a sink.
+
+    Attributes:
+        label: how it is called beside model and fallback.
+        hook: its ``write``.
+    """
+
+    label: str
+    hook: Hook
 
 
 class ReadyTask:
@@ -57,10 +72,13 @@ class ReadyTask:
         sinks: its sinks by name.
         fallback: takes what a sink refuses for good; None when there is none.
         is_alone: whether this is the only process, as in ``sinfer run``.
+        refusals: what all workers see refused of it; None where there is no other worker.
+        lease_ms: how long a window of it is held.
         limit: windows that may be under way at once in this process.
         active: windows that are.
         is_doubted_until_s: until then, by the monotonic clock, everything may be refused, and one
             window at a time is enough to see.
+        breakers: of the sinks that have failed, by label; ``breaker`` makes them.
         halving: watches for windows that are taken in parts only.
         turn: held by the partition that gets the next free places.
     """
@@ -99,7 +117,9 @@ class ReadyTask:
                 config.fallback, f"{self.name}: its fallback", may_wait=store is not None
             )
         self.is_alone = store is None
-        self._breakers: dict[str, SinkBreaker] = {}
+        self.refusals = None if store is None else RefusalBoard(store, product.name, config.id)
+        self.lease_ms = to_ms(config.limits.lease)
+        self.breakers: dict[str, SinkBreaker] = {}
         self.limit = config.inference.max_concurrency
         self.active = 0
         self.is_doubted_until_s = 0.0
@@ -107,24 +127,52 @@ class ReadyTask:
         self.turn = asyncio.Lock()
 
     @property
-    def free(self) -> int:
-        """Windows that may still be started; one at most while the endpoint is on trial."""
-        is_doubted = time.monotonic() < self.is_doubted_until_s
-        limit = 1 if self.guard.on_trial or is_doubted else self.limit
-        return max(0, limit - self.active)
-
-    @property
     def labels(self) -> set[str]:
         """Of all that its windows may have to wait for: model, sinks, fallback."""
         return {MODEL, FALLBACK, *map(sink_label, self.sinks)}
 
+    @cached_property
+    def model(self) -> TaskModel:
+        """Its model, with the product's code around it."""
+        most_s = self.config.inference.timeout.total_seconds() + GRACE_MS / 1000
+        return TaskModel(
+            self.pipeline,
+            self.client,
+            self.guard,
+            name=self.name,
+            most_s=None if self.is_alone else most_s,
+        )
+
+    @cached_property
+    def writes(self) -> dict[str, SinkWrite]:
+        """How results get into each of its sinks, by name."""
+        return {name: self._write(sink_label(name), sink) for name, sink in self.sinks.items()}
+
+    @cached_property
+    def fallback_write(self) -> SinkWrite | None:
+        """How results get into its fallback; None when there is none."""
+        return None if self.fallback is None else self._write(FALLBACK, self.fallback)
+
+    def _write(self, label: str, sink: Sink) -> SinkWrite:
+        return SinkWrite(
+            label,
+            Hook(
+                "sink",
+                "write",
+                sink.write,
+                task=self.name,
+                passing=(SinkError, OSError),
+                is_ours=writes_as_ours(sink),
+            ),
+        )
+
     def breaker(self, label: str) -> SinkBreaker:
-        """The breaker of a sink or of the fallback."""
-        breaker = self._breakers.get(label)
+        """The breaker of a sink or of the fallback, from its first failure on."""
+        breaker = self.breakers.get(label)
         if breaker is None:
             config = self.config.inference
             most_ms = 0 if self.is_alone else to_ms(config.retry_max)
-            breaker = self._breakers[label] = SinkBreaker(to_ms(config.retry_base), most_ms)
+            breaker = self.breakers[label] = SinkBreaker(to_ms(config.retry_base), most_ms)
         return breaker
 
     async def aclose(self) -> None:

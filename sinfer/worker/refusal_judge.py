@@ -125,17 +125,6 @@ class RefusalJudge:
             await self._board.note_dead(window, self._called(attempt, items))
         return None
 
-    def of_sinks(self, attempt: Attempt, began_s: float) -> SinkJudge:
-        """As ``holds``, for sinks that refuse all results of a window."""
-        items = len(attempt.messages)
-
-        async def holds(sink: str, reason: str) -> Held | None:
-            return await self.holds(
-                attempt, "sink", reason, sink=sink, items=items, began_s=began_s
-            )
-
-        return holds
-
     def _called(self, attempt: Attempt, items: int) -> str:
         sequences = [message.stream_seq for message in attempt.messages]
         return f"{self._partition} {min(sequences)}-{max(sequences)} ({items})"

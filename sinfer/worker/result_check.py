@@ -10,7 +10,7 @@ import msgspec
 
 from sinfer.encoding import to_json
 from sinfer.errors import HookError
-from sinfer.hooks.call import Hook, describe
+from sinfer.hooks.call import Hook, describe, reason_of
 from sinfer.logging.masking import one_line
 from sinfer.types.result import Result
 
@@ -50,19 +50,19 @@ class Checked(msgspec.Struct, frozen=True):
     is_verdict: bool = False
 
 
-def result_list(returned: Any, expected: int | None, results_per: str, items: int) -> list[Any]:
-    """The results, in a list of the right length.
+def checked_results(returned: Any, results_per: str, items: int) -> list[Checked]:
+    """What becomes of each result; whatever is wrong with one harms no other.
 
     Args:
         returned: what ``build_results`` returned: any iterable, a generator too.
-        expected: how many there should be; None for any number.
-        results_per: what the pipeline says.
+        results_per: what the pipeline says of how many there should be.
         items: in the window.
 
     Raises:
         WrongNumberError: it has another length.
         HookError: it is no list of results, or raises while it is read.
     """
+    expected = {"item": items, "window": 1}.get(results_per)
     if isinstance(returned, Result):
         raise _wrong("returned a single Result, not a list of them")
     if isinstance(returned, str | bytes | bytearray | Mapping) or not isinstance(
@@ -72,34 +72,39 @@ def result_list(returned: Any, expected: int | None, results_per: str, items: in
     most = MOST_RESULTS if expected is None else expected
     if type(returned) is list:
         most = max(most, len(returned))  # it is in the memory, however long it is
-    found: list[Any] = _FIRST(returned, most + 1)
-    if expected is None and len(found) <= most:
-        return found
-    if len(found) != expected:
-        number = f"more than {most}" if len(found) > most else str(len(found))
+    number, found = _READ(returned, most, expected)
+    if found is None:
+        told = f"more than {most}" if number > most else str(number)
         asked = f"at most {most}" if expected is None else str(expected)
         raise WrongNumberError(
-            f"returned {number} results for {items} items;"
+            f"returned {told} results for {items} items;"
             f" results_per = {results_per!r} asks for {asked}",
-            None if len(found) > most else len(found),
+            None if number > most else number,
         )
-    return found
+    results: list[Checked] = found
+    return results
 
 
-def checked(results: Iterable[Any]) -> list[Checked]:
-    """What becomes of each result; whatever is wrong with one harms no other."""
-    found: list[Checked] = []
-    with _CHECKED.for_each() as check:
-        for result in results:
-            try:
-                found.append(check(result))
-            except HookError as error:
-                reason = f"{HOOK}: its result cannot be read: {error.text}"
-                found.append(Checked("failed", reason=reason))
-    return found
+def _read(
+    returned: Iterable[Any], most: int, expected: int | None
+) -> tuple[int, list[Checked] | None]:
+    """How many results there are, one more than the most at most, and what becomes of each of them
+    if that is right."""
+    found = list(islice(iter(returned), most + 1))
+    if len(found) > most or expected not in (None, len(found)):
+        return len(found), None
+    return len(found), [_checked(result) for result in found]
 
 
 def _checked(result: Any) -> Checked:
+    try:
+        return _fate_of(result)
+    except BaseException as error:
+        reason = f"{HOOK}: its result cannot be read: {reason_of(error)}"
+        return Checked("failed", reason=reason)
+
+
+def _fate_of(result: Any) -> Checked:
     if not isinstance(result, Result):
         return Checked("failed", reason=f"{HOOK} returned {_kind(result)} instead of a Result")
     outcome = result.outcome
@@ -119,10 +124,6 @@ def _checked(result: Any) -> Checked:
     )
 
 
-def _first(results: Iterable[Any], most: int) -> list[Any]:
-    return list(islice(iter(results), most))
-
-
 def _wrong(text: str) -> HookError:
     return HookError("results", HOOK, text)
 
@@ -131,6 +132,5 @@ def _kind(value: Any) -> str:
     return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
-_FIRST = Hook("results", HOOK, _first)
-_CHECKED = Hook("results", HOOK, _checked)
+_READ = Hook("results", HOOK, _read)
 """What is looked at is a product's own: its list, and its results, may raise."""

@@ -66,7 +66,7 @@ def name_results(
         incarnation=incarnation,
         run=closed.run,
         is_again=again is not None,
-        may_be_there=not claim.is_first
+        may_be_there=attempt.may_have_been_tried
         or (again is not None and again.kind == "redrive")
         or (by_message and record.first_seq <= record.repeats_to),
         messages=_messages_of(ready.pipeline, rows, named, attempt.messages),

@@ -47,6 +47,7 @@ class SearchProgress:
             was found yet.
         outcome: what the answers brought.
         reason: the first that the model, or code of the product, had against any item.
+        is_stored: whether the store has anything of it.
     """
 
     todo: list[list[int]] | None = None
@@ -54,7 +55,7 @@ class SearchProgress:
     reason: str = ""
     _search: str = ""
     _steps: int = 0
-    _is_stored: bool = False
+    is_stored: bool = False
 
     @classmethod
     def read(cls, fields: Mapping[str, bytes]) -> SearchProgress:
@@ -66,7 +67,7 @@ class SearchProgress:
             for step in range(state.steps):
                 add(found.outcome, unpack_outcome(fields[f"{state.search}:{step}"]))
         except (msgspec.MsgspecError, KeyError, UnicodeDecodeError):
-            return cls(_is_stored=True)
+            return cls(is_stored=True)
         return found
 
     @property
@@ -92,7 +93,7 @@ class SearchProgress:
 
     def state(self) -> dict[str, bytes]:
         """The field to be stored where nothing new was found."""
-        self._is_stored = True
+        self.is_stored = True
         todo = None if self.todo is None else [_runs(part) for part in self.todo]
         state = _State(self._search, self._steps, todo, self.reason)
         return {_STATE: _encoder.encode(state)}
@@ -100,7 +101,7 @@ class SearchProgress:
     def forget(self) -> dict[str, bytes]:
         """All items are to be asked about again, or none; returns the fields to be stored."""
         self.begin("")
-        return self.state() if self._is_stored else {}
+        return self.state() if self.is_stored else {}
 
 
 def _runs(places: list[int]) -> list[tuple[int, int]]:

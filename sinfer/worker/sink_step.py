@@ -11,12 +11,10 @@ from typing import NamedTuple
 from sinfer.errors import HookError, SinkError, SinkRejectedError, SinkUnavailableError
 from sinfer.hooks.call import Hook, describe
 from sinfer.http.retry_after import asked_s
-from sinfer.sinks.base import Sink
 from sinfer.types.result import Confirmed, WindowResults
 from sinfer.windows.dead_letters import one_line
 from sinfer.worker.outcome import Refused
-from sinfer.worker.own_sinks import writes_as_ours
-from sinfer.worker.ready_task import FALLBACK, ReadyTask, sink_label
+from sinfer.worker.ready_task import FALLBACK, ReadyTask, SinkWrite
 from sinfer.worker.refusal_judge import SinkJudge
 
 _log = logging.getLogger(__name__)
@@ -67,145 +65,141 @@ class _Found:
     held_ms: int = 0
     confirmed: Confirmed = field(default_factory=Confirmed)
 
+    def took(self, name: str, confirmed: Confirmed) -> None:
+        """A sink need not be written again."""
+        self.done.add(name)
+        self.confirmed = self.confirmed + confirmed if self.confirmed != Confirmed() else confirmed
 
-class SinkWriter:
-    """Writes results of one task, to all of its sinks at once."""
 
-    def __init__(self, ready: ReadyTask) -> None:
-        self._ready = ready
-        self._writes: dict[Sink, Hook] = {}
+async def write_sinks(
+    ready: ReadyTask,
+    results: WindowResults,
+    finished: frozenset[str],
+    refused: Mapping[int, Refused],
+    holds: SinkJudge | None = None,
+) -> Written:
+    """Write the sinks that are not finished, all at once; what one refuses for good goes to the
+    fallback.
 
-    async def write(
-        self,
-        results: WindowResults,
-        finished: frozenset[str],
-        refused: Mapping[int, Refused],
-        holds: SinkJudge | None = None,
-    ) -> Written:
-        """Write the sinks that are not finished; what one refuses for good goes to the fallback.
-
-        Args:
-            results: of the window.
-            finished: names of sinks that have them, all but those that they refused.
-            refused: what those refused and no fallback took; see ``Written``.
-            holds: says whether a refusal of all results has to wait, as the sink may refuse
-                everything. It is not asked where a fallback takes what is refused.
-        """
-        names = [name for name in self._ready.sinks if name not in finished]
-        answers = await asyncio.gather(
-            *(
-                self._write_one(sink_label(n), self._ready.sinks[n], results.for_sink(n))
-                for n in names
-            )
-        )
-        found = _Found(results, set(finished), dict(refused))
-        for name, (problem, of_sink) in zip(names, answers, strict=True):
-            await self._note(name, problem, of_sink, found, holds)
-        answered = {sink_label(name) for name in names} - found.away.keys()
-        await self._fall_back(found, answered)
-        wait_ms = max((self._ready.breaker(what).wait_ms for what in found.away), default=0)
-        wait_ms = max(wait_ms, found.held_ms)
-        return Written(
-            frozenset(found.done),
-            found.refused,
-            found.away,
-            frozenset(answered),
-            wait_ms,
-            found.confirmed,
-        )
-
-    async def _note(
-        self,
-        name: str,
-        problem: SinkError | None,
-        confirmed: Confirmed,
-        found: _Found,
-        holds: SinkJudge | None,
-    ) -> None:
-        """Note what a sink answered."""
-        label, results = sink_label(name), found.results
-        if problem is not None and not isinstance(problem, SinkRejectedError):
-            found.away[label] = one_line(str(problem))
-            return
-        if problem is not None:
-            ordinals = refused_rows(results, problem)
-            is_all = len(ordinals) == len(results) and self._ready.fallback is None
-            held = await holds(label, str(problem)) if holds is not None and is_all else None
-            if held is not None:
-                found.away[label] = one_line(held.why)
-                found.held_ms = max(found.held_ms, held.wait_ms)
-                return
-            for ordinal in ordinals:
-                known = found.refused.get(ordinal, Refused(ordinal, ""))
-                found.refused[ordinal] = known.also(f"{label}: {problem}")
-            _log.error(
-                "window %s: %d of %d results refused for good by %s: %s",
-                results.window_id, len(ordinals), len(results), label, one_line(str(problem)),
-            )  # fmt: skip
-        found.done.add(name)
-        found.confirmed += confirmed
-
-    async def _fall_back(self, found: _Found, answered: set[str]) -> None:
-        """Give the fallback what a sink refuses for good."""
-        refused = found.refused
-        homeless = [row for row in found.results if row.ordinal in refused]
-        homeless = [row for row in homeless if not refused[row.ordinal].by_fallback]
-        if not homeless or self._ready.fallback is None:
-            return
-        part = replace(found.results.for_sink(None), rows=homeless)
-        problem, confirmed = await self._write_one(FALLBACK, self._ready.fallback, part)
-        if problem is not None and not isinstance(problem, SinkRejectedError):
-            found.away[FALLBACK] = one_line(str(problem))
-            return
-        found.confirmed += confirmed
-        answered.add(FALLBACK)
-        nowhere = refused_rows(part, problem) if problem is not None else []
-        for row in homeless:
-            known = refused.pop(row.ordinal)
-            if row.ordinal in nowhere:
-                refused[row.ordinal] = known.also(f"{FALLBACK}: {problem}", by_fallback=True)
-
-    async def _write_one(self, label: str, sink: Sink, results: WindowResults) -> _Answer:
-        breaker = self._ready.breaker(label)
-        if not breaker.may_write():
-            return _Answer(SinkUnavailableError(breaker.error))
-        try:
-            answer = await self._try(sink, results)
-        except BaseException:
-            breaker.broken_off()
-            raise
-        problem = answer.problem
-        if problem is None or isinstance(problem, SinkRejectedError):
-            breaker.answered()
+    Args:
+        ready: the task.
+        results: of the window.
+        finished: names of sinks that have them, all but those that they refused.
+        refused: what those refused and no fallback took; see ``Written``.
+        holds: says whether a refusal of all results has to wait, as the sink may refuse everything.
+            It is not asked where a fallback takes what is refused.
+    """
+    names = [name for name in ready.sinks if name not in finished]
+    writing = [_write(ready, ready.writes[name], results.for_sink(name)) for name in names]
+    answers = [await writing[0]] if len(writing) == 1 else await asyncio.gather(*writing)
+    found = _Found(results, set(finished), dict(refused))
+    for name, (problem, of_sink) in zip(names, answers, strict=True):
+        label = ready.writes[name].label
+        if problem is None:
+            found.took(name, of_sink)
+        elif isinstance(problem, SinkRejectedError):
+            await _note_refusal(ready, found, name, problem, of_sink, holds)
         else:
-            wait_s = problem.retry_after if isinstance(problem, SinkUnavailableError) else None
-            breaker.failed(str(problem), asked_s(wait_s))
-        return answer
+            found.away[label] = one_line(str(problem))
+    answered = {ready.writes[name].label for name in names} - found.away.keys()
+    if found.refused:
+        await _fall_back(ready, found, answered)
+    wait_ms = found.held_ms
+    for what in found.away:
+        wait_ms = max(wait_ms, ready.breaker(what).wait_ms)
+    return Written(
+        frozenset(found.done),
+        found.refused,
+        found.away,
+        frozenset(answered),
+        wait_ms,
+        found.confirmed,
+    )
 
-    async def _try(self, sink: Sink, results: WindowResults) -> _Answer:
-        write = self._writes.get(sink)
-        if write is None:
-            write = self._writes[sink] = Hook(
-                "sink",
-                "write",
-                sink.write,
-                task=self._ready.name,
-                passing=(SinkError, OSError),
-                is_ours=writes_as_ours(sink),
-            )
-        try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                return _Answer(None, _checked(await write.wait(results)))
-        except SinkRejectedError as error:
-            return _Answer(error, _checked(error.confirmed))
-        except SinkError as error:
-            return _Answer(error)
-        except TimeoutError:
-            return _Answer(SinkUnavailableError(f"no answer within {_TIMEOUT_S:.0f}s"))
-        except OSError as error:  # a product's own sink: no connection, a full disk
-            return _Answer(SinkUnavailableError(describe(error)))
-        except HookError as error:  # a product's own sink
-            return _Answer(SinkRejectedError(error.text))
+
+async def _note_refusal(
+    ready: ReadyTask,
+    found: _Found,
+    name: str,
+    problem: SinkRejectedError,
+    confirmed: Confirmed,
+    holds: SinkJudge | None,
+) -> None:
+    """Note what a sink refuses for good, unless it may refuse everything."""
+    label, results = ready.writes[name].label, found.results
+    ordinals = refused_rows(results, problem)
+    is_all = len(ordinals) == len(results) and ready.fallback is None
+    held = await holds(label, str(problem)) if holds is not None and is_all else None
+    if held is not None:
+        found.away[label] = one_line(held.why)
+        found.held_ms = max(found.held_ms, held.wait_ms)
+        return
+    for ordinal in ordinals:
+        known = found.refused.get(ordinal, Refused(ordinal, ""))
+        found.refused[ordinal] = known.also(f"{label}: {problem}")
+    _log.error(
+        "window %s: %d of %d results refused for good by %s: %s",
+        results.window_id, len(ordinals), len(results), label, one_line(str(problem)),
+    )  # fmt: skip
+    found.took(name, confirmed)
+
+
+async def _fall_back(ready: ReadyTask, found: _Found, answered: set[str]) -> None:
+    """Give the fallback what a sink refuses for good."""
+    refused = found.refused
+    homeless = [row for row in found.results if row.ordinal in refused]
+    homeless = [row for row in homeless if not refused[row.ordinal].by_fallback]
+    if not homeless or ready.fallback_write is None:
+        return
+    part = replace(found.results.for_sink(None), rows=homeless)
+    problem, confirmed = await _write(ready, ready.fallback_write, part)
+    if problem is not None and not isinstance(problem, SinkRejectedError):
+        found.away[FALLBACK] = one_line(str(problem))
+        return
+    found.confirmed += confirmed
+    answered.add(FALLBACK)
+    nowhere = refused_rows(part, problem) if problem is not None else []
+    for row in homeless:
+        known = refused.pop(row.ordinal)
+        if row.ordinal in nowhere:
+            refused[row.ordinal] = known.also(f"{FALLBACK}: {problem}", by_fallback=True)
+
+
+async def _write(ready: ReadyTask, write: SinkWrite, results: WindowResults) -> _Answer:
+    """Write one sink, unless it was left alone a moment ago."""
+    breaker = ready.breakers.get(write.label)  # a sink that never failed has none
+    if breaker is not None and not breaker.may_write():
+        return _Answer(SinkUnavailableError(breaker.error))
+    try:
+        answer = await _try(write.hook, results)
+    except BaseException:
+        if breaker is not None:
+            breaker.broken_off()
+        raise
+    problem = answer.problem
+    if problem is None or isinstance(problem, SinkRejectedError):
+        if (breaker := ready.breakers.get(write.label)) is not None:
+            breaker.answered()
+    else:
+        wait_s = problem.retry_after if isinstance(problem, SinkUnavailableError) else None
+        ready.breaker(write.label).failed(str(problem), asked_s(wait_s))
+    return answer
+
+
+async def _try(write: Hook, results: WindowResults) -> _Answer:
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            return _Answer(None, _checked(await write.wait(results)))
+    except SinkRejectedError as error:
+        return _Answer(error, _checked(error.confirmed))
+    except SinkError as error:
+        return _Answer(error)
+    except TimeoutError:
+        return _Answer(SinkUnavailableError(f"no answer within {_TIMEOUT_S:.0f}s"))
+    except OSError as error:  # a product's own sink: no connection, a full disk
+        return _Answer(SinkUnavailableError(describe(error)))
+    except HookError as error:  # a product's own sink
+        return _Answer(SinkRejectedError(error.text))
 
 
 def _checked(answer: object) -> Confirmed:

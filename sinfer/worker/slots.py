@@ -54,13 +54,27 @@ class Places:
         self._within_s = _FIRST_ALONE_S
         changed(0)
 
+    def free(self, task: ReadyTask) -> int:
+        """Windows of a task that may still be started, whatever others have under way; one at most
+        while its endpoint is on trial."""
+        is_doubted = time.monotonic() < task.is_doubted_until_s
+        limit = 1 if task.guard.on_trial or is_doubted else task.limit
+        return max(0, limit - task.active)
+
     def room(self, task: ReadyTask) -> int:
         """Windows of a task that may be begun now."""
         if self._is_closed or self._is_kept_free:
             return 0
         share = max(1, self._limit // len(self._at_work | {task}))
         spare = max(self._limit, task.limit) - self.taken
-        return max(0, min(task.free, max(spare, share - task.active)))
+        return max(0, min(self.free(task), max(spare, share - task.active)))
+
+    def take_now(self, task: ReadyTask, most: int) -> int:
+        """Take places that are free, where nobody waits for them; returns how many."""
+        free = 0 if task.turn.locked() else min(most, self.room(task))
+        if free:
+            self._take(task, free)
+        return free
 
     async def take(self, task: ReadyTask, most: int) -> int:
         """Wait for one's turn and for free places, and take them.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sinfer.aio.cancel import end
 from sinfer.aio.own_thread import OwnThread
+from sinfer.aio.shared import Shared
 from sinfer.errors import ConfigError
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
@@ -50,21 +51,20 @@ _LOAD_AGAIN_S = 10.0
 """How often products are looked for again when one that is not loaded is asked for."""
 
 
-@dataclass(slots=True)
-class _Entry:
+@dataclass(slots=True, kw_only=True)
+class _Entry(Shared[ReadyTask]):
     """A task that is kept open.
 
     Attributes:
         source: what it was made of.
         own: the task as this process' own task manager has it, where that was needed.
-        users: how many work with it.
-        used_s: when one of them last began or ended, by the monotonic clock.
+        meaning: of the configuration; see ``Revision``.
+        used_s: when one of its users last began or ended, by the monotonic clock.
     """
 
     source: tuple[str, ...]
     own: InferTaskConfig | None
-    ready: ReadyTask
-    users: int = 0
+    meaning: str = ""
     used_s: float = 0.0
 
 
@@ -73,16 +73,17 @@ class HeldTask:
 
     Attributes:
         current: the task as it is now.
+        meaning: of its configuration, as records of windows name it.
     """
 
     def __init__(self, catalogue: Catalogue, scope: Scope, packed: str, entry: _Entry) -> None:
         self._catalogue = catalogue
         self._scope = scope
         self._packed = packed
-        self._meaning = Revision.unpack(packed).meaning
+        self.meaning = entry.meaning
         self._entry = entry
         self._others: dict[str, _Entry] = {}
-        self.current = entry.ready
+        self.current = entry.value
 
     async def of(self, config: str) -> ReadyTask:
         """The task for a window.
@@ -94,7 +95,7 @@ class HeldTask:
             ConfigError: that configuration cannot be used any more.
             UnavailableError: Redis is away.
         """
-        if config in ("", self._meaning):
+        if config in ("", self.meaning):
             return self.current
         entry = self._others.get(config)
         if entry is None:
@@ -104,7 +105,7 @@ class HeldTask:
             if config in self._others:  # another window asked meanwhile
                 entry.users -= 1
             self._others[config] = entry
-        return entry.ready
+        return entry.value
 
     async def is_current(self) -> bool:
         """Whether the task is still as it was when it was taken."""
@@ -126,6 +127,9 @@ class Catalogue:
 
     Args:
         store: the window store.
+
+    Attributes:
+        entries: tasks that are open, by product and task.
     """
 
     def __init__(self, store: Store) -> None:
@@ -138,23 +142,30 @@ class Catalogue:
         self._refreshing: dict[str, tuple[asyncio.Task[bool], float]] = {}
         self._making: dict[tuple[str, str], OwnThread[InferPipeline[Any, Any]]] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._entries: dict[tuple[str, str], list[_Entry]] = {}
+        self.entries: dict[tuple[str, str], list[_Entry]] = {}
         self._locks: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._swept_s = time.monotonic()
 
-    async def hold(self, scope: Scope) -> HeldTask:
+    async def hold(self, scope: Scope, packed: str | None = None) -> HeldTask:
         """The task of a partition, ready to run.
+
+        Args:
+            scope: the partition.
+            packed: what is kept of the task; None to ask for it.
 
         Raises:
             ConfigError: the product or the task is not known here, or cannot be used.
             UnavailableError: Redis is away.
         """
-        packed = await self.kept(scope)
+        if packed is None:
+            packed = await self.kept(scope)
         async with self._locks[scope.product, scope.task]:
             product = self._product(scope.product)
             if packed:
-                revision = Revision.unpack(packed)
-                entry = await self._entry(product, scope.task, (packed,), revision, None)
+                entry = await self._known(product, scope.task, (packed,))
+                if entry is None:
+                    revision = Revision.unpack(packed)
+                    entry = await self._make(product, scope.task, (packed,), revision, None)
             else:
                 entry = await self._own_entry(product, scope.task)
             held = HeldTask(self, scope, packed, self._take(entry))
@@ -164,10 +175,6 @@ class Catalogue:
                 held.release()
                 raise
             return held
-
-    def knows(self, scope: Scope) -> bool:
-        """Whether the task is open already."""
-        return (scope.product, scope.task) in self._entries
 
     async def kept(self, scope: Scope) -> str:
         """What is kept of the task; empty when nothing is."""
@@ -181,10 +188,12 @@ class Catalogue:
         newest = Revision.unpack(packed) if packed else None
         async with self._locks[scope.product, scope.task]:
             product = self._product(scope.product)
-            revision = Revision(config, text)
-            return self._take(
-                await self._entry(product, scope.task, (text, packed), revision, newest)
-            )
+            source = (text, packed)
+            entry = await self._known(product, scope.task, source)
+            if entry is None:
+                revision = Revision(config, text)
+                entry = await self._make(product, scope.task, source, revision, newest)
+            return self._take(entry)
 
     def _take(self, entry: _Entry) -> _Entry:
         entry.users += 1
@@ -193,7 +202,18 @@ class Catalogue:
 
     # --- opening ---
 
-    async def _entry(
+    async def _known(
+        self, product: Product, task_id: str, source: tuple[str, ...]
+    ) -> _Entry | None:
+        """What is open already of a task that is made of the same; None where nothing is."""
+        for entry in self.entries.get((product.name, task_id), []):
+            if entry.source == source:
+                entry.used_s = time.monotonic()  # nobody closes it meanwhile
+                if entry.own is None or await self._own(product, task_id) in (None, entry.own):
+                    return entry
+        return None
+
+    async def _make(
         self,
         product: Product,
         task_id: str,
@@ -201,11 +221,6 @@ class Catalogue:
         revision: Revision,
         newest: Revision | None,
     ) -> _Entry:
-        for entry in self._entries.get((product.name, task_id), []):
-            if entry.source == source:
-                entry.used_s = time.monotonic()  # nobody closes it meanwhile
-                if entry.own is None or await self._own(product, task_id) in (None, entry.own):
-                    return entry
         own = None
         try:
             config = task_of(product.task_type, revision, newest)
@@ -215,7 +230,9 @@ class Catalogue:
                 raise
             config = task_of(product.task_type, revision, newest, own)
         await self._check_stored(product, task_id, config)
-        return await self._open(product, config, source, own)
+        entry = await self._open(product, config, source, own)
+        entry.meaning = revision.meaning
+        return entry
 
     async def _check_stored(self, product: Product, task_id: str, config: InferTaskConfig) -> None:
         """What stands in the store is data: make sure that it is about this task, and loads
@@ -236,7 +253,7 @@ class Catalogue:
         own = await self._own(product, task_id)
         if own is None:
             raise ConfigError(f"product {product.name!r} has no valid task {task_id!r}")
-        for entry in self._entries.get((product.name, task_id), []):
+        for entry in self.entries.get((product.name, task_id), []):
             if not entry.source and entry.own == own:
                 return entry
         return await self._open(product, own, (), own)
@@ -249,8 +266,9 @@ class Catalogue:
         own: InferTaskConfig | None,
     ) -> _Entry:
         pipeline = await self._make_pipeline(product, config)
-        entry = _Entry(source, own, ReadyTask(self._store, product, config, pipeline=pipeline))
-        self._entries.setdefault((product.name, config.id), []).append(entry)
+        ready = ReadyTask(self._store, product, config, pipeline=pipeline)
+        entry = _Entry(value=ready, source=source, own=own)
+        self.entries.setdefault((product.name, config.id), []).append(entry)
         return entry
 
     def _product(self, name: str) -> Product:
@@ -330,20 +348,20 @@ class Catalogue:
         await self._close_since(name, _REPLACED_S)
         if time.monotonic() - self._swept_s > _SWEEP_S:
             self._swept_s = time.monotonic()
-            for other in list(self._entries):
+            for other in list(self.entries):
                 await self._close_since(other, _UNUSED_S)
 
     async def _close_since(self, name: tuple[str, str], unused_s: float) -> None:
         before_s = time.monotonic() - unused_s
-        entries = self._entries.get(name, [])
+        entries = self.entries.get(name, [])
         unused = [entry for entry in entries if not entry.users and entry.used_s <= before_s]
-        self._entries[name] = [entry for entry in entries if entry not in unused]
-        if not self._entries[name]:
-            del self._entries[name]
+        self.entries[name] = [entry for entry in entries if entry not in unused]
+        if not self.entries[name]:
+            del self.entries[name]
             if not self._locks[name].locked():
                 del self._locks[name]
         if unused:
-            closing = {asyncio.create_task(entry.ready.aclose()) for entry in unused}
+            closing = {asyncio.create_task(entry.value.aclose()) for entry in unused}
             self._closing |= closing
             for task in closing:
                 task.add_done_callback(self._closing.discard)
@@ -353,9 +371,9 @@ class Catalogue:
     async def aclose(self) -> None:
         """Close every task."""
         await end(*self._closing, *(asking for asking, _ in self._refreshing.values()))
-        for entries in self._entries.values():
+        for entries in self.entries.values():
             for entry in entries:
-                await entry.ready.aclose()
-        self._entries.clear()
+                await entry.value.aclose()
+        self.entries.clear()
         for name in self._followers:
             await self._products[name].close_tasks()

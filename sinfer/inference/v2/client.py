@@ -101,7 +101,8 @@ class V2Client(HttpInferenceClient):
             }
         else:
             body = encode_json_request(request)
-        await self._readiness.before()
+        if not self._readiness.has_begun:
+            await self._readiness.before()
         try:
             response = await self.http.request(
                 self._infer, body, idempotency_key=idempotency_key, headers=headers

@@ -118,7 +118,8 @@ class V2GrpcClient(InferenceClient):
     async def infer(self, request: Any, *, idempotency_key: str = "") -> V2Response:
         message = encode_request(request, self.config.model, self.config.version)
         further = [("idempotency-key", idempotency_key)] if idempotency_key else []
-        await self._readiness.before()
+        if not self._readiness.has_begun:
+            await self._readiness.before()
         try:
             answer = await self._call(self._infer, message, further)
         except (InferenceRejectedError, InferenceServerError, InferenceMisconfiguredError):

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sinfer.encoding import from_foreign_json
+from sinfer.encoding import from_foreign_json, plain_json
 from sinfer.errors import InferenceMisconfiguredError, InferenceRejectedError
 from sinfer.inference.http import json_body
 from sinfer.inference.v2.tensors import (
     NUMBERS,
     flatten,
+    json_values,
     nest,
     no_number,
-    numbers,
     pack_tensor,
     size_of,
     unpack_tensor,
@@ -158,7 +158,10 @@ def decode_response(
             raise ValueError(f"{HEADER_LENGTH} {header_length!r} is not within the body")
         tensors = memoryview(content)[int(header_length) :]
         content = content[: int(header_length)]
-    raw = from_foreign_json(content)
+    try:
+        raw = plain_json(content)
+    except (ValueError, RecursionError):
+        raw = from_foreign_json(content)
     if not isinstance(raw, dict) or not isinstance(raw.get("outputs"), list):
         raise ValueError("has no outputs")
     response = V2Response(
@@ -192,18 +195,24 @@ def _take_output(
         raise ValueError(f"output {name!r} has no datatype")
     try:
         values, used = _values(output, datatype, tensors, texts=texts)
-        response.outputs[name] = nest(values, shape)
+        if used is not None:
+            response.outputs[name] = nest(values, shape)
+        elif len(shape) == 1 and shape[0] == len(values) and _are_numbers(values):
+            response.outputs[name] = list(values)
+        else:
+            response.outputs[name] = json_values(values, datatype, shape)
     except (ValueError, TypeError) as error:
         raise ValueError(f"output {name!r}: {error}") from error
     response.shapes[name] = shape
     response.datatypes[name] = datatype
-    return tensors[used:]
+    return tensors[used or 0 :]
 
 
 def _values(
     output: dict[str, Any], datatype: str, tensors: memoryview, *, texts: bool
-) -> tuple[Any, int]:
-    """The values of an output, and how many bytes of the binary tensors they took."""
+) -> tuple[list[Any], int | None]:
+    """The values of an output, and how many bytes of the binary tensors they took; None where they
+    are in the JSON."""
     size = (output.get("parameters") or {}).get("binary_data_size")
     if size is not None:
         if type(size) is not int or not 0 <= size <= len(tensors):
@@ -214,8 +223,21 @@ def _values(
         return values, size
     if not isinstance(data := output.get("data"), list):
         raise ValueError("has no data")
-    values = list(flatten(data))
-    return (numbers(values, datatype) if datatype in NUMBERS else values), 0
+    return data, None
+
+
+def _is_flat(data: Any) -> bool:
+    """Whether data are a flat list; others may be as well."""
+    return type(data) is list and bool(data) and not isinstance(data[0], list | tuple)
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    """Whether values are numbers that JSON has, as nearly all are."""
+    try:
+        sum(values)
+    except TypeError:
+        return False
+    return True
 
 
 def _text(value: bytes) -> str | bytes:
@@ -255,7 +277,8 @@ def _check_size(tensor: Mapping[str, Any]) -> None:
     if tensor["datatype"] not in NUMBERS or data is None:
         return
     try:
-        size, due = size_of(data), math.prod(tensor["shape"])
+        size = len(data) if _is_flat(data) else size_of(data)
+        due = math.prod(tensor["shape"])
     except (TypeError, ValueError) as error:
         raise InferenceRejectedError(f"input {tensor['name']!r}: {error}") from error
     if size != due:

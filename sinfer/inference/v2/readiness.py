@@ -24,13 +24,16 @@ class Readiness:
 
     Args:
         ask: asks it; None when the model is ready or that cannot be told.
+
+    Attributes:
+        has_begun: whether calls need no ``before`` any more.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[NotReady | None]]) -> None:
         self._ask = ask
         self._asking = asyncio.Lock()
         self._ready_until_s = float("-inf")
-        self._has_begun = False
+        self.has_begun = False
 
     async def before(self) -> None:
         """Before a call: the first one of all is not made while the model is not ready.
@@ -38,9 +41,9 @@ class Readiness:
         Raises:
             InferenceUnavailableError: it is not.
         """
-        if not self._has_begun:
+        if not self.has_begun:
             await self._check(beyond_doubt=True)
-            self._has_begun = True
+            self.has_begun = True
 
     async def refused(self) -> None:
         """After a call was refused.

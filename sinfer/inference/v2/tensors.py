@@ -189,6 +189,16 @@ def no_number(value: Any, place: int, datatype: str) -> str:
     return f"value {place} is no {datatype}: {repr(value)[:60]}"
 
 
+def json_values(data: list[Any], datatype: str, shape: Sequence[int]) -> list[Any]:
+    """Values as they came in JSON, flat or nested in whatever way, nested as the shape says.
+
+    Raises:
+        ValueError, TypeError: they are none of the datatype, or another number.
+    """
+    flat = list(flatten(data))
+    return nest(numbers(flat, datatype) if datatype in NUMBERS else flat, shape)
+
+
 def nest(flat: list[Any], shape: Sequence[int]) -> list[Any]:
     """A flat list as lists within lists, one level for each dimension but the last.
 

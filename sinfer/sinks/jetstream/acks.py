@@ -18,7 +18,8 @@ _MESSAGE_ERRORS = {10054, 10097}
 """Errors that tell of a message: it, or its headers, are larger than the stream takes. Other client
 errors may tell of a message, or of the stream."""
 
-_DUPLICATE = b'"duplicate"'
+DUPLICATE = b'"duplicate"'
+"""What an answer has in it that says that the stream has the message already."""
 
 
 class AckedGroup:
@@ -40,11 +41,18 @@ class AckedGroup:
         stream: the stream that answered so; empty while none has.
         elsewhere: who else has stored some of them, for people; empty while nobody has.
         sent_twice: whether some were sent again since the connection was lost.
+        commands: the messages as they are sent.
+        expected: what an answer begins with that says nothing but that a message is stored.
+        domain: what such an answer has in it; empty for nothing.
+        plain: places of messages with such answers, until they are counted: ``settle``, once there
+            are ``left`` of them.
+        acked: by place, whether an answer is counted.
+        left: messages without a counted answer.
     """
 
     __slots__ = (
-        "_acked", "_commands", "_domain", "_doubtful", "_expected", "_left", "_place", "_stream",
-        "_subject", "done", "elsewhere", "refused", "sent_twice", "stream", "there",
+        "_doubtful", "_place", "_stream", "_subject", "acked", "commands", "domain", "done",
+        "elsewhere", "expected", "left", "plain", "refused", "sent_twice", "stream", "there",
     )  # fmt: skip
 
     def __init__(
@@ -54,15 +62,16 @@ class AckedGroup:
         stream: str | None,
         place: NatsPlace | None = None,
     ) -> None:
-        self._commands = commands
+        self.commands = commands
         self._subject = subject
         self._stream = stream
         self._place = place
-        self._domain = f'"domain":"{place.domain}"'.encode() if place and place.domain else b""
-        self._expected = f'{{"stream":"{stream}"'.encode() if stream else b'{"stream":"'
-        self._acked = bytearray(len(commands))
-        self._left = len(commands)
+        self.domain = f'"domain":"{place.domain}"'.encode() if place and place.domain else b""
+        self.expected = f'{{"stream":"{stream}"'.encode() if stream else b'{"stream":"'
+        self.acked = bytearray(len(commands))
+        self.left = len(commands)
         self._doubtful: set[int] = set()
+        self.plain: set[int] = set()
         self.refused: dict[int, str] = {}
         self.there: dict[int, int] = {}
         self.stream = ""
@@ -71,14 +80,27 @@ class AckedGroup:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __len__(self) -> int:
-        return len(self._acked)
+        return len(self.acked)
 
     @property
     def unacked(self) -> list[bytes]:
         """The messages that have no acknowledgement yet."""
         if self.done.done():
             return []
-        return [c for c, acked in zip(self._commands, self._acked, strict=True) if not acked]
+        self._count_plain()
+        return [c for c, acked in zip(self.commands, self.acked, strict=True) if not acked]
+
+    def settle(self) -> None:
+        """Count the plain answers: they are all that was left."""
+        if not self.done.done():
+            self._count_plain()
+            self._end()
+
+    def _count_plain(self) -> None:
+        for place in self.plain:
+            self.acked[place] = 1
+        self.left -= len(self.plain)
+        self.plain.clear()
 
     def take(self, place: int, answer: bytes, status: str | None) -> None:
         """Take the answer to one message.
@@ -88,26 +110,31 @@ class AckedGroup:
             answer: the payload of the answer.
             status: the status header of an answer that the server made up by itself.
         """
-        if self.done.done() or self._acked[place]:
+        self._count_plain()
+        if self.done.done() or self.acked[place]:
             return
-        if self._domain and self._domain not in answer and self._is_of_another_domain(answer):
+        if self.domain and self.domain not in answer and self._is_of_another_domain(answer):
             return
         # Not to parse JSON for each message: an ack begins with the stream, a refusal does not.
-        if not answer.startswith(self._expected):
+        if not answer.startswith(self.expected):
             self._note_refusal(place, answer, status)
             if self.done.done():
                 return
-        if _DUPLICATE in answer and place not in self.refused:
+        if DUPLICATE in answer and place not in self.refused:
             ack = from_json(answer)
             if ack.get("duplicate"):
                 self.there[place], self.stream = int(ack.get("seq", 0)), str(ack.get("stream"))
-        self._acked[place] = 1
-        self._left -= 1
-        if self._left == 0 and len(self._doubtful) == len(self):
-            self.fail(SinkUnavailableError(self.refused[place]))  # whatever was published
-        elif self._left == 0:
+        self.acked[place] = 1
+        self.left -= 1
+        self._end()
+
+    def _end(self) -> None:
+        if self.left == 0 and len(self._doubtful) == len(self):
+            # Whatever was published: the last answer stands for all.
+            self.fail(SinkUnavailableError([*self.refused.values()][-1]))
+        elif self.left == 0:
             self.done.set_result(None)
-            self._commands = []
+            self.commands = []
 
     def _note_refusal(self, place: int, answer: bytes, status: str | None) -> None:
         """Take an answer that may be a refusal: of the message, or of all that is published."""

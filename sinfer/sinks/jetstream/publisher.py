@@ -18,7 +18,7 @@ from sinfer.errors import ConfigError, SinkUnavailableError, UnavailableError
 from sinfer.nats.client import CarefulClient
 from sinfer.nats.connection import connect
 from sinfer.nats.wire import Headed, encode_publish, send
-from sinfer.sinks.jetstream.acks import AckedGroup
+from sinfer.sinks.jetstream.acks import DUPLICATE, AckedGroup
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +77,8 @@ class JetStreamPublisher:
         self._client: Client | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
+        self._server: tuple[Client | None, int] = (None, 0)
+        self._of_server = place
         self._inbox = ""
         self._room = asyncio.Semaphore(MAX_GROUPS)
         self._groups: dict[str, tuple[Client, AckedGroup]] = {}
@@ -136,7 +138,7 @@ class JetStreamPublisher:
                 part = [messages[place] for place in places]
                 group = await self._enter(client, subject, part, stream, timeout_s)
                 under_way.append((places, group))
-                await send(client, group.unacked)
+                await send(client, group.commands)
             while under_way:
                 await _acked(client, under_way[0][1], subject, timeout_s)
                 published.note(*under_way.popleft())
@@ -176,11 +178,9 @@ class JetStreamPublisher:
         self._last_group += 1
         name = str(self._last_group)
         to, inbox = subject.encode(), f"{self._inbox}.{name}".encode()
-        commands = [
-            encode_publish(to, b"%b.%d" % (inbox, place), headers, data)
-            for place, (headers, data) in enumerate(messages)
-        ]
-        group = AckedGroup(commands, subject, stream, self._place_of(client))
+        group = AckedGroup(
+            encode_publish(to, inbox, messages), subject, stream, self._place_of(client)
+        )
         self._groups[name] = client, group
         group.done.add_done_callback(lambda _: self._leave(name))
         return group
@@ -190,7 +190,10 @@ class JetStreamPublisher:
         place = self._place
         if place.domain or place.prefix or not isinstance(client, CarefulClient):
             return place
-        return replace(place, domain=client.server_domain)
+        server = (client, client.stats["reconnects"])
+        if self._server != server:  # another one may be of another domain
+            self._server, self._of_server = server, replace(place, domain=client.server_domain)
+        return self._of_server
 
     def _leave(self, name: str) -> None:
         del self._groups[name]
@@ -199,10 +202,17 @@ class JetStreamPublisher:
     async def _on_ack(self, msg: Msg) -> None:
         name, _, place = msg.subject[len(self._inbox) + 1 :].partition(".")
         found = self._groups.get(name)
-        if found is not None:
-            _, group = found
-            status = msg.headers.get("Status") if msg.headers else None
-            group.take(int(place), msg.data, status)
+        if found is None:
+            return
+        _, group = found
+        data, at = msg.data, int(place)
+        is_plain = data.startswith(group.expected) and group.domain in data
+        if not is_plain or msg.headers or DUPLICATE in data:
+            group.take(at, data, msg.headers.get("Status") if msg.headers else None)
+        elif not group.acked[at]:
+            group.plain.add(at)
+            if len(group.plain) == group.left:
+                group.settle()
 
     async def _watch(self, client: Client) -> None:
         """Send again what a lost connection has left without an ack.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import nats.errors
@@ -22,7 +22,7 @@ from sinfer.logging.masking import without_credentials
 from sinfer.nats.config import JetStreamPart
 from sinfer.nats.subjects import EVERYTHING
 from sinfer.nats.whereabouts import is_not_enabled, no_jetstream, not_there
-from sinfer.nats.wire import header_block, header_lines
+from sinfer.nats.wire import header_blocks
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.fitted import fitted
 from sinfer.sinks.header_value import header_value
@@ -97,9 +97,8 @@ class JetStreamSink(Sink):
         publisher = self._shared_publisher()
         if not self._is_checked:
             await self._check(publisher)
-        messages = [
-            (headers, row.data) for headers, row in zip(_headers(results), results, strict=True)
-        ]
+        datas = [row.data for row in results.rows]
+        messages = list(zip(_headers(results), datas, strict=True))
         try:
             published = await publisher.publish(
                 self._subject, messages, timeout_s=self._timeout_s, stream=self._stream
@@ -262,27 +261,35 @@ class JetStreamSink(Sink):
 
 def _message_id(results: WindowResults, row: ResultRow) -> str:
     """The ``Nats-Msg-Id`` of a result that was not run again."""
-    prefix = header_value(fitted(results.key_prefix, LONGEST_NAME))
+    prefix = header_value(_fitted(results.key_prefix))
     return f"{prefix}/{row.ordinal}{header_value(results.key_suffix)}"
 
 
-def _headers(results: WindowResults) -> Iterator[bytes]:
+def _fitted(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else fitted(name, LONGEST_NAME)
+
+
+def _headers(results: WindowResults) -> list[bytes]:
     """The headers of each result."""
-    lines = header_lines(
+    key_prefix, key_suffix, copy_suffix = results.key_parts
+    names = [_fitted(results.window_id), _fitted(key_prefix), key_suffix, copy_suffix]
+    joined = "".join(names)
+    if not (joined.isascii() and joined.isprintable()):
+        names = [header_value(name) for name in names]
+    window, prefix, key_end, copy_end = names
+    ordinals = [row.ordinal for row in results.rows]
+    own = [f"Nats-Msg-Id:{prefix}/{n}{copy_end}\r\n".encode() for n in ordinals]
+    if results.run:
+        own = [
+            line + f"Sinfer-Replaces:{prefix}/{n}{key_end}\r\n".encode()
+            for line, n in zip(own, ordinals, strict=True)
+        ]
+    return header_blocks(
         [
             ("Sinfer-Product", results.product),
             ("Sinfer-Task", results.task),
-            ("Sinfer-Window", header_value(fitted(results.window_id, LONGEST_NAME))),
+            ("Sinfer-Window", window),
             ("Sinfer-Closed-Ms", str(results.closed_ms)),
-        ]
+        ],
+        own,
     )
-    prefix = header_value(fitted(results.key_prefix, LONGEST_NAME)).encode()
-    key_end, copy_end = (
-        f"{header_value(suffix)}\r\n".encode()
-        for suffix in (results.key_suffix, results.copy_suffix)
-    )
-    for row in results:
-        own = b"Nats-Msg-Id:%b/%d%b" % (prefix, row.ordinal, copy_end)
-        if results.run:
-            own += b"Sinfer-Replaces:%b/%d%b" % (prefix, row.ordinal, key_end)
-        yield header_block(own + lines)

@@ -124,6 +124,18 @@ class PauseBoard:
         pauses = [pause for pause in found if pause is not None]
         return max(pauses, key=lambda pause: _STOPS.index(pause.what), default=None)
 
+    async def stops(self, product: str, task: str) -> bool:
+        """Whether workers are to leave the windows of a task alone now.
+
+        That is asked for at once where it was so a moment ago: who resumed the task has had hints
+        sent, and left alone they would be missed.
+        """
+        await self.refresh()
+        if not self.stops_processing(product, task):
+            return False
+        await self.refresh(at_once=True)
+        return self.stops_processing(product, task)
+
     def stops_processing(self, product: str, task: str) -> bool:
         """Whether workers are to leave the windows of a task alone."""
         pause = self.of(product, task)

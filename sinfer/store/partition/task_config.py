@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sinfer.store.keys import CONFIG_FIELD, PartitionKeys
+from sinfer.store.keys import CONFIG_FIELD, partition_keys
 from sinfer.windows.ids import Scope
 
 if TYPE_CHECKING:
@@ -31,5 +31,5 @@ def earlier_field(name: str) -> str:
 
 
 async def _read(store: Store, scope: Scope, field: str) -> str:
-    found = await store.ask(store.redis.hget(PartitionKeys(scope).meta, field))
+    found = await store.ask(store.redis.hget(partition_keys(scope).meta, field))
     return (found or b"").decode(errors="replace")  # what is garbled is refused as JSON

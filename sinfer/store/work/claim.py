@@ -32,11 +32,6 @@ class Claim:
     waits: int = 0
     deaths: int = 0
 
-    @property
-    def is_first(self) -> bool:
-        """Whether nobody can have stored anything about the window before."""
-        return self.attempt == 1 and not self.waits
-
 
 @dataclass(frozen=True, slots=True)
 class Completion:

@@ -8,17 +8,16 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sinfer.store.boards.unavailable import OutageBoard
-from sinfer.store.keys import partition_keys
+from sinfer.store.keys import CONFIG_FIELD, partition_keys
 from sinfer.store.lua import KEPT_MS, Argument
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claim import Claim, Completion, StoredOutput
 from sinfer.store.work.contents import (
     Contents,
     Damage,
-    members_fields,
     pack_damage,
     read_chunk,
-    read_members,
+    read_contents,
 )
 from sinfer.types.message import Message
 from sinfer.windows.attempts import WAIT, Tries
@@ -39,12 +38,14 @@ class PartitionClaims:
     """Hands out the closed windows of one partition, each to one worker at a time.
 
     Attributes:
+        name: of the partition, in one text.
         suspected: how many windows could be claimed alone, by the last claim.
     """
 
     def __init__(self, store: Store, scope: Scope) -> None:
         self.scope = scope
         self.keys = partition_keys(scope)
+        self.name = self.keys.name
         self._store = store
         self.suspected = 0
 
@@ -92,6 +93,19 @@ class PartitionClaims:
             claims.append(Claim(window, token, tries.attempts, now_ms, tries.waits, deaths))
         return claims, left
 
+    async def claim_whole(
+        self, limit: int, *, lease_ms: int, hinted: int = 0, alone: bool = False, name: str = ""
+    ) -> tuple[list[tuple[Claim, list[Message]]], int, int]:
+        """Lease windows, as ``claim`` does, and read the messages of those that are ``whole``.
+
+        Returns:
+            The windows with their messages, how many were claimed, and how many are left.
+        """
+        claims, left = await self.claim(
+            limit, lease_ms=lease_ms, hinted=hinted, alone=alone, name=name
+        )
+        return await self.whole(claims) if claims else [], len(claims), left
+
     async def waiting(self) -> int:
         """How many windows are closed and not done."""
         return int(await self._store.ask(self._store.redis.hlen(self.keys.closed)))
@@ -100,6 +114,11 @@ class PartitionClaims:
         """Whether a window is closed and not done."""
         found = await self._store.ask(self._store.redis.hexists(self.keys.closed, window_id))
         return bool(found)
+
+    async def task_config(self) -> str:
+        """The configuration that the partition is ingested under; see ``newest_config``."""
+        found = await self._store.ask(self._store.redis.hget(self.keys.meta, CONFIG_FIELD))
+        return (found or b"").decode(errors="replace")  # what is garbled is refused as JSON
 
     async def now_ms(self) -> int:
         """The partition's time, milliseconds since the epoch."""
@@ -154,18 +173,7 @@ class PartitionClaims:
 
     async def contents(self, windows: Sequence[ClosedWindow]) -> list[Contents]:
         """What the store has of closed windows, held against what it should have."""
-        keys = self.keys
-        pipeline = self._store.redis.pipeline(transaction=False)
-        for window in windows:
-            for part in window.parts:
-                pipeline.lrange(keys.segment(part.segment), 0, max(0, part.chunks - 1))
-                pipeline.hmget(keys.members, members_fields(part.segment, part.chunks))
-        answers = iter(await self._store.ask_each(pipeline))
-        found = []
-        for window in windows:
-            pairs = [(next(answers) or [], read_members(next(answers) or [])) for _ in window.parts]
-            found.append(Contents(window, [c for c, _ in pairs], [e for _, e in pairs]))
-        return found
+        return await read_contents(self._store, self.keys, windows)
 
     async def read_output(self, claim: Claim) -> StoredOutput:
         """What an earlier attempt stored about a window."""

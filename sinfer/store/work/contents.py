@@ -13,17 +13,49 @@ copies much.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from sinfer.types.message import Message, unpack_chunk
 from sinfer.windows.records import ClosedWindow
 
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
+    from sinfer.store.keys import PartitionKeys
+
 Expected = Mapping[int, list[int]]
 """Packed sequences by the places of a segment's chunks, from 1; see ``read_members``."""
 
 _CHUNKS_IN_FIELD = 256
 """As in ``commit_batch.lua``."""
+
+
+def pack_members(sequences: Iterable[int]) -> list[int]:
+    """Ascending sequences as ranges: gap before a range, further members of it, and so on.
+
+    One number is a byte or two in the store, and an unbroken window needs two of them: 7, 8, 9, 12
+    is ``[7, 2, 2, 0]``.
+    """
+    packed: list[int] = []
+    expected = 0
+    for seq in sequences:
+        if packed and seq == expected:
+            packed[-1] += 1
+        else:
+            packed += [seq - expected, 0]
+        expected = seq + 1
+    return packed
+
+
+def unpack_members(packed: list[int]) -> Iterator[int]:
+    """The inverse of ``pack_members``."""
+    seq = 0
+    for place in range(0, len(packed), 2):
+        seq += packed[place]
+        for _ in range(packed[place + 1] + 1):
+            yield seq
+            seq += 1
 
 
 def members_entry(place: int, messages: Iterable[Message]) -> str:
@@ -185,6 +217,23 @@ class Contents:
         )
 
 
+async def read_contents(
+    store: Store, keys: PartitionKeys, windows: Sequence[ClosedWindow]
+) -> list[Contents]:
+    """What the store has of closed windows of a partition."""
+    pipeline = store.redis.pipeline(transaction=False)
+    for window in windows:
+        for part in window.parts:
+            pipeline.lrange(keys.segment(part.segment), 0, max(0, part.chunks - 1))
+            pipeline.hmget(keys.members, members_fields(part.segment, part.chunks))
+    answers = iter(await store.ask_each(pipeline))
+    found = []
+    for window in windows:
+        pairs = [(next(answers) or [], read_members(next(answers) or [])) for _ in window.parts]
+        found.append(Contents(window, [c for c, _ in pairs], [e for _, e in pairs]))
+    return found
+
+
 def _sequence(message: Message) -> int:
     return message.stream_seq
 
@@ -211,30 +260,3 @@ def read_chunk(blob: bytes | None) -> list[Message] | None:
         return unpack_chunk(blob)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-
-
-def pack_members(sequences: Iterable[int]) -> list[int]:
-    """Ascending sequences as ranges: gap before a range, further members of it, and so on.
-
-    One number is a byte or two in the store, and an unbroken window needs two of them: 7, 8, 9, 12
-    is ``[7, 2, 2, 0]``.
-    """
-    packed: list[int] = []
-    expected = 0
-    for seq in sequences:
-        if packed and seq == expected:
-            packed[-1] += 1
-        else:
-            packed += [seq - expected, 0]
-        expected = seq + 1
-    return packed
-
-
-def unpack_members(packed: list[int]) -> Iterator[int]:
-    """The inverse of ``pack_members``."""
-    seq = 0
-    for place in range(0, len(packed), 2):
-        seq += packed[place]
-        for _ in range(packed[place + 1] + 1):
-            yield seq
-            seq += 1

@@ -7,7 +7,7 @@ import inspect
 import pytest
 from nats.aio.client import Client
 
-from sinfer.nats.wire import encode_publish, header_block, header_lines, send
+from sinfer.nats.wire import encode_publish, header_blocks, send
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"\r\nHPUB \x00\xff", b"y" * 200_000])
@@ -17,12 +17,12 @@ async def test_messages_arrive_as_the_client_itself_sends_them(
     headers = {"Nats-Msg-Id": "a/b c/%C3%BC/0", "Sinfer-Task": "ex:1"}
     arrived = await nats_client.subscribe(unique)
     await nats_client.publish(unique, data, reply="back.1", headers=headers)
-    block = header_block(header_lines(headers.items()))
-    await send(nats_client, [encode_publish(unique.encode(), b"back.1", block, data)] * 2)
+    [block] = header_blocks(headers.items(), [b""])
+    await send(nats_client, encode_publish(unique.encode(), b"back", [(block, data)] * 2))
     theirs, *ours = [await arrived.next_msg(timeout=5) for _ in range(3)]
+    assert [message.reply for message in ours] == ["back.0", theirs.reply]
     for message in ours:
         assert message.subject == theirs.subject
-        assert message.reply == theirs.reply
         assert message.data == theirs.data == data
         assert message.headers == theirs.headers == headers
 

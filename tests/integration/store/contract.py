@@ -87,7 +87,6 @@ class Seen(NamedTuple):
     messages: tuple[tuple[int, bytes], ...]
     attempt: int
     waits: int
-    is_first: bool
     output: bytes | None
     sinks: frozenset[str]
     search: bytes
@@ -232,7 +231,6 @@ class Contract(RuleBasedStateMachine):
             tuple(sorted((message.stream_seq, message.data) for message in messages)),
             claim.attempt,
             claim.waits,
-            claim.is_first,
             output.output,
             output.sinks,
             output.search,

@@ -81,7 +81,7 @@ async def test_a_hold_that_is_cancelled_gives_the_task_back(
         patched.setattr(world.catalogue, "_close_unused", cancelled)
         with pytest.raises(asyncio.CancelledError):
             await world.catalogue.hold(world.scope)
-    [[entry]] = world.catalogue._entries.values()
+    [[entry]] = world.catalogue.entries.values()
     assert entry.users == 0
 
 

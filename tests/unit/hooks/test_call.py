@@ -18,7 +18,7 @@ from sinfer.errors import (
     InferenceRejectedError,
     SinferError,
 )
-from sinfer.hooks.call import Hook, Running, _caller, caller, describe, made, running
+from sinfer.hooks.call import CALLER, Hook, Running, caller, describe, made, running
 
 
 class Panic(BaseException):
@@ -86,13 +86,13 @@ async def test_whatever_a_hook_raises_is_a_hook_error_with_its_text(name: str) -
         await hook.wait(make)
     with pytest.raises(HookError) as awaited:
         await Hook("request", "build_request", raises_later, passing=(InferenceError,)).wait(make)
-    with pytest.raises(HookError) as repeated, hook.for_each() as call:
-        call(make)
+    [repeated] = hook.each([make])
+    assert isinstance(repeated, HookError)
     with pytest.raises(HookError) as ours:
         await Hook("sink", "write", raises_later, passing=(InferenceError,), is_ours=True).wait(
             make
         )
-    for error in (called.value, waited.value, repeated.value):
+    for error in (called.value, waited.value, repeated):
         assert (error.stage, error.hook, error.text) == ("request", "build_request", text)
         assert str(error) == f"build_request: {text}"
     assert awaited.value.text == text
@@ -149,20 +149,15 @@ def test_a_hook_that_is_called_for_each_of_many_goes_on_behind_one_that_fails() 
         return 1 / number
 
     inner = Hook("preprocess", "item_id", lambda _: None)
-    found: list[float | str] = []
-    with Hook("preprocess", "preprocess", half).for_each() as call:
-        for number in (1, 0, 2):
-            try:
-                found.append(call(number))
-            except HookError as error:
-                found.append(error.text)
-            inner(number)
-    assert found == [1.0, "ZeroDivisionError: division by zero", 0.5]
+    found = Hook("preprocess", "preprocess", half).each([1, 0, 2])
+    assert [found[0], str(found[1]), found[2]] == [
+        1.0, "preprocess: ZeroDivisionError: division by zero", 0.5,
+    ]  # fmt: skip
     assert seen == [["preprocess"]] * 3
     assert running() == []
     later = Hook("preprocess", "preprocess", raises_later)
-    with pytest.raises(HookError, match="make it a plain function"), later.for_each() as call:
-        call(ValueError)
+    [refused] = later.each([ValueError])
+    assert "make it a plain function" in refused.text
 
 
 @pytest.mark.parametrize("is_ours", [True, False])
@@ -193,7 +188,7 @@ async def test_what_is_thrown_away_in_the_middle_is_no_trouble() -> None:
     coroutine.send(None)
     contextvars.Context().run(coroutine.close)
     assert running() == []
-    _caller.set(None)  # as in the context that ended with it
+    CALLER.set(None)  # as in the context that ended with it
 
 
 async def test_only_a_cancellation_from_here_is_one() -> None:

@@ -32,6 +32,7 @@ from sinfer.errors import (
 from sinfer.worker import result_check
 from sinfer.worker.model_step import Inferrer
 from sinfer.worker.outcome import Failure
+from sinfer.worker.task_model import TaskModel
 
 BAD = -1
 
@@ -88,7 +89,7 @@ def inferrer(
     pipeline: type[InferPipeline[Any, Any]] = Numbers,
     **inference: Any,
 ) -> Inferrer:
-    return Inferrer(inferrer_pipeline(pipeline, **inference), client)
+    return Inferrer(TaskModel(inferrer_pipeline(pipeline, **inference), client))
 
 
 def inferrer_pipeline(
@@ -530,7 +531,7 @@ async def test_a_client_of_one_s_own_that_has_no_connection_or_no_end_is_unavail
         async def infer(self, request: list[int], *, idempotency_key: str = "") -> Any:
             await asyncio.Event().wait()
 
-    asker = Inferrer(inferrer_pipeline(), Endless(), most_s=0.05)
+    asker = Inferrer(TaskModel(inferrer_pipeline(), Endless(), most_s=0.05))
     with pytest.raises(InferenceUnavailableError, match=r"its client gave no answer within 0\.05s"):
         await asker.infer(window([1]))
 

@@ -81,7 +81,8 @@ async def named(
     rows = [ResultRow(place, b"1") for place in places]
     try:
         scope = Scope("p", "t", "in.a")
-        return name_results(ready, scope, Attempt(claim, messages, is_last=False), rows)
+        tried = Attempt(claim, messages, is_last=False, may_have_been_tried=attempt > 1)
+        return name_results(ready, scope, tried, rows)
     finally:
         await ready.aclose()
 
