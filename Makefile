@@ -17,7 +17,7 @@
 #   make servers       install PostgreSQL, PgBouncer and MariaDB for tests of the sql sink (Debian, root)
 #   make audit         known vulnerabilities in constraints.txt, where a data source answers
 #   make release       whether version, changelog and commit agree; then wheel and source in dist/
-#   make lock          write constraints.txt anew, with the newest versions
+#   make lock          write constraints.txt from scratch, with the newest versions
 #   make clean         remove what the others made
 #
 # PYTHON=python3.13 chooses the interpreter: 3.11 or later.

@@ -6,7 +6,7 @@ SinferError
 ├── UnavailableError         NATS, Redis or the broker cannot be reached (retry later)
 │   └── AccessError          it answers, but does not let sinfer in, or cannot be trusted
 ├── StoreError               the window store refused a step
-│   ├── StaleTokenError      another writer or worker holds the lease by now
+│   ├── StaleTokenError      another writer or worker holds the lease
 │   ├── PositionError        the batch does not follow the stored position
 │   ├── LostPositionError    windows are there, and the stored position is gone
 │   ├── WindowConflictError  a window of the plan was closed meanwhile: plan again
@@ -14,7 +14,7 @@ SinferError
 │   ├── CommitRefusedError   this commit can never be stored, though the store is there
 │   └── StoreFullError       Redis is at maxmemory
 ├── SourceError              the stream cannot be read as configured
-│   └── StreamResetError     the stream was deleted, made anew or rolled back
+│   └── StreamResetError     the stream was deleted, made again or rolled back
 ├── HookError                code of a product failed, or ended in a way that code should not
 ├── InvalidItemError         a message, or what a product made of it, is not valid
 ├── InferenceError           the model did not answer as asked
@@ -113,7 +113,7 @@ class SourceError(SinferError):
 
 
 class StreamResetError(SourceError):
-    """The stream was deleted, made anew or rolled back below the stored position."""
+    """The stream was deleted, made again or rolled back below the stored position."""
 
 
 class HookError(SinferError):

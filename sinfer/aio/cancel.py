@@ -13,7 +13,7 @@ async def end(*tasks: asyncio.Task[Any], again_s: float = _AGAIN_S) -> None:
 
     Cancelling once is not enough. Up to Python 3.11 ``asyncio.wait_for``, through which clients of
     Redis and NATS wait, loses a cancellation that comes in the moment when what it waits for is
-    done (https://github.com/python/cpython/issues/86296). A task that loops then goes on for ever.
+    done (https://github.com/python/cpython/issues/86296). A task that loops then goes on forever.
 
     Args:
         tasks: any number.

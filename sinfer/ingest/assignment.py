@@ -1,4 +1,4 @@
-"""Which partitions are this ingestor's share, worked out anew only when something changed."""
+"""Which partitions are this ingestor's share, worked out again only when something changed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How carefully messages are given to a product's code, after writers of the partition have died.
 
 A writer that ends without giving its partition back may have been killed by a message: a hook that
-crashes takes the process with it, and so does the next, for ever. A message is suspected in steps:
+crashes takes the process with it, and so does the next, forever. A message is suspected in steps:
 
 - No death: nothing is noted, which costs nothing.
 - One: what is about to be given to the product's code is noted in the store before, for a while.

@@ -1,4 +1,4 @@
-"""Storing the commits of a partition, however long Redis is away, and what follows from each."""
+"""Storing the commits of a partition, whatever happens to Redis, and what follows from each."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Storing:
 
         Raises:
             WindowConflictError: windows of the plan are not open any more; plan again.
-            StaleTokenError, PositionError: somebody else writes the partition by now.
+            StaleTokenError, PositionError: somebody else writes the partition.
             CommitRefusedError: it cannot be stored, however often it is tried.
             UnavailableError, StoreFullError: not stored, and told to stop.
         """

@@ -20,7 +20,7 @@ class Connections:
 
     Args:
         name: shown by the servers' monitoring.
-        reconnected: is called whenever a connection was made anew.
+        reconnected: is called whenever a connection was made again.
         troubles: those of the ingestor.
     """
 

@@ -228,7 +228,7 @@ class DeadLetterCare:
         await self._letters.note_copied(self._scope, batch[-1].entry)
 
     async def _copy(self, subject: str, stored: StoredLetter) -> None:
-        """Send a copy. What is too large for NATS must not hold the others up for ever."""
+        """Send a copy. What is too large for NATS must not hold the others up forever."""
         data = stored.letter.message.data
         headers = letter_headers(stored, self._name_of(stored))
         size = len(data) + _size_of(headers)

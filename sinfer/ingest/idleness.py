@@ -43,7 +43,7 @@ class Idleness:
             self._idle_at_s = time.monotonic() + wait_s
 
     def wait_s(self, windower: Windower) -> float:
-        """How long there is nothing to do if nothing comes, seconds; infinite for ever."""
+        """How long nothing is to be done if nothing comes, seconds; infinite where nothing is."""
         wait_s = math.inf
         if self._by_the_clock:
             deadline_ms = windower.planner.next_deadline_ms

@@ -40,7 +40,7 @@ class Leaseholder(Protocol):
     renewed_s: float
 
     def lease_lost(self, error: StaleTokenError) -> None:
-        """Somebody else holds the lease by now."""
+        """Somebody else holds the lease."""
 
 
 class LeaseKeeper:
@@ -75,7 +75,7 @@ class LeaseKeeper:
         self._holders.discard(holder)
 
     async def renew(self) -> None:
-        """Renew what is due. While Redis is away, leases run out, which commits then notice."""
+        """Renew what is due. While Redis is unavailable, leases run out; commits notice that."""
         due_s = time.monotonic() - _RENEW_S
         due = [holder for holder in self.holders if holder.renewed_s <= due_s]
         try:

@@ -63,7 +63,7 @@ class TaskBudgets:
             limit: its ``maxmemory``; 0 for none.
 
         Raises:
-            UnavailableError: Redis is away.
+            UnavailableError: Redis is unavailable.
             StoreFullError: Redis takes nothing more.
         """
         own = {

@@ -63,7 +63,7 @@ class Retirement:
         """Nothing to look at: the end of windows is asked for in short intervals anyway."""
 
     def lease_lost(self, error: StaleTokenError) -> None:
-        """Somebody else writes the partition by now."""
+        """Somebody else writes the partition."""
         self._lost = error
         self._stopping.set()
 
@@ -72,7 +72,7 @@ class Retirement:
 
         Raises:
             StaleTokenError: another ingestor took over.
-            UnavailableError: Redis is away; the caller tries again later.
+            UnavailableError: Redis is unavailable; the caller tries again later.
             ConfigError: what is stored of the task is not valid.
         """
         while remaining_ms := await self.writer.acquire():

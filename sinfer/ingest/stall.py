@@ -1,7 +1,7 @@
 """Noticing that a consumer delivers no more, since open windows hold all that it gives out.
 
 With ``ack: done`` a message is acknowledged when its window is done. Windows that need more
-messages than the consumer's ``max_ack_pending`` to come to their end wait for ever.
+messages than the consumer's ``max_ack_pending`` to come to their end wait forever.
 """
 
 from __future__ import annotations

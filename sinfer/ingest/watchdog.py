@@ -200,7 +200,7 @@ class Lifeline:
         return [cast("Calling", one) for one in holders if hasattr(one, "hook_timeout_s")]
 
     def _held(self, now_s: float) -> _Held | None:
-        """What holds the loop up; None when it goes on by now."""
+        """What holds the loop up; None when it goes on."""
         for holder in self._calling():
             if holder.hand.since_s:
                 return self._of_hand(holder, holder.hand, holder.hand_seqs, holder.hook_timeout_s)
@@ -233,7 +233,7 @@ class Lifeline:
         return _Held(text, max(since_s, self._resumed_s), limit_s, holder, seqs)
 
     async def _end(self, held: _Held, now_s: float) -> None:
-        """The loop will not come back: let others go on, and begin anew."""
+        """The loop will not come back: let others go on, and begin again."""
         trace = "".join(traceback.format_stack(sys._current_frames().get(self._main))).rstrip()
         whose = "" if held.holder is None else f"{held.holder.writer.scope}: "
         _log.critical(

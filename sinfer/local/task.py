@@ -263,7 +263,7 @@ class LocalTask:
     # --- time ---
 
     async def tick(self) -> None:
-        """Do what the clock asks for by now: close windows, try again those that wait."""
+        """Do what the clock asks for: close windows, try again those that wait."""
         now_ms = self.clock.now_ms()
         for partition in self._partitions:
             partition.memory.close_due()

@@ -176,7 +176,7 @@ class _Transport(TcpTransport):
                     server_hostname=uri if isinstance(uri, str) else uri.hostname,
                 )
         except BaseException:
-            # To wait until it is closed, as nats-py does later, would take for ever.
+            # To wait until it is closed, as nats-py does later, would take forever.
             bare.transport.abort()
             self._io_reader = self._io_writer = None
             raise

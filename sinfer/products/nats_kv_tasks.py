@@ -125,7 +125,7 @@ class NatsKvTaskManager(TaskManager[C]):
     # --- following the stream behind the bucket ---
 
     async def _follow(self, bucket: _Bucket) -> None:
-        """Read what is new; all of it, when the bucket was made anew or lost keys silently."""
+        """Read what is new; all of it, when the bucket was made again or lost keys silently."""
         jetstream = bucket.connection.jetstream(timeout=_TIMEOUT_S)
         info = await jetstream.stream_info(self._stream)
         state = info.state

@@ -41,7 +41,7 @@ class SqlTaskManager(TaskManager[C]):
     With ``json_column`` the task is the object in that column, as JSON or as text. For anything
     else, override ``task``.
 
-    A row that cannot be understood is reported by its ``id`` column. While the database is away,
+    A row that cannot be understood is reported by its ``id`` column. While the database is gone,
     the last known tasks stay in force.
 
     Args:

@@ -31,7 +31,7 @@ class Limits(ConfigModel):
     memory than this. By default a task may take what it needs until Redis is 60 % full; then those
     that take most stop first."""
     max_attempts: int = Field(default=5, ge=1, le=1000, json_schema_extra=unit("attempts"))
-    """Dead-letter a window's messages after it was tried so often. What is away does not count, nor
+    """Dead-letter a window's messages after so many tries. What is unavailable does not count, nor
     do workers that die with it: then the item that they die of is searched for."""
     lease: Duration = Field(default="30s", validate_default=True)
     """How long a worker that went silent keeps its windows."""

@@ -116,7 +116,7 @@ class PositionSource(Source):
                 **(after(state.position) if self._start is None else self._start),
             )
         )
-        # The stream may have been made anew in between: look again, now that the consumer is on it.
+        # The stream may have been made again meanwhile: look, now that the consumer is on it.
         check_identity(await self._api.stream_info(), state)
         self._state = state
         self._expected = 1

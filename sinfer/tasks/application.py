@@ -84,7 +84,7 @@ def make_app(queues: list[str]) -> Celery:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,  # for ever
+        broker_connection_max_retries=None,  # forever
         broker_connection_timeout=_BROKER_TIMEOUT_S,
         broker_transport_options={
             "visibility_timeout": _VISIBILITY_TIMEOUT_S,

@@ -2,7 +2,7 @@
 notes for its processes: that it listens to its broker, and whether somebody watches.
 
 Celery's workers greet all others when they start (mingle), which takes a second, and listen to them
-for ever (gossip). That is of use for revoked tasks and elections; sinfer has neither.
+forever (gossip). That is of use for revoked tasks and elections; sinfer has neither.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Celery's pool of processes, that outlives a dying child, and ends in time.
 
-When the connection to the broker is made anew, Celery has its event loop watch every child again,
+When the connection to the broker is made again, Celery has its event loop watch every child again,
 also one that has died and is not replaced yet. It has no file descriptor any more, which kombu
 answers with a ``ValueError`` (since 5.7, pull request 2623) that Celery does not expect: the whole
 worker ends with "Unrecoverable error: ValueError('file descriptor is None')". Here such children

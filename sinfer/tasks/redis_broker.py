@@ -31,7 +31,7 @@ _dropped = Throttled(_log)
 class _QoS(redis.QoS):
     def ack(self, delivery_tag: str) -> None:
         if self.channel.closed:
-            # The connection was made anew since: an acknowledgement over the old one would open
+            # The connection was made again since: an acknowledgement over the old one would open
             # connections that nobody closes, or end the worker. The message is a hint: let it go.
             virtual.QoS.ack(self, delivery_tag)
         else:

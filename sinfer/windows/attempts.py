@@ -16,7 +16,7 @@ class Tries(NamedTuple):
 
     Attributes:
         attempts: those that count towards ``limits.max_attempts``.
-        waits: those that do not, since the model or a sink was away, or the worker ended.
+        waits: those that do not, since the model or a sink was unavailable, or the worker ended.
     """
 
     attempts: int

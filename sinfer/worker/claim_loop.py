@@ -101,7 +101,7 @@ async def drain(runtime: Runtime, scope: Scope, hinted: int) -> bool:
         Whether the work has begun, or there was none; False when that takes its time.
 
     Raises:
-        UnavailableError: Redis is away.
+        UnavailableError: Redis is unavailable.
     """
     work = work_on(runtime, scope, hinted)
     with suppress(TimeoutError):
@@ -193,7 +193,7 @@ class PartitionWork:
         """Claim until nothing is left, and end when the last window has.
 
         Raises:
-            UnavailableError: Redis is away.
+            UnavailableError: Redis is unavailable.
         """
         try:
             while self._goes_on or self._active or self._look_s is not None:

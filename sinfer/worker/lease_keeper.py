@@ -48,7 +48,7 @@ class _Held:
         scope: its partition.
         claim: the claim.
         lease_ms: how long its lease lasts.
-        lost: is called on the event loop when another worker has the window by now.
+        lost: is called on the event loop when another worker has the window.
         renewed_s: when the lease was last renewed, by the monotonic clock.
     """
 
@@ -114,7 +114,7 @@ class LeaseKeeper:
             scope: its partition.
             claim: the claim.
             lease_ms: how long its lease lasts.
-            lost: is called on the event loop when another worker has the window by now.
+            lost: is called on the event loop when another worker has the window.
         """
         with self._guard:
             self._held[scope, claim.window.id] = _Held(scope, claim, lease_ms, lost)

@@ -357,7 +357,7 @@ class ModelSearch:
         """When to try again.
 
         A request may be what a model dies of or hangs on, so these tries count, until the breaker
-        opens: then the model is away for all. What the model never began with does not count.
+        opens: then the model is unavailable to all. What it never began with does not count.
         """
         wait_ms = max(self._backoff(claim), round(asked_s(error.retry_after) * 1000))
         open_ms = 0 if error.status == TOO_MANY_REQUESTS else await self._ready.guard.failed()

@@ -88,7 +88,7 @@ class WindowProcessor:
             How the try ended; None when the window was lost to another worker.
 
         Raises:
-            UnavailableError: Redis is away; the lease runs out and another worker goes on.
+            UnavailableError: Redis is unavailable; the lease runs out and another worker goes on.
         """
         is_last = claim.attempt >= self._task.limits.max_attempts
         tried = claim.attempt + claim.waits > 1
@@ -186,7 +186,7 @@ class WindowProcessor:
         """Write the sinks that have not got the results.
 
         Raises:
-            TryLaterError: some of them are away.
+            TryLaterError: some of them are unavailable.
         """
         began_s = time.monotonic()
         try:
@@ -241,7 +241,7 @@ class WindowProcessor:
         """Write some results at a time: one of them may be what workers die of.
 
         Raises:
-            TryLaterError: sinks are away; what was written is not written again.
+            TryLaterError: sinks are unavailable; what was written is not written again.
         """
         claim = attempt.claim
         rows = {row.ordinal: row for row in outcome.rows}

@@ -203,7 +203,7 @@ class Runtime:
     def run(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Run what a Celery message asks for; it returns False when Redis has not answered yet.
 
-        While Redis is away that is told from time to time: whatever is missed now, the next message
+        While Redis is unavailable that is told now and then: whatever is missed now, the next message
         finds.
         """
         try:
@@ -240,7 +240,7 @@ class Runtime:
 
     def note_cancelled(self, what: str) -> None:
         """Something of sinfer's own was cancelled, and sinfer has not asked for it: others may be
-        as well, and wait for ever. Ends the process, unless that is about to end.
+        as well, and wait forever. Ends the process, unless that is about to end.
 
         Args:
             what: it was, for the log.

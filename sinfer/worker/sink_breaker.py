@@ -1,4 +1,4 @@
-"""A sink that is away is left alone for a while, so that windows do not all wait for its time-out.
+"""A sink that is unavailable is left alone for a while: not all windows wait for its time-out.
 
 Each process has one of these for each sink of a task. Windows that come meanwhile are written to
 the other sinks and wait for this one; when the pause is over a single window tries it. A sink that
@@ -22,7 +22,7 @@ class SinkBreaker:
         most_ms: the longest pause.
 
     Attributes:
-        error: what the sink said last when it was away.
+        error: what the sink said last when it was unavailable.
     """
 
     def __init__(self, base_ms: int, most_ms: int) -> None:
@@ -54,7 +54,7 @@ class SinkBreaker:
         self._on_trial = False
 
     def failed(self, error: str, asked_s: float = 0.0) -> None:
-        """The sink was away.
+        """The sink was unavailable.
 
         Args:
             error: what it said.

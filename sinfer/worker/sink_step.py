@@ -31,7 +31,7 @@ class Written:
         refused: results that will never be taken and that no fallback took, by ordinal.
         away: what is to be asked again, and what was wrong with it.
         answered: what took results or refused them; named like ``away``.
-        wait_ms: how long nobody asks those that are away.
+        wait_ms: how long nobody asks those that are unavailable.
         confirmed: what the sinks say of results that they took, all of them together.
     """
 

@@ -93,7 +93,7 @@ class HeldTask:
 
         Raises:
             ConfigError: that configuration cannot be used any more.
-            UnavailableError: Redis is away.
+            UnavailableError: Redis is unavailable.
         """
         if config in ("", self.meaning):
             return self.current
@@ -155,7 +155,7 @@ class Catalogue:
 
         Raises:
             ConfigError: the product or the task is not known here, or cannot be used.
-            UnavailableError: Redis is away.
+            UnavailableError: Redis is unavailable.
         """
         if packed is None:
             packed = await self.kept(scope)

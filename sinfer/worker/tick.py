@@ -42,7 +42,7 @@ async def tick(runtime: Runtime) -> dict[str, int]:
         failed.
 
     Raises:
-        UnavailableError: Redis is away.
+        UnavailableError: Redis is unavailable.
     """
     turn = await runtime.schedule.tick(
         pause_ms=max(1, to_ms(settings().tick) // 2),
@@ -104,7 +104,7 @@ class _Tick:
         """Look at one partition.
 
         Raises:
-            UnavailableError: Redis is away.
+            UnavailableError: Redis is unavailable.
         """
         async with self._limit:
             try:

@@ -36,7 +36,7 @@ class Clock:
             How wrong it is now, in seconds.
         """
         self._skew_s += by_s
-        # In place: a file that is written anew is shorter for a moment.
+        # In place: a file that is written again is shorter for a moment.
         file = os.open(self._path, os.O_WRONLY)
         try:
             os.pwrite(file, round(self._skew_s * 1e9).to_bytes(8, sys.byteorder, signed=True), 0)

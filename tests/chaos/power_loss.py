@@ -27,7 +27,7 @@ class PowerLoss:
         self._sizes: deque[int] = deque(maxlen=round(lost_s / _LOOK_S))
 
     async def watch(self) -> None:
-        """Note the length of the file for ever."""
+        """Note the length of the file forever."""
         while True:
             self._sizes.append(self._file().stat().st_size)
             await asyncio.sleep(_LOOK_S)

@@ -32,7 +32,7 @@ class Progress:
         )
 
     async def ended(self) -> dict[str, int]:
-        """How many messages of each task came to an end; nothing while Redis is away."""
+        """How many messages of each task came to an end; nothing while Redis is unavailable."""
         found: dict[str, int] = {}
         with suppress(RedisError, OSError):
             for task in self._site.tasks:
@@ -50,7 +50,7 @@ class Progress:
         await until(have, f"{messages} messages of each task to come to their end")
 
     async def accounts(self) -> dict[str, Account]:
-        """The accounts of all tasks; nothing while Redis is away."""
+        """The accounts of all tasks; nothing while Redis is unavailable."""
         try:
             return {
                 task.id: await read_account(self.store, task.scope) for task in self._site.tasks

@@ -75,7 +75,7 @@ async def recover(progress: Progress, published: Mapping[str, int], total: int) 
 
     Args:
         progress: tells how far they are.
-        published: messages that are published by now, by task.
+        published: messages that are published, by task.
         total: messages of each task that will be published in all.
     """
     began = time.monotonic()

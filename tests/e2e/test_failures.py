@@ -240,7 +240,7 @@ async def scrape(deployment: Deployment) -> str:
     return await asyncio.to_thread(run)
 
 
-# --- what waits: first while it is away, then when it is back ---
+# --- what waits: first while it is unavailable, then when it is back ---
 
 
 async def test_while_a_breaker_is_open_its_windows_wait_and_other_tasks_go_on(

@@ -66,7 +66,7 @@ async def test_a_worker_killed_in_mid_window_leaves_it_to_another(
     task = await ordered(deployment, connections, "worker-killed")
     first = deployment.worker(concurrency=1)
     processes.start(first, deployment.ingest())
-    # The results of the first windows are written; then the model takes for ever.
+    # The results of the first windows are written; then the model takes forever.
     await connections.publish(task, numbers(0, 20))
     await connections.settled(task, 20)
     deployment.model.order({"mode": "hang", "count": None})

@@ -1,4 +1,4 @@
-"""The model is away for long: reading stops, JetStream keeps the backlog, and nothing is lost."""
+"""The model is long unavailable: reading stops, JetStream keeps the backlog, nothing is lost."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _anchor(heading: str) -> str:
 
 
 class Terminal:
-    """Runs a document's commands: those that go on for ever in the background, others to the end.
+    """Runs a document's commands: those that go on forever in the background, others to the end.
 
     Args:
         directory: where they run, until ``cd`` leads elsewhere.
@@ -79,7 +79,7 @@ class Terminal:
 
     Attributes:
         environment: of the commands.
-        endless: commands that go on for ever, by how they begin, and when they are ready.
+        endless: commands that go on forever, by how they begin, and when they are ready.
         model_url: where the model server of ``python -m sinfer.embedded`` is.
     """
 

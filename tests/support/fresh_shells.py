@@ -80,7 +80,7 @@ class FreshShells:
         """Type a block into a new terminal.
 
         Returns:
-            What it printed, until its end or until the command that goes on for ever is ready.
+            What it printed, until its end or until the command that goes on forever is ready.
         """
         last = block.rstrip().splitlines()[-1]
         for start, ready in _ENDLESS.items():

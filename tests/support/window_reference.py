@@ -330,7 +330,7 @@ class Reference:
         )
 
     def _fire_content(self, key: str, end: int, reason: str) -> None:
-        """Fire an aligned window with everything it holds by now."""
+        """Fire an aligned window with everything it holds."""
         inside = [i for i in self._seen if i.key == key and end in [e for _, e in self._bounds(i)]]
         start = end - to_ms(self.spec.size)  # type: ignore[union-attr]
         revision = self._revisions.get((key, end), 0)

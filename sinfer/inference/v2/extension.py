@@ -85,8 +85,7 @@ class BinaryExtension:
         return self._is_there
 
     async def is_still_there(self) -> bool:
-        """The same after the server refused a request with binary tensors: it may be another one
-        by now."""
+        """The same after the server refused a request with binary tensors; it may be another."""
         if time.monotonic() >= self._asked_s + _FRESH_S:
             self.doubt()
         return await self.is_there()

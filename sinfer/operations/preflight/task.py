@@ -267,7 +267,7 @@ async def _close(stage: Any, part: Any) -> None:
 
 
 def held_back(task: InferTaskConfig) -> str:
-    """What may hold a task's windows back for ever, and the remedy; empty when nothing may."""
+    """What may hold a task's windows back forever, and the remedy; empty when nothing may."""
     subjects = task.source.partition_subjects
     if task.window.time != "event" or len(subjects) == 1 or task.window.idle is not None:
         return ""

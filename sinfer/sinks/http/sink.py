@@ -228,7 +228,7 @@ class HttpSink(Sink):
             raise SinkUnavailableError(
                 f"{self._place} did not answer: {self._masked(str(error)) or type(error).__name__}"
             ) from error
-        # What the receiver did is known by now; whatever it sends besides changes nothing.
+        # What the receiver did is known; whatever it sends besides changes nothing.
         with suppress(TimeoutError, AnswerTooLargeError, AnswerEncodingError, httpx.HTTPError):
             async with asyncio.timeout(min(self._timeout_s, _READING_S)):
                 return await read_bounded(response, MOST_OF_ERRORS)

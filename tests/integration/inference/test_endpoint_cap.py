@@ -31,7 +31,7 @@ _PATIENCE_S = 120.0
 
 
 def hammer(number: int, redis_url: str, model_url: str) -> None:
-    """Call the model for ever, with more calls at once than anybody may have under way."""
+    """Call the model forever, with more calls at once than anybody may have under way."""
     guard_module.GRACE_MS = 500
     asyncio.run(_hammer(number, redis_url, model_url))
 

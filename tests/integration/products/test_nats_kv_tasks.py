@@ -116,4 +116,4 @@ async def test_tasks_are_found_again_after_the_server_was_killed(unique: str) ->
 
 
 async def _ignore(error: Exception) -> None:
-    """The server is away on purpose."""
+    """The server is unavailable on purpose."""

@@ -216,7 +216,7 @@ async def test_a_result_known_by_its_message_is_there_once_whatever_windows_it_c
     first, last = message_results(*sequences[:5], window="w/1"), message_results(*sequences)
     sinks = [place.sink(), place.sink()]
     await sinks[0].write(first)
-    # Cut anew after Redis was wiped: other windows, tried for the first time, at once.
+    # Cut again after Redis was wiped: other windows, tried for the first time, at once.
     again = [
         message_results(*sequences[1:3], window="w/3"),
         message_results(*sequences[2:8:2], window="w/4"),

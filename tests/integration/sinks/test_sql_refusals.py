@@ -262,7 +262,7 @@ async def test_a_row_that_a_trigger_refuses_does_not_wait_for_ever(
 
 
 async def test_a_row_larger_than_a_packet_is_refused_alone(mariadb_url: str, unique: str) -> None:
-    """The server would close the connection, each time anew."""
+    """The server would close the connection, each time again."""
     sink = sql_sink(mariadb_url, unique)
     with connected(mariadb_url) as connection:
         most = connection.execute(text("SELECT @@max_allowed_packet")).scalar_one()

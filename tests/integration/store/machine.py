@@ -251,7 +251,7 @@ class Histories(RuleBasedStateMachine):
         return True
 
     def _was_renamed(self, which: int) -> bool:
-        """The lease ran out and its owner took it anew under another token since."""
+        """The lease ran out and its owner took it again under another token since."""
         owner = self.ask(self.store.redis.hget(self.keys.meta, "owner"))
         return bool(owner == "ab"[which].encode())
 

@@ -149,7 +149,7 @@ async def test_a_lease_renewed_between_two_tries_of_a_commit_stores_it_once(
 async def test_a_commit_that_arrives_late_is_not_taken_for_the_next_one(
     store: Store, unique: str
 ) -> None:
-    """A writer got no answer, began anew from what was stored, and only then its commit arrived."""
+    """A writer got no answer, began again from what was stored, and then its commit arrived."""
     partition = Partition(store, Scope("p", unique, ">"), type="count", count=10)
     await partition.take([])
     delayed = Commit(partition.planner.plan([Item(1, "a", 0).entry], 0), b"1")

@@ -1,4 +1,4 @@
-"""Beat while the broker is away: what its log says, and that it goes on by itself."""
+"""Beat while the broker is unavailable: what its log says, and that it goes on by itself."""
 
 from __future__ import annotations
 

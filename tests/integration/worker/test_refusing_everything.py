@@ -230,7 +230,7 @@ async def test_an_http_sink_that_refuses_everything_pauses_the_task(board: Board
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404])
 async def test_of_an_http_sink_that_lets_nobody_in_nothing_dies(board: Board, status: int) -> None:
-    """It is away, with the reason; however long that lasts, no attempt is used up."""
+    """It is unavailable, with the reason; however long that lasts, no attempt is used up."""
     with Receiver() as receiver:
         receiver.judge = lambda body: (status, b"no")
         sink, well = HttpSink(HttpSink.Config(url=receiver.url)), Record()

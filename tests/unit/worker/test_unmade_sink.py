@@ -1,4 +1,4 @@
-"""A sink that cannot be made yet is away; once it is made it says all that it would have said."""
+"""A sink that cannot be made yet is unavailable; once made it says all that it would have said."""
 
 from __future__ import annotations
 

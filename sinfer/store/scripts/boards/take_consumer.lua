@@ -1,5 +1,5 @@
 #!lua
--- Note which partition reads a consumer, unless that is another one by now.
+-- Note which partition reads a consumer, unless that is another one.
 --
 -- KEYS  1  consumers  hash
 -- ARGV  1  consumer

@@ -3,7 +3,7 @@
 --
 -- KEYS  1  meta  hash
 -- ARGV  1  token  the fencing token of the lease
--- Returns 1, or 0 when someone else holds the lease by now.
+-- Returns 1, or 0 when someone else holds the lease.
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then
   return 0
 end
