@@ -203,7 +203,7 @@ class Runtime:
     def run(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Run what a Celery message asks for; it returns False when Redis has not answered yet.
 
-        While Redis is unavailable that is told now and then: whatever is missed now, the next message
+        While Redis is unavailable that is told now and then: what is missed now the next message
         finds.
         """
         try:

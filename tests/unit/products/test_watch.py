@@ -1,4 +1,4 @@
-"""What stays in force while tasks are broken or their manager is unavailable, and what is logged."""
+"""What stays in force while tasks are broken or their manager is gone, and what is logged."""
 
 from __future__ import annotations
 
