@@ -115,7 +115,7 @@ def run(ctx: click.Context, /, product: str, with_model: bool, **options: Any) -
     leaving_a_debugger_ends_the_program()
     found = find_product(product, settings().products)
     if with_model:
-        from sinfer.local.with_model import run_with_model
+        from sinfer.local.shipped_model import run_with_model
         from sinfer.products.scenario import demonstration_of
 
         words = [word for word in sys.argv if word != _WITH_MODEL]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from sinfer.embedded.development import DevelopmentStack
-    from sinfer.embedded.watching import FileWatcher
+    from sinfer.embedded.file_watch import FileWatcher
     from sinfer.operations.events import Happening, Happenings
     from sinfer.products.product import Product
     from sinfer.products.scenario import Demonstration
@@ -63,8 +63,8 @@ def up(product: str, watch: tuple[Path, ...]) -> None:
     import asyncio
 
     from sinfer.embedded.development import DevelopmentStack
+    from sinfer.embedded.file_watch import FileWatcher
     from sinfer.embedded.termination import unwinding_on_signals
-    from sinfer.embedded.watching import FileWatcher
     from sinfer.products.registry import find_product, modules_with
     from sinfer.settings import settings
 

@@ -27,7 +27,7 @@ from sinfer.errors import (
     InferenceUnavailableError,
     InvalidResponseError,
 )
-from sinfer.http.bounded import (
+from sinfer.http.read_limit import (
     ACCEPT_ENCODING,
     AnswerEncodingError,
     AnswerTooLargeError,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sinfer.store.partition.unfinished import Unfinished
+from sinfer.store.partition.unfinished_windows import Unfinished
 from sinfer.windows.dead_letters import DeadEntry
 
 Ranges = list[tuple[int, int]]

@@ -36,7 +36,7 @@ from sinfer.ingest.pipelines import PipelineMaker
 from sinfer.ingest.retirement import Retirement
 from sinfer.ingest.surroundings import Surroundings
 from sinfer.ingest.watchdog import Lifeline
-from sinfer.liveness.overdue import Overdue
+from sinfer.liveness.overdue_windows import Overdue
 from sinfer.logging.throttled import Throttled
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig

@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from sinfer.errors import SinferError
-from sinfer.liveness.missing import listening
+from sinfer.liveness.absences import listening
 from sinfer.operations.audit import audit
 from sinfer.operations.processes import add_processes
 from sinfer.operations.products import known_scopes

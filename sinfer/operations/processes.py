@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from sinfer.errors import SinferError, UnavailableError
-from sinfer.liveness.missing import BUSY_MS, ingest_command, listening, missing_beat, missing_worker
+from sinfer.liveness.absences import (
+    BUSY_MS,
+    ingest_command,
+    listening,
+    missing_beat,
+    missing_worker,
+)
 from sinfer.operations.preflight.findings import Finding
 from sinfer.operations.status import TaskStanding
 from sinfer.products.registry import modules_with

@@ -14,7 +14,7 @@ from typing import Any
 
 from celery import beat
 
-from sinfer.liveness.overdue import Overdue
+from sinfer.liveness.overdue_windows import Overdue
 from sinfer.liveness.sign_of_life import SignOfLife
 from sinfer.logging.throttled import Throttled
 from sinfer.store.boards.running_processes import Presence

@@ -19,7 +19,7 @@ from sinfer.config.secret import Secret
 from sinfer.config.units import Duration, unit
 from sinfer.encoding import to_json
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
-from sinfer.http.bounded import (
+from sinfer.http.read_limit import (
     ACCEPT_ENCODING,
     MOST_OF_ERRORS,
     AnswerEncodingError,
@@ -30,9 +30,9 @@ from sinfer.http.retry_after import retry_after
 from sinfer.http.routes import route_to
 from sinfer.logging.masking import hide, secret_parameters
 from sinfer.sinks.base import Sink, SinkConfig
-from sinfer.sinks.fitted import fitted
 from sinfer.sinks.header_value import header_value
 from sinfer.sinks.http.doubts import DoubtfulError, Doubts
+from sinfer.sinks.name_length import fitted
 from sinfer.types.check import Checked, connection_problem
 from sinfer.types.result import WindowResults
 

@@ -25,7 +25,7 @@ from sqlalchemy.sql.elements import quoted_name
 from sqlalchemy.types import NullType, TypeEngine
 
 from sinfer.errors import SinkUnavailableError
-from sinfer.sinks.fitted import SHORTEST, fitted
+from sinfer.sinks.name_length import SHORTEST, fitted
 from sinfer.sinks.sql.columns import EARLIER_NAMES, MYSQL_ID_LENGTH, base_columns, mapped_columns
 from sinfer.sinks.sql.target import MappedColumn
 from sinfer.sinks.sql.values import (

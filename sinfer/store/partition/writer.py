@@ -32,7 +32,7 @@ from sinfer.store.partition.batch_commit import (
 )
 from sinfer.store.partition.partition_settings import PartitionSettings
 from sinfer.store.partition.partition_state import PartitionState, prune_configs, read_state
-from sinfer.store.partition.unfinished import Unfinished
+from sinfer.store.partition.unfinished_windows import Unfinished
 from sinfer.windows.dead_letters import DeadEntry
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import (

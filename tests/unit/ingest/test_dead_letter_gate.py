@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sinfer.ingest.dead_letter_gate import CopyGate
-from sinfer.store.partition.unfinished import Unfinished
+from sinfer.store.partition.unfinished_windows import Unfinished
 from sinfer.windows.dead_letters import DeadEntry
 
 

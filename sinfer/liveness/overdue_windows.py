@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sinfer.liveness.missing import BUSY_MS, missing_beat, missing_worker
+from sinfer.liveness.absences import BUSY_MS, missing_beat, missing_worker
 from sinfer.logging.throttled import Throttled
 from sinfer.products.registry import modules_with
 from sinfer.settings import settings

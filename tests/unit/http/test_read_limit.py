@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sinfer.http.bounded import (
+from sinfer.http.read_limit import (
     MOST_OF_ERRORS,
     AnswerEncodingError,
     AnswerTooLargeError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sinfer.liveness.missing import listening, missing_beat, missing_worker
+from sinfer.liveness.absences import listening, missing_beat, missing_worker
 from sinfer.settings import Settings
 from sinfer.store.boards.running_processes import Presence, Present
 from sinfer.tasks import application as celery_app

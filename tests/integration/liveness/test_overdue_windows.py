@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from sinfer.liveness import overdue
-from sinfer.liveness.overdue import Overdue
+from sinfer.liveness import overdue_windows
+from sinfer.liveness.overdue_windows import Overdue
 from sinfer.operations.processes import add_processes
 from sinfer.operations.status import standing
 from sinfer.store.boards.pauses import Pause, PauseBoard
@@ -36,7 +36,7 @@ async def store(empty_store: Store) -> Store:
 @pytest.fixture
 def looking(monkeypatch: pytest.MonkeyPatch) -> Overdue:
     for name in ("_LOOK_S", "_BEGIN_S"):
-        monkeypatch.setattr(overdue, name, 0.0)
+        monkeypatch.setattr(overdue_windows, name, 0.0)
     return Overdue()
 
 
@@ -49,7 +49,7 @@ async def wait_since(store: Store, seconds: float) -> None:
 
 async def told(looking: Overdue, store: Store, caplog: pytest.LogCaptureFixture) -> list[str]:
     caplog.clear()
-    with caplog.at_level(logging.INFO, overdue.__name__):
+    with caplog.at_level(logging.INFO, overdue_windows.__name__):
         await looking.look(store)
     return [record.getMessage() for record in caplog.records]
 
@@ -119,6 +119,6 @@ async def test_only_the_given_partitions_are_looked_at(
     store: Store, looking: Overdue, caplog: pytest.LogCaptureFixture
 ) -> None:
     await wait_since(store, 20)
-    with caplog.at_level(logging.INFO, overdue.__name__):
+    with caplog.at_level(logging.INFO, overdue_windows.__name__):
         await looking.look(store, [])
     assert caplog.records == []

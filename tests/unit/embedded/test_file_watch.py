@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sinfer.embedded.watching import FileWatcher
+from sinfer.embedded.file_watch import FileWatcher
 
 
 def test_written_added_and_removed_files_are_noticed_once(tmp_path: Path) -> None:

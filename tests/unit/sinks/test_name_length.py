@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinfer.sinks.fitted import SHORTEST, fitted
+from sinfer.sinks.name_length import SHORTEST, fitted
 
 
 def test_a_name_that_fits_stays_as_it_is() -> None:
