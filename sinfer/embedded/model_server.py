@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import re
-import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -26,34 +24,38 @@ import msgspec
 from sinfer.embedded.example_model import (
     HEADER_LENGTH,
     METADATA,
-    MODEL,
-    VERSION,
     BadRequestError,
     RestCall,
     V2Call,
-    expected,
     predict,
 )
 from sinfer.embedded.faults import Fault, FaultQueue
 from sinfer.errors import ConfigError, SinferError
-from sinfer.ports import listening
 
 try:
-    from sinfer.embedded.http_protocol import Exchange, HttpProtocol
+    from starlette.requests import Request
+    from starlette.routing import Route
+
+    from sinfer.embedded.http_server import (
+        HalfAnswer,
+        Json,
+        LastAnswer,
+        application,
+        client_left,
+        serve,
+    )
+    from sinfer.embedded.v2_routes import v2_routes
 except ConfigError as error:
     if __name__ != "__main__":
         raise
     sys.exit(f"Error: {error}")
 
-__all__ = ["ModelServerApp", "Stats", "expected", "main"]
-
-_MODEL_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/infer|/ready)?")
+_UNKNOWN = "unknown model {name!r} version {version}"
 _SERVER_METADATA = {
     "name": "sinfer-model-server",
     "version": "1",
     "extensions": ["binary_tensor_data"],
 }
-_encode = msgspec.json.Encoder().encode
 _decode_faults = msgspec.json.Decoder(list[Fault]).decode
 
 
@@ -82,10 +84,14 @@ class Stats(msgspec.Struct):
 
 
 class ModelServerApp:
-    """Answers the exchanges of all connections.
+    """Answers the requests of all connections.
 
     Args:
         delay_ms: how long each inference takes, milliseconds, as a stand-in for a larger model.
+
+    Attributes:
+        asgi: what a server serves.
+        stats: see there.
     """
 
     def __init__(self, delay_ms: float = 0) -> None:
@@ -93,133 +99,95 @@ class ModelServerApp:
         self._faults = FaultQueue()
         self._keys: set[str] = set()
         self.stats = Stats()
+        routes = [
+            Route("/predict", self._predict, methods=["POST"]),
+            Route("/faults", self._order, methods=["POST"]),
+            Route("/stats", self._tell_stats, methods=["GET"]),
+            Route("/stats", self._forget_stats, methods=["DELETE"]),
+            *v2_routes(_SERVER_METADATA, METADATA, self._infer_v2, _UNKNOWN),
+        ]
+        self.asgi = application(
+            routes, no_path="no such path: {path}", not_allowed="{method} is not allowed here"
+        )
 
-    def __call__(self, exchange: Exchange) -> None:
+    async def _tell_stats(self, _: Request) -> Json:
+        return Json(self.stats)
+
+    async def _forget_stats(self, _: Request) -> Json:
+        self.stats = Stats(concurrent=self.stats.concurrent)
+        self._keys.clear()
+        return Json(b"")
+
+    async def _order(self, request: Request) -> Json:
         try:
-            self._route(exchange)
-        except BadRequestError as error:
-            exchange.reply(400, _encode({"error": str(error)}))
-
-    def _route(self, exchange: Exchange) -> None:
-        route = (exchange.method, exchange.path)
-        match route:
-            case ("POST", "/predict"):
-                self._infer(exchange)
-            case ("GET", "/v2"):
-                exchange.reply(200, _encode(_SERVER_METADATA))
-            case ("GET", "/v2/health/live" | "/v2/health/ready"):
-                exchange.reply(200)
-            case ("GET", "/stats"):
-                exchange.reply(200, _encode(self.stats))
-            case ("DELETE", "/stats"):
-                self.stats = Stats(concurrent=self.stats.concurrent)
-                self._keys.clear()
-                exchange.reply(200)
-            case ("POST", "/faults"):
-                self._order(exchange)
-            case _:
-                self._route_model(exchange)
-
-    def _route_model(self, exchange: Exchange) -> None:
-        found = _MODEL_PATH.fullmatch(exchange.path)
-        if found is None:
-            exchange.reply(404, _encode({"error": f"no such path: {exchange.path}"}))
-            return
-        model, version, action = found.groups()
-        if model != MODEL or version not in (None, VERSION):
-            exchange.reply(404, _encode({"error": f"unknown model {model!r} version {version}"}))
-        elif exchange.method != ("POST" if action == "/infer" else "GET"):
-            exchange.reply(405, _encode({"error": f"{exchange.method} is not allowed here"}))
-        elif action == "/infer":
-            self._infer(exchange)
-        elif action == "/ready":
-            exchange.reply(200)
-        else:
-            exchange.reply(200, _encode(METADATA))
-
-    def _order(self, exchange: Exchange) -> None:
-        try:
-            self._faults.replace(_decode_faults(exchange.body))
+            self._faults.replace(_decode_faults(await request.body()))
         except ValueError as error:
             raise BadRequestError(f"not a list of faults: {error}") from None
-        exchange.reply(200)
+        return Json(b"")
 
-    def _infer(self, exchange: Exchange) -> None:
-        self._count(exchange)
+    async def _predict(self, request: Request) -> Json:
+        return await self._infer(request, RestCall)
+
+    async def _infer_v2(self, request: Request) -> Json:
+        header_length = request.headers.get(HEADER_LENGTH)
+        return await self._infer(request, lambda body: V2Call(body, header_length))
+
+    async def _infer(self, request: Request, read: Callable[[bytes], V2Call | RestCall]) -> Json:
+        body = await request.body()
+        self._count(request)
         try:
-            call = (
-                RestCall(exchange.body)
-                if exchange.path == "/predict"
-                else V2Call(exchange.body, exchange.headers.get(HEADER_LENGTH))
-            )
+            call = read(body)
             fault = self._faults.next_for(call.rows)
             y = predict(call.rows)
+            delay_s = self._delay_s + (fault.delay_ms / 1000 if fault else 0)
+            if delay_s and await client_left(request, delay_s):
+                return Json(b"")
+            self.stats.faulted += fault is not None
+            if fault is not None and fault.mode == "hang":
+                await client_left(request, None)
+            return self._answer(call, y, fault)
         except BadRequestError:
             self.stats.rejected += 1
             raise
-        delay_s = self._delay_s + (fault.delay_ms / 1000 if fault else 0)
-        if delay_s:
-            loop = asyncio.get_running_loop()
-            loop.call_later(delay_s, self._answer, exchange, call, y, fault)
-        else:
-            self._answer(exchange, call, y, fault)
+        finally:
+            # Counted as over before the client can know, or its next call would overlap.
+            self.stats.concurrent -= 1
 
-    def _count(self, exchange: Exchange) -> None:
+    def _count(self, request: Request) -> None:
         stats = self.stats
         stats.requests += 1
         stats.concurrent += 1
         stats.max_concurrent = max(stats.max_concurrent, stats.concurrent)
-        exchange.on_end = self._ended
-        if key := exchange.headers.get("idempotency-key"):
+        if key := request.headers.get("idempotency-key"):
             stats.repeated += key in self._keys
             self._keys.add(key)
 
-    def _ended(self) -> None:
-        self.stats.concurrent -= 1
+    def _answer(self, call: V2Call | RestCall, y: list[float], fault: Fault | None) -> Json:
+        if fault is not None and fault.mode != "ok":
+            return _wrong_answer(call, y, fault)
+        body, headers = call.answer(y)
+        self.stats.answered += 1
+        self.stats.rows += len(y)
+        return Json(body, headers=dict(headers))
 
-    def _answer(
-        self, exchange: Exchange, call: V2Call | RestCall, y: list[float], fault: Fault | None
-    ) -> None:
-        mode = fault.mode if fault else "ok"
-        self.stats.faulted += fault is not None
-        if fault is not None and mode == "status":
+
+def _wrong_answer(call: V2Call | RestCall, y: list[float], fault: Fault) -> Json:
+    match fault.mode:
+        case "status" | "status_and_close":
+            error = {"error": f"ordered fault {fault.status}"}
             wait = fault.retry_after
-            exchange.reply(
-                fault.status,
-                _encode({"error": f"ordered fault {fault.status}"}),
-                headers=() if wait is None else (("retry-after", str(wait)),),
-            )
-        elif fault is not None and mode == "status_and_close":
-            text = _encode({"error": f"ordered fault {fault.status}"})
-            exchange.reply_and_close(fault.status, text)
-        elif mode == "garbage":
-            exchange.reply(200, b'{"outputs": [garbage')
-        elif mode == "close_midway":
-            exchange.reply_half(200, call.answer(y)[0])
-        elif mode == "wrong_count":
-            body, headers = call.answer(y[:-1])
-            exchange.reply(200, body, headers=headers)
-        elif mode != "hang":
-            body, headers = call.answer(y)
-            self.stats.answered += 1
-            self.stats.rows += len(y)
-            exchange.reply(200, body, headers=headers)
-
-
-async def serve(app: Callable[[Exchange], None], host: str, port: int) -> None:
-    """Serve an application until SIGTERM or SIGINT; then drop all connections at once."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    connections: set[HttpProtocol] = set()
-    with listening(host, port, "--port (or --host)"):
-        server = await loop.create_server(lambda: HttpProtocol(app, connections), host, port)
-    print(f"model server: http://{host}:{port}", flush=True)
-    await stop.wait()
-    server.close()
-    for connection in list(connections):
-        connection.abort()
+            headers = {} if wait is None else {"retry-after": str(wait)}
+            if fault.mode == "status":
+                return Json(error, fault.status, headers)
+            return LastAnswer(error, fault.status)
+        case "garbage":
+            return Json(b'{"outputs": [garbage')
+        case "close_midway":
+            return HalfAnswer(call.answer(y)[0])
+        case "wrong_count":
+            body, more = call.answer(y[:-1])
+            return Json(body, headers=dict(more))
+    return Json(b"")  # the client has left
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -235,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     try:
-        asyncio.run(serve(ModelServerApp(options.delay_ms), options.host, options.port))
+        asyncio.run(serve(ModelServerApp(options.delay_ms).asgi, options.host, options.port))
     except SinferError as error:
         sys.exit(f"Error: {error}")
 

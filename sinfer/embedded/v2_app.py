@@ -12,8 +12,6 @@ Tensors come and go as JSON or, with the extension ``binary_tensor_data``, as by
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,15 +20,18 @@ from typing import Any, Protocol
 import msgspec
 
 from sinfer.embedded.example_model import HEADER_LENGTH, BadRequestError
-from sinfer.embedded.http_protocol import Exchange
+from sinfer.embedded.http_server import Json, application
+from sinfer.embedded.v2_routes import v2_routes
+from sinfer.extras import extras_named
 from sinfer.inference.v2.tensors import flatten, nest, pack_tensor, unpack_tensor
+
+with extras_named():
+    from starlette.requests import Request
 
 Headers = tuple[tuple[str, str], ...]
 
-_MODEL_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/infer|/ready)?")
 _SERVER = {"name": "sinfer-v2", "version": "1", "extensions": ["binary_tensor_data"]}
 _encode = msgspec.json.Encoder().encode
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,53 +82,29 @@ _decode = msgspec.json.Decoder(_Request).decode
 
 
 class V2App:
-    """Answers the exchanges of all connections; one inference at a time, in a thread.
+    """Answers the requests of all connections; one inference at a time, in a thread.
 
     Args:
         model: the one model that is served.
+
+    Attributes:
+        asgi: what a server serves.
     """
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._under_way: set[asyncio.Task[None]] = set()
+        self.asgi = application(
+            v2_routes(_SERVER, model.metadata, self._answer, "there is no model at {path}"),
+            no_path="there is nothing at {path}",
+            not_allowed="{method} is not for this path",
+        )
 
-    def __call__(self, exchange: Exchange) -> None:
-        found = _MODEL_PATH.fullmatch(exchange.path)
-        if found is not None and not self._is_known(found[1], found[2]):
-            exchange.reply(404, _encode({"error": f"there is no model at {exchange.path}"}))
-        elif found is not None and found[3] == "/infer" and exchange.method == "POST":
-            task = asyncio.ensure_future(self._answer(exchange))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
-        elif exchange.method != "GET":
-            exchange.reply(405, _encode({"error": f"{exchange.method} is not for this path"}))
-        elif found is not None and found[3] is None:
-            exchange.reply(200, _encode(self._model.metadata))
-        elif found is not None or exchange.path in ("/v2/health/live", "/v2/health/ready"):
-            exchange.reply(200)
-        elif exchange.path == "/v2":
-            exchange.reply(200, _encode(_SERVER))
-        else:
-            exchange.reply(404, _encode({"error": f"there is nothing at {exchange.path}"}))
-
-    def _is_known(self, name: str, version: str | None) -> bool:
-        metadata = self._model.metadata
-        return name == metadata["name"] and version in (None, *metadata["versions"])
-
-    async def _answer(self, exchange: Exchange) -> None:
+    async def _answer(self, request: Request) -> Json:
+        body, header_length = await request.body(), request.headers.get(HEADER_LENGTH)
         loop = asyncio.get_running_loop()
-        try:
-            body, headers = await loop.run_in_executor(
-                self._thread, self._infer, exchange.body, exchange.headers.get(HEADER_LENGTH)
-            )
-        except BadRequestError as error:
-            exchange.reply(400, _encode({"error": str(error)}))
-        except Exception as error:
-            _log.exception("inference failed")
-            exchange.reply(500, _encode({"error": f"{type(error).__name__}: {error}"}))
-        else:
-            exchange.reply(200, body, headers=headers)
+        answer, headers = await loop.run_in_executor(self._thread, self._infer, body, header_length)
+        return Json(answer, headers=dict(headers))
 
     def _infer(self, body: bytes, header_length: str | None) -> tuple[bytes, Headers]:
         request, inputs = read_request(body, header_length)

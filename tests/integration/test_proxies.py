@@ -25,8 +25,8 @@ from sinfer.errors import (
 from sinfer.inference.base import InferenceClient
 from sinfer.settings import settings
 from sinfer.sinks.base import Sink
-from tests.integration.inference.conftest import ScriptedServer
 from tests.integration.inference.test_v2_grpc import Server as GrpcServer
+from tests.support.http_server import ScriptedServer
 from tests.support.proxy import ProxyServer
 from tests.support.until import until
 from tests.support.window_results import window_results

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import threading
+import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
+
+from sinfer.embedded.http_server import Json, client_left
+from tests.support.http_server import ThreadedServer
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class ScriptedModel:
         delay_s: how long each request takes.
         delays_s: the same by the name of the model that is asked.
         calls: every request, in order of arrival.
+        at_once: requests under way now.
         most_at_once: most requests under way at one time.
     """
 
@@ -59,71 +65,41 @@ class ScriptedModel:
         self.delays_s: dict[str, float] = {}
         self.calls: list[Call] = []
         self.most_at_once = 0
-        self._at_once = 0
-        self._lock = threading.Lock()
-        model = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                status = model.ready if self.path.endswith("/ready") else 404
-                self._send(status, {}, {"error": "no metadata"})
-
-            def do_POST(self) -> None:
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                key = self.headers.get("Idempotency-Key", "")
-                name = self.path.split("/")[3]
-                with model._under_way(request, key, name) as (answer, rows):
-                    if answer.status == 0:
-                        self.connection.settimeout(30)
-                        self.connection.recv(1)  # returns when the client closes
-                # Counted as over before the client can know, or the next call would overlap.
-                if answer.status == 0:
-                    self.close_connection = True
-                    return
-                body: dict[str, Any] = {"error": f"told to answer {answer.status}"}
-                if answer.status == 200:
-                    body = _answer(rows[1:] if answer.short else rows)
-                self._send(answer.status, answer.headers, body)
-
-            def _send(self, status: int, headers: dict[str, str], body: dict[str, Any]) -> None:
-                content = json.dumps(body).encode()
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Requests are kept, not logged."""
-
-        class Server(ThreadingHTTPServer):
-            request_queue_size = 128
-            daemon_threads = True
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                """Clients may go at any time; they are killed in some tests."""
-
-        self._server = Server(("127.0.0.1", port), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self.at_once = 0
+        routes = [
+            Route("/v2/models/{name}/infer", self._infer, methods=["POST"]),
+            Route("/v2/models/{name}/versions/{version}/infer", self._infer, methods=["POST"]),
+            Route("/{path:path}", self._tell, methods=["GET"]),
+        ]
+        self._server = ThreadedServer(Starlette(routes=routes), port)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://127.0.0.1:{self._server.port}"
 
-    @property
-    def at_once(self) -> int:
-        """Requests under way now."""
-        return self._at_once
+    async def _tell(self, request: Request) -> Json:
+        status = self.ready if request.url.path.endswith("/ready") else 404
+        return Json({"error": "no metadata"}, status)
 
-    def _under_way(self, request: dict[str, Any], key: str, name: str) -> _UnderWay:
-        [tensor] = request["inputs"]
+    async def _infer(self, request: Request) -> Json:
+        [tensor] = (await request.json())["inputs"]
         count, width = tensor["shape"]
         rows = [float(tensor["data"][place * width]) for place in range(count)]
-        return _UnderWay(self, rows, key, self.delays_s.get(name, self.delay_s))
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.calls.append(Call(rows, time.time(), request.headers.get("idempotency-key", "")))
+        try:
+            answer = self._next(rows)
+            await asyncio.sleep(self.delays_s.get(request.path_params["name"], self.delay_s))
+            if answer.status == 0:
+                await client_left(request, None)
+        finally:
+            # Counted as over before the client can know, or the next call would overlap.
+            self.at_once -= 1
+        if answer.status != 200:
+            told = {"error": f"told to answer {answer.status}"}
+            return Json(told, answer.status or 500, answer.headers)
+        return Json(_answer(rows[1:] if answer.short else rows), headers=answer.headers)
 
     def _next(self, rows: list[float]) -> Answer:
         if self.down:
@@ -134,7 +110,7 @@ class ScriptedModel:
         return self.script.popleft() if self.script else Answer()
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._server.__enter__()
         return self
 
     def __exit__(
@@ -143,33 +119,7 @@ class ScriptedModel:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-class _UnderWay:
-    """Counts a request while it is answered."""
-
-    def __init__(self, model: ScriptedModel, rows: list[float], key: str, delay_s: float) -> None:
-        self._model = model
-        self._delay_s = delay_s
-        self._rows = rows
-        self._key = key
-
-    def __enter__(self) -> tuple[Answer, list[float]]:
-        model = self._model
-        with model._lock:
-            model._at_once += 1
-            model.most_at_once = max(model.most_at_once, model._at_once)
-            model.calls.append(Call(self._rows, time.time(), self._key))
-            answer = model._next(self._rows)
-        time.sleep(self._delay_s)
-        return answer, self._rows
-
-    def __exit__(self, *_: object) -> None:
-        with self._model._lock:
-            self._model._at_once -= 1
+        self._server.__exit__(kind, error, trace)
 
 
 def _answer(rows: list[float]) -> dict[str, Any]:

@@ -93,13 +93,13 @@ def all_modules() -> Iterator[str]:
 
 
 NEEDS = {
-    "sinfer.embedded.http_protocol": {"embedded"},
+    "sinfer.embedded.http_server": {"embedded"},
     "sinfer.embedded.model_server": {"embedded"},
     "sinfer.embedded.v2_app": {"embedded"},
+    "sinfer.embedded.v2_routes": {"embedded"},
     "sinfer.products.soe.model": {"embedded", "soe"},
     "sinfer.products.soe.optimizer": {"soe"},
     "sinfer.products.soe.surrogate": {"soe"},
-    "sinfer.products.example.demo": {"embedded"},
     "sinfer.testing": {"testing"},
 }
 """Modules that cannot be imported without some extra; all others can."""

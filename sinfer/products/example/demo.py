@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from sinfer.embedded.model_server import expected
+from sinfer.embedded.example_model import expected
 from sinfer.products.example.data import STREAMS, SUBJECT, Sample, samples
 from sinfer.products.example.tasks import THRESHOLD
 from sinfer.products.scenario import Case, Scenario

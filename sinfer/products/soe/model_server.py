@@ -26,13 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         with extras_named():
-            from sinfer.embedded.model_server import serve
+            from sinfer.embedded.http_server import serve
             from sinfer.embedded.v2_app import V2App
             from sinfer.products.soe.model import SoeModel
     except ConfigError as error:
         sys.exit(f"Error: {error}")
     logging.basicConfig(level=logging.INFO)
-    app = V2App(SoeModel(options.max_iterations))
+    app = V2App(SoeModel(options.max_iterations)).asgi
     try:
         asyncio.run(serve(app, options.host, options.port))
     except SinferError as error:

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from sinfer.embedded.http_protocol import Exchange
 from sinfer.embedded.model_process import ModelServer
 from sinfer.types.check import Checked
-from tests.integration.inference.conftest import ScriptedServer
+from tests.support.http_server import Exchange, ScriptedServer
 from tests.support.secured import Certificates
 
 TYPES = [
@@ -85,8 +84,7 @@ async def test_servers_that_are_not_there_are_told_apart(
     assert "breaks off TLS" in no_tls.text
 
     def hang_up(_: Exchange) -> None:
-        for connection in list(http_server.connections):
-            connection.abort()
+        http_server.drop_connections()
 
     http_server.answer = hang_up
     closing = await checked(client, url=http_server.url, **settings)

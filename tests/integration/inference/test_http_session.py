@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import trustme
 
-from sinfer.embedded.http_protocol import Exchange
 from sinfer.errors import (
     ConfigError,
     InferenceMisconfiguredError,
@@ -24,7 +23,7 @@ from sinfer.errors import (
     InvalidResponseError,
 )
 from sinfer.inference import JsonClient
-from tests.integration.inference.conftest import ScriptedServer
+from tests.support.http_server import Exchange, ScriptedServer
 
 Make = Callable[..., JsonClient]
 
@@ -34,7 +33,7 @@ async def test_calls_in_a_row_share_a_connection(client: Make, http_server: Scri
     for n in range(5):
         http_server.body = [n]
         assert await made.infer({"n": n}) == [n]
-    assert len(http_server.connections) == 1
+    assert http_server.connections == 1
 
 
 @pytest.mark.parametrize("status", [200, 500])
@@ -62,8 +61,7 @@ async def test_a_connection_that_is_gone_is_replaced_and_the_request_sent_once(
     await made.infer([])
 
     def drop(_: Exchange) -> None:
-        for connection in list(http_server.connections):
-            connection.abort()
+        http_server.drop_connections()
 
     http_server.answer = drop
     with pytest.raises(InferenceUnavailableError):

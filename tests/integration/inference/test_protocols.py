@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from sinfer.embedded.http_protocol import Exchange
+from sinfer.embedded.example_model import expected
 from sinfer.embedded.model_process import ModelServer
-from sinfer.embedded.model_server import expected
 from sinfer.encoding import from_json
 from sinfer.errors import InferenceMisconfiguredError, InferenceRejectedError, InvalidResponseError
-from tests.integration.inference.conftest import ScriptedServer
+from tests.support.http_server import Exchange, ScriptedServer
 
 Make = Callable[..., Any]
 ROW = [float(n) for n in range(16)]

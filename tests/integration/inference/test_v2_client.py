@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sinfer.embedded.http_protocol import Exchange
+from sinfer.embedded.example_model import expected
 from sinfer.embedded.model_process import ModelServer
-from sinfer.embedded.model_server import expected
 from sinfer.embedded.process import free_port
 from sinfer.encoding import to_json
 from sinfer.errors import (
@@ -25,7 +24,7 @@ from sinfer.errors import (
 )
 from sinfer.inference import V2Client
 from sinfer.inference.v2.messages import HEADER_LENGTH
-from tests.integration.inference.conftest import ScriptedServer
+from tests.support.http_server import Exchange, ScriptedServer
 
 Make = Callable[..., V2Client]
 

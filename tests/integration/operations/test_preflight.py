@@ -17,7 +17,7 @@ from sinfer import InferTaskConfig, Sink
 from sinfer.embedded.servers import NatsServer
 from sinfer.operations.preflight.findings import Finding
 from sinfer.operations.preflight.task import Shared, TaskCheck
-from tests.integration.inference.conftest import ScriptedServer
+from tests.support.http_server import ScriptedServer
 from tests.support.secured import as_user
 from tests.support.task_settings import product_of, settings_of
 

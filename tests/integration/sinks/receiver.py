@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
+
+from sinfer.embedded.http_server import Json
+from tests.support.http_server import ThreadedServer
 
 
 @dataclass(frozen=True)
@@ -36,47 +41,28 @@ class Receiver:
         self.headers: dict[str, str] = {}
         self.options_status = 501
         self.judge: Callable[[bytes], tuple[int, bytes] | None] = lambda body: None
-        receiver = self
+        routes = [
+            Route("/{path:path}", self._take, methods=["POST"]),
+            Route("/{path:path}", self._tell, methods=["OPTIONS"]),
+        ]
+        self._server = ThreadedServer(Starlette(routes=routes))
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1  # an answer in one piece, or Nagle's algorithm delays its end
+    async def _take(self, request: Request) -> Json:
+        body = await request.body()
+        self.posts.append(Post(dict(request.headers), body))
+        told = self.answers.popleft() if self.answers else self.judge(body)
+        status, answer = told or (204, b"")
+        return Json(answer, status, self.headers)
 
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                receiver.posts.append(Post(headers, body))
-                told = receiver.answers.popleft() if receiver.answers else receiver.judge(body)
-                status, answer = told or (204, b"")
-                self.send_response(status)
-                for name, value in receiver.headers.items():
-                    self.send_header(name, value)
-                if status != 204:
-                    self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def do_OPTIONS(self) -> None:
-                self.send_response(receiver.options_status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Requests are kept, not logged."""
-
-        class Server(ThreadingHTTPServer):
-            request_queue_size = 128
-            daemon_threads = True
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+    async def _tell(self, _: Request) -> Json:
+        return Json(b"", self.options_status)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/results"
+        return f"http://127.0.0.1:{self._server.port}/results"
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._server.__enter__()
         return self
 
     def __exit__(
@@ -85,6 +71,4 @@ class Receiver:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._server.__exit__(kind, error, trace)

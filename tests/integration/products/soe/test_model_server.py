@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -10,7 +9,6 @@ import httpx
 import pytest
 
 from sinfer import Message, Window
-from sinfer.embedded.http_protocol import HttpProtocol
 from sinfer.embedded.model_process import ModelServer
 from sinfer.embedded.v2_app import V2App
 from sinfer.encoding import to_json
@@ -21,6 +19,7 @@ from sinfer.products.soe.model import METADATA, SoeModel
 from sinfer.products.soe.pipeline import Answer, SoePipeline
 from sinfer.products.soe.reactor import SENSORS, Reactor
 from sinfer.products.soe.units import START
+from tests.support.http_server import serving
 from tests.support.soe_task import soe_task
 
 FIRST = 1_700_000_000.0
@@ -29,14 +28,8 @@ MODEL = SoeModel()
 
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
-    loop = asyncio.get_running_loop()
-    connections: set[HttpProtocol] = set()
-    app = V2App(MODEL)
-    listener = await loop.create_server(lambda: HttpProtocol(app, connections), "127.0.0.1", 0)
-    yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    listener.close()
-    for connection in list(connections):
-        connection.abort()
+    async with serving(V2App(MODEL).asgi) as served:
+        yield served.url
 
 
 def readings(
