@@ -37,6 +37,7 @@ from nats.js.errors import NotFoundError
 
 from sinfer.embedded.model_process import ModelServer
 from sinfer.embedded.servers import NatsServer, RedisServer
+from tests.support.host import LoneHost
 from tools.trip_product import MESSAGES
 
 ROOT = Path(__file__).parents[1] / "sinfer"
@@ -129,35 +130,6 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.005)
 
 
-class Host:
-    """A process that tells nobody of windows; see ``sinfer.worker.runtime.Host``."""
-
-    def __init__(self) -> None:
-        self.problem = ""
-
-    @property
-    def hints(self) -> Any:
-        return self
-
-    def send(self, scope: Any, windows: int, *, always: bool = False) -> None:
-        pass
-
-    def serves(self, product: str) -> bool:
-        return True
-
-    def is_told_to_end(self) -> bool:
-        return False
-
-    def note_load(self, windows: int) -> None:
-        pass
-
-    def began(self, scope: Any, claim: Any, messages: int) -> None:
-        return None
-
-    def close(self) -> None:
-        pass
-
-
 class Streams:
     """The stream of messages and that of results."""
 
@@ -196,7 +168,7 @@ async def follow_messages(recorder: Recorder, streams: Streams) -> Trip:
     from tools.trip_product import product
 
     store = Store.from_settings()
-    supervisor = Supervisor(store, product, Host())
+    supervisor = Supervisor(store, product, LoneHost().hints)
     running = asyncio.create_task(supervisor.run())
     await until(streams.is_read)
     trips = []
@@ -222,7 +194,7 @@ async def follow_windows(recorder: Recorder, streams: Streams) -> Trip:
     from sinfer.worker.runtime import Runtime
 
     scope = Scope("trips", "trip", "trips.in")
-    store, runtime = Store.from_settings(), Runtime(Host())
+    store, runtime = Store.from_settings(), Runtime(LoneHost())
     claims = PartitionClaims(store, scope)
 
     async def is_closed() -> bool:

@@ -16,6 +16,7 @@ from sinfer.store.keys import PartitionKeys
 from sinfer.store.partition.account import COUNTS, Account
 from sinfer.store.partition.exact_account import read_account
 from tests.chaos.site import Site
+from tests.support.until import until
 
 
 class Progress:
@@ -38,6 +39,15 @@ class Progress:
                 counts = await self.store.redis.hmget(PartitionKeys(task.scope).meta, COUNTS[1:])
                 found[task.id] = sum(int(count or 0) for count in counts)
         return found
+
+    async def until_ended(self, messages: int) -> None:
+        """Wait until so many messages of each task came to an end."""
+
+        async def have() -> bool:
+            ended = await self.ended()
+            return bool(ended) and min(ended.values()) >= messages
+
+        await until(have, f"{messages} messages of each task to come to their end")
 
     async def accounts(self) -> dict[str, Account]:
         """The accounts of all tasks; nothing while Redis is away."""

@@ -42,7 +42,7 @@ async def test_a_lost_second_is_read_again(tmp_path: Path) -> None:
         client = await site.connect()
         try:
             for messages in (150, 400, 650):
-                await _ended(progress, messages)
+                await progress.until_ended(messages)
                 assert await asyncio.to_thread(power.strike) > 0
             await working[0]
             await _all_ended(progress, load)
@@ -60,14 +60,6 @@ async def test_a_lost_second_is_read_again(tmp_path: Path) -> None:
             await asyncio.gather(*working, return_exceptions=True)
             await client.close()
             await progress.aclose()
-
-
-async def _ended(progress: Progress, messages: int) -> None:
-    async def have() -> bool:
-        ended = await progress.ended()
-        return bool(ended) and min(ended.values()) >= messages
-
-    await until(have, f"{messages} messages of each task to come to their end", 60)
 
 
 async def _all_ended(progress: Progress, load: Load) -> None:

@@ -26,7 +26,7 @@ async def test_a_wiped_redis_loses_no_message_and_repeats_no_result(tmp_path: Pa
         site.model.order({"mode": "ok", "delay_ms": 100, "count": None})
         try:
             for wipe in range(1, 4):
-                await _ended(progress, wipe * 10)
+                await progress.until_ended(wipe * 10)
                 await progress.store.ask(progress.store.redis.flushall())
             await publishing
             await _all_acknowledged(site, load)
@@ -40,14 +40,6 @@ async def test_a_wiped_redis_loses_no_message_and_repeats_no_result(tmp_path: Pa
             await asyncio.gather(publishing, return_exceptions=True)
             await client.close()
             await progress.aclose()
-
-
-async def _ended(progress: Progress, messages: int) -> None:
-    async def have() -> bool:
-        ended = await progress.ended()
-        return bool(ended) and min(ended.values()) >= messages
-
-    await until(have, f"{messages} messages of each task to come to their end", 60)
 
 
 async def _all_acknowledged(site: Site, load: Load) -> None:

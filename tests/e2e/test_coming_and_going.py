@@ -26,11 +26,9 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module", autouse=True)
 def ingest(deployment: Deployment) -> Iterator[Service]:
-    services = (deployment.ingest(), deployment.worker(), deployment.beat())
-    deployment.start(*services)
-    yield services[0]
-    for service in services:
-        service.check()
+    services = deployment.ingest(), deployment.worker(), deployment.beat()
+    with deployment.running(*services) as running:
+        yield running[0]
 
 
 async def is_forgotten(connections: Connections, task: Task) -> bool:

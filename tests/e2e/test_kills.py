@@ -11,7 +11,7 @@ import pytest
 
 from sinfer.embedded.services import Service
 from sinfer.store.keys import PartitionKeys
-from tests.support.deployment import Connections, Deployment, Task, numbers, wait_for_log
+from tests.support.deployment import Connections, Deployment, Task, numbers, ordered, wait_for_log
 from tests.support.until import until
 
 pytestmark = pytest.mark.e2e
@@ -63,9 +63,7 @@ async def flow(
 async def test_a_worker_killed_in_mid_window_leaves_it_to_another(
     deployment: Deployment, connections: Connections, processes: Processes
 ) -> None:
-    task = Task(deployment, "worker-killed")
-    await connections.make_streams(task)
-    deployment.order(task.id)
+    task = await ordered(deployment, connections, "worker-killed")
     first = deployment.worker(concurrency=1)
     processes.start(first, deployment.ingest())
     # The results of the first windows are written; then the model takes for ever.
@@ -85,9 +83,12 @@ async def test_results_that_were_written_before_the_kill_are_not_doubled(
     deployment: Deployment, connections: Connections, processes: Processes
 ) -> None:
     """The worker dies between its sinks and the end of its windows, again and again."""
-    task = Task(deployment, "sinks-killed")
-    await connections.make_streams(task)
-    deployment.order(task.id, window={"type": "count", "count": 2, "max_wait": "300ms"})
+    task = await ordered(
+        deployment,
+        connections,
+        "sinks-killed",
+        window={"type": "count", "count": 2, "max_wait": "300ms"},
+    )
     processes.start(deployment.ingest())
     flowing = asyncio.create_task(flow(connections, task, 0, 300, 200))
     for _ in range(2):
@@ -143,9 +144,7 @@ async def test_when_an_ingestor_is_killed_another_takes_over_within_10_seconds(
 async def test_nats_and_redis_restart_in_mid_stream(
     deployment: Deployment, connections: Connections, processes: Processes
 ) -> None:
-    task = Task(deployment, "restarts")
-    await connections.make_streams(task)
-    deployment.order(task.id)
+    task = await ordered(deployment, connections, "restarts")
     ingest, worker = deployment.ingest(), deployment.worker()
     processes.start(ingest, worker)
     await connections.publish(task, numbers(0, 100))
@@ -168,9 +167,7 @@ async def test_nats_and_redis_restart_in_mid_stream(
 async def test_an_ingestor_that_is_told_to_end_stores_what_it_holds(
     deployment: Deployment, connections: Connections, processes: Processes
 ) -> None:
-    task = Task(deployment, "ingest-ended")
-    await connections.make_streams(task)
-    deployment.order(task.id)
+    task = await ordered(deployment, connections, "ingest-ended")
     processes.start(deployment.worker(concurrency=1))
     for first in (0, 200):
         ingest = deployment.ingest()
@@ -225,9 +222,12 @@ async def test_a_worker_that_is_told_to_end_hands_back_what_it_cannot_finish(
 async def test_a_broker_that_forgets_everything_costs_no_window_and_two_beats_do_no_harm(
     deployment: Deployment, connections: Connections, processes: Processes
 ) -> None:
-    task = Task(deployment, "flushed")
-    await connections.make_streams(task)
-    deployment.order(task.id, window={"type": "tumbling", "size": "200ms", "max_count": 5})
+    task = await ordered(
+        deployment,
+        connections,
+        "flushed",
+        window={"type": "tumbling", "size": "200ms", "max_count": 5},
+    )
     second_beat = deployment.beat()
     processes.start(deployment.worker(), deployment.ingest(), second_beat)
     await wait_for_log(second_beat, "beat: Starting...")

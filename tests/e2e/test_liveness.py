@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -33,13 +33,6 @@ def deployment(
         deployment.start_servers(deployment.nats, deployment.redis)
         deployment.start(deployment.ingest(), deployment.beat(), deployment.worker(concurrency=2))
         yield deployment
-
-
-@pytest.fixture
-async def connections(deployment: Deployment) -> AsyncIterator[Connections]:
-    connections = await Connections.open(deployment)
-    yield connections
-    await connections.aclose()
 
 
 async def one_by_one(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +18,7 @@ from sinfer.types.queues import TICK_QUEUE, product_queue
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from sinfer.windows.planner_types import make_planner
-from tests.support.deployment import Connections, Deployment, Task, ordered, wait_for_log
+from tests.support.deployment import Connections, Task, ordered, wait_for_log
 from tests.support.until import until
 from tests.support.window_reference import window_spec
 
@@ -40,17 +38,6 @@ SLACK = 50
 """So many messages above the bound a single sender may send."""
 
 BEGINS_S, ENDS_S = 20.0, 120.0
-
-
-@pytest.fixture
-async def connections(tmp_path: Path) -> AsyncIterator[Connections]:
-    with Deployment(tmp_path) as deployment:
-        deployment.start_servers()
-        connections = await Connections.open(deployment)
-        try:
-            yield connections
-        finally:
-            await connections.aclose()
 
 
 async def _a_window_waits(store: Store, scope: Scope, number: int) -> None:

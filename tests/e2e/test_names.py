@@ -42,10 +42,8 @@ def running(deployment: Deployment) -> Iterator[list[Service]]:
     services = [
         deployment.ingest(), deployment.ingest(OTHER), deployment.worker(), deployment.beat(),
     ]  # fmt: skip
-    deployment.start(*services)
-    yield services
-    for service in services:
-        service.check()
+    with deployment.running(*services) as running:
+        yield running
 
 
 def redis_stream(deployment: Deployment, task_id: str) -> dict[str, Any]:

@@ -37,11 +37,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 @pytest.fixture(scope="module", autouse=True)
 def running(deployment: Deployment) -> Iterator[list[Service]]:
-    services = [deployment.ingest(), deployment.worker(), deployment.beat()]
-    deployment.start(*services)
-    yield services
-    for service in services:
-        service.check()
+    services = deployment.ingest(), deployment.worker(), deployment.beat()
+    with deployment.running(*services) as running:
+        yield running
 
 
 async def fill(connections: Connections, task: Task, messages: int, pad: int) -> None:

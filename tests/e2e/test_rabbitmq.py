@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,10 @@ HOSTILE: list[tuple[str | bytes, Any]] = [
 
 
 @pytest.fixture
-async def connections(tmp_path: Path) -> AsyncIterator[Connections]:
+def deployment(tmp_path: Path) -> Iterator[Deployment]:
     with Deployment(tmp_path) as deployment:
         deployment.start_servers()
-        connections = await Connections.open(deployment)
-        try:
-            yield connections
-        finally:
-            await connections.aclose()
+        yield deployment
 
 
 def waiting(broker: RabbitMqServer, product: str) -> tuple[int, int]:

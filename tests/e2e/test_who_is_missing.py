@@ -6,7 +6,7 @@ import json
 import shlex
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,6 @@ from tests.support.until import until
 pytestmark = pytest.mark.e2e
 
 PATIENCE_S = 60.0
-
-
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    with Deployment(tmp_path_factory.mktemp("missing")) as deployment:
-        deployment.start_servers()
-        yield deployment
-
-
-@pytest.fixture
-async def connections(deployment: Deployment) -> AsyncIterator[Connections]:
-    connections = await Connections.open(deployment)
-    yield connections
-    await connections.aclose()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -32,13 +32,6 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         deployment.start_servers(deployment.nats, deployment.redis)
         deployment.start(deployment.ingest(), deployment.beat())
         yield deployment
-
-
-@pytest.fixture
-async def connections(deployment: Deployment) -> AsyncIterator[Connections]:
-    connections = await Connections.open(deployment)
-    yield connections
-    await connections.aclose()
 
 
 @pytest.mark.parametrize(

@@ -54,13 +54,6 @@ async def admin(guarded: NatsServer, unique: str) -> AsyncIterator[Client]:
     await client.close()
 
 
-@pytest.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    store = Store(redis_server.url)
-    yield store
-    await store.aclose()
-
-
 Run = Callable[..., Awaitable[None]]
 
 

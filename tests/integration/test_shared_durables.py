@@ -33,13 +33,6 @@ from tests.support.until import until
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    store = Store(redis_server.url)
-    yield store
-    await store.aclose()
-
-
 class Site:
     """A stream and products whose tasks read it."""
 

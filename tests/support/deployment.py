@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -176,6 +176,14 @@ class Deployment:
         for service in services:
             self._ending.callback(service.process.kill)
             service.start()
+
+    @contextmanager
+    def running(self, *services: Service) -> Iterator[list[Service]]:
+        """Start processes; at the end of the ``with`` block each must still be well."""
+        self.start(*services)
+        yield [*services]
+        for service in services:
+            service.check()
 
     def _name(self, kind: str) -> str:
         self._count += 1

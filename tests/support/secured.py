@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import nkeys
 import trustme
 
-from sinfer.embedded.servers import EmbeddedServer, RedisServer
+from sinfer.embedded.servers import EmbeddedServer, NatsServer, RedisServer
 
 NOBODY = "default off"
 
@@ -23,6 +23,11 @@ PREFIXES = {
     "account": nkeys.PREFIX_BYTE_ACCOUNT,
     "user": nkeys.PREFIX_BYTE_USER,
 }
+
+
+def as_user(server: NatsServer, user: str) -> list[str]:
+    """The addresses of a server for a user whose password is ``x``."""
+    return [server.url.replace("//", f"//{user}:x@")]
 
 
 class Certificates:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from sinfer.embedded.servers import RedisServer
 from sinfer.liveness import overdue
 from sinfer.liveness.overdue import Overdue
 from sinfer.operations.processes import add_processes
@@ -29,19 +27,10 @@ WORKER = Presence(
 )
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
 @pytest.fixture
-async def store(server: RedisServer) -> AsyncIterator[Store]:
-    store = Store(server.url)
-    await store.redis.flushall()
-    await Schedule(store).register(SCOPE)
-    yield store
-    await store.aclose()
+async def store(empty_store: Store) -> Store:
+    await Schedule(empty_store).register(SCOPE)
+    return empty_store
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from nats.aio.client import Client
 
-from sinfer.embedded.servers import RedisServer
 from sinfer.operations.deep_audit import DeepAudit, DeepAudited
 from sinfer.source.checkpoint import SourceState, pack_state
 from sinfer.store.connection import Store
@@ -18,13 +17,6 @@ from sinfer.worker.completion import Timings, ledger_entry
 from tests.integration.operations.test_set_aside import EXPECTED, WINDOWS, Site
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    store = Store(redis_server.url)
-    yield store
-    await store.aclose()
 
 
 async def process(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-
 import pytest
 
-from sinfer.embedded.servers import RedisServer
 from sinfer.operations.events import Happenings
 from sinfer.store.connection import Store
 from sinfer.store.history.ledger import LedgerEntry, pack_entry
@@ -21,19 +18,10 @@ pytestmark = pytest.mark.integration
 SCOPE = Scope("pumps", "north", "in.w1")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
 @pytest.fixture
-async def store(server: RedisServer) -> AsyncIterator[Store]:
-    store = Store(server.url)
-    await store.redis.flushall()
-    await Schedule(store).register(SCOPE)
-    yield store
-    await store.aclose()
+async def store(empty_store: Store) -> Store:
+    await Schedule(empty_store).register(SCOPE)
+    return empty_store
 
 
 def window(count: int, attempts: int = 1, dead: int = 0) -> bytes:

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
-from sinfer.embedded.servers import RedisServer
 from sinfer.operations.status import standing
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
 from sinfer.windows.ids import Scope
-
-
-@pytest.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    opened = Store(redis_server.url)
-    yield opened
-    await opened.aclose()
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from nats.aio.client import Client
 
-from sinfer.embedded.servers import RedisServer
 from sinfer.nats.stream_messages import StreamMessages
 from sinfer.operations.locate import Finder, Found, untraceable
 from sinfer.operations.rebuild import discard, find_aside
@@ -17,13 +14,6 @@ from tests.integration.operations.test_deep_audit import process
 from tests.integration.operations.test_set_aside import EXPECTED, WINDOWS, Site
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    store = Store(redis_server.url)
-    yield store
-    await store.aclose()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from sinfer.embedded.servers import NatsServer
 from sinfer.operations.preflight.findings import Finding
 from sinfer.operations.preflight.task import Shared, TaskCheck
 from tests.integration.inference.conftest import ScriptedServer
+from tests.support.secured import as_user
 from tests.support.task_settings import product_of, settings_of
 
 USERS = """
@@ -41,10 +42,6 @@ authorization { users: [
 def guarded() -> Iterator[NatsServer]:
     with NatsServer(config=USERS) as server:
         yield server
-
-
-def as_user(server: NatsServer, user: str) -> list[str]:
-    return [server.url.replace("//", f"//{user}:x@")]
 
 
 @pytest.fixture

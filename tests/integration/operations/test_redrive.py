@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from typing import Any, ClassVar, Literal
 
 import pytest
 
 from sinfer import InferPipeline, InferTaskConfig, Message, Result, Window
-from sinfer.embedded.servers import RedisServer
 from sinfer.operations.audit import audit
 from sinfer.operations.redrive import Redrive
 from sinfer.store.connection import Store
@@ -88,13 +86,6 @@ class Partition:
     async def assert_right(self) -> None:
         [found] = await audit(self.store, [self.scope])
         assert found.is_right, found
-
-
-@pytest.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    store = Store(redis_server.url)
-    yield store
-    await store.aclose()
 
 
 @pytest.fixture

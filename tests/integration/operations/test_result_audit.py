@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,6 @@ from tests.integration.operations.test_set_aside import WINDOWS, Site
 from tests.support.task_settings import settings_of
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    store = Store(redis_server.url)
-    yield store
-    await store.aclose()
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from nats.aio.client import Client
 
 from sinfer import InferPipeline, InferTaskConfig, Message, Result, Window
-from sinfer.embedded.servers import RedisServer
 from sinfer.errors import LostPositionError, SourceError
 from sinfer.ingest.entries import Preparer
 from sinfer.nats.stream_messages import StreamMessages
@@ -124,13 +122,6 @@ WINDOWS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 EXPECTED = {number + 2 for number in range(20) if number % 7}
-
-
-@pytest.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    store = Store(redis_server.url)
-    yield store
-    await store.aclose()
 
 
 @pytest.mark.parametrize("kind", WINDOWS)

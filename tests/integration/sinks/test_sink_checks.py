@@ -20,7 +20,7 @@ from sinfer.sinks.base import Sink
 from sinfer.sinks.jsonl import JsonlSink
 from sinfer.types.check import Checked
 from tests.integration.sinks.receiver import Receiver
-from tests.support.secured import acl_server
+from tests.support.secured import acl_server, as_user
 
 USERS = """
 authorization { users: [
@@ -55,10 +55,6 @@ def content_of(directory: Path) -> list[Path]:
 def guarded() -> Iterator[NatsServer]:
     with NatsServer(config=USERS) as server:
         yield server
-
-
-def as_user(server: NatsServer, user: str) -> list[str]:
-    return [server.url.replace("//", f"//{user}:x@")]
 
 
 @pytest.fixture

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import pytest
-
-from sinfer.embedded.servers import RedisServer
 from sinfer.store.connection import Store
 from sinfer.store.partition.batch_commit import Commit, Committed
 from sinfer.store.partition.writer import PartitionWriter
@@ -16,13 +13,6 @@ from sinfer.store.work.claims import PartitionClaims
 from sinfer.windows.ids import Scope
 from sinfer.windows.planner_types import make_planner
 from tests.support.window_reference import Item, window_spec
-
-
-@pytest.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    store = Store(redis_server.url)
-    yield store
-    await store.aclose()
 
 
 class Partition:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from sinfer.embedded.servers import RedisServer
 from sinfer.errors import WindowConflictError
 from sinfer.operations.audit import audit
 from sinfer.operations.rebuild import discard, find_aside
@@ -321,10 +320,3 @@ async def test_a_window_that_is_put_back_twice_is_processed_once(make: Make) -> 
     assert await put_back(partition.store, aside, lost)
     assert not await put_back(partition.store, aside, lost)
     assert [seqs for _, seqs in await whole(partition)] == [[1, 2, 3, 4]]
-
-
-@pytest.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    store = Store(redis_server.url)
-    yield store
-    await store.aclose()

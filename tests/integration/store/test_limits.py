@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,17 +22,14 @@ from tests.support.window_reference import Item
 
 
 @pytest.fixture(scope="module")
-def small_server() -> Iterator[RedisServer]:
+def own_server() -> Iterator[RedisServer]:
     with RedisServer(config={"maxmemory": "16mb"}) as server:
         yield server
 
 
 @pytest.fixture
-async def small_store(small_server: RedisServer) -> AsyncIterator[Store]:
-    store = Store(small_server.url)
-    await store.redis.flushall()
-    yield store
-    await store.aclose()
+def small_store(empty_store: Store) -> Store:
+    return empty_store
 
 
 def large(seq: int) -> Entry:

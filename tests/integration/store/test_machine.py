@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from sinfer.embedded.servers import RedisServer
 from tests.integration.store.machine import Histories
+from tests.support.histories import run_histories
 from tests.support.window_reference import SPECS, window_spec
 
 
@@ -22,12 +21,4 @@ def test_the_store_agrees_with_the_reference(
         spec = window_spec(**SPECS[name])
         url = redis_server.url
 
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=histories,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_histories(Machine, histories)

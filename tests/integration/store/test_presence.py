@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -15,19 +14,10 @@ from sinfer.store.keys import ALIVE, CLOCK
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def own_server() -> Iterator[RedisServer]:
-    """The clock of this one is set."""
-    with RedisServer() as server:
-        yield server
-
-
 @pytest.fixture
-async def store(own_server: RedisServer) -> AsyncIterator[Store]:
-    store = Store(own_server.url)
-    await store.redis.flushall()
-    yield store
-    await store.aclose()
+def store(empty_store: Store) -> Store:
+    """Its clock is set."""
+    return empty_store
 
 
 def sign(process: int, **more: str) -> Presence:

@@ -16,7 +16,6 @@ pytestmark = pytest.mark.integration
 
 __all__ = ["world"]
 
-_PATIENCE_S = 30.0
 _LONG_S = 60.0
 _SHORT_S = 1.0
 

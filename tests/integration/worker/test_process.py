@@ -352,13 +352,11 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(redis_server: RedisServer, unique: str) -> AsyncIterator[Bench]:
-    store = Store(redis_server.url)
+async def bench(store: Store, unique: str) -> AsyncIterator[Bench]:
     bench = Bench(store, unique)
     Judging.patience.clear()
     yield bench
     await bench.aclose()
-    await store.aclose()
 
 
 def expected(window: WindowResults, places: dict[int, int]) -> Counter[tuple[str, bytes]]:

@@ -29,8 +29,6 @@ from tests.support.until import until
 
 pytestmark = pytest.mark.integration
 
-_PATIENCE_S = 30.0
-
 
 class Board(Bench):
     """A bench whose workers share what they see refused, and whose pause is the real one."""

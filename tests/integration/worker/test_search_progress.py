@@ -13,7 +13,6 @@ import pytest
 
 from sinfer import Result, Window
 from sinfer.embedded.model_process import ModelServer
-from sinfer.embedded.servers import RedisServer
 from sinfer.errors import (
     InferenceRejectedError,
     InferenceServerError,
@@ -69,13 +68,11 @@ class Refusing(Model):
 
 
 @pytest.fixture
-async def bench(redis_server: RedisServer, unique: str) -> AsyncIterator[Bench]:
-    store = Store(redis_server.url)
+async def bench(store: Store, unique: str) -> AsyncIterator[Bench]:
     bench = Bench(store, unique)
     Judging.patience.clear()
     yield bench
     await bench.aclose()
-    await store.aclose()
 
 
 def twice(numbers: Any) -> list[int]:

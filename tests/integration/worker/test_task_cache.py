@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from sinfer import ConfigError
-from sinfer.embedded.servers import RedisServer
 from sinfer.products.revisions import revision_of
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
@@ -20,13 +19,6 @@ from sinfer.worker import task_cache as module
 from sinfer.worker.ready_task import ReadyTask
 from sinfer.worker.task_cache import Catalogue
 from tests.support.task_settings import Threshold, product_of, settings_of
-
-
-@pytest.fixture
-async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
-    store = Store(redis_server.url)
-    yield store
-    await store.aclose()
 
 
 class World:

@@ -38,7 +38,6 @@ pytestmark = pytest.mark.integration
 WINDOWS = 40
 _LONG_MS = 3_600_000
 _TELLING_MS = 1_000
-_PATIENCE_S = 30.0
 
 
 class World:
