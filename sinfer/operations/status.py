@@ -247,33 +247,20 @@ async def broken_tasks(
     for product in sorted(products):
         report = await _report(store, product, now_ms)
         ingestors = await alive_count(store, product, now_ms)
-        for name, problem in report.problems.items():
-            if (product, name) not in names:
-                trouble = [f"is skipped: {problem}"]
-                found.append(
-                    TaskStanding(
-                        product,
-                        name,
-                        ingestors=ingestors,
-                        outage=report.outage,
-                        trouble=trouble,
-                    )
-                )
-        stopped: dict[str, list[str]] = {}
+        troubles = {
+            name: [f"is skipped: {problem}"]
+            for name, problem in report.problems.items()
+            if (product, name) not in names
+        }
         for partition, reason in report.stopped.items():
             scope = Scope.parse(partition)
             if (product, scope.task) not in names and scope.task not in report.problems:
                 text = f"{scope.partition} does not move: {reason}"
-                stopped.setdefault(scope.task, []).append(text)
-        for name, trouble in stopped.items():
+                troubles.setdefault(scope.task, []).append(text)
+        for name, trouble in troubles.items():
+            outage = report.outage
             found.append(
-                TaskStanding(
-                    product,
-                    name,
-                    ingestors=ingestors,
-                    outage=report.outage,
-                    trouble=trouble,
-                )
+                TaskStanding(product, name, ingestors=ingestors, outage=outage, trouble=trouble)
             )
     return found
 

@@ -16,29 +16,35 @@ from tests.chaos.site import LEASE_S
 
 
 @asynccontextmanager
+async def _held_down(world: World, service: Service) -> AsyncIterator[None]:
+    """Nobody starts the process inside the block; afterwards it is started again."""
+    world.site.held_down.add(service.name)
+    try:
+        yield
+    finally:
+        world.site.let_up(service)
+
+
+@asynccontextmanager
 async def killed(world: World) -> AsyncIterator[str]:
     """SIGKILL to a process with all its children; started again afterwards."""
     service = world.random.choice(world.site.services)
-    world.site.held_down.add(service.name)
-    await asyncio.to_thread(service.process.kill)
-    try:
+    async with _held_down(world, service):
+        await asyncio.to_thread(service.process.kill)
         yield service.name
-    finally:
-        world.site.let_up(service)
 
 
 @asynccontextmanager
 async def orphaned(world: World) -> AsyncIterator[str]:
     """SIGKILL to the parent process of a worker alone: its children live on for a moment."""
     service = world.random.choice(_of_kind(world, "worker"))
-    world.site.held_down.add(service.name)
-    service.process.signal(signal.SIGKILL)
-    await asyncio.to_thread(service.process.wait, 10)
-    try:
-        yield service.name
-    finally:
-        await asyncio.to_thread(service.process.kill)
-        world.site.let_up(service)
+    async with _held_down(world, service):
+        service.process.signal(signal.SIGKILL)
+        await asyncio.to_thread(service.process.wait, 10)
+        try:
+            yield service.name
+        finally:
+            await asyncio.to_thread(service.process.kill)
 
 
 @asynccontextmanager
@@ -56,12 +62,9 @@ async def child_killed(world: World) -> AsyncIterator[str]:
 async def terminated(world: World) -> AsyncIterator[str]:
     """SIGTERM, as in a deployment: it hands back what it holds; started again afterwards."""
     service = world.random.choice(world.site.services)
-    world.site.held_down.add(service.name)
-    await asyncio.to_thread(service.stop, 15.0)
-    try:
+    async with _held_down(world, service):
+        await asyncio.to_thread(service.stop, 15.0)
         yield service.name
-    finally:
-        world.site.let_up(service)
 
 
 @asynccontextmanager

@@ -14,8 +14,8 @@ from sinfer.errors import UnavailableError
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.partition.account import COUNTS, Account
-from sinfer.store.partition.exact_account import read_account
 from tests.chaos.site import Site
+from tests.support.accounts import read_account
 from tests.support.until import until
 
 

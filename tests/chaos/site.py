@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import nats
@@ -24,6 +23,7 @@ from tests.chaos import product, twin
 from tests.chaos.clock import SKEWED_CLOCK, Clock
 from tests.chaos.proxy import TcpProxy
 from tests.chaos.redis_clock import ClockedRedis
+from tests.support.deployment import Subjects, environment_without_settings
 
 PRODUCT = product.product.name
 TWIN = twin.product.name
@@ -37,7 +37,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
-class TaskPlan:
+class TaskPlan(Subjects):
     """A task of the run.
 
     Attributes:
@@ -61,15 +61,6 @@ class TaskPlan:
     copies: bool = False
     two_sinks: bool = False
     is_twofold: bool = False
-
-    @property
-    def subject(self) -> str:
-        return f"in.{self.id}"
-
-    @property
-    def results(self) -> str:
-        """Subject of its JetStream sink."""
-        return f"out.{self.id}"
 
     @property
     def more_results(self) -> str:
@@ -183,12 +174,7 @@ class Site:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._ending.close()
 
     # --- processes ---
@@ -218,9 +204,8 @@ class Site:
 
     def _environment(self, clock: Clock) -> dict[str, str]:
         proxies = self.proxies
-        inherited = {name: value for name, value in os.environ.items() if "SINFER_" not in name}
         return {
-            **inherited,
+            **environment_without_settings(),
             **clock.environment,
             "PYTHONPATH": f"{SKEWED_CLOCK}{os.pathsep}{_ROOT}",
             product.TASKS_VARIABLE: str(self.directory / "tasks.json"),

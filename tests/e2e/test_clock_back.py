@@ -43,8 +43,7 @@ async def test_all_goes_on_when_the_clock_goes_back(
     deployment: Deployment, connections: Connections, where: str
 ) -> None:
     task = await ordered(deployment, connections, f"back-{where}")
-    await connections.publish(task, numbers(0, 25))
-    await connections.settled(task, 25)
+    await connections.process(task, 0, 25)
     await connections.publish(task, numbers(25, 58))
     await set_back(connections, task, where)
     deployment.model.order({"mode": "status", "status": 503, "count": 3})

@@ -127,12 +127,10 @@ async def test_a_task_that_breaks_stays_as_it_was_and_is_told_by_field(
     deployment: Deployment, connections: Connections, ingest: Service
 ) -> None:
     task = await ordered(deployment, connections, "breaks")
-    await connections.publish(task, numbers(0, 10))
-    await connections.settled(task, 10)
+    await connections.process(task, 0, 10)
     deployment.order(task.id, limits={"lease": "soon"})
     await wait_for_log(ingest, "task 'breaks': limits.lease: ")
-    await connections.publish(task, numbers(10, 20))
-    await connections.settled(task, 20)
+    await connections.process(task, 10, 20)
     await connections.assert_one_result_each(task, range(20))
 
 
@@ -140,15 +138,13 @@ async def test_while_the_list_cannot_be_read_the_last_known_tasks_stay_in_force(
     deployment: Deployment, connections: Connections, ingest: Service
 ) -> None:
     task = await ordered(deployment, connections, "outlasts")
-    await connections.publish(task, numbers(0, 10))
-    await connections.settled(task, 10)
+    await connections.process(task, 0, 10)
     tasks = deployment.directory / "tasks.json"
     good = tasks.read_text()
     tasks.write_text("[")
     try:
         await wait_for_log(ingest, "its tasks cannot be listed")
-        await connections.publish(task, numbers(10, 20))
-        await connections.settled(task, 20)
+        await connections.process(task, 10, 20)
     finally:
         tasks.write_text(good)
     await wait_for_log(ingest, "its tasks are listed again")

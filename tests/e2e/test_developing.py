@@ -24,14 +24,14 @@ import pytest
 from sinfer import exit_codes
 from sinfer.embedded.process import ChildProcess
 from sinfer.embedded.services import program
-from tests.support.deployment import PATIENCE_S
+from tests.support.deployment import PATIENCE_S, environment_without_settings
 from tests.support.documents import ROOT, Document, Terminal
 from tests.support.fresh_shells import source_line
 from tests.support.until import until_true
 
 pytestmark = pytest.mark.e2e
 
-ENVIRONMENT = {name: value for name, value in os.environ.items() if "SINFER_" not in name}
+ENVIRONMENT = environment_without_settings()
 
 
 def sinfer(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import subprocess
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,8 +21,9 @@ from typing import Any
 import pytest
 
 from sinfer.embedded.process import free_port
-from sinfer.embedded.services import Service, answers, program
+from sinfer.embedded.services import Service, answers
 from tests.integration.sinks.receiver import Receiver
+from tests.support.commands import Completed, sinfer
 from tests.support.deployment import Connections, Deployment, Task, numbers, rows
 from tests.support.scripted_model import Answer, ScriptedModel
 from tests.support.until import until
@@ -207,19 +207,13 @@ async def status_of(deployment: Deployment, task: Task) -> dict[str, Any]:
 
 async def command(deployment: Deployment, *words: str) -> str:
     """What a command writes to stdout."""
-    return (await completed(deployment, *words)).stdout
+    return (await completed(deployment, *words)).out
 
 
-async def completed(deployment: Deployment, *words: str) -> subprocess.CompletedProcess[str]:
-    place = deployment.place
-
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [program("sinfer"), *words],
-            cwd=place.cwd, env=dict(place.environment), check=True, capture_output=True, text=True,
-        )  # fmt: skip
-
-    return await asyncio.to_thread(run)
+async def completed(deployment: Deployment, *words: str) -> Completed:
+    answer = await sinfer(deployment, *words)
+    assert answer.code == 0, answer
+    return answer
 
 
 async def scrape(deployment: Deployment) -> str:
@@ -465,9 +459,9 @@ async def test_dead_letters_are_found_by_filters_and_redriven_with_a_bar(
     model.refused.clear()
     redrive = ("dlq", "redrive", "--task", task.id)
     done = await completed(world.deployment, *redrive, "--error", "422", "--rate", "50")
-    assert done.stdout == "1 letters went back, in 1 windows.\n"
-    assert f"redriving {task.id}" in done.stderr
-    assert "1/1" in done.stderr
+    assert done.out == "1 letters went back, in 1 windows.\n"
+    assert f"redriving {task.id}" in done.err
+    assert "1/1" in done.err
     await assert_all_sunk(connections, task, but={3})
     await command(world.deployment, *redrive, "--all")
     await assert_all_sunk(connections, task)

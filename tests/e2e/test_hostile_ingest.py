@@ -9,7 +9,7 @@ import asyncio
 import json
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -226,11 +226,18 @@ async def test_a_slow_hook_is_no_reason_to_take_a_partition_away(
     await all_fetched(connections, slow, 600, 40)
     assert 600 / (time.monotonic() - began_s) > 30
     assert await connections.owner(slow) == owner
-    for service in (one, other):
+    end_in_peace(deployment, (one, other), (slow, beside))
+
+
+def end_in_peace(
+    deployment: Deployment, ingestors: Iterable[Service], tasks: Iterable[Task]
+) -> None:
+    """No ingestor took a partition from another one."""
+    for service in ingestors:
         assert "another" not in service.process.log.read_text()
         service.stop()
-    deployment.withdraw(slow)
-    deployment.withdraw(beside)
+    for task in tasks:
+        deployment.withdraw(task)
 
 
 @pytest.mark.long
@@ -257,11 +264,7 @@ async def test_one_message_that_takes_twenty_seconds_costs_nobody_a_lease(
     assert "does not return" not in status(deployment)
     meta: Any = await connections.redis.hgetall(PartitionKeys(slow.scope).meta)
     assert b"deaths" not in meta
-    for service in (one, other):
-        assert "another" not in service.process.log.read_text()
-        service.stop()
-    deployment.withdraw(slow)
-    deployment.withdraw(beside)
+    end_in_peace(deployment, (one, other), (slow, beside))
 
 
 @pytest.mark.long

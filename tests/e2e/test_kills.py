@@ -67,8 +67,7 @@ async def test_a_worker_killed_in_mid_window_leaves_it_to_another(
     first = deployment.worker(concurrency=1)
     processes.start(first, deployment.ingest())
     # The results of the first windows are written; then the model takes forever.
-    await connections.publish(task, numbers(0, 20))
-    await connections.settled(task, 20)
+    await connections.process(task, 0, 20)
     deployment.model.order({"mode": "hang", "count": None})
     await connections.publish(task, numbers(20, 60))
     await until(lambda: deployment.model.stats()["concurrent"] == 4, "windows in hand")
@@ -147,8 +146,7 @@ async def test_nats_and_redis_restart_in_mid_stream(
     task = await ordered(deployment, connections, "restarts")
     ingest, worker = deployment.ingest(), deployment.worker()
     processes.start(ingest, worker)
-    await connections.publish(task, numbers(0, 100))
-    await connections.settled(task, 100)
+    await connections.process(task, 0, 100)
 
     # A server is started in this thread, since it dies with the thread that started it.
     flowing = asyncio.create_task(flow(connections, task, 100, 1100, 200))

@@ -12,7 +12,8 @@ from sinfer import exit_codes
 from sinfer.embedded.services import Service
 from sinfer.store.keys import PartitionKeys
 from sinfer.windows.ids import Scope
-from tests.e2e.test_operations import LONG, sinfer
+from tests.e2e.test_operations import LONG
+from tests.support.commands import sinfer
 from tests.support.deployment import (
     PRODUCT,
     Connections,
@@ -75,8 +76,7 @@ async def test_products_and_sinks_that_share_stream_and_table_each_have_all(
         redis_stream(deployment, task.id),
     ]
     deployment.order(task.id, sinks=sinks)
-    await connections.publish(task, numbers(0, 50))
-    await connections.settled(task, 50)
+    await connections.process(task, 0, 50)
     theirs = PartitionKeys(Scope(OTHER, task.id, task.subject)).meta
 
     async def is_done_by_both() -> bool:
@@ -118,8 +118,7 @@ async def test_a_stream_made_again_starts_over_by_the_command_that_is_named(
     deployment: Deployment, connections: Connections, running: list[Service]
 ) -> None:
     task = await ordered(deployment, connections, "remade")
-    await connections.publish(task, numbers(0, 20))
-    await connections.settled(task, 20)
+    await connections.process(task, 0, 20)
     await connections.jetstream.delete_stream(task.id)
     await connections.jetstream.add_stream(name=task.id, subjects=[task.subject])
     await connections.publish(task, numbers(100, 120))
@@ -146,8 +145,7 @@ async def test_a_result_that_a_stream_takes_for_another_message_is_a_dead_letter
     deployment: Deployment, connections: Connections
 ) -> None:
     task = await ordered(deployment, connections, "collides")
-    await connections.publish(task, numbers(0, 10))
-    await connections.settled(task, 10)
+    await connections.process(task, 0, 10)
     # Somebody publishes under the id that the next result will have.
     first = await connections.jetstream.get_msg(f"{task.id}-out", seq=1)
     id = (first.headers or {})["Nats-Msg-Id"]
@@ -197,8 +195,7 @@ async def test_a_task_that_comes_back_with_another_window_overwrites_nothing(
     deployment: Deployment, connections: Connections
 ) -> None:
     task = await ordered(deployment, connections, "back")
-    await connections.publish(task, numbers(0, 20))
-    await connections.settled(task, 20)
+    await connections.process(task, 0, 20)
     deployment.withdraw(task)
 
     async def is_forgotten() -> bool:

@@ -7,7 +7,7 @@ import json
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,10 +15,11 @@ from nats.js.api import ConsumerConfig
 
 from sinfer import exit_codes
 from sinfer.embedded.process import free_port
-from sinfer.embedded.services import Service, answers, program
+from sinfer.embedded.services import Service, answers
 from sinfer.store import keys
 from sinfer.store.keys import PartitionKeys
 from sinfer.windows.ids import Scope
+from tests.support.commands import sinfer
 from tests.support.deployment import (
     Connections,
     Deployment,
@@ -33,34 +34,6 @@ from tests.support.until import until
 pytestmark = pytest.mark.e2e
 
 LONG = {"type": "count", "count": 10, "max_wait": "1h"}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command came to."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.out, self.err
-        return json.loads(self.out)
-
-
-async def sinfer(deployment: Deployment, *arguments: str) -> Answer:
-    """Run a command as a process of its own, as people do."""
-    place = deployment.place
-    process = await asyncio.create_subprocess_exec(
-        program("sinfer"), *arguments, cwd=place.cwd, env=dict(place.environment),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    answer = Answer(process.returncode, out.decode(), err.decode())
-    assert "Traceback" not in answer.err, answer.err
-    return answer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -217,8 +190,7 @@ async def test_a_paused_task_stands_still_and_says_so_until_it_is_resumed(
     deployment: Deployment, connections: Connections, running: list[Service]
 ) -> None:
     task = await ordered(deployment, connections, "paused")
-    await connections.publish(task, numbers(0, 10))
-    await connections.settled(task, 10)
+    await connections.process(task, 0, 10)
     names = ["--product", deployment.product, "--task", task.id]
     answer = await sinfer(deployment, "pause", *names, "--reason", "new model")
     assert answer.code == exit_codes.OK
@@ -300,16 +272,14 @@ async def test_a_drain_closes_what_no_ingestor_looks_after(
     finally:
         running[0] = deployment.ingest()
         deployment.start(running[0])
-    await connections.publish(task, numbers(3, 13))
-    await connections.settled(task, 13)
+    await connections.process(task, 3, 13)
 
 
 async def test_an_audit_fails_when_a_message_is_missing_or_a_window_is_stranded(
     deployment: Deployment, connections: Connections
 ) -> None:
     task = await ordered(deployment, connections, "audited")
-    await connections.publish(task, numbers(0, 10))
-    await connections.settled(task, 10)
+    await connections.process(task, 0, 10)
     keys = PartitionKeys(task.scope)
     audit = ["audit", "--task", task.id, "--json"]
     assert (await sinfer(deployment, *audit)).code == exit_codes.OK
@@ -441,8 +411,7 @@ async def test_limits_of_a_consumer_that_windows_cannot_live_with_are_told_with_
 
     # Nothing has to be restarted once it is corrected.
     await connections.jetstream.add_consumer(task.id, replace(consumer, max_ack_pending=1000))
-    await connections.publish(task, numbers(0, 20))
-    await connections.settled(task, 20)
+    await connections.process(task, 0, 20)
     await connections.assert_one_result_each(task, range(20))
 
 
@@ -451,8 +420,7 @@ async def test_a_pause_survives_the_restart_of_everything(
 ) -> None:
     task = await ordered(deployment, connections, "outlasting")
     other = await ordered(deployment, connections, "awake")
-    await connections.publish(task, numbers(0, 10))
-    await connections.settled(task, 10)
+    await connections.process(task, 0, 10)
     names = ["--product", deployment.product, "--task", task.id]
     await sinfer(deployment, "pause", *names, "--reason", "over night")
     for service in running:

@@ -140,8 +140,7 @@ async def test_a_message_that_is_none_of_sinfers_ends_no_worker(
                 )
                 channel.basic_publish(message, exchange="", routing_key=queue)
             await wait_for_log(worker, "is none of sinfer's and is dropped")
-        await connections.publish(task, numbers(0, 20))
-        await connections.settled(task, 20)
+        await connections.process(task, 0, 20)
         assert worker.process.is_running
         assert "Unrecoverable" not in worker.process.log.read_text()
         await until(lambda: waiting(broker, deployment.product)[1] == 0, "all to be taken")

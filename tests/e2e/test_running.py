@@ -195,8 +195,7 @@ async def test_an_idle_source_closes_its_windows_by_event_time(
         deployment, connections, "idle",
         window={"type": "tumbling", "size": "1h", "time": "event", "idle": "300ms"},
     )  # fmt: skip
-    await connections.publish(task, numbers(0, 5))
-    await connections.settled(task, 5)
+    await connections.process(task, 0, 5)
     assert {row["reason"] for row in rows(task)} == {"idle"}
 
 
@@ -227,8 +226,7 @@ async def test_rest_and_python_models_and_file_sinks_work(
         inference={"type": "python", "call": "own_model:answer"},
         sinks=[{"type": "jsonl", "path": str(lines)}, {"type": "log"}],
     )  # fmt: skip
-    await connections.publish(task, numbers(0, 20))
-    await connections.settled(task, 20)
+    await connections.process(task, 0, 20)
     written = [json.loads(line)["result"] for line in lines.read_text().splitlines()]
     assert sorted(result["id"] for result in written) == list(range(20))
 
@@ -257,12 +255,10 @@ async def test_a_task_that_crashes_disturbs_no_other_and_comes_back(
 
     await until(all_told, "each problem to be told")
     good = await ordered(deployment, connections, "good")
-    await connections.publish(good, numbers(0, 10))
-    await connections.settled(good, 10)
+    await connections.process(good, 0, 10)
 
     await connections.make_streams(lost)
-    await connections.publish(lost, numbers(0, 10))
-    await connections.settled(lost, 10)
+    await connections.process(lost, 0, 10)
     assert (await connections.account(broken)).fetched == 0
     for task in (broken, away, invalid):
         deployment.withdraw(task)
@@ -272,15 +268,12 @@ async def test_a_changed_task_starts_again_and_a_withdrawn_one_stops(
     deployment: Deployment, connections: Connections, running: Running
 ) -> None:
     task = await ordered(deployment, connections, "changing")
-    await connections.publish(task, numbers(0, 10))
-    await connections.settled(task, 10)
+    await connections.process(task, 0, 10)
     # The change comes in the midst of the messages: windows of both kinds may hold some of them.
     task = deployment.order("changing", window={"type": "count", "count": 5, "max_wait": "1s"})
-    await connections.publish(task, numbers(10, 20))
-    await connections.settled(task, 20)
+    await connections.process(task, 10, 20)
     await wait_for_log(running.ingest, f"{task.scope}: ingesting", times=2)
-    await connections.publish(task, numbers(20, 25))
-    await connections.settled(task, 25)
+    await connections.process(task, 20, 25)
     assert Counter(row["size"] for row in rows(task))[5] >= 5
 
     deployment.withdraw(task)
@@ -308,8 +301,7 @@ async def test_a_model_that_never_answers_holds_up_neither_other_tasks_nor_ticks
     await connections.publish(hanging, [{"id": 666} for _ in range(30)])
     # Both worker processes have their hands full with windows that will take ten minutes.
     await until(lambda: deployment.model.stats()["concurrent"] == 8, "all places to be taken", 15)
-    await connections.publish(other, numbers(0, 25))
-    await connections.settled(other, 25)
+    await connections.process(other, 0, 25)
     assert deployment.model.stats()["concurrent"] == 8
     assert Counter(row["reason"] for row in rows(other)) == {"count": 20, "time": 5}
 
@@ -351,8 +343,7 @@ async def test_messages_of_strangers_in_the_broker_harm_nobody(
     hint = {**task.scope._asdict(), "windows": 1}
     hostile = [*refused(canary), *wrong_hints(hint), *harmless(hint)]
     await connections.broker.lpush(queue, *unreadable(), *map(json.dumps, hostile))
-    await connections.publish(task, numbers(0, 20))
-    await connections.settled(task, 20)
+    await connections.process(task, 0, 20)
     await connections.assert_one_result_each(task, range(20))
 
     async def is_empty() -> bool:

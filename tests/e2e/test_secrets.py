@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
-import subprocess
 import threading
 import urllib.request
 from base64 import b64encode
@@ -21,8 +20,8 @@ from redis.asyncio import Redis
 
 from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import NatsServer
-from sinfer.embedded.services import program
 from sinfer.store.keys import PartitionKeys
+from tests.support.commands import run_sinfer
 from tests.support.deployment import Connections, Deployment, numbers, wait_for_log
 from tests.support.secured import acl_server
 from tests.support.until import until
@@ -140,14 +139,8 @@ def read(url: str) -> str:
 
 def sinfer(deployment: Deployment, *command: str) -> str:
     """What a command prints, on both streams."""
-    place = deployment.place
-    done = subprocess.run(
-        [program("sinfer"), *command],
-        env=dict(place.environment), cwd=place.cwd, capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.stdout + done.stderr
+    answer = run_sinfer(deployment, *command)
+    return answer.out + answer.err
 
 
 async def test_nobody_reads_a_secret_whatever_fails(

@@ -13,7 +13,7 @@ import pytest
 
 from sinfer import exit_codes
 from sinfer.embedded.services import program
-from tests.support.deployment import Connections, Deployment, numbers, wait_for_log
+from tests.support.deployment import Connections, Deployment, wait_for_log
 
 pytestmark = pytest.mark.e2e
 
@@ -53,8 +53,7 @@ async def test_servers_that_are_away_are_waited_for_with_a_clear_line(
     connections = await Connections.open(deployment)
     try:
         await connections.make_streams(task)
-        await connections.publish(task, numbers(0, 25))
-        await connections.settled(task, 25)
+        await connections.process(task, 0, 25)
         await connections.assert_one_result_each(task, range(25))
     finally:
         await connections.aclose()

@@ -17,6 +17,7 @@ from sinfer.embedded.servers import RedisServer
 from sinfer.embedded.services import Service, program
 from sinfer.store.boards.running_processes import Presence, PresenceBoard
 from sinfer.store.connection import Store
+from tests.support.commands import run_sinfer
 from tests.support.deployment import Connections, Deployment, numbers, ordered, wait_for_log
 from tests.support.until import until
 
@@ -34,17 +35,7 @@ async def board(deployment: Deployment) -> AsyncIterator[PresenceBoard]:
 
 def sinfer(deployment: Deployment, *words: str) -> str:
     """What a command prints."""
-    finished = subprocess.run(
-        [program("sinfer"), *words],
-        env=dict(deployment.place.environment),
-        cwd=deployment.directory,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert "Traceback" not in finished.stderr, finished.stderr
-    return finished.stdout
+    return run_sinfer(deployment, *words).out
 
 
 def status(deployment: Deployment) -> dict[str, Any]:

@@ -15,39 +15,25 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 
 from sinfer import (
-    InferPipeline,
-    InferTaskConfig,
-    Message,
     Product,
-    Result,
     StaticTaskManager,
-    Window,
 )
 from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.ingest.supervisor import Supervisor
 from sinfer.store.connection import Store
 from sinfer.store.durability import Disk
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.partition.exact_account import read_account
 from sinfer.tasks.hints import HintSender
 from sinfer.types.message import unpack_chunk
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import unpack_record
+from tests.support.accounts import read_account
 from tests.support.durable_store import written
+from tests.support.task_settings import settings_of
+from tests.support.text_product import Texts
 from tests.support.until import until
 
 pytestmark = pytest.mark.integration
-
-
-class Texts(InferPipeline[InferTaskConfig, str]):
-    def preprocess(self, message: Message) -> str | None:
-        return message.data.decode()
-
-    def build_request(self, window: Window[str]) -> Any:
-        return list(window)
-
-    def build_results(self, window: Window[str], response: Any) -> list[Result]:
-        return [Result(text) for text in window]
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +53,11 @@ class Site:
         self.store = Store(server.url)
         self.scope = Scope(name, name, ">")
         self._jetstream: JetStreamContext = client.jetstream()
-        task = {
-            "id": name,
-            "source": {"stream": name, "servers": [nats.url], "batch": 20, **source},
-            "window": {"type": "count", "count": 100_000},
-            "inference": {"type": "python", "call": "operator:index"},
-            "sinks": [{"type": "log"}],
-        }
+        task = settings_of(
+            name,
+            source={"stream": name, "servers": [nats.url], "batch": 20, **source},
+            window={"type": "count", "count": 100_000},
+        )
         product = Product(name, tasks=StaticTaskManager([task]), pipeline=Texts)
         self._hints = HintSender(Celery(broker=server.url))
         self._ingestor = Supervisor(self.store, product, self._hints)

@@ -24,7 +24,8 @@ from sinfer.store.connection import Store
 from sinfer.store.schedule import Schedule
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
-from tests.support.task_settings import Upper
+from tests.support.secured import as_user
+from tests.support.task_settings import Upper, settings_of
 from tests.support.until import until
 
 pytestmark = pytest.mark.integration
@@ -47,7 +48,7 @@ def guarded() -> Iterator[NatsServer]:
 @pytest.fixture
 async def admin(guarded: NatsServer, unique: str) -> AsyncIterator[Client]:
     """A connection that may do anything, and a stream by the test's name."""
-    client = await nats.connect(guarded.url.replace("//", "//all:x@"))
+    client = await nats.connect(*as_user(guarded, "all"))
     stream = StreamConfig(name=unique, subjects=[f"{unique}.>"])
     await client.jetstream().add_stream(stream)
     yield client
@@ -65,15 +66,10 @@ async def run(
     async with AsyncExitStack() as stack:
 
         async def begin(user: str = "all", broker: str = redis_server.url, **changes: Any) -> None:
-            url = guarded.url.replace("//", f"//{user}:x@")
-            task = {
-                "id": unique,
-                "source": {"stream": unique, "servers": [url], **changes.pop("source", {})},
-                "window": {"type": "count", "count": 2},
-                "inference": {"type": "python", "call": "tests.support.task_settings:upper"},
-                "sinks": [{"type": "log"}],
-                **changes,
-            }
+            source = {"stream": unique, "servers": as_user(guarded, user)}
+            source |= changes.pop("source", {})
+            window = changes.pop("window", {"type": "count", "count": 2})
+            task = settings_of(unique, source=source, window=window, **changes)
             hints = HintSender(Celery(broker=broker))
             stack.callback(hints.close, 0.1)
             product = Product(unique, tasks=StaticTaskManager([task]), pipeline=Upper)

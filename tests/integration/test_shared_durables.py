@@ -22,12 +22,13 @@ from sinfer.operations.reset import start_over
 from sinfer.operations.status import broken_tasks, standing
 from sinfer.store.connection import Store
 from sinfer.store.keys import CONSUMERS
-from sinfer.store.partition.exact_account import read_account
 from sinfer.store.work.claim import Completion
 from sinfer.store.work.claims import PartitionClaims
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
-from tests.integration.ingest.test_supervisor import Listed, Texts
+from tests.support.accounts import read_account
+from tests.support.task_settings import settings_of
+from tests.support.text_product import Listed, Texts
 from tests.support.until import until
 
 pytestmark = pytest.mark.integration
@@ -41,13 +42,11 @@ class Site:
         self.hints: Any = None
 
     def task(self, id: str, **source: Any) -> dict[str, Any]:
-        return {
-            "id": id,
-            "source": {"stream": self.name, "servers": self.servers, "durable": "d", **source},
-            "window": {"type": "count", "count": 2},
-            "inference": {"type": "python", "call": "operator:index"},
-            "sinks": [{"type": "log"}],
-        }
+        return settings_of(
+            id,
+            source={"stream": self.name, "servers": self.servers, "durable": "d", **source},
+            window={"type": "count", "count": 2},
+        )
 
     def product(self, letter: str, *tasks: dict[str, Any]) -> Product:
         return Product(f"{self.name}{letter}", tasks=Listed(*tasks), pipeline=Texts)
@@ -117,6 +116,20 @@ async def site(
     await nats_client.jetstream().delete_stream(unique)
 
 
+@asynccontextmanager
+async def two_readers(site: Site) -> AsyncIterator[tuple[Listed, Product, Product]]:
+    """The durable has a task of the first product, whose tasks are listed; the second one waits."""
+    manager = Listed(site.task("t"))
+    first = Product(f"{site.name}a", tasks=manager, pipeline=Texts)
+    second = site.product("b", site.task("t"))
+    async with site.ingesting(first):
+        await site.publish(1)
+        await until(site.has(first, "t", 1))
+        async with site.ingesting(second):
+            await until(site.told(second, "is read by task"))
+            yield manager, first, second
+
+
 async def test_a_durable_of_another_product_is_refused_and_its_reader_misses_nothing(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -161,42 +174,28 @@ async def test_two_tasks_of_one_product_on_one_durable_leave_it_to_one(site: Sit
 
 
 async def test_a_task_that_was_removed_leaves_its_durable_to_the_next(site: Site) -> None:
-    manager = Listed(site.task("t"))
-    first = Product(f"{site.name}a", tasks=manager, pipeline=Texts)
-    second = site.product("b", site.task("t"))
-    async with site.ingesting(first):
-        await site.publish(1)
-        await until(site.has(first, "t", 1))
-        async with site.ingesting(second):
-            await until(site.told(second, "is read by task"))
-            manager.tasks = []
-            # Its last window is never processed here; by then nothing is left of it.
-            [scope] = await known_scopes(site.store, first.name, None)
-            await until(site.is_waiting(scope))
-            await site.finish(scope)
-            await site.publish(4)
-            await until(site.has(second, "t", 4))
+    async with two_readers(site) as (manager, first, second):
+        manager.tasks = []
+        # Its last window is never processed here; by then nothing is left of it.
+        [scope] = await known_scopes(site.store, first.name, None)
+        await until(site.is_waiting(scope))
+        await site.finish(scope)
+        await site.publish(4)
+        await until(site.has(second, "t", 4))
 
 
 async def test_another_durable_or_none_gives_it_back(site: Site) -> None:
-    manager = Listed(site.task("t"))
-    first = Product(f"{site.name}a", tasks=manager, pipeline=Texts)
-    second = site.product("b", site.task("t"))
-    async with site.ingesting(first):
-        await site.publish(1)
-        await until(site.has(first, "t", 1))
-        async with site.ingesting(second):
-            await until(site.told(second, "is read by task"))
-            manager.tasks = [site.task("t", durable=None)]
+    async with two_readers(site) as (manager, first, second):
+        manager.tasks = [site.task("t", durable=None)]
 
-            async def is_taken() -> bool:
-                consumers = await site.store.redis.hgetall(CONSUMERS)
-                return str(Scope(second.name, "t", ">")).encode() in consumers.values()
+        async def is_taken() -> bool:
+            consumers = await site.store.redis.hgetall(CONSUMERS)
+            return str(Scope(second.name, "t", ">")).encode() in consumers.values()
 
-            await until(is_taken)
-            await site.publish(4)
-            await until(site.has(second, "t", 4))
-            await until(site.has(first, "t", 5))
+        await until(is_taken)
+        await site.publish(4)
+        await until(site.has(second, "t", 4))
+        await until(site.has(first, "t", 5))
 
 
 async def test_what_only_gives_its_place_is_read_by_as_many_as_like(site: Site) -> None:

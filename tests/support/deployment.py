@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import nats
@@ -99,6 +98,11 @@ product = Product({name!r}, tasks=FileTasks(), pipeline=Pipeline)
 '''
 
 
+def environment_without_settings() -> dict[str, str]:
+    """The variables of this process, without those of sinfer."""
+    return {name: value for name, value in os.environ.items() if "SINFER_" not in name}
+
+
 class Deployment:
     """NATS, Redis and the model server for the tests of one module, and what runs on them.
 
@@ -137,12 +141,7 @@ class Deployment:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._ending.close()
 
     # --- processes ---
@@ -151,7 +150,7 @@ class Deployment:
     def place(self) -> Place:
         """Where sinfer's processes run: outside the repository, beside the product."""
         environment = {
-            **{name: value for name, value in os.environ.items() if "SINFER_" not in name},
+            **environment_without_settings(),
             "SINFER_NATS_SERVERS": self.nats.url,
             "SINFER_REDIS_URL": self.redis.url,
             **self.variables,
@@ -234,11 +233,9 @@ class Deployment:
         draft.replace(self._task_file)
 
 
-@dataclass(frozen=True)
-class Task:
-    """A task of the product, and what tests want to know of it."""
+class Subjects:
+    """Where a task reads and writes: all is named after it."""
 
-    deployment: Deployment
     id: str
 
     @property
@@ -249,6 +246,14 @@ class Task:
     def results(self) -> str:
         """The subject of its JetStream sink, in a stream of its own."""
         return f"out.{self.id}"
+
+
+@dataclass(frozen=True)
+class Task(Subjects):
+    """A task of the product, and what tests want to know of it."""
+
+    deployment: Deployment
+    id: str
 
     @property
     def database(self) -> Path:
@@ -335,6 +340,11 @@ class Connections:
                     break
             else:
                 raise AssertionError(f"{message} cannot be published")
+
+    async def process(self, task: Task, first: int, last: int) -> None:
+        """Publish messages with these ids, and wait until all that came so far is processed."""
+        await self.publish(task, numbers(first, last))
+        await self.settled(task, last)
 
     # --- what comes out ---
 

@@ -53,6 +53,11 @@ def settings_of(task_id: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+def task_of(task_id: str = "t", **changes: Any) -> InferTaskConfig:
+    """A task, with some of its settings changed."""
+    return InferTaskConfig.model_validate(settings_of(task_id, **changes))
+
+
 def product_of(tasks: TaskManager[Any] | list[Any], name: str = "upper") -> Product:
     """A product with these tasks."""
     manager = tasks if isinstance(tasks, TaskManager) else StaticTaskManager(tasks)

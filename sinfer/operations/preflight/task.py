@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -170,12 +170,7 @@ class TaskCheck:
             return found
 
         try:
-            async with asyncio.timeout(_LONGEST_S):
-                found = await self._shared.probes.ask(client.endpoint, ask)
-        except TimeoutError:
-            found = [Checked("unreachable", f"{client.endpoint or config.type}: no answer in time")]
-        except (HookError, InferenceError) as error:
-            found = [Checked("error", str(error))]
+            found = await self._asked(client.endpoint, config.type, ask)
         finally:
             await _close("inference", client)
         return _Model(found or [Checked("ok", f"{config.type} is ready")], metadata)
@@ -248,15 +243,23 @@ class TaskCheck:
             return found
 
         try:
-            async with asyncio.timeout(_LONGEST_S):
-                found = await self._shared.probes.ask(sink.server, ask)
-        except TimeoutError:
-            found = [Checked("unreachable", f"{sink.server or config.type}: no answer in time")]
-        except HookError as error:
-            found = [Checked("error", str(error))]
+            found = await self._asked(sink.server, config.type, ask)
         finally:
             await _close("sink", sink)
         return found or [Checked("ok", "its settings are valid; it cannot be asked")]
+
+    async def _asked(
+        self, server: str, kind: str, ask: Callable[[], Awaitable[list[Checked]]]
+    ) -> list[Checked]:
+        """What a server is found to be; one without an address goes by its kind."""
+        try:
+            async with asyncio.timeout(_LONGEST_S):
+                found: list[Checked] = await self._shared.probes.ask(server, ask)
+                return found
+        except TimeoutError:
+            return [Checked("unreachable", f"{server or kind}: no answer in time")]
+        except (HookError, InferenceError) as error:
+            return [Checked("error", str(error))]
 
 
 async def _close(stage: Any, part: Any) -> None:

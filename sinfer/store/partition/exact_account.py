@@ -6,17 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sinfer.store.partition.account import Account
-from sinfer.store.partition.snapshot import PartitionSnapshot, snapshot
+from sinfer.store.partition.snapshot import PartitionSnapshot
 from sinfer.store.work.segments import Segments
-from sinfer.windows.ids import Scope
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
-
-
-async def read_account(store: Store, scope: Scope) -> Account:
-    """Add up a partition's account at one moment; the cost grows with its windows."""
-    return await exact_account(store, await snapshot(store, scope, windows=True))
 
 
 async def exact_account(store: Store, seen: PartitionSnapshot) -> Account:

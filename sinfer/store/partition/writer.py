@@ -142,11 +142,6 @@ class PartitionWriter:
         if not await self._store.run("note_work_in_hand", *self.note_call(hand, deaths)):
             raise StaleTokenError(f"{self.scope} has another writer by now")
 
-    @property
-    def holds_lease(self) -> bool:
-        """Whether the lease was taken and not given back; it may have been lost since."""
-        return bool(self.token)
-
     def answered(self, reply: list[Any]) -> int:
         """Take note of what ``take_writer_lease.lua`` said; returns and raises as ``acquire``."""
         if not reply[0]:

@@ -27,7 +27,7 @@ from sinfer.errors import (
 )
 from sinfer.store.connection import Store
 from sinfer.worker.endpoint_guard import EndpointGuard
-from tests.integration.worker.test_process import Bench, Judging, Record
+from tests.integration.worker.bench import Bench, Judging, Record
 from tests.support.until import until_true
 
 pytestmark = pytest.mark.long

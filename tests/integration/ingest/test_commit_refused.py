@@ -19,7 +19,6 @@ from sinfer.logging.troubles import Troubles
 from sinfer.source.batch import Batch
 from sinfer.source.checkpoint import Checkpoint
 from sinfer.store.connection import Store
-from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.tasks.hints import HintSender
@@ -27,6 +26,8 @@ from sinfer.types.message import pack_chunk
 from sinfer.windows.dead_letters import unpack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.planner_types import make_planner
+from tests.support.accounts import read_account
+from tests.support.task_settings import task_of
 
 pytestmark = pytest.mark.integration
 
@@ -65,15 +66,7 @@ class Partition:
         self.writer = PartitionWriter(store, self.scope, owner="me", lease_ms=60_000)
 
     async def open(self) -> Windower:
-        task = InferTaskConfig.model_validate(
-            {
-                "id": self.scope.task,
-                "source": {"stream": "S"},
-                "window": {"type": "count", "count": 1000},
-                "inference": {"type": "python", "call": "operator:index"},
-                "sinks": [{"type": "log"}],
-            }
-        )
+        task = task_of(self.scope.task, window={"type": "count", "count": 1000})
         clock = SystemClock()
         await self.writer.acquire()
         state = await self.writer.load()

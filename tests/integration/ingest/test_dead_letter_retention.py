@@ -11,7 +11,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import StreamConfig
 
-from sinfer import InferTaskConfig, Message
+from sinfer import Message
 from sinfer.embedded.servers import RedisServer
 from sinfer.ingest.dead_letter_retention import DeadLetterCare
 from sinfer.logging.troubles import Troubles
@@ -20,6 +20,7 @@ from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
 from sinfer.store.keys import PartitionKeys
 from sinfer.windows.dead_letters import DeadLetter, Failed, pack_dead_letter
 from sinfer.windows.ids import Scope
+from tests.support.task_settings import task_of
 from tests.support.until import until
 
 pytestmark = pytest.mark.integration
@@ -42,16 +43,11 @@ class Partition:
         return f"{self.scope.task}-copies"
 
     def care(self, *, copies: bool = False, ack: str = "stored", **limits: Any) -> DeadLetterCare:
-        task = InferTaskConfig.model_validate(
-            {
-                "id": self.scope.task,
-                "source": {"stream": "S", "ack": ack},
-                "window": {"type": "count", "count": 10},
-                "inference": {"type": "python", "call": "json:dumps"},
-                "sinks": [{"type": "log"}],
-                "limits": limits,
-                "dead_letter_subject": self.copies if copies else None,
-            }
+        task = task_of(
+            self.scope.task,
+            source={"stream": "S", "ack": ack},
+            limits=limits,
+            dead_letter_subject=self.copies if copies else None,
         )
         return DeadLetterCare(
             self.store, self.client, self.scope, task, Troubles().of(str(self.scope))

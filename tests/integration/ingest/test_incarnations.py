@@ -22,7 +22,8 @@ from sinfer.store.keys import STARTS, PartitionKeys
 from sinfer.store.work.claims import PartitionClaims
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
-from tests.integration.ingest.test_supervisor import Texts
+from tests.support.task_settings import settings_of
+from tests.support.text_product import Texts
 from tests.support.until import until
 
 pytestmark = pytest.mark.integration
@@ -40,13 +41,9 @@ class Site:
     def __init__(self, client: Client, store: Store, redis_url: str, name: str, **source: Any):
         self.client = client
         self.store = store
-        self.config: dict[str, Any] = {
-            "id": "t",
-            "source": {"stream": name, **source},
-            "window": {"type": "count", "count": 2},
-            "inference": {"type": "python", "call": "operator:index"},
-            "sinks": [{"type": "log"}],
-        }
+        self.config: dict[str, Any] = settings_of(
+            "t", source={"stream": name, **source}, window={"type": "count", "count": 2}
+        )
         self.task = InferTaskConfig.model_validate(self.config)
         self.product = Product(name, tasks=StaticTaskManager([self.config]), pipeline=Texts)
         self.scope = Scope(name, "t", ">")

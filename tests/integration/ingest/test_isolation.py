@@ -21,6 +21,7 @@ from sinfer.ingest.isolation import (
 from sinfer.ingest.windower import Refusals
 from sinfer.windows.planner import WindowStats
 from tests.integration.ingest.fatal_pipeline import Fatal
+from tests.support import task_settings
 
 pytestmark = pytest.mark.integration
 
@@ -28,16 +29,7 @@ NOW_MS = 1_700_000_000_000
 
 
 def task_of(id: str = "t", **limits: Any) -> InferTaskConfig:
-    return InferTaskConfig.model_validate(
-        {
-            "id": id,
-            "source": {"stream": "S"},
-            "window": {"type": "count", "count": 10},
-            "inference": {"type": "python", "call": "operator:index"},
-            "sinks": [{"type": "log"}],
-            "limits": limits,
-        }
-    )
+    return task_settings.task_of(id, limits=limits)
 
 
 def careful_of(task: InferTaskConfig) -> CarefulPreparer:

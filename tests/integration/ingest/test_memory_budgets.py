@@ -22,6 +22,7 @@ from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from tests.integration.store.conftest import Partition
+from tests.support.task_settings import task_of
 
 LIMIT = 48 << 20
 HOG, QUIET = Scope("p", "hog", ">"), Scope("p", "quiet", ">")
@@ -50,16 +51,7 @@ async def store() -> AsyncIterator[Store]:
 
 
 def task(name: str, **limits: object) -> InferTaskConfig:
-    return InferTaskConfig.model_validate(
-        {
-            "id": name,
-            "source": {"stream": "S"},
-            "window": {"type": "count", "count": 10},
-            "inference": {"type": "python", "call": "json:dumps"},
-            "sinks": [{"type": "log"}],
-            "limits": limits,
-        }
-    )
+    return task_of(name, limits=limits)
 
 
 class Filling:
@@ -70,7 +62,7 @@ class Filling:
         self.seq = 0
 
     async def take(self, messages: int) -> None:
-        if not self.partition.writer.holds_lease:
+        if self.partition.writer.token == 0:
             assert await self.partition.writer.acquire() == 0
         first, self.seq = self.seq + 1, self.seq + messages
         entries = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -12,15 +12,10 @@ from celery import Celery
 from nats.aio.client import Client
 
 from sinfer import (
-    InferPipeline,
     InferTaskConfig,
     Message,
     Product,
-    Result,
     StaticTaskManager,
-    TaskManager,
-    UnavailableError,
-    Window,
 )
 from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.ingest.supervisor import Supervisor, _differ
@@ -29,24 +24,15 @@ from sinfer.operations.products import known_scopes
 from sinfer.operations.status import TaskStanding, broken_tasks, standing
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys
-from sinfer.store.partition.exact_account import read_account
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import unpack_closed
+from tests.support.accounts import read_account
+from tests.support.task_settings import settings_of
+from tests.support.text_product import Listed, Texts
 from tests.support.until import until
 
 pytestmark = pytest.mark.integration
-
-
-class Texts(InferPipeline[InferTaskConfig, str]):
-    def preprocess(self, message: Message) -> str | None:
-        return message.data.decode()
-
-    def build_request(self, window: Window[str]) -> Any:
-        return list(window)
-
-    def build_results(self, window: Window[str], response: Any) -> list[Result]:
-        return [Result(text) for text in window]
 
 
 @pytest.fixture
@@ -56,33 +42,16 @@ async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
     await store.aclose()
 
 
-class Listed(TaskManager[InferTaskConfig]):
-    """Lists what a test tells it to, or fails."""
-
-    refresh = 0.05
-
-    def __init__(self, *tasks: Mapping[str, Any]) -> None:
-        self.tasks = list(tasks)
-        self.is_away = False
-
-    def list_tasks(self) -> list[Mapping[str, Any]]:
-        if self.is_away:
-            raise UnavailableError("the database does not answer")
-        return self.tasks
-
-
 @pytest.fixture
 async def make(
     store: Store, redis_server: RedisServer, nats_server: NatsServer, unique: str
 ) -> AsyncIterator[Callable[[], Supervisor]]:
     """Makes ingestors of one and the same product, with one task on a stream of its own."""
-    task = {
-        "id": unique,
-        "source": {"stream": unique, "servers": [nats_server.url]},
-        "window": {"type": "count", "count": 2},
-        "inference": {"type": "python", "call": "operator:index"},
-        "sinks": [{"type": "log"}],
-    }
+    task = settings_of(
+        unique,
+        source={"stream": unique, "servers": [nats_server.url]},
+        window={"type": "count", "count": 2},
+    )
     product = Product(unique, tasks=StaticTaskManager([task]), pipeline=Texts)
     hints = HintSender(Celery(broker=redis_server.url))
     yield lambda: Supervisor(store, product, hints)
@@ -126,13 +95,11 @@ async def test_broken_tasks_and_an_outage_of_the_task_manager_are_seen_from_outs
     unique: str,
 ) -> None:
     await nats_client.jetstream().add_stream(name=unique, subjects=[f"{unique}.>"])
-    good = {
-        "id": "good",
-        "source": {"stream": unique, "servers": [nats_server.url]},
-        "window": {"type": "count", "count": 2},
-        "inference": {"type": "python", "call": "operator:index"},
-        "sinks": [{"type": "log"}],
-    }
+    good = settings_of(
+        "good",
+        source={"stream": unique, "servers": [nats_server.url]},
+        window={"type": "count", "count": 2},
+    )
     manager = Listed(good, {**good, "id": "bad", "window": {"type": "count"}})
     product = Product(unique, tasks=manager, pipeline=Texts)
     hints = HintSender(Celery(broker=redis_server.url))
@@ -246,13 +213,11 @@ async def test_hooks_that_want_to_leave_kill_their_message_alone_at_the_first_tr
     unique: str,
 ) -> None:
     await nats_client.jetstream().add_stream(name=unique, subjects=[f"{unique}.>"])
-    task = {
-        "id": unique,
-        "source": {"stream": unique, "servers": [nats_server.url]},
-        "window": {"type": "count", "count": 2},
-        "inference": {"type": "python", "call": "operator:index"},
-        "sinks": [{"type": "log"}],
-    }
+    task = settings_of(
+        unique,
+        source={"stream": unique, "servers": [nats_server.url]},
+        window={"type": "count", "count": 2},
+    )
     hints = HintSender(Celery(broker=redis_server.url))
     product = Product(unique, tasks=StaticTaskManager([task]), pipeline=Exiting)
     supervisor = Supervisor(store, product, hints)
@@ -279,13 +244,7 @@ def test_settings_that_cannot_be_compared_are_told_apart_by_their_text() -> None
         def __eq__(self, other: object) -> bool:
             raise SystemExit("the truth value of an array is ambiguous")
 
-    settings = {
-        "id": "t",
-        "source": {"stream": "S"},
-        "window": {"type": "count", "count": 2},
-        "inference": {"type": "python", "call": "operator:index"},
-        "sinks": [{"type": "log"}],
-    }
+    settings = settings_of("t", window={"type": "count", "count": 2})
     one, same = Odd.model_validate(settings), Odd.model_validate(settings)
     other = Odd.model_validate({**settings, "note": "changed"})
     assert not _differ(one, same)
@@ -314,13 +273,11 @@ async def test_a_batch_that_is_stored_in_part_is_gone_on_with_where_it_was_left(
     source: dict[str, str],
 ) -> None:
     await nats_client.jetstream().add_stream(name=unique, subjects=[f"{unique}.>"])
-    task = {
-        "id": unique,
-        "source": {"stream": unique, "servers": [nats_server.url], **source},
-        "window": {"type": "count", "count": 7},
-        "inference": {"type": "python", "call": "operator:index"},
-        "sinks": [{"type": "log"}],
-    }
+    task = settings_of(
+        unique,
+        source={"stream": unique, "servers": [nats_server.url], **source},
+        window={"type": "count", "count": 7},
+    )
     for number in range(80):
         await nats_client.jetstream().publish(f"{unique}.x", b"%d" % number)
     hints = HintSender(Celery(broker=redis_server.url))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,20 +13,9 @@ from sinfer.store.connection import Store
 from sinfer.store.history.ledger import pack_entry
 from sinfer.store.work.claim import Completion
 from sinfer.worker.completion import Timings, ledger_entry
-from tests.integration.operations.test_set_aside import EXPECTED, WINDOWS, Site
+from tests.integration.operations.site import EXPECTED, WINDOWS, Site, process
 
 pytestmark = pytest.mark.integration
-
-
-async def process(
-    site: Site, limit: int = 1000, ledger: int = 100, sinks: Sequence[str] = ("log-0",)
-) -> None:
-    """Process windows as workers do, with entries in the ledger."""
-    claims, _ = await site.claims.claim(limit, lease_ms=60_000)
-    for claim, messages in await site.claims.whole(claims):
-        entry = pack_entry(ledger_entry(claim, messages, "m", 0, Timings(), sinks))
-        counts = {"sunk": len(messages), "windows": 1}
-        await site.claims.complete([Completion(claim, counts, (), entry, ledger)])
 
 
 async def deep(site: Site, **options: Any) -> DeepAudited:
@@ -50,11 +38,7 @@ async def test_a_task_that_is_right_has_no_findings(
     assert (found.findings, found.unknown, found.messages) == ([], [], 21)
 
 
-async def test_messages_of_a_window_that_vanished_are_named(
-    store: Store, nats_client: Client, unique: str
-) -> None:
-    site = Site(store, nats_client, unique, WINDOWS["count"])
-    await site.read(20)
+async def test_messages_of_a_window_that_vanished_are_named(site: Site) -> None:
     names = await site.redis.hkeys(site.keys.closed)
     await process(site, len(names) - 1)
     await site.redis.delete(site.keys.closed, site.keys.ready)
@@ -76,11 +60,7 @@ async def test_lost_segments_are_named_before_any_worker_sees_them(
     assert all(finding.window for finding in found.findings)
 
 
-async def test_a_message_of_two_windows_is_named_with_the_second(
-    store: Store, nats_client: Client, unique: str
-) -> None:
-    site = Site(store, nats_client, unique, WINDOWS["count"])
-    await site.read(20)
+async def test_a_message_of_two_windows_is_named_with_the_second(site: Site) -> None:
     claims, _ = await site.claims.claim(1, lease_ms=60_000)
     [(claim, messages)] = await site.claims.whole(claims)
     other = ledger_entry(claim, messages[:2], "m", 0, Timings())
@@ -95,11 +75,7 @@ async def test_a_message_of_two_windows_is_named_with_the_second(
     assert {finding.seq for finding in doubled} == {m.stream_seq for m in messages[:2]}
 
 
-async def test_what_the_ledger_no_longer_knows_is_said_and_not_guessed(
-    store: Store, nats_client: Client, unique: str
-) -> None:
-    site = Site(store, nats_client, unique, WINDOWS["count"])
-    await site.read(20)
+async def test_what_the_ledger_no_longer_knows_is_said_and_not_guessed(site: Site) -> None:
     await process(site, ledger=1)
     found = await deep(site)
     assert found.findings == []
@@ -122,10 +98,8 @@ async def test_what_the_stream_lost_is_said(store: Store, nats_client: Client, u
 
 
 async def test_a_dead_letter_that_vanished_is_named(
-    store: Store, nats_client: Client, unique: str
+    site: Site, nats_client: Client, unique: str
 ) -> None:
-    site = Site(store, nats_client, unique, WINDOWS["count"])
-    await site.read(20)
     await nats_client.jetstream().publish(f"{unique}.in", b"no json")
     state = Checkpoint.decode(await site.redis.hget(site.keys.meta, "source"))
     state = Checkpoint(state.stream_created, 22)

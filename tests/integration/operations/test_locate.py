@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from nats.aio.client import Client
 
 from sinfer.nats.stream_messages import StreamMessages
 from sinfer.operations.locate import Finder, Found, untraceable
 from sinfer.operations.rebuild import discard, find_aside
-from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
-from tests.integration.operations.test_deep_audit import process
-from tests.integration.operations.test_set_aside import EXPECTED, WINDOWS, Site
+from tests.integration.operations.site import EXPECTED, Site, process
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def site(store: Store, nats_client: Client, unique: str) -> Site:
-    site = Site(store, nats_client, unique, WINDOWS["count"])
-    await site.read(20)
-    return site
 
 
 async def find(site: Site, seq: int) -> list[Found]:

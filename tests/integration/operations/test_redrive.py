@@ -23,6 +23,7 @@ from sinfer.windows.dead_letters import DeadLetter, Failed, Origin
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan
 from tests.integration.ingest.fatal_pipeline import Fatal
+from tests.support.task_settings import task_of
 
 EVERYTHING = LetterFilter()
 
@@ -54,15 +55,7 @@ class Partition:
         self.scope = scope
         self.letters = DeadLetterStore(store)
         self.claims = PartitionClaims(store, scope)
-        self.task = InferTaskConfig.model_validate(
-            {
-                "id": scope.task,
-                "source": {"stream": "S"},
-                "window": {"type": "count", "count": 10},
-                "inference": {"type": "python", "call": "json:dumps"},
-                "sinks": [{"type": "log"}],
-            }
-        )
+        self.task = task_of(scope.task)
 
     async def give_up(self, *letters: DeadLetter) -> None:
         writer = PartitionWriter(self.store, self.scope, owner="w", lease_ms=5000)

@@ -19,21 +19,17 @@ from sinfer.nats.stream_messages import StreamMessages
 from sinfer.operations.deep_audit import DeepAudited
 from sinfer.operations.result_audit import ResultAudit
 from sinfer.sinks.base import SinkConfig
-from sinfer.store.connection import Store
 from sinfer.store.history.ledger import read_ledger
 from sinfer.types.result import ResultRow
 from sinfer.worker.result_keys import names_of
-from tests.integration.operations.test_deep_audit import process
-from tests.integration.operations.test_set_aside import WINDOWS, Site
+from tests.integration.operations.site import Site, process
 from tests.support.task_settings import settings_of
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-async def site(store: Store, nats_client: Client, unique: str) -> Site:
-    site = Site(store, nats_client, unique, WINDOWS["count"])
-    await site.read(20)
+async def site(site: Site) -> Site:
     await process(site, sinks=("sql", "a", "b", "redis", "silent", "away", "odd", "ends", "lies"))
     return site
 

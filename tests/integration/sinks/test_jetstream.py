@@ -335,7 +335,8 @@ async def test_a_write_under_way_survives_a_reconnect(own_server: NatsServer, un
     await sink.write(window_results(1))
     with stalled(own_server):
         writing = asyncio.create_task(sink.write(window_results(100, base_id="next")))
-        await asyncio.wait([writing], timeout=0.2)
+        publisher = sink._shared_publisher()
+        await until(lambda: bool(publisher._groups), "the write to be under way")
         await asyncio.to_thread(own_server.restart)
     await writing
     await sink.aclose()

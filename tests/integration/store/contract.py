@@ -8,41 +8,35 @@ is no part of the contract.
 
 from __future__ import annotations
 
-import asyncio
-import uuid
 from collections import Counter
 from collections.abc import Coroutine, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from sinfer.clock import ManualClock
 from sinfer.errors import WindowConflictError
 from sinfer.local.memory import MemoryPartition
 from sinfer.store.history.dead_letter_store import DeadLetterStore
 from sinfer.store.partition.batch_commit import Commit
-from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claim import Claim, Completion
-from sinfer.store.work.claims import PartitionClaims
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
-from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan
 from sinfer.windows.planner_types import make_planner
-from sinfer.windows.specs import WindowSpec
 from sinfer.windows.window import CloseReason
-from tests.integration.store.manual_store import START_MS, ManualStore
+from tests.integration.store.history import History
+from tests.integration.store.manual_store import START_MS
+from tests.support.accounts import read_account
 from tests.support.window_reference import Item
 
 LEASE_MS = 10**9
 """Longer than a history: leases have a machine of their own, as memory has none."""
 
 ACCOUNT = ("fetched", "filtered", "late", "sunk", "dead")
-
-R = TypeVar("R")
 
 
 class Attempt(NamedTuple):
@@ -102,28 +96,15 @@ def letters_of(
     )
 
 
-class Contract(RuleBasedStateMachine):
-    """One history. ``spec`` and ``url`` are set by the test."""
-
-    spec: WindowSpec
-    url: str
+class Contract(History):
+    """One history."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.runner = asyncio.Runner()
-        self.scope = Scope("p", f"t{uuid.uuid4().hex[:8]}", "in.>")
-        self.store = ManualStore(self.url, f"clock:{self.scope.task}")
-        self.do(self.store.advance(0))
         self.writer = PartitionWriter(self.store, self.scope, owner="a", lease_ms=LEASE_MS)
-        self.claims = PartitionClaims(self.store, self.scope)
         self.clock = ManualClock(START_MS)
         self.memory = MemoryPartition(self.scope, self.clock)
         self.planner = make_planner(self.spec, self.scope.window_prefix)
-        self.seq = self.fetched = 0
-        self.event_time = 0
-
-    def do(self, step: Coroutine[Any, Any, R]) -> R:
-        return self.runner.run(step)
 
     @initialize()
     def begin(self) -> None:

@@ -6,40 +6,32 @@ closed, who holds them, and where every message is.
 
 from __future__ import annotations
 
-import asyncio
-import uuid
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from sinfer.errors import StaleTokenError, WindowConflictError
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.partition.batch_commit import Commit
-from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.store_time import TIME_FIELDS, told
 from sinfer.store.work.claim import Claim, Completion
-from sinfer.store.work.claims import PartitionClaims
 from sinfer.types.message import unpack_chunk
 from sinfer.windows.dead_letters import DeadLetter
-from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan
 from sinfer.windows.planner import Planner
 from sinfer.windows.planner_types import make_planner
 from sinfer.windows.records import WindowRecord, unpack_closed, unpack_record
-from sinfer.windows.specs import WindowSpec
 from sinfer.windows.window import CloseReason
-from tests.integration.store.manual_store import ManualStore
+from tests.integration.store.history import History
+from tests.support.accounts import read_account
 from tests.support.window_reference import Fired, Item, Reference, fired
 
 WRITER_LEASE_MS = 1_000
 CLAIM_LEASE_MS = 300
-
-R = TypeVar("R")
 
 
 @dataclass
@@ -62,26 +54,16 @@ class Work:
     sinks: set[str] = field(default_factory=set)
 
 
-class Histories(RuleBasedStateMachine):
-    """One history. ``spec`` and ``url`` are set by the test."""
-
-    spec: WindowSpec
-    url: str
+class Histories(History):
+    """One history."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.runner = asyncio.Runner()
-        self.scope = Scope("p", f"t{uuid.uuid4().hex[:8]}", "in.>")
         self.keys = PartitionKeys(self.scope)
-        self.store = ManualStore(self.url, f"clock:{self.scope.task}")
-        self.do(self.store.advance(0))
-        self.claims = PartitionClaims(self.store, self.scope)
         self.schedule = Schedule(self.store)
         self.reference = Reference(self.spec, self.scope.window_prefix)
         self.ingestors = [self._ingestor("a"), self._ingestor("b")]
         self.lease: tuple[int, int] | None = None  # which ingestor has it, and until when
-        self.seq = self.fetched = 0
-        self.event_time = 0
         self.waiting: list[Item] = []  # delivered, and not committed: delivered again
         self.fired: dict[str, Fired] = {}
         self.work: dict[str, Work] = {}
@@ -89,9 +71,6 @@ class Histories(RuleBasedStateMachine):
         self.given: list[Claim] = []
         self.dead: list[tuple[str, int]] = []  # window and message
         self.done: set[str] = set()
-
-    def do(self, step: Coroutine[Any, Any, R]) -> R:
-        return self.runner.run(step)
 
     def ask(self, command: Any) -> Any:
         """The answer to a plain command of the client, whose types are those of both clients."""

@@ -10,12 +10,12 @@ import pytest
 from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import RedisServer
 from sinfer.store.connection import Store
-from sinfer.store.partition.exact_account import read_account
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claim import Completion
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
 from tests.integration.store.conftest import Partition
+from tests.support.accounts import read_account
 from tests.support.until import until
 from tests.support.window_reference import SPECS, Item
 

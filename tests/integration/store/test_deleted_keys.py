@@ -12,7 +12,6 @@ from sinfer.operations.audit import audit
 from sinfer.operations.rebuild import discard, find_aside
 from sinfer.store.connection import Store
 from sinfer.store.history.ledger import read_ledger
-from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.index_repair import repair_index
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claim import Claim, Completion
@@ -21,6 +20,7 @@ from sinfer.types.message import pack_chunk
 from sinfer.windows.dead_letters import unpack_dead_letter
 from sinfer.windows.ids import Scope
 from tests.integration.store.conftest import Partition
+from tests.support.accounts import read_account
 from tests.support.window_reference import Item
 
 pytestmark = pytest.mark.integration

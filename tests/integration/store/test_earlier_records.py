@@ -23,7 +23,6 @@ from sinfer.operations.status import standing
 from sinfer.source.checkpoint import Checkpoint
 from sinfer.store.history.dead_letter_store import DeadLetterStore
 from sinfer.store.partition.batch_commit import Commit
-from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.snapshot import snapshot
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
@@ -32,6 +31,7 @@ from sinfer.store.work.claims import PartitionClaims
 from sinfer.windows.ids import Scope
 from sinfer.windows.planner_types import make_planner
 from tests.integration.store.manual_store import START_MS, ManualStore
+from tests.support.accounts import read_account
 from tests.support.window_reference import Item, window_spec
 
 pytestmark = pytest.mark.integration

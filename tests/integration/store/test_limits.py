@@ -11,13 +11,13 @@ from sinfer.embedded.servers import RedisServer
 from sinfer.errors import PositionError, StoreError, StoreFullError, WindowConflictError
 from sinfer.store.connection import Store
 from sinfer.store.partition.batch_commit import Commit
-from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from tests.integration.store.conftest import Partition
+from tests.support.accounts import read_account
 from tests.support.window_reference import Item
 
 

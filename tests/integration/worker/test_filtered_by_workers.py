@@ -16,13 +16,13 @@ from sinfer.store.connection import Store
 from sinfer.store.history.ledger import read_ledger
 from sinfer.store.partition.account import Account
 from sinfer.store.partition.batch_commit import Commit
-from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.contents import unpack_members
 from sinfer.windows.plan import Entry
 from sinfer.windows.planner_types import make_planner
-from tests.integration.worker.test_process import Bench, Judging, Record
+from tests.integration.worker.bench import Bench, Judging, Record
+from tests.support.accounts import read_account
 from tests.support.window_reference import window_spec
 
 pytestmark = pytest.mark.integration

@@ -24,7 +24,7 @@ from sinfer.store.history.dead_letter_store import LetterFilter
 from sinfer.worker import refusal_judge
 from sinfer.worker.process import WindowProcessor
 from tests.integration.sinks.receiver import Receiver
-from tests.integration.worker.test_process import Bench, Choosy, Judging, Record
+from tests.integration.worker.bench import Bench, Choosy, Judging, Record
 from tests.support.until import until
 
 pytestmark = pytest.mark.integration

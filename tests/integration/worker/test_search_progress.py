@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
@@ -21,8 +21,7 @@ from sinfer.errors import (
 )
 from sinfer.inference.v2.client import V2Client
 from sinfer.inference.v2.config import V2Config
-from sinfer.store.connection import Store
-from tests.integration.worker.test_process import Bench, Judging, Model, Record
+from tests.integration.worker.bench import Bench, Judging, Model, Record
 
 pytestmark = pytest.mark.integration
 
@@ -65,14 +64,6 @@ class Refusing(Model):
             if number in request:
                 raise error
         return [2 * number for number in request]
-
-
-@pytest.fixture
-async def bench(store: Store, unique: str) -> AsyncIterator[Bench]:
-    bench = Bench(store, unique)
-    Judging.patience.clear()
-    yield bench
-    await bench.aclose()
 
 
 def twice(numbers: Any) -> list[int]:

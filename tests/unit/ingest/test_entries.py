@@ -13,6 +13,7 @@ from sinfer.ingest.entries import Prepared, Preparer
 from sinfer.products.pipeline import DEFAULT_KEY
 from sinfer.types.message import pack_chunk
 from sinfer.windows.dead_letters import pack_dead_letter, unpack_dead_letter
+from tests.support.task_settings import task_of
 
 NOW_MS = 1_700_000_000_000
 HOUR_S = 3600
@@ -57,16 +58,7 @@ def prepare(
     window: dict[str, Any] | None = None,
     **limits: Any,
 ) -> Prepared:
-    task = InferTaskConfig.model_validate(
-        {
-            "id": "t",
-            "source": {"stream": "S"},
-            "window": window or {"type": "count", "count": 10},
-            "inference": {"type": "python", "call": "operator:index"},
-            "sinks": [{"type": "log"}],
-            "limits": limits,
-        }
-    )
+    task = task_of(window=window or {"type": "count", "count": 10}, limits=limits)
     messages = [
         Message(
             text if isinstance(text, bytes) else json.dumps(text).encode(),

@@ -19,6 +19,7 @@ from sinfer.types.message import pack_chunk, unpack_chunk
 from sinfer.windows.dead_letters import pack_dead_letter, unpack_dead_letter
 from sinfer.windows.ids import time_window_id
 from sinfer.windows.records import WindowRecord, pack_record, unpack_record
+from tests.support.task_settings import task_of
 
 NOW_MS = 1_700_000_000_000
 NOW_S = NOW_MS // 1000
@@ -92,15 +93,7 @@ class Odd(InferPipeline[InferTaskConfig, Any]):
 
 def prepare(**answers: Any) -> Prepared:
     """Three messages: good ones around an odd one."""
-    task = InferTaskConfig.model_validate(
-        {
-            "id": "t",
-            "source": {"stream": "S"},
-            "window": {"type": "tumbling", "size": "5s", "time": "event"},
-            "inference": {"type": "python", "call": "operator:index"},
-            "sinks": [{"type": "log"}],
-        }
-    )
+    task = task_of(window={"type": "tumbling", "size": "5s", "time": "event"})
     pipeline = Odd(task)
     pipeline.answers = answers
     messages = [
@@ -275,15 +268,7 @@ def test_a_hook_that_changes_the_headers_does_not_change_what_is_stored() -> Non
             message.headers["h"] = object()  # type: ignore[assignment]
             return "good"
 
-    task = InferTaskConfig.model_validate(
-        {
-            "id": "t",
-            "source": {"stream": "S"},
-            "window": {"type": "count", "count": 5},
-            "inference": {"type": "python", "call": "operator:index"},
-            "sinks": [{"type": "log"}],
-        }
-    )
+    task = task_of(window={"type": "count", "count": 5})
     message = Message(b"", "good", {"h": "v"}, 1, 1)
     [entry] = Preparer(Vandal(task)).prepare([message], NOW_MS).entries
     assert entry.message.headers == {"h": "v"}

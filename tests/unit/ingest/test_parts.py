@@ -19,6 +19,7 @@ from sinfer.source.checkpoint import Checkpoint
 from sinfer.source.delivery_tracker import DeliveryTracker
 from sinfer.windows.ids import Scope
 from sinfer.windows.planner_types import make_planner
+from tests.support.task_settings import task_of
 
 NOW_MS = 1_700_000_000_000
 
@@ -107,15 +108,7 @@ def windows_of(
     messages: list[Message], spec: dict[str, Any], pipeline: type[Numbers], part: int
 ) -> tuple[list[Any], Any, Any]:
     """What a task makes of the messages, looking at so many at once."""
-    task = InferTaskConfig.model_validate(
-        {
-            "id": "t",
-            "source": {"stream": "S"},
-            "window": spec,
-            "inference": {"type": "python", "call": "operator:index"},
-            "sinks": [{"type": "log"}],
-        }
-    )
+    task = task_of(window=spec)
     clock = ManualClock(NOW_MS)
     memory = MemoryPartition(Scope("p", "t", ">"), clock)
     made = pipeline(task)
@@ -191,15 +184,7 @@ def test_a_slow_hook_is_called_in_slices_and_others_get_on(
         def monotonic() -> float:
             return now_s
 
-    task = InferTaskConfig.model_validate(
-        {
-            "id": "t",
-            "source": {"stream": "S"},
-            "window": {"type": "count", "count": 3},
-            "inference": {"type": "python", "call": "operator:index"},
-            "sinks": [{"type": "log"}],
-        }
-    )
+    task = task_of(window={"type": "count", "count": 3})
     monkeypatch.setattr(entries, "time", Time)
     messages = [Message(b"ok a 1", "s", None, seq, 1) for seq in range(1, 11)]
     assert entries.Preparer(Slow(task)).prepare_some(messages, NOW_MS).count == 2
@@ -207,15 +192,7 @@ def test_a_slow_hook_is_called_in_slices_and_others_get_on(
 
 
 def test_a_slice_ends_when_it_holds_much_payload() -> None:
-    task = InferTaskConfig.model_validate(
-        {
-            "id": "t",
-            "source": {"stream": "S"},
-            "window": {"type": "count", "count": 3},
-            "inference": {"type": "python", "call": "operator:index"},
-            "sinks": [{"type": "log"}],
-        }
-    )
+    task = task_of(window={"type": "count", "count": 3})
     data = b"ok a 1" + b" " * (7 * 1024 * 1024)
     messages = [Message(data, "s", None, seq, 1) for seq in range(1, 11)]
     assert entries.Preparer(Numbers(task)).prepare_some(messages, NOW_MS, 60.0).count == 5

@@ -10,6 +10,7 @@ import pytest
 
 from sinfer import InferPipeline, InferTaskConfig, Message, Product, Result, StaticTaskManager
 from sinfer.errors import ConfigError, HookError
+from tests.support.task_settings import settings_of
 
 
 async def _later(*_: Any) -> Any:
@@ -132,13 +133,7 @@ def test_a_manager_that_cannot_say_when_to_be_asked_is_refused(refresh: Any) -> 
         Product("p", tasks=Manager([]), pipeline=Good)
 
 
-SETTINGS = {
-    "id": "t",
-    "source": {"stream": "S"},
-    "window": {"type": "count", "count": 1},
-    "inference": {"type": "python", "call": "operator:index"},
-    "sinks": [{"type": "log"}],
-}
+SETTINGS = settings_of("t", window={"type": "count", "count": 1})
 TASK = InferTaskConfig.model_validate(SETTINGS)
 
 

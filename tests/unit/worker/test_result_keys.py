@@ -24,6 +24,7 @@ from sinfer.windows.reprocessing import Reprocessing
 from sinfer.worker.attempts import Attempt
 from sinfer.worker.ready_task import ReadyTask
 from sinfer.worker.result_keys import name_results
+from tests.support.task_settings import task_of
 
 DONE = {"stream": "S", "durable": "d", "ack": "done"}
 COUNT = {"type": "count", "count": 10}
@@ -60,15 +61,7 @@ async def named(
     attempt: int = 1,
 ) -> WindowResults:
     """Results at some places of a window of the messages 20, 21, ..."""
-    config = InferTaskConfig.model_validate(
-        {
-            "id": "t",
-            "source": source,
-            "window": window,
-            "inference": {"type": "python", "call": "json:dumps"},
-            "sinks": [{"type": "log"}],
-        }
-    )
+    config = task_of(source=source, window=window)
     product = Product(product_name, tasks=StaticTaskManager([config]), pipeline=pipeline)
     ready = ReadyTask(None, product, config)
     record = WindowRecord(
