@@ -131,7 +131,7 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
 
 
 class Host:
-    """A process that tells nobody of windows; see ``sinfer.worker.runtime.Host``."""
+    """A process that tells nobody of windows; see ``sinfer.worker.host.Host``."""
 
     def __init__(self) -> None:
         self.problem = ""
@@ -220,7 +220,7 @@ async def follow_windows(recorder: Recorder, streams: Streams) -> Trip:
     from sinfer.store.keys import partition_keys
     from sinfer.store.work.claims import PartitionClaims
     from sinfer.windows.ids import Scope
-    from sinfer.worker.lookout import follow_hint
+    from sinfer.worker.claim_loop import follow_hint
     from sinfer.worker.runtime import Runtime
 
     scope = Scope("trips", "trip", "trips.in")

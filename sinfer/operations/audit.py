@@ -8,11 +8,10 @@ from typing import Literal
 
 from sinfer.errors import SinferError, UnavailableError
 from sinfer.store.connection import Store
-from sinfer.store.history.ledger import pack_members, unpack_members
 from sinfer.store.partition.account import Account
 from sinfer.store.partition.exact_account import exact_account
 from sinfer.store.partition.snapshot import PartitionSnapshot, snapshot
-from sinfer.store.work.contents import Damage
+from sinfer.store.work.contents import Damage, pack_members, unpack_members
 from sinfer.store.work.segments import Segments
 from sinfer.windows.dead_letters import one_line
 from sinfer.windows.ids import Scope

@@ -22,9 +22,10 @@ from sinfer.source.checkpoint import SourceState
 from sinfer.source.ranges import RangeSet
 from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
-from sinfer.store.history.ledger import Finished, read_ledger, unpack_members
+from sinfer.store.history.ledger import Finished, read_ledger
 from sinfer.store.partition.snapshot import PartitionSnapshot, snapshot
 from sinfer.store.work.claims import PartitionClaims
+from sinfer.store.work.contents import unpack_members
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow

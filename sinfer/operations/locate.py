@@ -17,11 +17,11 @@ from sinfer.store.history.ledger import (
     Finished,
     LedgerEntry,
     read_ledger,
-    unpack_members,
 )
 from sinfer.store.partition.snapshot import PartitionSnapshot, snapshot
 from sinfer.store.work.claim import Claim
 from sinfer.store.work.claims import PartitionClaims
+from sinfer.store.work.contents import unpack_members
 from sinfer.store.work.segments import Segments
 from sinfer.types.message import Message, unpack_chunk
 from sinfer.windows.ids import Scope

@@ -18,7 +18,8 @@ from sinfer.products.pipeline import InferPipeline
 from sinfer.sinks.base import Sink
 from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
-from sinfer.store.history.ledger import LedgerEntry, read_ledger, unpack_members
+from sinfer.store.history.ledger import LedgerEntry, read_ledger
+from sinfer.store.work.contents import unpack_members
 from sinfer.types.result import WindowResults
 from sinfer.windows.ids import Scope
 from sinfer.worker.result_keys import names_of

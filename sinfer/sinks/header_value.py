@@ -16,11 +16,6 @@ def header_value(text: str) -> str:
     return quote(text, safe=_PRINTABLE)
 
 
-def header_values(*texts: str) -> list[str]:
-    """Several texts as values of headers."""
-    return [header_value(text) for text in texts]
-
-
 def header_name(text: str) -> str:
     """The name itself where a header can have it, else with the other characters as ``%XX``."""
     return quote(text, safe=_TOKEN)

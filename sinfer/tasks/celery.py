@@ -21,7 +21,7 @@ from sinfer.tasks.hint_message import read_hint
 from sinfer.tasks.runtime import close_runtime, runtime
 from sinfer.tasks.worker_memory import tell_to_end
 from sinfer.types.queues import PROCESS_TASK, TICK_QUEUE, TICK_TASK, product_queue
-from sinfer.worker.lookout import follow_hint, look_around
+from sinfer.worker.claim_loop import follow_hint, look_around
 from sinfer.worker.tick import tick
 
 _log = logging.getLogger(__name__)

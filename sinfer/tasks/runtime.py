@@ -24,7 +24,7 @@ from sinfer.worker.runtime import GRACE_S, REPLACED_GRACE_S, Runtime
 
 
 class CeleryHost:
-    """A process of a Celery worker; see ``sinfer.worker.runtime.Host``.
+    """A process of a Celery worker; see ``sinfer.worker.host.Host``.
 
     Args:
         app: the Celery application.

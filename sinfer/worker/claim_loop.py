@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ from sinfer.windows.ids import Scope
 from sinfer.worker.process import WindowProcessor
 from sinfer.worker.ready_task import ReadyTask
 from sinfer.worker.runtime import Runtime
+from sinfer.worker.slots import AT_ONCE
 from sinfer.worker.task_cache import HeldTask
 
 _log = logging.getLogger(__name__)
@@ -73,6 +75,20 @@ _UNUSABLE_MS = 30_000
 """How long a window waits whose configuration cannot be used."""
 
 
+_OLD_HINTS = 16
+"""After so many hints in a row that led to no window the store is asked."""
+
+_LOOK_AGAIN_S = 2.0
+
+
+async def follow_hint(runtime: Runtime, scope: Scope, hinted: int) -> bool:
+    """Do as a Celery message says; see ``drain``."""
+    has_begun = await drain(runtime, scope, hinted)
+    if runtime.old_hints >= _OLD_HINTS:
+        look_around(runtime)
+    return has_begun
+
+
 async def drain(runtime: Runtime, scope: Scope, hinted: int) -> bool:
     """Begin to process the closed windows of a partition, until none is left.
 
@@ -106,6 +122,28 @@ def work_on(runtime: Runtime, scope: Scope, hinted: int = 0) -> PartitionWork:
     work.more(hinted)
     runtime.begin(work.run(), work.name)
     return work
+
+
+def look_around(runtime: Runtime) -> None:
+    """Begin with what is ready in the store, unless that was done just now."""
+    now_s = time.monotonic()
+    if not runtime.closing and now_s - runtime.looked_s >= _LOOK_AGAIN_S:
+        runtime.looked_s, runtime.old_hints = now_s, 0
+        runtime.begin(_begin_what_is_ready(runtime), "looking for windows")
+
+
+async def _begin_what_is_ready(runtime: Runtime) -> None:
+    """Partitions of the products whose queues this worker serves; others see to the rest."""
+    scopes = [
+        scope
+        for scope in await runtime.schedule.partitions()
+        if runtime.host.serves(scope.product) and scope not in runtime.partitions
+    ]
+    random.shuffle(scopes)
+    for scope in await runtime.schedule.ready(scopes, AT_ONCE):
+        if runtime.closing:
+            return
+        work_on(runtime, scope)
 
 
 class PartitionWork:
@@ -239,7 +277,7 @@ class PartitionWork:
         if await self._is_paused():
             return None
         try:
-            held = await catalogue.hold(self._scope)
+            held = await catalogue.hold(self._scope, await self._claims.task_config())
         except ConfigError as error:
             if await self._claims.waiting():
                 await self._tell_unusable(mask(str(error)))
@@ -266,8 +304,10 @@ class PartitionWork:
 
     async def _is_paused(self) -> bool:
         product, task, _ = self._scope
-        self._pause_asked_s = time.monotonic()
-        return await self._runtime.pauses.stops(product, task)
+        pauses, self._pause_asked_s = self._runtime.pauses, time.monotonic()
+        if self._pause_asked_s < pauses.none_until_s:
+            return False
+        return await pauses.stops(product, task)
 
     def _is_worth_a_claim(self, ready: ReadyTask) -> bool:
         """Whether half of the places are free, or any for a while: short windows go in batches."""
@@ -488,7 +528,10 @@ class PartitionWork:
     async def _wait(self, timeout_s: float | None = None) -> None:
         """Wait until a window is through, a message comes or the process is about to end."""
         self._changed.clear()
-        await wait_for_event(self._changed, timeout_s)
+        if timeout_s is None:
+            await self._changed.wait()
+        else:
+            await wait_for_event(self._changed, timeout_s)
 
     async def _let_go(self, claim: Claim, *, counts: bool) -> None:
         """Hand a window back that could not be processed to its end, as soon as Redis answers."""

@@ -1,4 +1,4 @@
-"""One event loop for a worker process, in a thread, with everything that is pooled on it."""
+"""The event loop of a worker process, in a thread, with everything that is pooled on it."""
 
 from __future__ import annotations
 
@@ -9,25 +9,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sniffio
 
 from sinfer import exit_codes
 from sinfer.aio.cancel import end
 from sinfer.errors import AccessError, SinferError, UnavailableError
-from sinfer.hooks.call import describe, last_called
+from sinfer.hooks.call import CALLER, Caller, caller, describe, last_called
 from sinfer.logging.throttled import Throttled
 from sinfer.store.boards.pauses import PauseBoard
 from sinfer.store.connection import Store
-from sinfer.store.hints import Hints
 from sinfer.store.schedule import Schedule
-from sinfer.store.work.claim import Claim
 from sinfer.windows.ids import Scope
-from sinfer.worker.event_loop import WorkerLoop
+from sinfer.worker.host import Host
 from sinfer.worker.lease_keeper import LeaseKeeper
-from sinfer.worker.outcome import WindowEnd
 from sinfer.worker.slots import Places
 from sinfer.worker.task_cache import Catalogue
 
@@ -50,49 +48,81 @@ _LOOK_S = 0.1
 _HAND_BACK_S = 0.1
 
 
-class ShownTry(Protocol):
-    """One try of a window, as people see it."""
+class WorkerLoop(asyncio.SelectorEventLoop):
+    """An event loop that code of a product can neither stop nor empty.
 
-    def ended(self, end: WindowEnd | None) -> None:
-        """What became of it; None where another worker has it, or it was broken off."""
-        ...
-
-
-class Host(Protocol):
-    """The process that windows are processed in, and what it has to do with others.
-
-    Attributes:
-        hints: tells other processes of windows.
+    It is shared by all products of the process. So a hook that stops it, replaces its handlers or
+    cancels tasks that are not its own is refused: the call raises, which harms the hook's own item
+    and nothing else.
     """
 
-    @property
-    def hints(self) -> Hints: ...
+    def __init__(self) -> None:
+        super().__init__()
+        super().set_task_factory(_make_task)  # type: ignore[arg-type]
 
-    def serves(self, product: str) -> bool:
-        """Whether windows of a product are processed here; others see to the rest."""
-        ...
-
-    def is_told_to_end(self) -> bool:
-        """Whether everything is about to end, not only this process."""
-        ...
-
-    def note_load(self, windows: int) -> None:
-        """So many windows are under way."""
-        ...
-
-    def began(self, scope: Scope, claim: Claim, messages: int) -> ShownTry | None:
-        """A window is being processed; None while nobody wants to know.
-
-        Args:
-            scope: its partition.
-            claim: of the window.
-            messages: how many it has.
-        """
-        ...
+    def stop(self) -> None:
+        """Stop it; refused to a hook."""
+        _refuse("stop the worker's event loop")
+        super().stop()
 
     def close(self) -> None:
-        """The process ends."""
-        ...
+        """Close it; refused to a hook."""
+        _refuse("close the worker's event loop")
+        super().close()
+
+    def set_task_factory(self, factory: Any) -> None:
+        """Set what makes its tasks; refused to a hook."""
+        _refuse("replace the task factory of the worker's event loop")
+        super().set_task_factory(factory)
+
+    def set_exception_handler(self, handler: Callable[..., object] | None) -> None:
+        """Set what is told of errors; refused to a hook."""
+        _refuse("replace the exception handler of the worker's event loop")
+        super().set_exception_handler(handler)
+
+    def set_default_executor(self, executor: ThreadPoolExecutor) -> None:  # type: ignore[override]
+        """Set where ``to_thread`` runs; refused to a hook."""
+        _refuse("replace the default executor of the worker's event loop")
+        super().set_default_executor(executor)
+
+    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+        """End the threads of ``to_thread``; refused to a hook."""
+        _refuse("shut the default executor of the worker's event loop down")
+        await super().shutdown_default_executor(*args, **kwargs)
+
+    async def shutdown_asyncgens(self) -> None:
+        """Close all asynchronous generators; refused to a hook."""
+        _refuse("close the generators of the worker's event loop")
+        await super().shutdown_asyncgens()
+
+
+class _OwnedTask(asyncio.Task[Any]):
+    """A task that nobody but sinfer and who began it can cancel."""
+
+    owner: Caller | None = None
+
+    def cancel(self, msg: Any = None) -> bool:
+        now = caller()
+        if now is not None and not now.may_cancel(self, self.owner):
+            _refuse(f"cancel the task {self.get_name()!r}, which it has not begun")
+        return super().cancel(msg)
+
+
+def _make_task(
+    loop: asyncio.AbstractEventLoop,
+    coroutine: Coroutine[Any, Any, Any],
+    context: Context | None = None,
+    **options: Any,
+) -> asyncio.Task[Any]:
+    task = _OwnedTask(coroutine, loop=loop, context=context, **options)
+    task.owner = caller() if context is None else context.get(CALLER)
+    return task
+
+
+def _refuse(what: str) -> None:
+    now = caller()
+    if now is not None:
+        raise RuntimeError(f"a hook must not {what}: others use it as well")
 
 
 class Runtime:

@@ -146,14 +146,19 @@ class Catalogue:
         self._locks: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._swept_s = time.monotonic()
 
-    async def hold(self, scope: Scope) -> HeldTask:
+    async def hold(self, scope: Scope, packed: str | None = None) -> HeldTask:
         """The task of a partition, ready to run.
+
+        Args:
+            scope: the partition.
+            packed: what is kept of the task; None to ask for it.
 
         Raises:
             ConfigError: the product or the task is not known here, or cannot be used.
             UnavailableError: Redis is away.
         """
-        packed = await self.kept(scope)
+        if packed is None:
+            packed = await self.kept(scope)
         async with self._locks[scope.product, scope.task]:
             product = self._product(scope.product)
             if packed:

@@ -29,7 +29,7 @@ class NotedHints:
 
 
 class LoneHost:
-    """The only process there is; see ``sinfer.worker.runtime.Host``."""
+    """The only process there is; see ``sinfer.worker.host.Host``."""
 
     def __init__(self) -> None:
         self.hints = NotedHints()

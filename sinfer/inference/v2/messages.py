@@ -195,9 +195,12 @@ def _take_output(
         raise ValueError(f"output {name!r} has no datatype")
     try:
         values, used = _values(output, datatype, tensors, texts=texts)
-        response.outputs[name] = (
-            nest(values, shape) if used is not None else json_values(values, datatype, shape)
-        )
+        if used is not None:
+            response.outputs[name] = nest(values, shape)
+        elif len(shape) == 1 and shape[0] == len(values) and _are_numbers(values):
+            response.outputs[name] = list(values)
+        else:
+            response.outputs[name] = json_values(values, datatype, shape)
     except (ValueError, TypeError) as error:
         raise ValueError(f"output {name!r}: {error}") from error
     response.shapes[name] = shape
@@ -221,6 +224,20 @@ def _values(
     if not isinstance(data := output.get("data"), list):
         raise ValueError("has no data")
     return data, None
+
+
+def _is_flat(data: Any) -> bool:
+    """Whether data are a flat list; others may be as well."""
+    return type(data) is list and bool(data) and not isinstance(data[0], list | tuple)
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    """Whether values are numbers that JSON has, as nearly all are."""
+    try:
+        sum(values)
+    except TypeError:
+        return False
+    return True
 
 
 def _text(value: bytes) -> str | bytes:
@@ -260,7 +277,8 @@ def _check_size(tensor: Mapping[str, Any]) -> None:
     if tensor["datatype"] not in NUMBERS or data is None:
         return
     try:
-        size, due = size_of(data), math.prod(tensor["shape"])
+        size = len(data) if _is_flat(data) else size_of(data)
+        due = math.prod(tensor["shape"])
     except (TypeError, ValueError) as error:
         raise InferenceRejectedError(f"input {tensor['name']!r}: {error}") from error
     if size != due:

@@ -25,7 +25,7 @@ from sinfer.nats.whereabouts import is_not_enabled, no_jetstream, not_there
 from sinfer.nats.wire import header_blocks
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.fitted import fitted
-from sinfer.sinks.header_value import header_value, header_values
+from sinfer.sinks.header_value import header_value
 from sinfer.sinks.jetstream.acks import NoStreamError, no_stream, wrong_stream
 from sinfer.sinks.jetstream.check import SHORTEST_DUPLICATE_WINDOW_S, checked_subject, no_acks
 from sinfer.sinks.jetstream.copies import CopyCheck
@@ -272,9 +272,11 @@ def _fitted(name: str) -> str:
 def _headers(results: WindowResults) -> list[bytes]:
     """The headers of each result."""
     key_prefix, key_suffix, copy_suffix = results.key_parts
-    window, prefix, key_end, copy_end = header_values(
-        _fitted(results.window_id), _fitted(key_prefix), key_suffix, copy_suffix
-    )
+    names = [_fitted(results.window_id), _fitted(key_prefix), key_suffix, copy_suffix]
+    joined = "".join(names)
+    if not (joined.isascii() and joined.isprintable()):
+        names = [header_value(name) for name in names]
+    window, prefix, key_end, copy_end = names
     ordinals = [row.ordinal for row in results.rows]
     own = [f"Nats-Msg-Id:{prefix}/{n}{copy_end}\r\n".encode() for n in ordinals]
     if results.run:

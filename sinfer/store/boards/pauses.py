@@ -52,19 +52,23 @@ def _name(product: str, task: str | None) -> str:
 
 
 class PauseBoard:
-    """Reads and writes pauses. They are in Redis, so they survive restarts of everything else."""
+    """Reads and writes pauses. They are in Redis, so they survive restarts of everything else.
+
+    Attributes:
+        none_until_s: until then, by the monotonic clock, nothing is paused as far as is known.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[str, Pause] = {}
-        self._asked = float("-inf")
+        self._asked = self.none_until_s = float("-inf")
 
     async def pause(self, product: str, task: str | None, pause: Pause) -> None:
         """Pause a task, or with None for the task the whole product."""
         blob = msgspec.json.encode(pause)
         await self._store.ask(self._store.redis.hset(keys.PAUSED, _name(product, task), blob))
         self._known[_name(product, task)] = pause
-        self._asked = float("-inf")
+        self._asked = self.none_until_s = float("-inf")
 
     async def resume(self, product: str, task: str | None) -> bool:
         """End a pause, and have beat send for the windows that wait.
@@ -76,7 +80,7 @@ class PauseBoard:
         redis, name = self._store.redis, _name(product, task)
         ended = await self._store.ask(redis.hexists(keys.PAUSED, name))
         await self._store.ask(redis.hdel(keys.PAUSED, name))
-        self._asked = float("-inf")
+        self._asked = self.none_until_s = float("-inf")
         if ended:
             schedule = Schedule(self._store)
             for scope in await schedule.partitions():
@@ -94,7 +98,7 @@ class PauseBoard:
         Returns:
             Whether there was one.
         """
-        self._asked = float("-inf")
+        self._asked = self.none_until_s = float("-inf")
         await self.refresh()
         pause = self._known.get(_name(product, task))
         if pause is None or pause.what != "processing":
@@ -110,6 +114,7 @@ class PauseBoard:
             name.decode(errors="backslashreplace"): _unpack(blob) for name, blob in found.items()
         }
         self._asked = time.monotonic()
+        self.none_until_s = float("-inf") if self._known else self._asked + _FRESH_S
 
     def of(self, product: str, task: str) -> Pause | None:
         """The pause of a task or of its product, as of the last ``refresh``.

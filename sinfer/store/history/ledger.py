@@ -7,13 +7,14 @@ messages in the stream again, to the message.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from sinfer.store.keys import PartitionKeys
+from sinfer.store.work.contents import unpack_members
 from sinfer.windows.ids import Scope
 from sinfer.windows.window import CloseReason
 
@@ -103,33 +104,6 @@ class Finished:
     scope: Scope
     done_ms: int
     entry: LedgerEntry
-
-
-def pack_members(sequences: Iterable[int]) -> list[int]:
-    """Ascending sequences as ranges: gap before a range, further members of it, and so on.
-
-    One number is a byte or two in the store, and an unbroken window needs two of them: 7, 8, 9, 12
-    is ``[7, 2, 2, 0]``.
-    """
-    packed: list[int] = []
-    expected = 0
-    for seq in sequences:
-        if packed and seq == expected:
-            packed[-1] += 1
-        else:
-            packed += [seq - expected, 0]
-        expected = seq + 1
-    return packed
-
-
-def unpack_members(packed: list[int]) -> Iterator[int]:
-    """The inverse of ``pack_members``."""
-    seq = 0
-    for place in range(0, len(packed), 2):
-        seq += packed[place]
-        for _ in range(packed[place + 1] + 1):
-            yield seq
-            seq += 1
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sinfer.store.boards.unavailable import OutageBoard
-from sinfer.store.keys import partition_keys
+from sinfer.store.keys import CONFIG_FIELD, partition_keys
 from sinfer.store.lua import KEPT_MS, Argument
 from sinfer.store.schedule import Schedule
 from sinfer.store.work.claim import Claim, Completion, StoredOutput
@@ -20,7 +20,7 @@ from sinfer.store.work.contents import (
     read_contents,
 )
 from sinfer.types.message import Message
-from sinfer.windows.attempts import WAIT, Tries
+from sinfer.windows.attempts import UNIT, WAIT
 from sinfer.windows.dead_letters import pack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow, unpack_closed
@@ -88,9 +88,9 @@ class PartitionClaims:
         now_ms, left, self.suspected = (int(number) for number in reply[:3])
         for at in range(3, len(reply), 5):
             window = unpack_closed(reply[at], reply[at + 4])
-            tries = Tries.unpack(reply[at + 2])
+            waits, attempts = divmod(int(reply[at + 2]), UNIT)
             token, deaths = int(reply[at + 1]), int(reply[at + 3])
-            claims.append(Claim(window, token, tries.attempts, now_ms, tries.waits, deaths))
+            claims.append(Claim(window, token, attempts, now_ms, waits, deaths))
         return claims, left
 
     async def claim_whole(
@@ -114,6 +114,11 @@ class PartitionClaims:
         """Whether a window is closed and not done."""
         found = await self._store.ask(self._store.redis.hexists(self.keys.closed, window_id))
         return bool(found)
+
+    async def task_config(self) -> str:
+        """The configuration that the partition is ingested under; see ``newest_config``."""
+        found = await self._store.ask(self._store.redis.hget(self.keys.meta, CONFIG_FIELD))
+        return (found or b"").decode(errors="replace")  # what is garbled is refused as JSON
 
     async def now_ms(self) -> int:
         """The partition's time, milliseconds since the epoch."""

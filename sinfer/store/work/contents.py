@@ -12,12 +12,11 @@ copies much.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from sinfer.store.history.ledger import pack_members, unpack_members
 from sinfer.types.message import Message, unpack_chunk
 from sinfer.windows.records import ClosedWindow
 
@@ -30,6 +29,33 @@ Expected = Mapping[int, list[int]]
 
 _CHUNKS_IN_FIELD = 256
 """As in ``commit_batch.lua``."""
+
+
+def pack_members(sequences: Iterable[int]) -> list[int]:
+    """Ascending sequences as ranges: gap before a range, further members of it, and so on.
+
+    One number is a byte or two in the store, and an unbroken window needs two of them: 7, 8, 9, 12
+    is ``[7, 2, 2, 0]``.
+    """
+    packed: list[int] = []
+    expected = 0
+    for seq in sequences:
+        if packed and seq == expected:
+            packed[-1] += 1
+        else:
+            packed += [seq - expected, 0]
+        expected = seq + 1
+    return packed
+
+
+def unpack_members(packed: list[int]) -> Iterator[int]:
+    """The inverse of ``pack_members``."""
+    seq = 0
+    for place in range(0, len(packed), 2):
+        seq += packed[place]
+        for _ in range(packed[place + 1] + 1):
+            yield seq
+            seq += 1
 
 
 def members_entry(place: int, messages: Iterable[Message]) -> str:

@@ -14,7 +14,8 @@ from sinfer.source.checkpoint import SourceState
 from sinfer.store.connection import Store
 from sinfer.store.history.ledger import pack_entry
 from sinfer.store.work.claim import Completion
-from sinfer.worker.completion import Timings, ledger_entry
+from sinfer.worker.attempts import Timings
+from sinfer.worker.process import ledger_entry
 from tests.integration.operations.test_set_aside import EXPECTED, WINDOWS, Site
 
 pytestmark = pytest.mark.integration

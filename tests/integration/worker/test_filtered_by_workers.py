@@ -13,12 +13,13 @@ from sinfer.embedded.servers import RedisServer
 from sinfer.operations.audit import audit
 from sinfer.operations.locate import Finder
 from sinfer.store.connection import Store
-from sinfer.store.history.ledger import read_ledger, unpack_members
+from sinfer.store.history.ledger import read_ledger
 from sinfer.store.partition.account import Account
 from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.partition.exact_account import read_account
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.schedule import Schedule
+from sinfer.store.work.contents import unpack_members
 from sinfer.windows.plan import Entry
 from sinfer.windows.planner_types import make_planner
 from tests.integration.worker.test_process import Bench, Judging, Record

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinfer.store.history.ledger import LedgerEntry, pack_members, unpack_members
+from sinfer.store.history.ledger import LedgerEntry
+from sinfer.store.work.contents import pack_members, unpack_members
 
 
 @given(st.sets(st.integers(1, 1 << 40)).map(sorted))

@@ -11,7 +11,7 @@ import pytest
 from sinfer.aio.batching import Batcher
 from sinfer.errors import HookError
 from sinfer.hooks.call import Hook, last_called
-from sinfer.worker.event_loop import WorkerLoop
+from sinfer.worker.runtime import WorkerLoop
 
 T = TypeVar("T")
 
