@@ -47,9 +47,6 @@ async def read_bounded(response: httpx.Response, most_bytes: int) -> httpx.Respo
         httpx.HTTPError: and all else that httpx raises.
     """
     whole = response.is_success
-    if whole and _is_bounded(response, most_bytes):
-        await response.aread()
-        return response
     try:
         body, is_whole = await _read(response, most_bytes if whole else MOST_OF_ERRORS, whole=whole)
     finally:
@@ -59,18 +56,6 @@ async def read_bounded(response: httpx.Response, most_bytes: int) -> httpx.Respo
     headers = [pair for pair in response.headers.raw if pair[0].lower() not in _CODING_HEADERS]
     return httpx.Response(
         response.status_code, headers=headers, content=body, request=response.request
-    )
-
-
-def _is_bounded(response: httpx.Response, most_bytes: int) -> bool:
-    """Whether it can be no larger: unpacked, and with a length that the connection holds it to."""
-    headers = response.headers
-    announced = headers.get("content-length", "")
-    return (
-        announced.isdecimal()
-        and int(announced) <= most_bytes
-        and "content-encoding" not in headers
-        and "transfer-encoding" not in headers
     )
 
 

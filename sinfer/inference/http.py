@@ -52,6 +52,9 @@ _KEEPALIVE_S = 4.0
 _CLOSED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 """How it shows that the server has closed the connection before it answered."""
 
+_SENDING = ".send_request_headers.started"
+"""The event by which a request has its connection."""
+
 _VISIBLE_ASCII = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
 
@@ -208,7 +211,11 @@ class HttpSession:
         try:
             async with asyncio.timeout(self._timeout_s), self._places:
                 answer = await self._send(request)
-                response = await read_bounded(answer, self._most_bytes)
+                if _is_bounded(answer, self._most_bytes):
+                    await answer.aread()
+                    response = answer
+                else:
+                    response = await read_bounded(answer, self._most_bytes)
         except TimeoutError:
             raise InferenceUnavailableError(
                 f"{endpoint.call}: no answer within {self._timeout_text}"
@@ -237,7 +244,10 @@ class HttpSession:
 
         async def note(event: str, _: Any) -> None:
             nonlocal is_new
-            is_new = is_new or event.endswith(".connect_tcp.started")
+            if event.endswith(".connect_tcp.started"):
+                is_new = True
+            if event.endswith(_SENDING):  # it has its connection: nothing more is to be known
+                request.extensions.pop("trace", None)
 
         request.extensions["trace"] = note
         try:
@@ -268,6 +278,20 @@ class HttpSession:
         """Close all connections."""
         await self._client.aclose()
         await self._new_connections.aclose()
+
+
+def _is_bounded(response: httpx.Response, most_bytes: int) -> bool:
+    """Whether an answer of status 2xx can be no larger: unpacked, and with a length that
+    the connection holds it to."""
+    headers = response.headers
+    announced = headers.get("content-length", "")
+    return (
+        response.is_success
+        and announced.isdecimal()
+        and int(announced) <= most_bytes
+        and "content-encoding" not in headers
+        and "transfer-encoding" not in headers
+    )
 
 
 async def _send_directly(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:

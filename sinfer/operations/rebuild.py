@@ -26,8 +26,10 @@ from sinfer.store.work.set_aside import SetAside, put_back, take_aside
 from sinfer.types.message import Message, pack_chunk
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow
-from sinfer.worker.completion import Timings, dead_letter, ledger_entry
+from sinfer.worker.attempts import Timings
+from sinfer.worker.given_up import dead_letter
 from sinfer.worker.outcome import Failure
+from sinfer.worker.process import ledger_entry
 
 _LEASE_MS = 60_000
 _PAGE = 500

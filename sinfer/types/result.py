@@ -162,13 +162,18 @@ class WindowResults:
 
     def for_sink(self, name: str | None) -> WindowResults:
         """The same results on their way into one of the task's sinks; None for its fallback."""
-        return replace(self, sink=FALLBACK_SINK if name is None else escape(name))
+        return replace(self, sink=sink_key(name))
 
     def __iter__(self) -> Iterator[ResultRow]:
         return iter(self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+def sink_key(name: str | None) -> str:
+    """How a sink of a task is called in keys; None for its fallback."""
+    return FALLBACK_SINK if name is None else escape(name)
 
 
 @lru_cache(maxsize=1024)

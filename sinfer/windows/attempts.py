@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple, Self
 
-_UNIT = 1_000_000
-"""Above any number of attempts; the number stays exact in Lua for thousands of years of waits."""
+UNIT = 1_000_000
+"""What a claim that does not count adds: above any number of attempts, and exact in Lua for
+thousands of years of waits."""
 
-WAIT = _UNIT - 1
+WAIT = UNIT - 1
 """What is added to the number when the last claim turns out not to count."""
 
 
@@ -25,5 +26,5 @@ class Tries(NamedTuple):
     @classmethod
     def unpack(cls, stored: bytes | int) -> Self:
         """Read the stored number: each claim adds 1, and ``WAIT`` makes a wait of it."""
-        waits, attempts = divmod(int(stored), _UNIT)
+        waits, attempts = divmod(int(stored), UNIT)
         return cls(attempts, waits)

@@ -12,10 +12,17 @@ from sinfer.inference.base import InferenceConfig
 from sinfer.store.work.claim import Claim, Claims
 from sinfer.types.message import Message
 from sinfer.windows.window import Window
-from sinfer.worker.completion import Timings
 from sinfer.worker.outcome import Outcome
 from sinfer.worker.search_progress import SearchProgress
 from sinfer.worker.task_model import Answer
+
+
+@dataclass(slots=True)
+class Timings:
+    """How long the stages of one attempt took, in milliseconds."""
+
+    inference: int = 0
+    sinks: int = 0
 
 
 @dataclass(slots=True)
@@ -30,6 +37,7 @@ class Attempt:
         answered: what was asked and is not away: the model, sinks by their labels.
         progress: how far asking about the items has come.
         pending: places of the items that were still to be asked about when that ended.
+        number: how often the window was tried, before it was processed again included.
         may_have_been_tried: whether an earlier attempt may have stored or written anything.
     """
 
@@ -40,6 +48,7 @@ class Attempt:
     answered: set[str] = field(default_factory=set)
     progress: SearchProgress = field(default_factory=SearchProgress)
     pending: list[int] = field(default_factory=list)
+    number: int = 1
     may_have_been_tried: bool = False
 
 
@@ -98,13 +107,6 @@ def backoff_ms(config: InferenceConfig, tries: int) -> int:
     doublings = min(30, tries - 1)
     bound = min(to_ms(config.retry_max), to_ms(config.retry_base) * 2**doublings)
     return random.randint(bound // 10, max(1, bound))
-
-
-def given_up_text(attempt: Attempt, later: TryLaterError) -> str:
-    """Why items are given up: what was said against one of them first, and what came last."""
-    first = attempt.progress.reason
-    told = f"{first}; then: {later}" if first and first not in str(later) else str(later)
-    return f"given up after {attempt.claim.attempt} attempts (max_attempts): {told}"
 
 
 async def store(claims: Claims, attempt: Attempt, **kept: Any) -> None:

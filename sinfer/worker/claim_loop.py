@@ -304,8 +304,10 @@ class PartitionWork:
 
     async def _is_paused(self) -> bool:
         product, task, _ = self._scope
-        self._pause_asked_s = time.monotonic()
-        return await self._runtime.pauses.stops(product, task)
+        pauses, self._pause_asked_s = self._runtime.pauses, time.monotonic()
+        if self._pause_asked_s < pauses.none_until_s:
+            return False
+        return await pauses.stops(product, task)
 
     def _is_worth_a_claim(self, ready: ReadyTask) -> bool:
         """Whether half of the places are free, or any for a while: short windows go in batches."""

@@ -15,13 +15,15 @@ from sinfer.store.work.claim import Claim, Claims, StoredOutput
 from sinfer.types.message import Message
 from sinfer.types.result import ResultRow
 from sinfer.windows.dead_letters import one_line
-from sinfer.worker.attempts import Attempt, Begun, TryLaterError, backoff_ms, given_up_text, store
+from sinfer.worker.attempts import Attempt, Begun, TryLaterError, backoff_ms, store
+from sinfer.worker.given_up import given_up_text
 from sinfer.worker.item_search import Earlier, ItemSearch
 from sinfer.worker.killer_search import KillerSearch, most_deaths, pack_search, reason, search_of
 from sinfer.worker.model_step import Inferrer, Keep
 from sinfer.worker.outcome import Failure, Outcome
 from sinfer.worker.ready_task import MODEL, ReadyTask
 from sinfer.worker.refusal_judge import RefusalJudge
+from sinfer.worker.repeats import leave_out_repeats
 from sinfer.worker.search_progress import SearchProgress, add
 
 _log = logging.getLogger(__name__)
@@ -173,7 +175,7 @@ class ModelSearch:
                 attempt.pending = search.give_up()[len(group) :]
                 self._give_up(attempt, found, attempt.pending, later)
             forgotten = progress.forget()
-        self._ready.model.leave_out_repeats(attempt.messages, found)
+        leave_out_repeats(self._ready.model, attempt.messages, found)
         return found
 
     async def _infer_unsplit(

@@ -30,8 +30,7 @@ from sinfer.worker.answer_rows import CutAnswer, cut_answer
 from sinfer.worker.item_search import Earlier, ItemSearch, Places, Refusal
 from sinfer.worker.likeness import likeness
 from sinfer.worker.outcome import Failure, Outcome
-from sinfer.worker.result_check import Checked, WrongNumberError
-from sinfer.worker.task_model import Answer, TaskModel
+from sinfer.worker.task_model import Answer, Checked, TaskModel, WrongNumberError
 
 Keep: TypeAlias = Callable[[Outcome], Awaitable[None]]
 """Is given what an answer brought, while others are still to come."""

@@ -11,26 +11,34 @@ import msgspec
 
 from sinfer.aio.batching import Batcher
 from sinfer.store.boards.refusals import RefusalBoard
-from sinfer.store.work.claim import Claim, Claims, StoredOutput
+from sinfer.store.history.ledger import LedgerEntry, pack_entry
+from sinfer.store.partition.account import CONFIRMED_COUNTS, Count
+from sinfer.store.work.claim import Claim, Claims, Completion, StoredOutput
+from sinfer.store.work.contents import pack_members
 from sinfer.types.message import Message
 from sinfer.types.result import ResultRow
-from sinfer.windows.dead_letters import Stage, one_line
+from sinfer.windows.dead_letters import one_line
 from sinfer.worker.attempts import (
     Attempt,
     Begun,
     LostWindowError,
+    Timings,
     TryLaterError,
     backoff_ms,
-    given_up_text,
 )
-from sinfer.worker.completion import completion_of
-from sinfer.worker.killer_search import KillerSearch, most_deaths, pack_search, reason, search_of
+from sinfer.worker.given_up import (
+    broken_off_text,
+    dead_letter,
+    given_up,
+    given_up_text,
+    refused_failures,
+)
 from sinfer.worker.model_search import SEARCHED_AFTER, ModelSearch
-from sinfer.worker.outcome import Failure, Outcome, Refused, WindowEnd, pack_outcome, unpack_outcome
+from sinfer.worker.outcome import Failure, Outcome, WindowEnd, pack_outcome, unpack_outcome
 from sinfer.worker.ready_task import MODEL, ReadyTask
 from sinfer.worker.refusal_judge import Held, RefusalJudge
-from sinfer.worker.result_keys import name_results
-from sinfer.worker.sink_step import Written, write_sinks
+from sinfer.worker.sink_search import write_in_groups
+from sinfer.worker.sink_step import Written, write_rows
 
 _log = logging.getLogger(__name__)
 
@@ -41,10 +49,6 @@ _COMPLETED_AT_ONCE = 200
 
 _UNREADABLE_MS = 30_000
 """How long a window waits whose record cannot be read."""
-
-_DEATHS_WITH_RESULTS = 10
-"""Before so many workers have died with a window whose results are known, none of them is given up.
-Sinks may have them already, and what has a result should not become a dead letter as well."""
 
 
 class WindowProcessor:
@@ -92,7 +96,8 @@ class WindowProcessor:
         """
         is_last = claim.attempt >= self._task.limits.max_attempts
         tried = claim.attempt + claim.waits > 1
-        attempt = Attempt(claim, messages, is_last, may_have_been_tried=tried)
+        number = attempts_of(claim)
+        attempt = Attempt(claim, messages, is_last, number=number, may_have_been_tried=tried)
         if claim.window.problem:
             return await self._wait_unread(attempt)
         try:
@@ -100,7 +105,8 @@ class WindowProcessor:
             if attempt.may_have_been_tried:
                 stored, outcome = _read(claim, await self._claims.read_output(claim))
             if claim.attempt > self._task.limits.max_attempts:
-                outcome = self._broken_off(attempt, stored, outcome)
+                known = None if stored.output is None else outcome
+                outcome = self._given_up(attempt, broken_off_text(claim), known)
             else:
                 if stored.output is None or outcome.retries:
                     outcome = await self._ask(attempt, stored, outcome)
@@ -109,7 +115,7 @@ class WindowProcessor:
         except TryLaterError as later:
             if not (later.counts and attempt.is_last):
                 return await self._hand_back(attempt, later)
-            outcome = self._given_up(messages, given_up_text(attempt, later), later.outcome)
+            outcome = self._given_up(attempt, given_up_text(attempt, later), later.outcome)
         except LostWindowError:
             _log.warning("window %s: lost to another worker before its end", claim.window.id)
             return None
@@ -203,7 +209,8 @@ class WindowProcessor:
                 await self._claims.store_output(attempt.claim, output=output, sinks=done)
             if written.away:
                 raise self._sinks_away(attempt.claim, written, outcome)
-            outcome.failures += self._refused(len(attempt.messages), outcome)
+            if outcome.refused:
+                outcome.failures += self._refused(attempt, outcome)
         finally:
             attempt.timings.sinks = round((time.monotonic() - began_s) * 1000)
 
@@ -211,29 +218,15 @@ class WindowProcessor:
         self, attempt: Attempt, outcome: Outcome, rows: list[ResultRow], finished: frozenset[str]
     ) -> Written:
         """Write some results of the outcome, and note in it which of them are refused."""
-        results = name_results(self._ready, self._claims.scope, attempt, rows)
         began_s = time.monotonic()
 
-        async def stands(sink: str, reason: str) -> Held | None:
+        async def holds(sink: str, reason: str) -> Held | None:
             return await self._judge.holds(
                 attempt, "sink", reason, sink=sink, items=len(attempt.messages), began_s=began_s
             )
 
-        # Sinks know results by names that may differ from their places in the window.
-        named = {row.ordinal: n.ordinal for row, n in zip(rows, results.rows, strict=True)}
-        refused = {named[r.ordinal]: r for r in outcome.refused if r.ordinal in named}
-        written = await write_sinks(self._ready, results, finished, refused, stands)
-        attempt.answered |= written.answered
-        new, known, collided = outcome.confirmed
-        more = written.confirmed
-        outcome.confirmed = (new + more.new, known + more.known, collided + more.collided)
-        if refused or written.refused:
-            places = {name: place for place, name in named.items()}
-            outcome.refused = [r for r in outcome.refused if r.ordinal not in named] + [
-                Refused(places[name], found.error, found.by_fallback)
-                for name, found in sorted(written.refused.items())
-            ]
-        return written
+        scope = self._claims.scope
+        return await write_rows(self._ready, scope, attempt, outcome, rows, finished, holds)
 
     async def _write_in_groups(
         self, attempt: Attempt, stored: StoredOutput, outcome: Outcome
@@ -243,32 +236,20 @@ class WindowProcessor:
         Raises:
             TryLaterError: sinks are unavailable; what was written is not written again.
         """
-        claim = attempt.claim
-        rows = {row.ordinal: row for row in outcome.rows}
-        search = search_of(stored.search, "sink")
-        if search is None:
-            # Without a note of it nobody knows whether a worker ever died of writing.
-            search = KillerSearch("sink", [list(rows)])
-        search.note_death(claim.deaths, _DEATHS_WITH_RESULTS)
-        given_up = {o: reason(search.hits[o], alone=True) for o in search.blamed}
-        if claim.deaths > max(_DEATHS_WITH_RESULTS, most_deaths(len(rows))):
-            given_up |= dict.fromkeys(search.give_up(), reason(claim.deaths, alone=False))
-        known = {found.ordinal for found in outcome.refused}
-        outcome.refused += [
-            Refused(ordinal, one_line(error))
-            for ordinal, error in given_up.items()
-            if ordinal not in known
-        ]
-        while group := search.next_group(claim.deaths):
-            if not await self._claims.store_output(
-                claim, output=pack_outcome(outcome), search=pack_search(search)
-            ):
-                return  # another worker has the window; completing it will be refused
-            part = [rows[ordinal] for ordinal in group if ordinal in rows]
-            written = await self._write_rows(attempt, outcome, part, stored.sinks)
-            if written.away:
-                raise self._sinks_away(claim, written, outcome)
-        outcome.failures += self._refused(len(attempt.messages), outcome)
+
+        async def write(rows: list[ResultRow]) -> Written:
+            return await self._write_rows(attempt, outcome, rows, stored.sinks)
+
+        written = await write_in_groups(self._claims, attempt.claim, stored, outcome, write)
+        if written is None:
+            return  # another worker has the window; completing it will be refused
+        if written.away:
+            raise self._sinks_away(attempt.claim, written, outcome)
+        outcome.failures += self._refused(attempt, outcome)
+
+    def _refused(self, attempt: Attempt, outcome: Outcome) -> list[Failure]:
+        count, is_per_item = len(attempt.messages), self._ready.model.is_per_item
+        return refused_failures(count, outcome, is_per_item=is_per_item)
 
     def _sinks_away(self, claim: Claim, written: Written, outcome: Outcome) -> TryLaterError:
         # An outage, however long, is no reason to give results up: it burns no attempt.
@@ -279,44 +260,6 @@ class WindowProcessor:
             away=written.away,
             outcome=outcome,
         )
-
-    def _refused(self, messages: int, outcome: Outcome) -> list[Failure]:
-        """The messages whose results nobody took. Where results are not those of single messages
-        it cannot be told whose one is, so that all of the window are given up."""
-        if not outcome.refused:
-            return []
-        if self._ready.pipeline.results_per == "item":
-            return [Failure(r.ordinal, r.ordinal, "sink", r.error) for r in outcome.refused]
-        gone = {p for f in outcome.failures for p in range(f.first, f.last + 1)}
-        error = outcome.refused[0].error
-        places = (p for p in range(messages) if p not in gone)
-        return [Failure(place, place, "sink", error) for place in places]
-
-    def _given_up(
-        self, messages: Sequence[Message], error: str, outcome: Outcome | None = None
-    ) -> Outcome:
-        """All messages without a failure of their own are given up for this reason."""
-        failures = [] if outcome is None else [*outcome.failures]
-        if outcome is not None:
-            failures += self._refused(len(messages), outcome)
-        gone = {place for f in failures for place in range(f.first, f.last + 1)}
-        filtered = [] if outcome is None else outcome.filtered
-        gone |= set(filtered)
-        stage: Stage = "sink" if outcome is not None and not outcome.retries else "inference"
-        failures += [
-            Failure.at(place, place, stage, error)
-            for place in range(len(messages))
-            if place not in gone
-        ]
-        confirmed = (0, 0, 0) if outcome is None else outcome.confirmed
-        return Outcome(failures=failures, confirmed=confirmed, filtered=filtered)
-
-    def _broken_off(self, attempt: Attempt, stored: StoredOutput, outcome: Outcome) -> Outcome:
-        """No attempt of the window came to its end."""
-        tried = attempt.claim.attempt - 1
-        error = f"it was broken off in each of {tried} attempts (max_attempts)"
-        known = None if stored.output is None else outcome
-        return self._given_up(attempt.messages, f"{error}; the worker's log says why", known)
 
     # --- written -> completed, or another try ---
 
@@ -340,6 +283,10 @@ class WindowProcessor:
         error = outcome.failures[0].error if outcome.failures else ""
         results = len(outcome.rows) - len(outcome.refused)
         return WindowEnd(results, len(completion.dead), error)
+
+    def _given_up(self, attempt: Attempt, error: str, known: Outcome | None) -> Outcome:
+        count, is_per_item = len(attempt.messages), self._ready.model.is_per_item
+        return given_up(count, error, known, is_per_item=is_per_item)
 
     async def _hand_back(self, attempt: Attempt, later: TryLaterError) -> WindowEnd:
         claim = attempt.claim
@@ -384,3 +331,92 @@ def _read(claim: Claim, stored: StoredOutput) -> tuple[StoredOutput, Outcome]:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         _log.error("window %s: its stored output cannot be read: %s", claim.window.id, error)
         return StoredOutput(None, stored.sinks, stored.search), Outcome()
+
+
+def attempts_of(claim: Claim) -> int:
+    """How often the window was tried, before it was processed again included."""
+    again = claim.window.record.reprocessing
+    return claim.attempt + claim.deaths + (0 if again is None else again.attempts)
+
+
+def completion_of(
+    attempt: Attempt, outcome: Outcome, sinks: Sequence[str], now_ms: int, ledger: int
+) -> Completion:
+    """How a window ends.
+
+    Args:
+        attempt: the window, and its messages.
+        outcome: what became of its items.
+        sinks: that its results went to.
+        now_ms: the store's clock, for dead letters.
+        ledger: how many entries the ledger keeps.
+    """
+    claim, messages = attempt.claim, attempt.messages
+    dead, gone = [], set()
+    for failure in outcome.failures:
+        for place in range(failure.first, failure.last + 1):
+            dead.append(dead_letter(claim, messages[place], place, failure, now_ms))
+            gone.add(place)
+    filtered = [messages[p].stream_seq for p in outcome.filtered if p not in gone]
+    sunk = len(messages) - len(dead) - len(filtered)
+    counts = {Count.SUNK: sunk, Count.DEAD: len(dead), Count.FILTERED: len(filtered)}
+    counts[Count.WINDOWS] = 1
+    counts[Count.RESULTS] = len(outcome.rows) - len(outcome.refused)
+    counts[Count.FRUITLESS] = 0 if outcome.rows or outcome.refused else sunk
+    counts |= dict(zip(CONFIRMED_COUNTS, outcome.confirmed, strict=True))
+    counts[Count.TAKEN] = int(len(dead) < len(messages))
+    entry = None
+    if ledger:
+        entry = pack_entry(
+            ledger_entry(
+                claim, messages, outcome.model, len(dead), attempt.timings, sinks, filtered
+            )
+        )
+    return Completion(claim, counts, dead, entry, ledger, filtered)
+
+
+def ledger_entry(
+    claim: Claim,
+    messages: Sequence[Message],
+    model: str,
+    dead: int,
+    timings: Timings,
+    sinks: Sequence[str] = (),
+    filtered: Sequence[int] = (),
+) -> LedgerEntry:
+    """What the ledger notes of a window that ends.
+
+    Args:
+        claim: the window.
+        messages: of the window, in order.
+        model: name or version of the model.
+        dead: how many of the messages were given up.
+        timings: of the last attempt.
+        sinks: that its results went to.
+        filtered: stream sequences of the messages that ``preprocess`` filtered out.
+    """
+    window, record = claim.window, claim.window.record
+    again = record.reprocessing
+    return LedgerEntry(
+        window=window.public_id,
+        key=record.key,
+        start_ms=record.start_ms,
+        end_ms=record.end_ms,
+        reason=window.reason,
+        revision=record.revision,
+        members=pack_members([message.stream_seq for message in messages]),
+        count=len(messages),
+        bytes=sum(len(message.data) for message in messages),
+        closed_ms=window.closed_ms,
+        claimed_ms=claim.claimed_ms,
+        inference_ms=timings.inference,
+        sinks_ms=timings.sinks,
+        attempts=attempts_of(claim),
+        dead=dead,
+        model=model,
+        kind="first" if again is None else again.kind,
+        ordinals=[] if again is None else again.ordinals,
+        incarnation=record.incarnation,
+        sinks=list(sinks),
+        filtered=pack_members(sorted(filtered)) if filtered else [],
+    )

@@ -17,9 +17,11 @@ from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
 from sinfer.store.boards.refusals import RefusalBoard
+from sinfer.types.result import sink_key
 from sinfer.worker.endpoint_guard import GRACE_MS, EndpointGuard, Guard, OpenGuard
 from sinfer.worker.halving import HalvingWatch
 from sinfer.worker.own_sinks import writes_as_ours
+from sinfer.worker.result_keys import are_known_by_message
 from sinfer.worker.sink_breaker import SinkBreaker
 from sinfer.worker.task_model import TaskModel
 from sinfer.worker.unmade_sink import make_sink
@@ -44,10 +46,12 @@ class SinkWrite(NamedTuple):
 
     Attributes:
         label: how it is called beside model and fallback.
+        key: how it is called in keys of results.
         hook: its ``write``.
     """
 
     label: str
+    key: str
     hook: Hook
 
 
@@ -144,18 +148,29 @@ class ReadyTask:
         )
 
     @cached_property
+    def is_by_message(self) -> bool:
+        """Whether its results are known by their messages."""
+        return are_known_by_message(self.pipeline)
+
+    @cached_property
     def writes(self) -> dict[str, SinkWrite]:
         """How results get into each of its sinks, by name."""
-        return {name: self._write(sink_label(name), sink) for name, sink in self.sinks.items()}
+        return {
+            name: self._write(sink_label(name), sink_key(name), sink)
+            for name, sink in self.sinks.items()
+        }
 
     @cached_property
     def fallback_write(self) -> SinkWrite | None:
         """How results get into its fallback; None when there is none."""
-        return None if self.fallback is None else self._write(FALLBACK, self.fallback)
+        if self.fallback is None:
+            return None
+        return self._write(FALLBACK, sink_key(None), self.fallback)
 
-    def _write(self, label: str, sink: Sink) -> SinkWrite:
+    def _write(self, label: str, key: str, sink: Sink) -> SinkWrite:
         return SinkWrite(
             label,
+            key,
             Hook(
                 "sink",
                 "write",

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sinfer.errors import HookError, SinkError, SinkRejectedError, SinkUnavailableError
 from sinfer.hooks.call import Hook, describe
 from sinfer.http.retry_after import asked_s
-from sinfer.types.result import Confirmed, WindowResults
+from sinfer.products.pipeline import InferPipeline
+from sinfer.types.message import Message
+from sinfer.types.result import Confirmed, ResultRow, WindowResults, qualifier
 from sinfer.windows.dead_letters import one_line
-from sinfer.worker.outcome import Refused
+from sinfer.windows.ids import Scope
+from sinfer.worker.attempts import Attempt
+from sinfer.worker.outcome import Outcome, Refused
 from sinfer.worker.ready_task import FALLBACK, ReadyTask, SinkWrite
 from sinfer.worker.refusal_judge import SinkJudge
+from sinfer.worker.result_keys import set_of_messages
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +76,116 @@ class _Found:
         self.confirmed = self.confirmed + confirmed if self.confirmed != Confirmed() else confirmed
 
 
+def name_results(
+    ready: ReadyTask, scope: Scope, attempt: Attempt, rows: Sequence[ResultRow]
+) -> WindowResults:
+    """The results of a window as sinks receive them.
+
+    With ``ack: done``, messages are read again after Redis was wiped and get into windows that are
+    cut in another way. Of what sinks have already, only the message is the same then, so that its
+    stream sequence names the one result that it has. Elsewhere, and where results are not those of
+    single messages, it is the place in the window that names them. In front of both go the product
+    and the incarnation of the source, but for windows that an earlier version opened: results of
+    them may be in sinks under names without.
+
+    Args:
+        ready: the task.
+        scope: the partition.
+        attempt: the window, and its messages in order.
+        rows: with the places of results as their ordinals.
+    """
+    closed = attempt.claim.window
+    record, again = closed.record, closed.record.reprocessing
+    by_message = ready.is_by_message
+    if by_message:
+        named = [_of_message(row, attempt.messages) for row in rows]
+    elif ready.pipeline.results_per == "item" and again is not None and again.ordinals:
+        named = [ResultRow(again.ordinals[row.ordinal], row.data) for row in rows]
+    else:
+        named = list(rows)
+    incarnation = record.incarnation
+    base_id = set_of_messages(ready.pipeline, scope, record) if by_message else closed.base_id
+    if incarnation:
+        base_id = f"{qualifier(ready.product, incarnation)}{base_id}"
+    return WindowResults(
+        product=ready.product,
+        task=ready.config.id,
+        partition=scope.partition,
+        key=record.key,
+        window_id=closed.public_id,
+        base_id=base_id,
+        revision=record.revision,
+        attempt=attempt.number,
+        start_ms=record.start_ms,
+        end_ms=record.end_ms,
+        close_reason=closed.reason,
+        closed_ms=closed.closed_ms,
+        rows=named,
+        by_message=by_message,
+        incarnation=incarnation,
+        run=closed.run,
+        is_again=again is not None,
+        may_be_there=attempt.may_have_been_tried
+        or (again is not None and again.kind == "redrive")
+        or (by_message and record.first_seq <= record.repeats_to),
+        messages=_messages_of(ready.pipeline, rows, named, attempt.messages),
+    )
+
+
+def _messages_of(
+    pipeline: InferPipeline[Any, Any],
+    rows: Sequence[ResultRow],
+    named: Sequence[ResultRow],
+    messages: Sequence[Message],
+) -> dict[int, Message]:
+    """The message of each result, by the result's ordinal."""
+    if pipeline.results_per != "item":
+        return {}
+    pairs = zip(rows, named, strict=True)
+    return {result.ordinal: messages[row.ordinal] for row, result in pairs}
+
+
+def _of_message(row: ResultRow, messages: Sequence[Message]) -> ResultRow:
+    return ResultRow(messages[row.ordinal].stream_seq, row.data)
+
+
+async def write_rows(
+    ready: ReadyTask,
+    scope: Scope,
+    attempt: Attempt,
+    outcome: Outcome,
+    rows: Sequence[ResultRow],
+    finished: frozenset[str],
+    holds: SinkJudge,
+) -> Written:
+    """Write some results of a window, and note in its outcome which of them are refused.
+
+    Args:
+        ready: the task.
+        scope: the partition.
+        attempt: the window.
+        outcome: what is known of it.
+        rows: the results.
+        finished, holds: as of ``write_sinks``.
+    """
+    results = name_results(ready, scope, attempt, rows)
+    # Sinks know results by names that may differ from their places in the window.
+    named = {row.ordinal: n.ordinal for row, n in zip(rows, results.rows, strict=True)}
+    refused = {named[r.ordinal]: r for r in outcome.refused if r.ordinal in named}
+    written = await write_sinks(ready, results, finished, refused, holds)
+    attempt.answered |= written.answered
+    new, known, collided = outcome.confirmed
+    more = written.confirmed
+    outcome.confirmed = (new + more.new, known + more.known, collided + more.collided)
+    if refused or written.refused:
+        places = {name: place for place, name in named.items()}
+        outcome.refused = [r for r in outcome.refused if r.ordinal not in named] + [
+            Refused(places[name], found.error, found.by_fallback)
+            for name, found in sorted(written.refused.items())
+        ]
+    return written
+
+
 async def write_sinks(
     ready: ReadyTask,
     results: WindowResults,
@@ -90,7 +205,10 @@ async def write_sinks(
             It is not asked where a fallback takes what is refused.
     """
     names = [name for name in ready.sinks if name not in finished]
-    writing = [_write(ready, ready.writes[name], results.for_sink(name)) for name in names]
+    writing = [
+        _write(ready, write, replace(results, sink=write.key))
+        for write in (ready.writes[name] for name in names)
+    ]
     answers = [await writing[0]] if len(writing) == 1 else await asyncio.gather(*writing)
     found = _Found(results, set(finished), dict(refused))
     for name, (problem, of_sink) in zip(names, answers, strict=True):

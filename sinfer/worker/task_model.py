@@ -3,29 +3,69 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from http.client import TOO_MANY_REQUESTS
+from itertools import islice
 from typing import Any, Literal, TypeAlias
 
+import msgspec
+
+from sinfer.encoding import to_json
 from sinfer.errors import (
     HookError,
     InferenceError,
     InferenceServerError,
     InferenceUnavailableError,
 )
-from sinfer.hooks.call import Hook, describe
+from sinfer.hooks.call import Hook, describe, reason_of
 from sinfer.inference.base import InferenceClient
 from sinfer.logging.masking import one_line
 from sinfer.products.pipeline import InferPipeline
 from sinfer.store.work.claim import Claim
 from sinfer.types.message import Message
-from sinfer.windows.deduplication import kept_places
+from sinfer.types.result import Result
 from sinfer.windows.window import Window
 from sinfer.worker.endpoint_guard import Guard
 from sinfer.worker.outcome import Failure, Outcome
-from sinfer.worker.result_check import Checked, checked_results
+from sinfer.worker.repeats import unrepeated
+
+_HOOK = "build_results"
+
+MOST_RESULTS = 1_000_000
+"""Of one window: a generator without end must not fill the memory."""
+
+Fate: TypeAlias = Literal["ok", "failed", "retry"]
+
+
+class WrongNumberError(HookError):
+    """``build_results`` returned a list of another length than it should.
+
+    Attributes:
+        found: its length; None where it is longer than was read.
+    """
+
+    def __init__(self, text: str, found: int | None) -> None:
+        super().__init__("results", _HOOK, text)
+        self.found = found
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """One result.
+
+    Attributes:
+        fate: what becomes of it.
+        data: as JSON, where it is ok.
+        reason: why it is not.
+        is_verdict: whether the product decided so; else something is wrong with the result.
+    """
+
+    fate: Fate
+    data: bytes = b""
+    reason: str = ""
+    is_verdict: bool = False
+
 
 AskedStage: TypeAlias = Literal["request", "inference", "results"]
 """How far a question came: to its request, to the model's answer, to the results made of it."""
@@ -67,6 +107,8 @@ class TaskModel:
 
     Attributes:
         name: ``product/task``.
+        pipeline: the product's code.
+        dedupe: which of items that repeat each other is kept; None for all.
         is_per_item: whether each item has a result of its own.
         most: items that are asked about at once; None for any number.
         preprocess_hook, request_hook, results_hook, infer_hook: what is called.
@@ -84,9 +126,9 @@ class TaskModel:
         self._guard = guard
         self._most_s = most_s
         self.name = name
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._task_id = pipeline.task.id
-        self._dedupe = pipeline.task.window.dedupe
+        self.dedupe = pipeline.task.window.dedupe
         self._results_per = pipeline.results_per
         self.is_per_item = pipeline.results_per == "item"
         self.most = pipeline.task.inference.max_batch if self.is_per_item else None
@@ -123,8 +165,8 @@ class TaskModel:
                 kept.append(place)
             elif place not in outcome.filtered:
                 outcome.filtered.append(place)
-        if self._dedupe is not None:
-            unique = self._unique(items, kept, failed)
+        if self.dedupe is not None:
+            unique = unrepeated(self, items, kept, failed)
             items, kept = [items[n] for n in unique], [kept[n] for n in unique]
         if failed:
             outcome.failures += [
@@ -143,48 +185,6 @@ class TaskModel:
             revision=record.revision,
         )
         return window, kept
-
-    def _unique(self, items: list[Any], places: list[int], failed: dict[int, str]) -> Sequence[int]:
-        """Which items repeat no other; why ``item_id`` raises for some is noted by their places."""
-        assert self._dedupe is not None
-        ids, known = [], []
-        for n, found in enumerate(self._identities().each(items)):
-            if isinstance(found, HookError):
-                failed[places[n]] = found.text
-            else:
-                ids.append(found)
-                known.append(n)
-        return [known[n] for n in kept_places(ids, self._dedupe)]
-
-    def _identities(self) -> Hook:
-        """Numbers items by their ``item_id``: one number for those that have the same.
-
-        An id is hashed and compared in the call for its own item, so that one which cannot be harms
-        that item alone.
-        """
-        return Hook("preprocess", "item_id", _numbering(self._pipeline.item_id), task=self.name)
-
-    def leave_out_repeats(self, messages: Sequence[Message], outcome: Outcome) -> None:
-        """With ``window.dedupe``: take those results out again whose items repeat others.
-
-        That is needed where a window was asked about part by part. Of what was given up nothing is
-        called again.
-        """
-        if self._dedupe is None:
-            return
-        item_id = self._identities()
-        places = [row.ordinal for row in outcome.rows]
-        places += [p for f in outcome.retries for p in range(f.first, f.last + 1)]
-        known, ids = [], []
-        for place in sorted(places):
-            try:
-                ids.append(item_id(self.preprocess_hook(messages[place])))
-            except HookError:  # it is pure, they say: it came through before
-                continue
-            known.append(place)
-        repeats = set(known) - {known[n] for n in kept_places(ids, self._dedupe)}
-        outcome.rows = [row for row in outcome.rows if row.ordinal not in repeats]
-        outcome.retries = [f for f in outcome.retries if f.first not in repeats]
 
     # --- the question ---
 
@@ -221,7 +221,7 @@ class TaskModel:
             HookError, InferenceError: it fails on the answer.
         """
         returned = await self.results_hook.wait(window, response)
-        return checked_results(returned, self._results_per, items)
+        return _checked_results(returned, self._results_per, items)
 
     async def _call(self, request: Any, key: str) -> Any:
         """One call, within what the endpoint grants."""
@@ -261,13 +261,86 @@ class TaskModel:
             raise InferenceServerError(str(error)) from error
 
 
-def _numbering(item_id: Callable[[Any], Hashable]) -> Callable[[Any], int]:
-    known: dict[Hashable, int] = {}
+def _checked_results(returned: Any, results_per: str, items: int) -> list[Checked]:
+    """What becomes of each result; whatever is wrong with one harms no other.
 
-    def number(item: Any) -> int:
-        return known.setdefault(item_id(item), len(known))
+    Args:
+        returned: what ``build_results`` returned: any iterable, a generator too.
+        results_per: what the pipeline says of how many there should be.
+        items: in the window.
 
-    return number
+    Raises:
+        WrongNumberError: it has another length.
+        HookError: it is no list of results, or raises while it is read.
+    """
+    expected = {"item": items, "window": 1}.get(results_per)
+    if isinstance(returned, Result):
+        raise _wrong("returned a single Result, not a list of them")
+    if isinstance(returned, str | bytes | bytearray | Mapping) or not isinstance(
+        returned, Iterable
+    ):
+        raise _wrong(f"returned {_kind(returned)}, not a list of Result")
+    most = MOST_RESULTS if expected is None else expected
+    if type(returned) is list:
+        most = max(most, len(returned))  # it is in the memory, however long it is
+    number, found = _READ(returned, most, expected)
+    if found is None:
+        told = f"more than {most}" if number > most else str(number)
+        asked = f"at most {most}" if expected is None else str(expected)
+        raise WrongNumberError(
+            f"returned {told} results for {items} items;"
+            f" results_per = {results_per!r} asks for {asked}",
+            None if number > most else number,
+        )
+    results: list[Checked] = found
+    return results
+
+
+def _read(
+    returned: Iterable[Any], most: int, expected: int | None
+) -> tuple[int, list[Checked] | None]:
+    """How many results there are, one more than the most at most, and what becomes of each of them
+    if that is right."""
+    found = list(islice(iter(returned), most + 1))
+    if len(found) > most or expected not in (None, len(found)):
+        return len(found), None
+    return len(found), [_checked(result) for result in found]
+
+
+def _checked(result: Any) -> Checked:
+    try:
+        return _fate_of(result)
+    except BaseException as error:
+        reason = f"{_HOOK}: its result cannot be read: {reason_of(error)}"
+        return Checked("failed", reason=reason)
+
+
+def _fate_of(result: Any) -> Checked:
+    if not isinstance(result, Result):
+        return Checked("failed", reason=f"{_HOOK} returned {_kind(result)} instead of a Result")
+    outcome = result.outcome
+    if outcome == "ok":
+        try:
+            return Checked("ok", to_json(result.data))
+        except BaseException as error:
+            return Checked("failed", reason=f"result cannot be written as JSON: {describe(error)}")
+    reason = one_line(str(result.reason)) or f"{_HOOK} marked it {outcome}"
+    if outcome == "failed":
+        return Checked("failed", reason=reason, is_verdict=True)
+    if outcome == "retry":
+        return Checked("retry", reason=reason, is_verdict=True)
+    return Checked(
+        "failed",
+        reason=f"{_HOOK}: outcome {one_line(repr(outcome))} is none of ok, failed and retry",
+    )
+
+
+def _wrong(text: str) -> HookError:
+    return HookError("results", _HOOK, text)
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
 def _told_model(response: Any) -> str:
@@ -298,3 +371,5 @@ def _model_text(told: tuple[str, ...]) -> str:
 
 _OWN_ANSWERS = "sinfer.inference."
 _TOLD = Hook("inference", "infer", _told)
+_READ = Hook("results", _HOOK, _read)
+"""What is looked at is a product's own: its list, and its results, may raise."""

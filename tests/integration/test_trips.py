@@ -24,4 +24,4 @@ def test_both_trips_are_followed_from_end_to_end() -> None:
     assert "sinfer/store/partition/writer.py" in files["message, pull to ack"]
     assert "sinfer/source/acks.py" in files["message, pull to ack"]
     assert "sinfer/store/work/claims.py" in files["window, hint to complete"]
-    assert "sinfer/worker/completion.py" in files["window, hint to complete"]
+    assert "sinfer/worker/process.py" in files["window, hint to complete"]

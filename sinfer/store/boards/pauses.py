@@ -56,19 +56,20 @@ class PauseBoard:
 
     Attributes:
         known: what was paused at the last ``refresh``, by the names of tasks and products.
+        none_until_s: until then, by the monotonic clock, nothing is paused as far as is known.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.known: dict[str, Pause] = {}
-        self._asked = float("-inf")
+        self._asked = self.none_until_s = float("-inf")
 
     async def pause(self, product: str, task: str | None, pause: Pause) -> None:
         """Pause a task, or with None for the task the whole product."""
         blob = msgspec.json.encode(pause)
         await self._store.ask(self._store.redis.hset(keys.PAUSED, _name(product, task), blob))
         self.known[_name(product, task)] = pause
-        self._asked = float("-inf")
+        self._asked = self.none_until_s = float("-inf")
 
     async def resume(self, product: str, task: str | None) -> bool:
         """End a pause, and have beat send for the windows that wait.
@@ -80,7 +81,7 @@ class PauseBoard:
         redis, name = self._store.redis, _name(product, task)
         ended = await self._store.ask(redis.hexists(keys.PAUSED, name))
         await self._store.ask(redis.hdel(keys.PAUSED, name))
-        self._asked = float("-inf")
+        self._asked = self.none_until_s = float("-inf")
         if ended:
             schedule = Schedule(self._store)
             for scope in await schedule.partitions():
@@ -98,7 +99,7 @@ class PauseBoard:
         Returns:
             Whether there was one.
         """
-        self._asked = float("-inf")
+        self._asked = self.none_until_s = float("-inf")
         await self.refresh()
         pause = self.known.get(_name(product, task))
         if pause is None or pause.what != "processing":
@@ -114,6 +115,7 @@ class PauseBoard:
             name.decode(errors="backslashreplace"): _unpack(blob) for name, blob in found.items()
         }
         self._asked = time.monotonic()
+        self.none_until_s = float("-inf") if self.known else self._asked + _FRESH_S
 
     def of(self, product: str, task: str) -> Pause | None:
         """The pause of a task or of its product, as of the last ``refresh``.

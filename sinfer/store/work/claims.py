@@ -20,7 +20,7 @@ from sinfer.store.work.contents import (
     read_contents,
 )
 from sinfer.types.message import Message
-from sinfer.windows.attempts import WAIT, Tries
+from sinfer.windows.attempts import UNIT, WAIT
 from sinfer.windows.dead_letters import pack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow, unpack_closed
@@ -88,9 +88,9 @@ class PartitionClaims:
         now_ms, left, self.suspected = (int(number) for number in reply[:3])
         for at in range(3, len(reply), 5):
             window = unpack_closed(reply[at], reply[at + 4])
-            tries = Tries.unpack(reply[at + 2])
+            waits, attempts = divmod(int(reply[at + 2]), UNIT)
             token, deaths = int(reply[at + 1]), int(reply[at + 3])
-            claims.append(Claim(window, token, tries.attempts, now_ms, tries.waits, deaths))
+            claims.append(Claim(window, token, attempts, now_ms, waits, deaths))
         return claims, left
 
     async def claim_whole(

@@ -29,7 +29,7 @@ from sinfer.store.work.claim import Claim, Completion
 from sinfer.store.work.claims import PartitionClaims
 from sinfer.tasks.hints import HintSender
 from sinfer.windows.ids import Scope
-from sinfer.worker.completion import dead_letter
+from sinfer.worker.given_up import dead_letter
 from sinfer.worker.outcome import Failure
 from tests.support.until import until
 

@@ -21,7 +21,8 @@ from sinfer.store.work.claim import Completion
 from sinfer.store.work.claims import PartitionClaims
 from sinfer.windows.ids import Scope
 from sinfer.windows.planner_types import make_planner
-from sinfer.worker.completion import Timings, ledger_entry
+from sinfer.worker.attempts import Timings
+from sinfer.worker.process import ledger_entry
 from tests.support.task_settings import task_of
 
 

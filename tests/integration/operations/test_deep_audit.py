@@ -12,7 +12,8 @@ from sinfer.source.checkpoint import Checkpoint, pack_checkpoint
 from sinfer.store.connection import Store
 from sinfer.store.history.ledger import pack_entry
 from sinfer.store.work.claim import Completion
-from sinfer.worker.completion import Timings, ledger_entry
+from sinfer.worker.attempts import Timings
+from sinfer.worker.process import ledger_entry
 from tests.integration.operations.site import EXPECTED, WINDOWS, Site, process
 
 pytestmark = pytest.mark.integration

@@ -29,7 +29,7 @@ from sinfer.errors import (
     InferenceUnavailableError,
     InvalidResponseError,
 )
-from sinfer.worker import result_check
+from sinfer.worker import task_model
 from sinfer.worker.model_step import Inferrer
 from sinfer.worker.outcome import Failure
 from sinfer.worker.task_model import TaskModel
@@ -490,7 +490,7 @@ async def test_a_results_generator_without_end_is_no_end_of_memory(
         def build_results(self, window: Window[int], response: Any) -> Any:
             return (Result(n) for n in count())
 
-    monkeypatch.setattr(result_check, "MOST_RESULTS", 1000)
+    monkeypatch.setattr(task_model, "MOST_RESULTS", 1000)
     outcome = await inferrer(Doubling(), Pipeline).infer(window(range(4)))
     [failure] = outcome.failures
     assert failure.error.startswith("build_results: returned more than 1000 results for 4 items")

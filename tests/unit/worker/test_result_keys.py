@@ -23,7 +23,7 @@ from sinfer.windows.records import ClosedWindow, WindowRecord
 from sinfer.windows.reprocessing import Reprocessing
 from sinfer.worker.attempts import Attempt
 from sinfer.worker.ready_task import ReadyTask
-from sinfer.worker.result_keys import name_results
+from sinfer.worker.sink_step import name_results
 from tests.support.task_settings import task_of
 
 DONE = {"stream": "S", "durable": "d", "ack": "done"}
@@ -74,7 +74,9 @@ async def named(
     rows = [ResultRow(place, b"1") for place in places]
     try:
         scope = Scope("p", "t", "in.a")
-        tried = Attempt(claim, messages, is_last=False, may_have_been_tried=attempt > 1)
+        tried = Attempt(
+            claim, messages, is_last=False, number=attempt, may_have_been_tried=attempt > 1
+        )
         return name_results(ready, scope, tried, rows)
     finally:
         await ready.aclose()
