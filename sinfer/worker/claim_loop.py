@@ -12,16 +12,17 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cached_property
 
 from sinfer.aio.cancel import end
 from sinfer.aio.wait import wait_for_event
 from sinfer.errors import ConfigError, UnavailableError
 from sinfer.logging.masking import mask
-from sinfer.store.boards.pauses import Pause
 from sinfer.store.work.claim import Claim
 from sinfer.store.work.claims import PartitionClaims
 from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
+from sinfer.worker.partition_trouble import PartitionTrouble
 from sinfer.worker.process import WindowProcessor
 from sinfer.worker.ready_task import ReadyTask
 from sinfer.worker.runtime import Runtime
@@ -61,18 +62,6 @@ _ALONE_S = 60.0
 
 _ALONE_LATER_MS = 1000
 """When it is looked again after a window that found no time to be alone."""
-
-_LET_GO_S = 60.0
-"""How long it is tried to hand back a window that was broken off; then its lease runs out."""
-
-_BROKEN_OFF_MS = 1000
-"""When a window is tried again that was broken off."""
-
-_UNUSABLE_SHOWN_MS = 60_000
-"""How long people are shown why windows wait; each try says it again."""
-
-_UNUSABLE_MS = 30_000
-"""How long a window waits whose configuration cannot be used."""
 
 
 _OLD_HINTS = 16
@@ -223,6 +212,10 @@ class PartitionWork:
             self._runtime.hints.send(self._scope, max(1, self._hinted))
         self._runtime.note_claims(self._has_claimed)
 
+    @cached_property
+    def _trouble(self) -> PartitionTrouble:
+        return PartitionTrouble(self._runtime, self._claims)
+
     @property
     def _goes_on(self) -> bool:
         return self._is_wanted and not self._runtime.closing
@@ -237,13 +230,7 @@ class PartitionWork:
         claims = [claim for claim, _ in self._active.values()]
         self._let_off.update(self._active)
         await end(*self._active)
-        try:
-            for claim in claims:
-                await self._claims.release(claim, counts=False)
-        except UnavailableError as error:
-            _log.warning("%s: windows not handed back, they wait: %s", self._scope, error)
-        else:
-            self._runtime.hints.send(self._scope, len(claims))
+        await self._trouble.hand_back(claims)
 
     # --- claiming ---
 
@@ -280,19 +267,11 @@ class PartitionWork:
             held = await catalogue.hold(self._scope, await self._claims.task_config())
         except ConfigError as error:
             if await self._claims.waiting():
-                await self._tell_unusable(mask(str(error)))
+                await self._trouble.tell_unusable(mask(str(error)))
             return None
-        if self._runtime.unusable.pop(self._scope, None) is not None:
-            _log.info("%s: its windows go on", self._scope)
-            await self._claims.note_unusable("", 0)
+        if self._scope in self._runtime.unusable:
+            await self._trouble.tell_usable()
         return held
-
-    async def _tell_unusable(self, problem: str) -> None:
-        """Say why windows wait, in the log when it begins or changes, and for ``sinfer status``."""
-        if self._runtime.unusable.get(self._scope) != problem:
-            self._runtime.unusable[self._scope] = problem
-            _log.error("%s: %s; its windows wait", self._scope, problem)
-        await self._claims.note_unusable(problem, _UNUSABLE_SHOWN_MS)
 
     async def _are_ready(self) -> bool:
         """Whether there is anything to claim: no task is opened for a hint that is old."""
@@ -465,14 +444,13 @@ class PartitionWork:
             if config not in ("", held.meaning):
                 ready = await held.of(config)
         except ConfigError as error:
-            _log.error("window %s waits: %s", claim.window.id, error)
-            await self._claims.release(claim, wait_ms=_UNUSABLE_MS, counts=False)
+            await self._trouble.release_unusable(claim, error)
             return
         processor = self._processors.get(ready)
         if processor is None:
 
             async def pause(reason: str) -> None:
-                await self._pause(held, reason)
+                await self._trouble.pause(held, reason)
 
             processor = WindowProcessor(ready, self._claims, pause, ready.refusals)
             self._processors[ready] = processor
@@ -483,19 +461,6 @@ class PartitionWork:
         finally:
             if shown is not None:
                 shown.ended(end)
-
-    async def _pause(self, held: HeldTask, reason: str) -> None:
-        """No call of the task can succeed: its windows wait until someone resumes it.
-
-        When the task has changed meanwhile nothing is paused.
-        """
-        if not await held.is_current():
-            return
-        product, task = self._scope.product, self._scope.task
-        if not self._runtime.pauses.stops_processing(product, task):
-            _log.error("task %s/%s is paused: %s", product, task, reason)
-            pause = Pause(reason, await self._claims.now_ms(), "processing")
-            await self._runtime.pauses.pause(product, task, pause)
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
         """A window is through: note what went wrong, and let the next one have its place."""
@@ -517,7 +482,7 @@ class PartitionWork:
             _log.error("window %s was broken off", claim.window.id, exc_info=error)
         if not self._runtime.closing:
             self._runtime.begin(
-                self._let_go(claim, counts=not is_away), f"letting {claim.window.id} go"
+                self._trouble.let_go(claim, counts=not is_away), f"letting {claim.window.id} go"
             )
 
     def _release_unused(self, held: HeldTask) -> None:
@@ -532,14 +497,3 @@ class PartitionWork:
             await self._changed.wait()
         else:
             await wait_for_event(self._changed, timeout_s)
-
-    async def _let_go(self, claim: Claim, *, counts: bool) -> None:
-        """Hand a window back that could not be processed to its end, as soon as Redis answers."""
-        until = time.monotonic() + _LET_GO_S
-        while time.monotonic() < until and not self._runtime.closing:
-            try:
-                await self._claims.release(claim, wait_ms=_BROKEN_OFF_MS, counts=counts)
-            except UnavailableError:
-                await asyncio.sleep(1.0)
-            else:
-                return

@@ -6,22 +6,39 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tools.trips import GOALS
+
 ROOT = Path(__file__).parents[2]
 
+pytestmark = [pytest.mark.long, pytest.mark.integration]
 
-@pytest.mark.long
-@pytest.mark.integration
-def test_both_trips_are_followed_from_end_to_end() -> None:
+WINDOW = "window, hint to complete"
+
+
+@pytest.fixture(scope="module")
+def trips() -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "tools.trips", "--json"],
         text=True, capture_output=True, check=True, cwd=ROOT,
     )  # fmt: skip
-    found = json.loads(done.stdout)
-    files = {name: {file for file, _ in trip["steps"]} for name, trip in found.items()}
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_both_trips_are_followed_from_end_to_end(trips: dict[str, Any]) -> None:
+    files = {name: {file for file, _ in trip["steps"]} for name, trip in trips.items()}
     assert "sinfer/store/partition/writer.py" in files["message, pull to ack"]
     assert "sinfer/source/acks.py" in files["message, pull to ack"]
-    assert "sinfer/store/work/claims.py" in files["window, hint to complete"]
-    assert "sinfer/worker/process.py" in files["window, hint to complete"]
+    assert "sinfer/store/work/claims.py" in files[WINDOW]
+    assert "sinfer/worker/process.py" in files[WINDOW]
+
+
+def test_a_window_is_through_after_few_entries_into_few_files(trips: dict[str, Any]) -> None:
+    files, entries = GOALS[WINDOW]
+    steps = trips[WINDOW]["steps"]
+    assert trips[WINDOW]["files"] <= files, sorted({file for file, _ in steps})
+    assert len(steps) <= entries, steps
