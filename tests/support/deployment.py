@@ -178,10 +178,15 @@ class Deployment:
 
     @contextmanager
     def running(self, *services: Service) -> Iterator[list[Service]]:
-        """Start processes; at the end of the ``with`` block each must still be well."""
+        """Start processes; at the end of the ``with`` block each must still be well.
+
+        Yields:
+            The processes, in a list: who replaces one by another puts that into it.
+        """
         self.start(*services)
-        yield [*services]
-        for service in services:
+        running = [*services]
+        yield running
+        for service in running:
             service.check()
 
     def _name(self, kind: str) -> str:

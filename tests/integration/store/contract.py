@@ -28,7 +28,7 @@ from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.plan import Plan
 from sinfer.windows.planner_types import make_planner
 from sinfer.windows.window import CloseReason
-from tests.integration.store.history import History
+from tests.integration.store.history import MOVES, History
 from tests.integration.store.manual_store import START_MS
 from tests.support.accounts import read_account
 from tests.support.window_reference import Item
@@ -114,14 +114,7 @@ class Contract(History):
     # --- the writing side ---
 
     @rule(
-        moves=st.lists(
-            st.tuples(
-                st.sampled_from(["a", "b", "k/{1}"]),
-                st.one_of(st.integers(0, 12), st.integers(-60, 60), st.sampled_from([200, -200])),
-                st.integers(1, 3),
-            ),
-            max_size=10,
-        ),
+        moves=MOVES,
         beat_between=st.booleans(),
         given_up=st.booleans(),
     )

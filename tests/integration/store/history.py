@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine
 
 from sinfer.store.work.claims import PartitionClaims
@@ -15,6 +16,17 @@ from sinfer.windows.specs import WindowSpec
 from tests.integration.store.manual_store import ManualStore
 
 R = TypeVar("R")
+
+
+MOVES = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "k/{1}"]),
+        st.one_of(st.integers(0, 12), st.integers(-60, 60), st.sampled_from([200, -200])),
+        st.integers(1, 3),
+    ),
+    max_size=10,
+)
+"""A batch of messages: the key of each, how far it moves event time, and its size."""
 
 
 class History(RuleBasedStateMachine):

@@ -26,7 +26,7 @@ from sinfer.windows.planner import Planner
 from sinfer.windows.planner_types import make_planner
 from sinfer.windows.records import WindowRecord, unpack_closed, unpack_record
 from sinfer.windows.window import CloseReason
-from tests.integration.store.history import History
+from tests.integration.store.history import MOVES, History
 from tests.support.accounts import read_account
 from tests.support.window_reference import Fired, Item, Reference, fired
 
@@ -131,14 +131,7 @@ class Histories(History):
 
     @rule(
         which=st.integers(0, 1),
-        moves=st.lists(
-            st.tuples(
-                st.sampled_from(["a", "b", "k/{1}"]),
-                st.one_of(st.integers(0, 12), st.integers(-60, 60), st.sampled_from([200, -200])),
-                st.integers(1, 3),
-            ),
-            max_size=10,
-        ),
+        moves=MOVES,
         slow_ms=st.sampled_from([0, 0, 0, 5, 40]),
         beat_between=st.booleans(),
         fate=st.sampled_from(["ok", "ok", "ok", "lost", "crash before", "crash after"]),
