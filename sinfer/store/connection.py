@@ -27,6 +27,9 @@ from sinfer.store.redis_errors import code_of, outage_of
 SOCKET_TIMEOUT_S = 1.25
 """Two tries of this take less than a third of the shortest lease."""
 
+_LARGE_ANSWER_S = 30.0
+"""How long the windows of a whole partition may take to be read: 100,000 of them take seconds."""
+
 _NO_ANSWER = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 
 
@@ -68,6 +71,10 @@ class Store:
         url: ``redis://`` or ``rediss://``.
         tls: certificates for ``rediss://``.
 
+    Attributes:
+        redis: the client.
+        for_large_answers: another, which waits for long while an answer is read.
+
     Raises:
         ConfigError: the URL is none that Redis clients understand.
     """
@@ -78,25 +85,29 @@ class Store:
         self._hint = ""
         if urlsplit(url).scheme == "rediss":
             self._hint = " with TLS?" if tls.cert else " with TLS, without SINFER_REDIS_TLS_CERT?"
-        secured = tls.redis_options() if urlsplit(url).scheme == "rediss" else {}
         try:
-            pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
-                url,
-                max_connections=64,
-                timeout=5,
-                socket_timeout=SOCKET_TIMEOUT_S,
-                socket_connect_timeout=SOCKET_TIMEOUT_S,
-                retry=Retry(ConstantBackoff(0.05), 1),
-                retry_on_error=[exceptions.ConnectionError, exceptions.TimeoutError],
-                health_check_interval=0,
-                **secured,
-            )
+            self.redis: Redis = Redis.from_pool(self._pool(64, SOCKET_TIMEOUT_S))
+            self.for_large_answers: Redis = Redis.from_pool(self._pool(2, _LARGE_ANSWER_S))
         except ValueError as error:
             raise ConfigError(f"SINFER_REDIS_URL: {error}") from None
-        self.redis: Redis = Redis.from_pool(pool)
         self._scripts: dict[str, AsyncScript] = {}
         self._kept: dict[str, AsyncScript] = {}
         self._register_scripts()
+
+    def _pool(self, most: int, timeout_s: float) -> BlockingConnectionPool:
+        secured = self._tls.redis_options() if urlsplit(self._url).scheme == "rediss" else {}
+        pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
+            self._url,
+            max_connections=most,
+            timeout=5,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=SOCKET_TIMEOUT_S,
+            retry=Retry(ConstantBackoff(0.05), 1),
+            retry_on_error=[exceptions.ConnectionError, exceptions.TimeoutError],
+            health_check_interval=0,
+            **secured,
+        )
+        return pool
 
     def another(self) -> Store:
         """The same store with connections of its own, for another event loop."""
@@ -228,5 +239,6 @@ class Store:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self.redis.aclose()
-        await self.redis.connection_pool.disconnect()
+        for client in (self.redis, self.for_large_answers):
+            await client.aclose()
+            await client.connection_pool.disconnect()

@@ -198,7 +198,8 @@ async def snapshot(store: Store, scope: Scope, *, windows: bool = False) -> Part
         UnavailableError: Redis cannot be reached.
     """
     keys = PartitionKeys(scope)
-    pipeline = store.redis.pipeline(transaction=True)
+    redis = store.for_large_answers if windows else store.redis
+    pipeline = redis.pipeline(transaction=True)
     pipeline.time()
     pipeline.hmget(keys.meta, [*_META, *TIME_FIELDS])
     for name in (keys.open, keys.closed, keys.aside):

@@ -13,10 +13,12 @@ from sinfer.embedded.servers import RedisServer
 from sinfer.errors import StoreError, StoreFullError, UnavailableError
 from sinfer.store.connection import Store
 from sinfer.store.durability import Disk
+from sinfer.store.partition.snapshot import snapshot
 from sinfer.store.schedule import Schedule
 from sinfer.windows.ids import Scope
 from tests.integration.store.conftest import Partition
 from tests.support.durable_store import written
+from tests.support.until import until
 from tests.support.window_reference import Item
 
 ANSWERS = [
@@ -115,3 +117,27 @@ async def test_a_partition_that_comes_back_while_it_is_forgotten_is_registered(
     await schedule.register(empty)
     await schedule.unregister(empty)
     assert empty not in await schedule.partitions()
+
+
+async def test_windows_of_a_large_partition_may_take_long_to_be_read(unique: str) -> None:
+    with RedisServer(config={"enable-debug-command": "yes"}) as server:
+        store, busy = Store(server.url), Store(server.url)
+        partition = Partition(store, Scope("p", unique, ">"), type="count", count=2)
+        await partition.take([Item(seq, "a", 0) for seq in (1, 2, 3)])
+        working = asyncio.create_task(
+            busy.for_large_answers.execute_command("DEBUG", "SLEEP", "6")  # type: ignore[no-untyped-call]
+        )
+
+        async def does_not_answer() -> bool:
+            try:
+                await snapshot(store, partition.scope)
+            except UnavailableError:
+                return True
+            return False
+
+        await until(does_not_answer)
+        seen = await snapshot(store, partition.scope, windows=True)
+        assert (len(seen.windows.opened), len(seen.windows.closed)) == (1, 1)
+        await working
+        await store.aclose()
+        await busy.aclose()
