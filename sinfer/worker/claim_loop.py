@@ -1,7 +1,12 @@
 """Working through a partition: claim, process many windows at once, claim again until none is left.
 
 A Celery message only begins this work; it goes on in the process's event loop, once for each
-partition, and messages that come meanwhile are added to it.
+partition, and messages that come meanwhile are added to it. The loop is ``PartitionWork.run``:
+
+    while windows are wanted:
+        hold the task as it is now
+        take places · claim as many windows · start each with ``WindowProcessor.process``
+    wait for those that are under way
 """
 
 from __future__ import annotations
@@ -178,6 +183,8 @@ class PartitionWork:
         """Have it look whether the process is about to end."""
         self._changed.set()
 
+    # --- the loop ---
+
     async def run(self) -> None:
         """Claim until nothing is left, and end when the last window has.
 
@@ -212,28 +219,6 @@ class PartitionWork:
             self._runtime.hints.send(self._scope, max(1, self._hinted))
         self._runtime.note_claims(self._has_claimed)
 
-    @cached_property
-    def _trouble(self) -> PartitionTrouble:
-        return PartitionTrouble(self._runtime, self._claims)
-
-    @property
-    def _goes_on(self) -> bool:
-        return self._is_wanted and not self._runtime.closing
-
-    def _end(self) -> None:
-        if self._runtime.partitions.get(self._scope) is self:
-            del self._runtime.partitions[self._scope]
-        self.begun.set()
-
-    async def _hand_back(self) -> None:
-        """Let go of the windows, so that another worker has them at once; no attempt is counted."""
-        claims = [claim for claim, _ in self._active.values()]
-        self._let_off.update(self._active)
-        await end(*self._active)
-        await self._trouble.hand_back(claims)
-
-    # --- claiming ---
-
     async def _claim_for_a_while(self) -> None:
         """Claim windows with the task as it is now."""
         held = await self._hold()
@@ -255,45 +240,6 @@ class PartitionWork:
             self._release_unused(held)
             if not held.current.active:
                 await held.current.guard.not_tried()
-
-    async def _hold(self) -> HeldTask | None:
-        """The task as it is now; None when its windows have to wait, or there are none."""
-        catalogue = self._runtime.catalogue
-        if self._scope[:2] not in catalogue.entries and not await self._are_ready():
-            return None
-        if await self._is_paused():
-            return None
-        try:
-            held = await catalogue.hold(self._scope, await self._claims.task_config())
-        except ConfigError as error:
-            if await self._claims.waiting():
-                await self._trouble.tell_unusable(mask(str(error)))
-            return None
-        if self._scope in self._runtime.unusable:
-            await self._trouble.tell_usable()
-        return held
-
-    async def _are_ready(self) -> bool:
-        """Whether there is anything to claim: no task is opened for a hint that is old."""
-        if await self._claims.has_ready():
-            return True
-        hinted, self._hinted = self._hinted, 0
-        _, left = await self._claims.claim(0, lease_ms=0, hinted=hinted)
-        return left > 0 or self._claims.suspected > 0
-
-    async def _is_paused(self) -> bool:
-        product, task, _ = self._scope
-        pauses, self._pause_asked_s = self._runtime.pauses, time.monotonic()
-        if self._pause_asked_s < pauses.none_until_s:
-            return False
-        return await pauses.stops(product, task)
-
-    def _is_worth_a_claim(self, ready: ReadyTask) -> bool:
-        """Whether half of the places are free, or any for a while: short windows go in batches."""
-        waited_s = time.monotonic() - self._claimed_s
-        return (
-            not self._active or 2 * self._places.free(ready) >= ready.limit or waited_s >= _GATHER_S
-        )
 
     async def _claim_or_leave(self, held: HeldTask) -> None:
         """Take as many windows as may be started, and start them."""
@@ -317,41 +263,6 @@ class PartitionWork:
         finally:
             if unused:
                 self._places.give_back(ready, unused)
-
-    async def _wait_for_places(self, ready: ReadyTask) -> int:
-        self.begun.set()
-        telling = asyncio.create_task(self._tell_others())
-        try:
-            return await self._places.take(ready, _MOST_AT_ONCE)
-        finally:
-            telling.cancel()
-
-    async def _tell_others(self) -> None:
-        """While there is no place here another process may have one."""
-        wait_s = _HAND_BACK_S
-        while True:
-            await asyncio.sleep(wait_s)
-            if self._runtime.may_hand_back():
-                self._runtime.hints.send(self._scope, self._hinted, always=True)
-                self._hinted = 0
-                wait_s *= 2
-
-    async def _may_claim(self, held: HeldTask) -> bool:
-        """Whether windows may be started now, after what may have been a long wait for places."""
-        now_s, guard = time.monotonic(), held.current.guard
-        if now_s - self._pause_asked_s >= _GATHER_S and await self._is_paused():
-            self._leave_it()
-            return False
-        if now_s >= guard.free_until_s and (wait_ms := await guard.wait_ms()):
-            self._leave_it()  # beat comes back when the model may be called
-            await self._runtime.schedule.hint_again(self._scope, wait_ms)
-            return False
-        return True
-
-    def _leave_it(self) -> None:
-        """Claim no more until a message comes."""
-        self._is_wanted = False
-        self._looks_until_s, self._look_s = float("-inf"), None
 
     async def _claim(self, held: HeldTask, places: int) -> int:
         """Claim and start up to so many windows; returns how many."""
@@ -402,41 +313,6 @@ class PartitionWork:
         self._runtime.leases.hold(self._scope, claim, lease_ms, lost)
         return task
 
-    async def _claim_alone(self, held: HeldTask) -> None:
-        """Process one window that may be what its worker died of, and nothing else meanwhile."""
-        self.begun.set()
-        lease_ms = held.current.lease_ms
-        async with self._places.alone(held.current, _ALONE_S) as is_alone:
-            if not is_alone:
-                await self._runtime.schedule.hint_again(self._scope, _ALONE_LATER_MS)
-                return
-            task = None
-            try:
-                if not await self._may_claim(held):
-                    return
-                with self._runtime.leases.claiming(self._scope, lease_ms) as name:
-                    whole, _, left = await self._claims.claim_whole(
-                        1, lease_ms=lease_ms, alone=True, name=name
-                    )
-                    for claim, messages in whole:
-                        task = self._start(held, claim, messages)
-            finally:
-                if task is None:
-                    self._places.give_back(held.current)
-            if left or self._claims.suspected:
-                self._is_wanted = True
-            if task is not None:
-                self._has_claimed = True
-                await asyncio.wait({task})
-
-    def _recruit(self) -> None:
-        """There is more than one claim takes: other processes may help."""
-        if time.monotonic() - self._recruited_s >= _RECRUIT_S:
-            self._recruited_s = time.monotonic()
-            self._runtime.hints.send(self._scope, 0, always=True)
-
-    # --- windows under way ---
-
     async def _process(self, held: HeldTask, claim: Claim, messages: Sequence[Message]) -> None:
         """Process a window with the task as it was opened under."""
         try:
@@ -485,11 +361,6 @@ class PartitionWork:
                 self._trouble.let_go(claim, counts=not is_away), f"letting {claim.window.id} go"
             )
 
-    def _release_unused(self, held: HeldTask) -> None:
-        """Let go of a task that no window is processed with, and none is claimed for."""
-        if held is not self._held and all(other is not held for _, other in self._active.values()):
-            held.release()
-
     async def _wait(self, timeout_s: float | None = None) -> None:
         """Wait until a window is through, a message comes or the process is about to end."""
         self._changed.clear()
@@ -497,3 +368,139 @@ class PartitionWork:
             await self._changed.wait()
         else:
             await wait_for_event(self._changed, timeout_s)
+
+    @property
+    def _goes_on(self) -> bool:
+        return self._is_wanted and not self._runtime.closing
+
+    def _end(self) -> None:
+        if self._runtime.partitions.get(self._scope) is self:
+            del self._runtime.partitions[self._scope]
+        self.begun.set()
+
+    # --- whether to claim, and how many ---
+
+    async def _hold(self) -> HeldTask | None:
+        """The task as it is now; None when its windows have to wait, or there are none."""
+        catalogue = self._runtime.catalogue
+        if self._scope[:2] not in catalogue.entries and not await self._are_ready():
+            return None
+        if await self._is_paused():
+            return None
+        try:
+            held = await catalogue.hold(self._scope, await self._claims.task_config())
+        except ConfigError as error:
+            if await self._claims.waiting():
+                await self._trouble.tell_unusable(mask(str(error)))
+            return None
+        if self._scope in self._runtime.unusable:
+            await self._trouble.tell_usable()
+        return held
+
+    async def _are_ready(self) -> bool:
+        """Whether there is anything to claim: no task is opened for a hint that is old."""
+        if await self._claims.has_ready():
+            return True
+        hinted, self._hinted = self._hinted, 0
+        _, left = await self._claims.claim(0, lease_ms=0, hinted=hinted)
+        return left > 0 or self._claims.suspected > 0
+
+    async def _is_paused(self) -> bool:
+        product, task, _ = self._scope
+        pauses, self._pause_asked_s = self._runtime.pauses, time.monotonic()
+        if self._pause_asked_s < pauses.none_until_s:
+            return False
+        return await pauses.stops(product, task)
+
+    def _is_worth_a_claim(self, ready: ReadyTask) -> bool:
+        """Whether half of the places are free, or any for a while: short windows go in batches."""
+        waited_s = time.monotonic() - self._claimed_s
+        return (
+            not self._active or 2 * self._places.free(ready) >= ready.limit or waited_s >= _GATHER_S
+        )
+
+    async def _may_claim(self, held: HeldTask) -> bool:
+        """Whether windows may be started now, after what may have been a long wait for places."""
+        now_s, guard = time.monotonic(), held.current.guard
+        if now_s - self._pause_asked_s >= _GATHER_S and await self._is_paused():
+            self._leave_it()
+            return False
+        if now_s >= guard.free_until_s and (wait_ms := await guard.wait_ms()):
+            self._leave_it()  # beat comes back when the model may be called
+            await self._runtime.schedule.hint_again(self._scope, wait_ms)
+            return False
+        return True
+
+    def _leave_it(self) -> None:
+        """Claim no more until a message comes."""
+        self._is_wanted = False
+        self._looks_until_s, self._look_s = float("-inf"), None
+
+    async def _wait_for_places(self, ready: ReadyTask) -> int:
+        self.begun.set()
+        telling = asyncio.create_task(self._tell_others())
+        try:
+            return await self._places.take(ready, _MOST_AT_ONCE)
+        finally:
+            telling.cancel()
+
+    async def _tell_others(self) -> None:
+        """While there is no place here another process may have one."""
+        wait_s = _HAND_BACK_S
+        while True:
+            await asyncio.sleep(wait_s)
+            if self._runtime.may_hand_back():
+                self._runtime.hints.send(self._scope, self._hinted, always=True)
+                self._hinted = 0
+                wait_s *= 2
+
+    def _recruit(self) -> None:
+        """There is more than one claim takes: other processes may help."""
+        if time.monotonic() - self._recruited_s >= _RECRUIT_S:
+            self._recruited_s = time.monotonic()
+            self._runtime.hints.send(self._scope, 0, always=True)
+
+    def _release_unused(self, held: HeldTask) -> None:
+        """Let go of a task that no window is processed with, and none is claimed for."""
+        if held is not self._held and all(other is not held for _, other in self._active.values()):
+            held.release()
+
+    # --- out of the ordinary ---
+
+    async def _claim_alone(self, held: HeldTask) -> None:
+        """Process one window that may be what its worker died of, and nothing else meanwhile."""
+        self.begun.set()
+        lease_ms = held.current.lease_ms
+        async with self._places.alone(held.current, _ALONE_S) as is_alone:
+            if not is_alone:
+                await self._runtime.schedule.hint_again(self._scope, _ALONE_LATER_MS)
+                return
+            task = None
+            try:
+                if not await self._may_claim(held):
+                    return
+                with self._runtime.leases.claiming(self._scope, lease_ms) as name:
+                    whole, _, left = await self._claims.claim_whole(
+                        1, lease_ms=lease_ms, alone=True, name=name
+                    )
+                    for claim, messages in whole:
+                        task = self._start(held, claim, messages)
+            finally:
+                if task is None:
+                    self._places.give_back(held.current)
+            if left or self._claims.suspected:
+                self._is_wanted = True
+            if task is not None:
+                self._has_claimed = True
+                await asyncio.wait({task})
+
+    async def _hand_back(self) -> None:
+        """Let go of the windows, so that another worker has them at once; no attempt is counted."""
+        claims = [claim for claim, _ in self._active.values()]
+        self._let_off.update(self._active)
+        await end(*self._active)
+        await self._trouble.hand_back(claims)
+
+    @cached_property
+    def _trouble(self) -> PartitionTrouble:
+        return PartitionTrouble(self._runtime, self._claims)

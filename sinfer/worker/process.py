@@ -94,24 +94,24 @@ class WindowProcessor:
         Raises:
             UnavailableError: Redis is unavailable; the lease runs out and another worker goes on.
         """
-        is_last = claim.attempt >= self._task.limits.max_attempts
-        tried = claim.attempt + claim.waits > 1
-        number = attempts_of(claim)
-        attempt = Attempt(claim, messages, is_last, number=number, may_have_been_tried=tried)
+        most = self._task.limits.max_attempts
+        attempt = Attempt(
+            claim,
+            messages,
+            is_last=claim.attempt >= most,
+            number=attempts_of(claim),
+            may_have_been_tried=claim.attempt + claim.waits > 1,
+        )
         if claim.window.problem:
             return await self._wait_unread(attempt)
         try:
-            stored, outcome = _NOTHING, Outcome()
-            if attempt.may_have_been_tried:
-                stored, outcome = _read(claim, await self._claims.read_output(claim))
-            if claim.attempt > self._task.limits.max_attempts:
+            stored, outcome = await self._claimed(attempt)
+            if claim.attempt > most:
                 known = None if stored.output is None else outcome
                 outcome = self._given_up(attempt, broken_off_text(claim), known)
             else:
-                if stored.output is None or outcome.retries:
-                    outcome = await self._ask(attempt, stored, outcome)
-                if outcome.rows:
-                    await self._write(attempt, stored, outcome)
+                outcome = await self._asked(attempt, stored, outcome)
+                await self._written(attempt, stored, outcome)
         except TryLaterError as later:
             if not (later.counts and attempt.is_last):
                 return await self._hand_back(attempt, later)
@@ -119,16 +119,24 @@ class WindowProcessor:
         except LostWindowError:
             _log.warning("window %s: lost to another worker before its end", claim.window.id)
             return None
-        return await self._complete(attempt, outcome)
+        return await self._completed(attempt, outcome)
+
+    async def _claimed(self, attempt: Attempt) -> tuple[StoredOutput, Outcome]:
+        """What earlier attempts stored of the window, and the outcome in it."""
+        if not attempt.may_have_been_tried:
+            return _NOTHING, Outcome()
+        return _read(attempt.claim, await self._claims.read_output(attempt.claim))
 
     # --- claimed -> asked ---
 
-    async def _ask(self, attempt: Attempt, stored: StoredOutput, outcome: Outcome) -> Outcome:
+    async def _asked(self, attempt: Attempt, stored: StoredOutput, outcome: Outcome) -> Outcome:
         """Ask the model about the items that have no answer yet, and keep what it says.
 
         Raises:
             TryLaterError: not now.
         """
+        if stored.output is not None and not outcome.retries:
+            return outcome
         claim, search = attempt.claim, None
         began_s = time.monotonic()
         try:
@@ -188,12 +196,14 @@ class WindowProcessor:
 
     # --- asked -> written ---
 
-    async def _write(self, attempt: Attempt, stored: StoredOutput, outcome: Outcome) -> None:
+    async def _written(self, attempt: Attempt, stored: StoredOutput, outcome: Outcome) -> None:
         """Write the sinks that have not got the results.
 
         Raises:
             TryLaterError: some of them are unavailable.
         """
+        if not outcome.rows:
+            return
         began_s = time.monotonic()
         try:
             if attempt.claim.deaths >= SEARCHED_AFTER:
@@ -263,7 +273,7 @@ class WindowProcessor:
 
     # --- written -> completed, or another try ---
 
-    async def _complete(self, attempt: Attempt, outcome: Outcome) -> WindowEnd | None:
+    async def _completed(self, attempt: Attempt, outcome: Outcome) -> WindowEnd | None:
         """End the window; what failed becomes dead letters in the same step."""
         window = attempt.claim.window
         if attempt.may_have_been_tried:
@@ -309,7 +319,7 @@ class WindowProcessor:
             error = f"given up after {claim.attempt} attempts (max_attempts): {problem}"
             count = len(attempt.messages)
             failures = [Failure.at(place, place, "window", error) for place in range(count)]
-            end = await self._complete(attempt, Outcome(failures=failures))
+            end = await self._completed(attempt, Outcome(failures=failures))
             _log.error("window %s: %d messages %s", claim.window.id, count, error)
             return end
         await self._claims.note_unreadable(claim)
