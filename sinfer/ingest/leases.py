@@ -13,6 +13,7 @@ from functools import partial
 from typing import Protocol
 
 from sinfer.errors import StaleTokenError, UnavailableError
+from sinfer.logging.throttled import Throttled
 from sinfer.store.connection import Store
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.store.partition.writer_lease import renew_leases
@@ -57,7 +58,7 @@ class LeaseKeeper:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._holders: set[Leaseholder] = set()
-        self._has_outage = False
+        self._not_renewed = Throttled(_log)
         self._registered_s = float("-inf")
         self.tell: Callable[[Callable[[], object]], object] = lambda call: call()
 
@@ -83,11 +84,9 @@ class LeaseKeeper:
                 await self._renew(due[first : first + _AT_ONCE])
             await self._register()
         except UnavailableError as error:
-            if not self._has_outage:
-                _log.warning("leases are not renewed: %s", error)
-            self._has_outage = True
+            self._not_renewed.tell(f"leases are not renewed: {error}")
         else:
-            self._has_outage = False
+            self._not_renewed.over()
 
     async def _register(self) -> None:
         """Have beat and the audit know all partitions again, should that key have been deleted."""

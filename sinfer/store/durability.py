@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 from sinfer.aio.batching import Batcher
 from sinfer.aio.cancel import end
 from sinfer.errors import StaleTokenError, StoreError, UnavailableError
+from sinfer.logging.throttled import Throttled
 from sinfer.store.keys import MARK
 from sinfer.store.redis_errors import outage_of
 
@@ -59,6 +60,7 @@ class Disk:
         self._store = store
         self.confirms = False
         self.text = self.problem = ""
+        self._trouble = Throttled(_log)
         self._tried_s = 0.0
         self._trying = asyncio.Lock()
         self._mark = store.source_of("write_durability_mark")
@@ -123,7 +125,6 @@ class Disk:
     async def _ask(self, patience_s: float | None = None) -> str:
         """Wait for Redis to confirm; returns why it does not, and nothing when it has."""
         began_s = time.monotonic()
-        complained = False
         async with self._store.errors():
             pool = self._store.redis.connection_pool
             connection = await pool.get_connection()  # type: ignore[no-untyped-call]
@@ -135,15 +136,15 @@ class Disk:
                     await connection.send_command("WAITAOF", 1, 0, _ASK_MS)
                     answer: Any = await connection.read_response()
                     if int(answer[0]) > 0:
+                        self._trouble.over()
                         self.problem = ""
                         return ""
                     waited_s = time.monotonic() - began_s
                     if patience_s is not None and waited_s >= patience_s:
                         return f"a write was not there within {patience_s:g} s; is appendfsync no?"
-                    if not complained and waited_s >= _TRIAL_S:
-                        complained = True
+                    if waited_s >= _TRIAL_S:
                         self.problem = "Redis' disk is slow: nothing is acknowledged meanwhile"
-                        _log.warning("%s", self.problem)
+                        self._trouble.tell(self.problem)
             except ResponseError as error:
                 if outage_of(error) is not None:
                     raise
@@ -162,7 +163,7 @@ class Disk:
             f" its disk ({why})"
         )
         self.problem = self.text
-        _log.warning("%s", self.problem)
+        self._trouble.tell(self.problem)
 
 
 class DurabilityBarrier:

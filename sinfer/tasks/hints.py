@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from celery import Celery
 
 from sinfer.logging.masking import mask
+from sinfer.logging.throttled import Throttled
 from sinfer.tasks.application import make_app, waiting_messages
 from sinfer.types.queues import PROCESS_TASK, product_queue
 from sinfer.windows.ids import Scope
@@ -52,6 +53,7 @@ class HintSender:
         self._full: set[str] = set()
         self._changed = threading.Condition()
         self._closing = False
+        self._refused = Throttled(_log)
         self.problem = ""
         self._thread = threading.Thread(target=self._run, name="sinfer-hints", daemon=True)
         self._thread.start()
@@ -122,12 +124,10 @@ class HintSender:
                         self._sent(1)
         except Exception as error:  # whatever the transport raises: beat sends the hint again
             problem = f"the Celery broker takes no messages ({error}); beat will try again"
-            if not self.problem:
-                _log.warning("%s", problem)
+            self._refused.tell(problem)
             self.problem = mask(problem)
         else:
-            if self.problem:
-                _log.info("the Celery broker takes messages again")
+            self._refused.over("the Celery broker takes messages again")
             self.problem = ""
         return {}
 

@@ -39,7 +39,6 @@ OVER_WHEN_TOLD = {
 
 TOLD_OTHERWISE = {
     "memory_budgets._take": "a board of its own, which outlives ingestors",
-    "leases.renew": "Redis is away: there is nowhere to tell it",
     "backpressure.refresh": "status asks Redis itself, and partitions tell that they stop",
     "stall._tell": "a field of the partition",
 }
