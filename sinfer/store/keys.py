@@ -13,7 +13,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:sealed``    | zset   | sealed window id by its end (ms, event time) |
 | ``sinfer:{scope}:leases``    | zset   | leased window id by the end of its lease (ms) |
 | ``sinfer:{scope}:tokens``    | hash   | window id → fencing token of its last claim |
-| ``sinfer:{scope}:attempts``  | hash   | window id → its tries, as ``Tries`` packs them |
+| ``sinfer:{scope}:attempts``  | hash   | window id → attempts that count; ``excused ID`` → others |
 | ``sinfer:{scope}:deaths``    | hash   | window id → how often its lease ran out |
 | ``sinfer:{scope}:unreadable`` | hash  | closed window id → why its record cannot be read |
 | ``sinfer:{scope}:costly``    | string | why its windows cost several calls each (expires) |

@@ -115,6 +115,23 @@ local function end_lease(tokens, leases, id, token)
   return redis.call('HGET', tokens, id) == token and redis.call('ZREM', leases, id) == 1
 end
 
+-- ===== Attempts =====
+--
+-- How often a window was tried: under its id the attempts that count, and under 'excused ' and its
+-- id those that do not. The versions before kept both in the first number, a million times those
+-- that do not and the others; that is read and counted on, see attempts.py.
+
+-- The last attempt of a window does not count.
+local function excuse(attempts, id)
+  redis.call('HINCRBY', attempts, id, -1)
+  redis.call('HINCRBY', attempts, 'excused ' .. id, 1)
+end
+
+-- Forget how often a window was tried.
+local function forget_attempts(attempts, id)
+  redis.call('HDEL', attempts, id, 'excused ' .. id)
+end
+
 -- ===== Windows and hints =====
 
 -- What is kept of a closed window.

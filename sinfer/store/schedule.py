@@ -14,7 +14,6 @@ from sinfer.store.keys import PartitionKeys
 from sinfer.store.lua import HINT_MS, Argument
 from sinfer.store.partition.alignment import ready_waiting_windows
 from sinfer.store.store_time import TIME_FIELDS, milliseconds, told
-from sinfer.windows.attempts import WAIT
 from sinfer.windows.ids import Scope
 
 if TYPE_CHECKING:
@@ -250,7 +249,7 @@ class Schedule:
                 keys.attempts,
                 keys.deaths,
             ],
-            [limit, hint_ms, uuid.uuid4().hex, WAIT],
+            [limit, hint_ms, uuid.uuid4().hex],
         )
         *found, awaiting = (int(value) for value in reply)
         closing = Closing(*found)

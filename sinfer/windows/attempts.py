@@ -1,30 +1,29 @@
-"""How often a window was tried, in the one number that the store keeps of it."""
+"""How often a window was tried: the attempts that count, and those that are excused."""
 
 from __future__ import annotations
 
 from typing import NamedTuple, Self
 
 UNIT = 1_000_000
-"""What a claim that does not count adds: above any number of attempts, and exact in Lua for
-thousands of years of waits."""
+"""Versions before this one kept both in one number: so many for each attempt that is excused."""
 
-WAIT = UNIT - 1
-"""What is added to the number when the last claim turns out not to count."""
+EXCUSED = "excused "
+"""Stands in front of a window's id where its excused attempts are stored."""
 
 
-class Tries(NamedTuple):
+class Attempts(NamedTuple):
     """Claims of a window.
 
     Attributes:
-        attempts: those that count towards ``limits.max_attempts``.
-        waits: those that do not, since the model or a sink was unavailable, or the worker ended.
+        counted: those that count towards ``limits.max_attempts``.
+        excused: those that do not, since the model or a sink was unavailable, or the worker ended.
     """
 
-    attempts: int
-    waits: int
+    counted: int
+    excused: int
 
     @classmethod
-    def unpack(cls, stored: bytes | int) -> Self:
-        """Read the stored number: each claim adds 1, and ``WAIT`` makes a wait of it."""
-        waits, attempts = divmod(int(stored), UNIT)
-        return cls(attempts, waits)
+    def stored(cls, counted: bytes | int, excused: bytes | int) -> Self:
+        """What is stored of a window, the number that versions before this one kept included."""
+        earlier, attempts = divmod(int(counted), UNIT)
+        return cls(attempts, earlier + int(excused))

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.work.contents import Damage, unpack_aside
-from sinfer.windows.attempts import Tries
+from sinfer.windows.attempts import EXCUSED, Attempts
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord, unpack_closed, unpack_record
 
 
@@ -112,8 +112,8 @@ class SnapshotWindows:
 
     def tries(self, window_id: str) -> int:
         """How often a closed window was tried, deaths of its workers included."""
-        counted = Tries.unpack(self.attempts.get(window_id, 0)).attempts
-        return counted + int(self.deaths.get(window_id, 0))
+        stored = self.attempts.get(window_id, 0), self.attempts.get(f"{EXCUSED}{window_id}", 0)
+        return Attempts.stored(*stored).counted + int(self.deaths.get(window_id, 0))
 
     def holders(self) -> Counter[str]:
         """How many windows hold each shared segment."""

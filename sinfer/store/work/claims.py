@@ -20,7 +20,7 @@ from sinfer.store.work.contents import (
     read_contents,
 )
 from sinfer.types.message import Message
-from sinfer.windows.attempts import UNIT, WAIT
+from sinfer.windows.attempts import UNIT
 from sinfer.windows.dead_letters import pack_dead_letter
 from sinfer.windows.ids import Scope
 from sinfer.windows.records import ClosedWindow, unpack_closed
@@ -86,11 +86,12 @@ class PartitionClaims:
         )
         claims = []
         now_ms, left, self.suspected = (int(number) for number in reply[:3])
-        for at in range(3, len(reply), 5):
-            window = unpack_closed(reply[at], reply[at + 4])
-            waits, attempts = divmod(int(reply[at + 2]), UNIT)
-            token, deaths = int(reply[at + 1]), int(reply[at + 3])
-            claims.append(Claim(window, token, attempts, now_ms, waits, deaths))
+        for at in range(3, len(reply), 6):
+            window_id, token, counted, excused, deaths, value = reply[at : at + 6]
+            earlier, attempts = divmod(int(counted), UNIT)
+            waits = earlier + int(excused)
+            window = unpack_closed(window_id, value)
+            claims.append(Claim(window, int(token), attempts, now_ms, waits, int(deaths)))
         return claims, left
 
     async def claim_whole(
@@ -162,7 +163,7 @@ class PartitionClaims:
     async def _set_aside(self, claim: Claim, damage: Damage) -> None:
         keys, window_id = self.keys, claim.window.id
         names = [keys.meta, keys.closed, keys.leases, keys.tokens, keys.attempts, keys.aside]
-        args: list[Argument] = [window_id, claim.token, pack_damage(damage), WAIT]
+        args: list[Argument] = [window_id, claim.token, pack_damage(damage)]
         if await self._store.run(
             "set_window_aside", names, args, asked=keys.asked(uuid.uuid4().hex)
         ):
@@ -315,12 +316,11 @@ class PartitionClaims:
         """
         keys = self.keys
         notes = [word for what, error in (away or {}).items() for word in (what, error)]
-        change = 0 if counts else WAIT
         due_ms = int(
             await self._store.run(
                 "release_window",
                 [keys.meta, keys.ready, keys.leases, keys.tokens, keys.attempts, keys.outages],
-                [claim.window.id, claim.token, wait_ms, change, len(notes), *notes, *back],
+                [claim.window.id, claim.token, wait_ms, int(counts), len(notes), *notes, *back],
                 asked=keys.asked(uuid.uuid4().hex),
             )
         )

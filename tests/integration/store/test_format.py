@@ -113,3 +113,23 @@ async def test_status_tells_of_it_and_of_the_others_as_usual(store: Store, scope
     found = {task.task: task for task in await standing(store, [scope, other])}
     assert any("newer version of sinfer" in text for text in found[scope.task].trouble)
     assert not any("newer version" in text for text in found[other.task].trouble)
+
+
+async def test_attempts_of_this_version_and_of_those_before_are_added_up(
+    store: Store, scope: Scope
+) -> None:
+    partition = Partition(store, scope, type="count", count=1)
+    await partition.take([Item(1, "a", 0)])
+    [first] = await partition.claim()
+    await partition.claims.release(first, counts=False)
+    attempts = partition.writer.keys.attempts
+    earlier = b"%d" % (2 * 1_000_000 + 3)  # three attempts, and two that did not count
+    await store.redis.hset(attempts, first.window.id, earlier)
+    [second] = await partition.claim()
+    assert (second.attempt, second.waits) == (4, 3)
+    await partition.claims.release(second, counts=False)
+    [third] = await partition.claim()
+    assert (third.attempt, third.waits) == (4, 4)
+    assert (await snapshot(store, scope, windows=True)).windows.tries(third.window.id) == 4
+    await partition.complete([third])
+    assert not await store.redis.exists(attempts)

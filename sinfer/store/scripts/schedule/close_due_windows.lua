@@ -14,9 +14,9 @@
 -- ARGV  1  limit    most windows to close in one call
 --       2  hint_ms  how long a Celery message counts as on its way
 --       3  name     of this call
---       4  change   of the attempts of a window whose lease ran out: that is not held against it
 -- Returns {closed, expired, hint, next_due_ms, now_ms, sealed}; next_due_ms is 0 when nothing is
--- due later. The reason of a window that closes here is in its record.
+-- due later. The reason of a window that closes here is in its record. An attempt whose lease ran
+-- out does not count.
 local now = now_of(KEYS[1])
 local limit = tonumber(ARGV[1])
 
@@ -38,7 +38,7 @@ for _, id in ipairs(expired) do
   if redis.call('HEXISTS', KEYS[4], id) == 1 then
     redis.call('HINCRBY', KEYS[9], id, 1)
     if redis.call('HEXISTS', KEYS[8], id) == 1 then
-      redis.call('HINCRBY', KEYS[8], id, ARGV[4])
+      excuse(KEYS[8], id)
     end
   end
 end

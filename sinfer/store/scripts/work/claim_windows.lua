@@ -18,15 +18,17 @@
 --       3  hinted    windows that the Celery message in hand was sent for
 --       4  keep_ms   how long the answer may be asked for again
 --       5  alone     1: give one suspected window, and nothing else; 0: give none of these
--- Returns {now_ms, ready, suspected, window id, token, tries, deaths, closed value, ...}: ready
+-- Returns {now_ms, ready, suspected, window id, token, attempts, excused, deaths, closed value, ...}:
+-- attempts are those that count and excused those that do not, ready
 -- counts the windows that could still be claimed now, suspected those that could be claimed alone;
 -- the closed value is 'reason closed_ms record'.
 local now = now_of(KEYS[1])
 local answer = {now, 0, 0}
 
-local function give(id, token, tries, value)
+local function give(id, token, attempts, value)
   local deaths = redis.call('HGET', KEYS[9], id) or '0'
-  for _, word in ipairs({id, token, tries, deaths, value}) do
+  local excused = redis.call('HGET', KEYS[6], 'excused ' .. id) or '0'
+  for _, word in ipairs({id, token, attempts, excused, deaths, value}) do
     answer[#answer + 1] = word
   end
 end

@@ -46,7 +46,7 @@ while at <= #ARGV do
   if end_lease(KEYS[4], KEYS[3], id, token) then
     redis.call('HDEL', KEYS[2], id)
     redis.call('HDEL', KEYS[4], id)
-    redis.call('HDEL', KEYS[5], id)
+    forget_attempts(KEYS[5], id)
     redis.call('HDEL', KEYS[11], id)
     redis.call('UNLINK', KEYS[key])
     for i = counts + 1, letters - 1, 2 do

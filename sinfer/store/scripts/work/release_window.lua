@@ -10,7 +10,7 @@
 -- ARGV  1  window id
 --       2  token    of the claim
 --       3  wait_ms  until it may be claimed again
---       4  change   of the window's attempts (0: the attempt counts)
+--       4  counts   whether the attempt counts: 1 or 0
 --       5  words    how many follow about what is unavailable: its name, what is wrong, ...; then
 --                   the names of what answered
 -- Returns the time it is due (ms), or 0 when the worker does not hold it any more.
@@ -21,8 +21,8 @@ local now = now_of(KEYS[1])
 local due = now + ARGV[3]
 redis.call('HDEL', KEYS[4], ARGV[1])
 redis.call('ZADD', KEYS[2], due, ARGV[1])
-if ARGV[4] ~= '0' then
-  redis.call('HINCRBY', KEYS[5], ARGV[1], ARGV[4])
+if ARGV[4] == '0' then
+  excuse(KEYS[5], ARGV[1])
 end
 local away = 5 + ARGV[5]
 for i = 6, away, 2 do

@@ -11,13 +11,12 @@
 -- ARGV  1  window id
 --       2  token   of the claim
 --       3  damage  what is wrong with it
---       4  change  of the window's attempts
 -- Returns 1, or 0 when the worker does not hold it any more.
 if not end_lease(KEYS[4], KEYS[3], ARGV[1], ARGV[2]) then
   return 0
 end
 local now = now_of(KEYS[1])
 redis.call('HDEL', KEYS[4], ARGV[1])
-redis.call('HINCRBY', KEYS[5], ARGV[1], ARGV[4])
+excuse(KEYS[5], ARGV[1])
 redis.call('HSET', KEYS[6], ARGV[1], whole(now) .. ' ' .. ARGV[3])
 return 1
