@@ -22,7 +22,7 @@ from nats.js import JetStreamContext
 from nats.protocol import parser
 
 from sinfer.config.jetstream_place import API, NatsPlace
-from sinfer.nats.headers import EACH_BYTE, parse_headers
+from sinfer.nats.headers import decode_subject, parse_headers
 
 _WORDS = rb"[ \t]+([^ \t\r\n]+)[ \t]+([^ \t\r\n]+)[ \t]+(([^ \t\r\n]+)[ \t]+)?(\d+)"
 
@@ -117,10 +117,10 @@ class CarefulClient(Client):
         data: bytes,
         headers: dict[str, str] | None,
     ) -> Msg:
-        """Likewise where a subject is not UTF-8; see ``headers.decode_subject``."""
+        """Likewise where a subject is not UTF-8."""
         return self.msg_class(
-            subject=subject.decode("utf-8", EACH_BYTE),
-            reply=reply.decode("utf-8", EACH_BYTE),
+            subject=decode_subject(subject),
+            reply=decode_subject(reply),
             data=data,
             headers=headers,
             _client=self,

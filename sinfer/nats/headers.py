@@ -4,9 +4,11 @@ anybody may publish any bytes, and one message that cannot be read would stop al
 from __future__ import annotations
 
 import codecs
+from collections.abc import Callable
+from functools import partial
 
 _VERSION = b"NATS/1.0"
-EACH_BYTE = "sinfer-each-byte"
+_EACH_BYTE = "sinfer-each-byte"
 """How what is not UTF-8 is decoded: each byte becomes a U+FFFD, as in a server's JSON."""
 
 
@@ -41,10 +43,9 @@ def parse_headers(block: bytes | None) -> dict[str, str] | None:
     return headers or None
 
 
-def decode_subject(subject: bytes) -> str:
-    """A subject as text. For each byte that is not UTF-8 it has a U+FFFD, as in a server's JSON, so
-    that a message has one subject however it is read."""
-    return subject.decode("utf-8", EACH_BYTE)
+decode_subject: Callable[[bytes], str] = partial(bytes.decode, encoding="utf-8", errors=_EACH_BYTE)
+"""A subject as text. For each byte that is not UTF-8 it has a U+FFFD, as in a server's JSON, so
+that a message has one subject however it is read."""
 
 
 def _replace_each(error: UnicodeError) -> tuple[str, int]:
@@ -52,4 +53,4 @@ def _replace_each(error: UnicodeError) -> tuple[str, int]:
     return "\ufffd" * (error.end - error.start), error.end
 
 
-codecs.register_error(EACH_BYTE, _replace_each)
+codecs.register_error(_EACH_BYTE, _replace_each)
