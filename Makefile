@@ -4,7 +4,8 @@
 #                      PRODUCT=soe shows that product instead of the example
 #   make test          linters, types and all tests
 #   make test-long     the proofs that take minutes: clean installs, many rounds of each fault
-#   make test-install  those of them that CI runs: clean installs, a real MLServer
+#   make test-install  those of them that CI runs: clean installs, a real MLServer, a rolling
+#                      change of versions, how far a message travels through the code
 #   make model-servers install MLServer, which some of the long tests ask
 #   make check         linters, types and declared dependencies alone
 #   make test-oldest   the tests against the oldest versions that pyproject.toml admits
@@ -55,7 +56,7 @@ test-long: setup model-servers
 
 test-install: setup model-servers
 	$(BIN)/python -m pytest -m long --numprocesses 2 \
-	  tests/install tests/integration/inference/test_mlserver.py
+	  tests/install tests/integration/inference/test_mlserver.py tests/integration/test_trips.py
 
 model-servers: $(MLSERVER)/.ready
 

@@ -37,8 +37,9 @@ def test_both_trips_are_followed_from_end_to_end(trips: dict[str, Any]) -> None:
     assert "sinfer/worker/process.py" in files[WINDOW]
 
 
-def test_a_window_is_through_after_few_entries_into_few_files(trips: dict[str, Any]) -> None:
-    files, entries = GOALS[WINDOW]
-    steps = trips[WINDOW]["steps"]
-    assert trips[WINDOW]["files"] <= files, sorted({file for file, _ in steps})
+@pytest.mark.parametrize("name", GOALS)
+def test_a_trip_is_over_after_few_entries_into_few_files(trips: dict[str, Any], name: str) -> None:
+    files, entries = GOALS[name]
+    steps = trips[name]["steps"]
+    assert trips[name]["files"] <= files, sorted({file for file, _ in steps})
     assert len(steps) <= entries, steps
