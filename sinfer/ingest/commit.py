@@ -53,6 +53,7 @@ class Storing:
         troubles: those of the partition.
 
     Attributes:
+        stopping: see above.
         pending: windows that were closed and not done, after the last commit.
         renewed_s: when the writer's lease was last renewed, by the monotonic clock.
     """
@@ -71,7 +72,7 @@ class Storing:
         self._clock = clock
         self._hints = hints
         self._schedule = schedule
-        self._stopping = stopping
+        self.stopping = stopping
         self._announced_ms = 0
         self._is_waiting = False
         self.pending = 0
@@ -98,7 +99,7 @@ class Storing:
             except (UnavailableError, StoreFullError) as error:
                 self._is_waiting = True
                 self._troubles.tell("storing", f"waiting to store a batch: {error}")
-                if self._stopping.is_set():
+                if self.stopping.is_set():
                     raise
                 broken_off += await self._is_broken_off(commit, error)
                 if broken_off >= _MOST_BROKEN_OFF:

@@ -10,8 +10,8 @@ from sinfer.aio.wait import wait_for_event
 from sinfer.errors import StaleTokenError, UnavailableError
 from sinfer.ingest.closing import close_all, planner_of
 from sinfer.ingest.handover import stored_spec
+from sinfer.ingest.ingestor import Ingestor
 from sinfer.ingest.leases import LEASE_MS
-from sinfer.ingest.surroundings import Surroundings
 from sinfer.products.revisions import Revision
 from sinfer.store.boards.consumers import ConsumerBoard
 from sinfer.store.history.dead_letter_store import DeadLetterStore
@@ -33,7 +33,7 @@ class Retirement:
     The task may come back meanwhile: told to stop, this gives the partition back as it is then.
 
     Args:
-        surroundings: what it shares with the partitions of the ingestor.
+        ingestor: what it shares with the partitions of the ingestor.
         scope: the partition.
         grace_s: nothing is forgotten earlier than so long after the start, in case the task is back
             at once, as after a list that was read half written.
@@ -43,13 +43,13 @@ class Retirement:
         renewed_s: when its lease was last renewed, by the monotonic clock.
     """
 
-    def __init__(self, surroundings: Surroundings, scope: Scope, *, grace_s: float) -> None:
+    def __init__(self, ingestor: Ingestor, scope: Scope, *, grace_s: float) -> None:
         self.scope = scope
         self._grace_s = grace_s
-        self._surroundings = surroundings
-        self._schedule = Schedule(surroundings.store)
+        self._ingestor = ingestor
+        self._schedule = Schedule(ingestor.store)
         self.writer = PartitionWriter(
-            surroundings.store, scope, owner=surroundings.owner, lease_ms=LEASE_MS
+            ingestor.store, scope, owner=ingestor.owner, lease_ms=LEASE_MS
         )
         self.renewed_s = 0.0
         self._stopping = asyncio.Event()
@@ -79,12 +79,12 @@ class Retirement:
             if await self._stopped(min(_POLL_S, remaining_ms / 1000)):
                 return
         self.renewed_s = time.monotonic()
-        leases = self._surroundings.leases
+        leases = self._ingestor.leases
         leases.add(self)
-        board = ConsumerBoard(self._surroundings.store)
+        board = ConsumerBoard(self._ingestor.store)
         try:
             consumer = await board.of(self.scope)
-            async with self._surroundings.opening:
+            async with self._ingestor.opening:
                 await self._close()
             if await self._stopped(self._grace_s):
                 return
@@ -92,7 +92,7 @@ class Retirement:
             while left := await self.writer.forget():
                 if poll_s == _POLL_S:
                     text = f"its task is gone; {left} windows are to be processed yet"
-                    self._surroundings.announcements.say(self.scope, text)
+                    self._ingestor.announcements.say(self.scope, text)
                 if await self._stopped(poll_s):
                     break
                 poll_s = min(2 * poll_s, _LONGEST_POLL_S)
@@ -117,7 +117,7 @@ class Retirement:
                     f"its task is gone, and so is how its {len(state.windows)} open windows are"
                     " cut; they stay"
                 )
-                troubles = self._surroundings.troubles
+                troubles = self._ingestor.troubles
                 troubles.tell(str(self.scope), "windows", text, level=logging.ERROR, fades=True)
             return
         revision = Revision.unpack(state.config)
@@ -128,7 +128,7 @@ class Retirement:
             revision.meaning,
             lambda plan: self.writer.commit(Commit(plan, source), settings=alone),
         )
-        self._surroundings.hints.send(self.scope, committed.hint)
+        self._ingestor.hints.send(self.scope, committed.hint)
         if committed.next_due_ms:
             wait_ms = committed.next_due_ms - committed.now_ms
             await self._schedule.announce(self.scope, wait_ms)
@@ -140,10 +140,10 @@ class Retirement:
             _log.warning("%s: lease not given back, it will run out: %s", self.scope, error)
 
     async def _leave(self) -> None:
-        dead = await DeadLetterStore(self._surroundings.store).count(self.scope)
+        dead = await DeadLetterStore(self._ingestor.store).count(self.scope)
         if dead:
             text = f"its task is gone and it is forgotten, but for {dead} dead letters"
         else:
             await self._schedule.unregister(self.scope)
             text = "its task is gone and it is forgotten"
-        self._surroundings.announcements.say(self.scope, text)
+        self._ingestor.announcements.say(self.scope, text)

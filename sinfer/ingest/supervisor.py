@@ -30,11 +30,11 @@ from sinfer.hooks.call import Hook, describe
 from sinfer.ingest.assignment import Shares
 from sinfer.ingest.backpressure import MemoryPressure
 from sinfer.ingest.connections import Connections
+from sinfer.ingest.ingestor import Ingestor
 from sinfer.ingest.leases import LeaseKeeper
 from sinfer.ingest.partition import PartitionIngest
 from sinfer.ingest.pipelines import PipelineMaker
 from sinfer.ingest.retirement import Retirement
-from sinfer.ingest.surroundings import Surroundings
 from sinfer.ingest.watchdog import Lifeline
 from sinfer.liveness.overdue_windows import Overdue
 from sinfer.logging.throttled import Throttled
@@ -146,7 +146,7 @@ class Supervisor:
             TaskReporter(apart, product.name, me, is_lifeline=True),
             is_process=is_process,
         )
-        self._surroundings = Surroundings(
+        self._ingestor = Ingestor(
             store=store,
             hints=hints,
             pauses=PauseBoard(store),
@@ -154,7 +154,7 @@ class Supervisor:
             owner=self.name,
             leases=leases,
         )
-        self._troubles = self._surroundings.troubles
+        self._troubles = self._ingestor.troubles
         self._connections = Connections(
             f"sinfer-ingest-{product.name}", self._wake_all, self._troubles
         )
@@ -229,7 +229,7 @@ class Supervisor:
 
     async def _share_out(self) -> None:
         """Start the partitions that are this ingestor's share, stop those that are not."""
-        shared = self._surroundings
+        shared = self._ingestor
         try:
             members = await self._membership.beat()
             follower = self._follower
@@ -278,7 +278,7 @@ class Supervisor:
         """Many partitions speak up less often each, so that all together cost the same."""
         usual = PullTiming()
         heartbeat_s = max(usual.heartbeat_s, min(15.0, partitions / 100))
-        self._surroundings.timing = PullTiming(
+        self._ingestor.timing = PullTiming(
             expires_s=max(usual.expires_s, 4 * heartbeat_s),
             heartbeat_s=heartbeat_s,
             look_s=max(usual.look_s, min(heartbeat_s, partitions / 100)),
@@ -311,7 +311,7 @@ class Supervisor:
 
     def _pass_on_signals(self) -> None:
         """Wake the partitions when something is paused or resumed, or Redis' memory fills."""
-        shared = self._surroundings
+        shared = self._ingestor
         signals = (shared.pauses.all(), shared.memory.changes, shared.budgets.changes)
         if signals != self._signals:
             self._signals = signals
@@ -368,7 +368,7 @@ class Supervisor:
 
     def _lasting(self) -> dict[str, list[str]]:
         """What troubles this ingestor and its partitions for a while."""
-        shared, lasting = self._surroundings, self._troubles.all()
+        shared, lasting = self._ingestor, self._troubles.all()
         own = [shared.hints.problem, shared.disk.problem, *lasting.get("", [])]
         return {**lasting, "": own} if any(own) else lasting
 
@@ -384,7 +384,7 @@ class Supervisor:
         assert task is not None
         connection = await self._connections.to(task.source.place)
         pipeline = await self._maker.make(task)
-        running.work = work = PartitionIngest(self._surroundings, connection, scope, pipeline)
+        running.work = work = PartitionIngest(self._ingestor, connection, scope, pipeline)
         try:
             await work.run()
         finally:
@@ -392,7 +392,7 @@ class Supervisor:
 
     async def _retire_once(self, scope: Scope, running: _Running) -> None:
         grace_s = _GRACE_REFRESHES * self._product.tasks.refresh
-        running.work = work = Retirement(self._surroundings, scope, grace_s=grace_s)
+        running.work = work = Retirement(self._ingestor, scope, grace_s=grace_s)
         try:
             await work.run()
         finally:
@@ -407,7 +407,7 @@ class Supervisor:
         if runners:
             _, late = await asyncio.wait(runners, timeout=20)
             await end(*late)
-        self._surroundings.announcements.tell()
+        self._ingestor.announcements.tell()
         with suppress(UnavailableError, StoreError):
             await self._reporter.tell(TaskReport())
             await self._membership.leave()

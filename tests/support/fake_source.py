@@ -72,7 +72,7 @@ class FakeSource(Source):
         return self._state
 
     def wake(self) -> None:
-        self.events.append("wake")
+        """Nothing waits here for long."""
 
     async def done(self, ranges: list[tuple[int, int]]) -> None:
         self.events.append(f"done {ranges}")

@@ -67,6 +67,7 @@ class PartitionWriter:
             for the least of their watermarks.
 
     Attributes:
+        partitions: see above; empty where windows wait for nobody.
         token: the fencing token of the lease; 0 while it is not held.
         commits: how many commits the partition has had, the last one of this writer included.
     """
@@ -85,7 +86,7 @@ class PartitionWriter:
         self._store = store
         self._owner = owner
         self._lease_ms = lease_ms
-        self._partitions = tuple(partitions) if len(partitions) > 1 else ()
+        self.partitions = tuple(partitions) if len(partitions) > 1 else ()
         self.token = 0
         self.commits = 0
         self._name = uuid.uuid4().hex
@@ -304,7 +305,7 @@ class PartitionWriter:
             self._batch = _Batch(commit, f"{self._name}:{self._batches}", self.commits)
         args: list[Argument] = [
             self.token, self._batch.name, self._batch.follows, self._lease_ms, HINT_MS,
-            earliest_deadline_ms(commit.plan), *lists_of(commit, settings, self._partitions),
+            earliest_deadline_ms(commit.plan), *lists_of(commit, settings, self.partitions),
         ]  # fmt: skip
         reply = await self._store.run("commit_batch", keys_of(commit, self.keys), args)
         return await self._after(self._answer(reply))
@@ -314,7 +315,7 @@ class PartitionWriter:
         if not committed.awaiting:
             return committed
         try:
-            ready = await ready_waiting_windows(self._store, self.scope, self._partitions)
+            ready = await ready_waiting_windows(self._store, self.scope, self.partitions)
         except (UnavailableError, StoreError) as error:
             # The batch is stored all the same; beat does this too, when it is due next.
             _log.debug("%s: windows wait for the others for now: %s", self.scope, error)

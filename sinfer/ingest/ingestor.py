@@ -1,4 +1,4 @@
-"""What all partitions of an ingestor share."""
+"""What an ingestor has once, and all of its partitions use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OPENING_AT_ONCE = 32
 
 
 @dataclass(slots=True)
-class Surroundings:
+class Ingestor:
     """One for each ingestor.
 
     Attributes:

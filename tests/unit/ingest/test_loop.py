@@ -9,18 +9,23 @@ from typing import Any
 import pytest
 
 from sinfer import InferPipeline, InferTaskConfig, Message, Result, Window
-from sinfer.clock import ManualClock
+from sinfer.clock import ManualClock, SystemClock
 from sinfer.errors import StaleTokenError, UnavailableError
 from sinfer.ingest.backpressure import MemoryPressure
+from sinfer.ingest.caution import Caution
+from sinfer.ingest.commit import Storing
+from sinfer.ingest.ingestor import Ingestor
 from sinfer.ingest.leases import LeaseKeeper
-from sinfer.ingest.partition import PartitionIngest
-from sinfer.ingest.surroundings import Surroundings
+from sinfer.ingest.loop import IngestLoop
 from sinfer.ingest.windower import Windower
 from sinfer.local.memory import MemoryPartition
 from sinfer.source.source import IDLE, Lost
 from sinfer.store.boards.pauses import Pause, PauseBoard
 from sinfer.store.connection import Store
 from sinfer.store.partition.batch_commit import Commit
+from sinfer.store.partition.partition_state import PartitionState
+from sinfer.store.partition.writer import PartitionWriter
+from sinfer.store.schedule import Schedule
 from sinfer.windows.ids import Scope
 from sinfer.windows.planner_types import make_planner
 from tests.support.fake_source import FakeSource, attached
@@ -61,12 +66,11 @@ class Site:
             }
         )
         self.pauses = PauseBoard(store)
-        surroundings = Surroundings(
+        ingestor = Ingestor(
             store, NotedHints(), self.pauses, MemoryPressure(store), "me", LeaseKeeper(store)
         )
         scope = Scope("p", "t", ">")
         made = pipeline(self.task)
-        self.partition = PartitionIngest(surroundings, None, scope, made)  # type: ignore[arg-type]
         self.clock = ManualClock(NOW_MS)
         self.memory = MemoryPartition(scope, self.clock)
         planner = make_planner(
@@ -75,14 +79,24 @@ class Site:
             close_when=made.close_when if made.overrides("close_when") else None,
         )
         self.windower = Windower(made, planner, self.clock, self.store)
-        self.source = FakeSource((), self.partition.stop)
+        self.stopping = asyncio.Event()
+        troubles = ingestor.troubles.of(str(scope))
+        writer = PartitionWriter(store, scope, owner="me", lease_ms=1000)
+        storing = Storing(
+            writer, SystemClock(), ingestor.hints, Schedule(store), self.stopping, troubles
+        )
+        care: Any = None  # nothing is acknowledged when it is done
+        careful: Any = None  # no writer has died
+        self.caution = Caution(writer, careful, PartitionState(None, None, {}), 100)
+        self.loop = IngestLoop(ingestor, self.task, writer, storing, self.clock, care)
+        self.source = FakeSource((), self.stopping.set)
 
     async def store(self, commit: Commit) -> None:
         await self.memory.store(commit)
         self.source.events.append(f"store {commit.counts.get('fetched', 0)}")
 
     async def run(self) -> list[str]:
-        await self.partition.ingest(self.windower, attached(self.source))
+        await self.loop.run(self.windower, attached(self.source), self.caution)
         return self.source.events
 
 
@@ -143,7 +157,7 @@ async def test_nothing_is_acknowledged_that_could_not_be_stored(
     with pytest.raises(UnavailableError):
         await site.run()
     assert source.events == ["next"]
-    assert site.partition.hand_seqs == (1, 2)
+    assert [message.stream_seq for message in site.loop.in_hand] == [1, 2]
 
 
 async def test_a_lost_lease_ends_the_loop_before_the_next_read(site: Site) -> None:
@@ -154,7 +168,7 @@ async def test_a_lost_lease_ends_the_loop_before_the_next_read(site: Site) -> No
     async def ack_and_lose() -> None:
         assert ack is not None
         await ack()
-        site.partition.lease_lost(StaleTokenError("another writes"))
+        site.loop.fail(StaleTokenError("another writes"))
 
     batch.ack = ack_and_lose
     source.give(batch, source.batch(b"2", first_seq=2))
@@ -180,16 +194,14 @@ async def test_a_paused_partition_reads_nothing_until_it_is_woken(site: Site) ->
     source = site.source
     source.give(source.batch(b"1"))
     site.pauses.known["p/t"] = Pause("maintenance", NOW_MS)
-    stop = site.partition.stop
     pulled: list[str] = []
 
     def resume() -> None:
         pulled.extend(source.events)
         site.pauses.known.clear()
-        site.partition.wake()
+        site.loop.wake()
 
     asyncio.get_running_loop().call_later(0.02, resume)
-    source.at_end = stop
     events = await site.run()
     assert pulled == []
     assert events == ["next", "store 1", "ack 1-1", "next"]
