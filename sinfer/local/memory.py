@@ -24,7 +24,7 @@ class _Waiting:
         window: the window.
         due_ms: not to be claimed before.
         attempt: how often it was claimed; claims that did not count left out.
-        waits: the claims that did not count.
+        excused: the claims that did not count.
         output: what its last attempt stored.
         sinks: those that have its results.
         search: how far a search for items that kill their worker has come.
@@ -34,7 +34,7 @@ class _Waiting:
     window: ClosedWindow
     due_ms: int
     attempt: int = 0
-    waits: int = 0
+    excused: int = 0
     output: bytes | None = None
     sinks: frozenset[str] = field(default_factory=frozenset)
     search: bytes = b""
@@ -155,19 +155,21 @@ class MemoryPartition:
             if waiting.due_ms <= now_ms and not self._is_left(waiting):
                 waiting.attempt += 1
                 claim = Claim(
-                    waiting.window, waiting.attempt, waiting.attempt, now_ms, waiting.waits
+                    waiting.window, waiting.attempt, waiting.attempt, now_ms, waiting.excused
                 )
                 return claim, self.messages(waiting.window)
         return None
 
     def _is_left(self, waiting: _Waiting) -> bool:
         """Whether it is not tried any more."""
-        return self._most_tries is not None and waiting.attempt + waiting.waits >= self._most_tries
+        return (
+            self._most_tries is not None and waiting.attempt + waiting.excused >= self._most_tries
+        )
 
     def is_excused(self, claim: Claim) -> bool:
         """Whether the window waits, and that attempt does not count."""
         waiting = self._waiting.get(claim.window.id)
-        return waiting is not None and waiting.waits > claim.waits
+        return waiting is not None and waiting.excused > claim.excused
 
     @property
     def has_work(self) -> bool:
@@ -254,7 +256,7 @@ class MemoryPartition:
         waiting.due_ms = self._clock.now_ms() + wait_ms
         if not counts:
             waiting.attempt -= 1
-            waiting.waits += 1
+            waiting.excused += 1
         return waiting.due_ms
 
     async def note_answers(self, back: Collection[str], known: Collection[str]) -> None:

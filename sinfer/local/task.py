@@ -308,7 +308,7 @@ class LocalTask:
             found = self._by_id[claim.window.id] = ProcessedWindow(claim.window.id)
             self.windows.append(found)
         found.messages = len(messages)
-        found.attempts, found.tries = claim.attempt, claim.attempt + claim.waits
+        found.attempts, found.tries = claim.attempt, claim.attempt + claim.excused
         found.earlier_calls = len(found.calls)
         found.refused.clear()
         self._trace.current = found

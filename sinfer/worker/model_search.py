@@ -369,7 +369,7 @@ class ModelSearch:
         return TryLaterError(str(error), wait_ms, counts=not is_outage, away=away)
 
     def _backoff(self, claim: Claim) -> int:
-        return backoff_ms(self._task.inference, claim.attempt + claim.waits)
+        return backoff_ms(self._task.inference, claim.attempt + claim.excused)
 
 
 def _missing(

@@ -100,7 +100,7 @@ class WindowProcessor:
             messages,
             is_last=claim.attempt >= most,
             number=attempts_of(claim),
-            may_have_been_tried=claim.attempt + claim.waits > 1,
+            may_have_been_tried=claim.attempt + claim.excused > 1,
         )
         if claim.window.problem:
             return await self._wait_unread(attempt)
@@ -328,7 +328,7 @@ class WindowProcessor:
         return WindowEnd(again=one_line(problem))
 
     def _backoff(self, claim: Claim) -> int:
-        return backoff_ms(self._task.inference, claim.attempt + claim.waits)
+        return backoff_ms(self._task.inference, claim.attempt + claim.excused)
 
 
 def _read(claim: Claim, stored: StoredOutput) -> tuple[StoredOutput, Outcome]:

@@ -19,17 +19,17 @@ class Claim:
         window: the window.
         token: fencing token of the claim; every later step is refused under an older one.
         attempt: how often the window was claimed, from 1; claims that did not count left out.
-        waits: how often it was claimed and handed back without counting.
+        excused: how often it was claimed and handed back without counting.
         claimed_ms: when, by the store's clock.
         deaths: how often its lease ran out before, since its worker died or was frozen. These
-            claims count among ``waits``, not among the attempts.
+            claims count among ``excused``, not among the attempts.
     """
 
     window: ClosedWindow
     token: int
     attempt: int
     claimed_ms: int = 0
-    waits: int = 0
+    excused: int = 0
     deaths: int = 0
 
 

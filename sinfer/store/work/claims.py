@@ -89,9 +89,10 @@ class PartitionClaims:
         for at in range(3, len(reply), 6):
             window_id, token, counted, excused, deaths, value = reply[at : at + 6]
             earlier, attempts = divmod(int(counted), UNIT)
-            waits = earlier + int(excused)
             window = unpack_closed(window_id, value)
-            claims.append(Claim(window, int(token), attempts, now_ms, waits, int(deaths)))
+            claims.append(
+                Claim(window, int(token), attempts, now_ms, earlier + int(excused), int(deaths))
+            )
         return claims, left
 
     async def claim_whole(

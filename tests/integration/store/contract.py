@@ -204,7 +204,7 @@ class Contract(History):
             (window.id, window.record, window.reason, window.closed_ms),
             tuple(sorted((message.stream_seq, message.data) for message in messages)),
             claim.attempt,
-            claim.waits,
+            claim.excused,
             output.output,
             output.sinks,
             output.search,

@@ -126,10 +126,10 @@ async def test_attempts_of_this_version_and_of_those_before_are_added_up(
     earlier = b"%d" % (2 * 1_000_000 + 3)  # three attempts, and two that did not count
     await store.redis.hset(attempts, first.window.id, earlier)
     [second] = await partition.claim()
-    assert (second.attempt, second.waits) == (4, 3)
+    assert (second.attempt, second.excused) == (4, 3)
     await partition.claims.release(second, counts=False)
     [third] = await partition.claim()
-    assert (third.attempt, third.waits) == (4, 4)
+    assert (third.attempt, third.excused) == (4, 4)
     assert (await snapshot(store, scope, windows=True)).windows.tries(third.window.id) == 4
     await partition.complete([third])
     assert not await store.redis.exists(attempts)
