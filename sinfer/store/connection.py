@@ -239,6 +239,6 @@ class Store:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for client in (self.redis, self.for_large_answers):
-            await client.aclose()
-            await client.connection_pool.disconnect()
+        for redis in (self.redis, self.for_large_answers):
+            await redis.aclose()
+            await redis.connection_pool.disconnect()
