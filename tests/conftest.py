@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
+import grpc
 import nats
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,6 +19,12 @@ from sinfer.embedded.servers import NatsServer, RedisServer
 # How fast an example is says something about the machine, and nothing about what is tested.
 settings.register_profile("sinfer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sinfer")
+
+# gRPC looks at this once, when it is used first. Its handlers of forks run in every child that a
+# test starts here, and a child may stand still in them before it is the server that it is to be.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+grpc.insecure_channel("127.0.0.1:1").close()
+del os.environ["GRPC_ENABLE_FORK_SUPPORT"]
 
 
 @pytest.fixture(scope="session")
