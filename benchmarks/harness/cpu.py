@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import psutil
 
-from sinfer.embedded.process import ChildProcess
+from sinfer.embedded.child_process import ChildProcess
 
 
 def cpu_seconds(processes: Mapping[str, ChildProcess]) -> dict[str, float]:

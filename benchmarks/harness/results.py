@@ -9,7 +9,7 @@ from typing import Any
 from nats.aio.client import Client
 
 from benchmarks.harness.streams import subject
-from sinfer.demo.streams import CLOSED_HEADER
+from sinfer.demo.demo_streams import CLOSED_HEADER
 from sinfer.demo.verify import SinkCheck, check_sink
 from sinfer.encoding import from_json
 from sinfer.source.attachment import Attachment

@@ -10,8 +10,8 @@ from nats.js import JetStreamContext
 
 from sinfer.aio.cancel import end
 from sinfer.demo.database import count_rows, read_rows
+from sinfer.demo.demo_streams import Arrival, make_streams, publish, results
 from sinfer.demo.report import Report
-from sinfer.demo.streams import Arrival, make_streams, publish, results
 from sinfer.demo.verify import check_sink
 from sinfer.embedded.stack import EmbeddedStack
 from sinfer.nats.access import NatsAccess

@@ -13,7 +13,7 @@ import threading
 from urllib.parse import urlsplit
 
 from sinfer.embedded.backing import BackingServers
-from sinfer.embedded.process import is_listening
+from sinfer.embedded.child_process import is_listening
 from sinfer.embedded.termination import unwinding_on_signals
 from sinfer.errors import SinferError, UnavailableError
 from sinfer.ports import port_taken

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sinfer.embedded.child_process import ChildProcess
 from sinfer.embedded.guardian import Guardian
 from sinfer.embedded.model_process import EXAMPLE_MODULE, ModelServer
-from sinfer.embedded.process import ChildProcess
 from sinfer.embedded.servers import EmbeddedServer, NatsServer, RedisServer
 
 _KEYS = [

@@ -14,8 +14,8 @@ from typing import Self
 from dotenv import dotenv_values
 
 from sinfer.embedded.backing import BackingServers
+from sinfer.embedded.child_process import free_port, is_listening
 from sinfer.embedded.log_lines import LogLines
-from sinfer.embedded.process import free_port, is_listening
 from sinfer.embedded.services import (
     Place,
     Service,

@@ -51,7 +51,7 @@ class ModelServer(EmbeddedServer):
         return f"http://127.0.0.1:{self.port}"
 
     def order(self, *faults: dict[str, Any]) -> None:
-        """Replace the faults of the next requests; none heals it (see ``faults.Fault``)."""
+        """Replace the faults of the next requests; none heals it (see ``model_faults.Fault``)."""
         httpx.post(f"{self.url}/faults", json=faults, trust_env=False).raise_for_status()
 
     def stats(self) -> dict[str, int]:

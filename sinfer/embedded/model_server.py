@@ -29,7 +29,7 @@ from sinfer.embedded.example_model import (
     V2Call,
     predict,
 )
-from sinfer.embedded.faults import Fault, FaultQueue
+from sinfer.embedded.model_faults import Fault, FaultQueue
 from sinfer.errors import ConfigError, SinferError
 
 try:

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sinfer.embedded.child_process import ChildProcess, free_port, is_listening
 from sinfer.embedded.private_names import valkey_program
-from sinfer.embedded.process import ChildProcess, free_port, is_listening
 from sinfer.errors import ConfigError, UnavailableError
 
 _START_TIMEOUT_S = 15.0

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sinfer.embedded.process import ChildProcess
+from sinfer.embedded.child_process import ChildProcess
 from sinfer.errors import UnavailableError
 
 READY_TIMEOUT_S = 40.0

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from sinfer.embedded.backing import BackingServers
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.services import (
     Place,
     Service,

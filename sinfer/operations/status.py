@@ -15,8 +15,8 @@ from sinfer.ingest.work_in_hand import SUSPECTED
 from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.subjects import EVERYTHING
 from sinfer.source.checkpoint import Checkpoint
-from sinfer.store.boards.faults import Fault, FaultBoard
 from sinfer.store.boards.ingestors import alive_count
+from sinfer.store.boards.partition_faults import Fault, FaultBoard
 from sinfer.store.boards.pauses import PauseBoard
 from sinfer.store.boards.slow_hooks import SlowHook, SlowHookBoard
 from sinfer.store.boards.task_memory import stopped_tasks

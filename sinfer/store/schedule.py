@@ -12,7 +12,7 @@ from sinfer.errors import StoreError
 from sinfer.store import keys as names
 from sinfer.store.keys import PartitionKeys
 from sinfer.store.lua import HINT_MS, Argument
-from sinfer.store.partition.alignment import ready_waiting_windows
+from sinfer.store.partition.task_watermark import ready_waiting_windows
 from sinfer.store.store_time import TIME_FIELDS, milliseconds, told
 from sinfer.windows.ids import Scope
 

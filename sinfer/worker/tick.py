@@ -8,7 +8,7 @@ import logging
 from sinfer.config.units import to_ms
 from sinfer.errors import SinferError, StoreFullError, UnavailableError
 from sinfer.settings import settings
-from sinfer.store.boards.faults import Fault, FaultBoard
+from sinfer.store.boards.partition_faults import Fault, FaultBoard
 from sinfer.store.lua import HINT_MS
 from sinfer.store.partition.index_repair import repair_index
 from sinfer.store.schedule import DuePartition, Turn

@@ -22,7 +22,7 @@ from typing import Self
 import pytest
 
 from sinfer import exit_codes
-from sinfer.embedded.process import ChildProcess
+from sinfer.embedded.child_process import ChildProcess
 from sinfer.embedded.services import program
 from tests.support.deployment import PATIENCE_S, environment_without_settings
 from tests.support.documents import ROOT, Document, Terminal

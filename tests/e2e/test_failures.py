@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.services import Service, answers
 from tests.integration.sinks.receiver import Receiver
 from tests.support.commands import Completed, sinfer

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.services import Service
 from tests.support.deployment import Connections, Deployment, numbers, ordered
 from tests.support.until import until

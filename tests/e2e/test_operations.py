@@ -14,7 +14,7 @@ import pytest
 from nats.js.api import ConsumerConfig
 
 from sinfer import exit_codes
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.services import Service, answers
 from sinfer.store import keys
 from sinfer.store.keys import PartitionKeys

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.services import Service
 from tests.support.deployment import (
     Connections,

@@ -18,7 +18,7 @@ import pytest
 from kombu import Connection
 from redis.asyncio import Redis
 
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.servers import NatsServer
 from sinfer.store.keys import PartitionKeys
 from tests.support.commands import run_sinfer

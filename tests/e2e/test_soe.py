@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from sinfer.embedded.services import program
-from sinfer.products.soe.findings import expected_windows
+from sinfer.products.soe.demo_results import expected_windows
 
 pytestmark = pytest.mark.e2e
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.services import logged
-from sinfer.products.soe.findings import expected_windows
+from sinfer.products.soe.demo_results import expected_windows
 from sinfer.products.soe.simulator import FIRST_TIME_S
 from sinfer.products.soe.tasks import QUERY
 from tests.support.documents import ROOT, Document, Terminal

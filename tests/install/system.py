@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.services import BEAT_READY, INGEST_READY, WORKER_READY, answers
 from tests.install.environment import Installation
 from tests.support.deployment import Connections, Deployment, Task, ordered

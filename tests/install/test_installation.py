@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.services import answers
 from tests.install.environment import Dockerfile, Installation, build, packed_files
 from tests.install.system import (

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.model_process import ModelServer
-from sinfer.embedded.process import free_port
 from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.embedded.services import (
     BEAT_READY,

@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, StreamConfig
 
 from sinfer import Product, StaticTaskManager
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.ingest.supervisor import Supervisor
 from sinfer.operations.products import known_scopes

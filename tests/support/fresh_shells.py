@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from sinfer.embedded.process import ChildProcess, free_port
+from sinfer.embedded.child_process import ChildProcess, free_port
 from sinfer.embedded.services import BEAT_READY, INGEST_READY, WORKER_READY, Readiness, logged
 from tests.support.documents import ROOT
 from tests.support.until import until_true

@@ -9,7 +9,7 @@ from typing import Self
 
 import pytest
 
-from sinfer.embedded.process import ChildProcess, free_port, is_listening
+from sinfer.embedded.child_process import ChildProcess, free_port, is_listening
 from sinfer.embedded.servers import EmbeddedServer
 from tests.support.until import until_true
 

@@ -17,7 +17,14 @@ from sinfer.encoding import from_json, to_json
 from sinfer.nats.access import NatsAccess
 from sinfer.nats.connection import connect
 from sinfer.products.scenario import Experiment, Progress, Publishing, Surroundings
-from sinfer.products.soe.findings import FOLLOWING, Answer, Findings, expected_windows, judge, plot
+from sinfer.products.soe.demo_results import (
+    FOLLOWING,
+    Answer,
+    Findings,
+    expected_windows,
+    judge,
+    plot,
+)
 from sinfer.products.soe.reactor import SENSORS, Reactor
 from sinfer.products.soe.simulator import FIRST_TIME_S, Simulation
 from sinfer.products.soe.tasks import RESULTS_TABLE, STREAM

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, FiniteFloat
 
 from sinfer import InferPipeline, Message, Result, Window
-from sinfer.products.soe.alignment import Grid, Reading, align
+from sinfer.products.soe.sensor_grid import Grid, Reading, align
 from sinfer.products.soe.sink import SetPointSink
 from sinfer.products.soe.task import SoeTask
 

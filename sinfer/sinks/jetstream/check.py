@@ -11,7 +11,7 @@ from sinfer.errors import AccessError, ConfigError, SinkUnavailableError, Unavai
 from sinfer.nats.client import is_imported
 from sinfer.nats.rights import Rights
 from sinfer.nats.whereabouts import is_not_enabled, no_jetstream, not_there
-from sinfer.sinks.jetstream.acks import no_stream, wrong_stream
+from sinfer.sinks.jetstream.publish_acks import no_stream, wrong_stream
 from sinfer.types.check import Checked
 
 SHORTEST_DUPLICATE_WINDOW_S = 120.0

@@ -18,7 +18,7 @@ from sinfer.errors import ConfigError, SinkUnavailableError, UnavailableError
 from sinfer.nats.client import CarefulClient
 from sinfer.nats.connection import connect
 from sinfer.nats.wire import Headed, encode_publish, send
-from sinfer.sinks.jetstream.acks import DUPLICATE, AckedGroup
+from sinfer.sinks.jetstream.publish_acks import DUPLICATE, AckedGroup
 
 _log = logging.getLogger(__name__)
 

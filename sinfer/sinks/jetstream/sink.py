@@ -25,9 +25,9 @@ from sinfer.nats.whereabouts import is_not_enabled, no_jetstream, not_there
 from sinfer.nats.wire import header_blocks
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.header_value import header_value
-from sinfer.sinks.jetstream.acks import NoStreamError, no_stream, wrong_stream
 from sinfer.sinks.jetstream.check import SHORTEST_DUPLICATE_WINDOW_S, checked_subject, no_acks
 from sinfer.sinks.jetstream.copies import CopyCheck
+from sinfer.sinks.jetstream.publish_acks import NoStreamError, no_stream, wrong_stream
 from sinfer.sinks.jetstream.publisher import JetStreamPublisher, Published
 from sinfer.sinks.name_length import fitted
 from sinfer.sinks.stored_keys import MOST_ENTRIES, StoredKeys

@@ -14,7 +14,7 @@ from sinfer.aio.batching import Batcher
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.sinks.sql.database import make_engine, sqlite_file
 from sinfer.sinks.sql.errors import blame, error_text, is_over
-from sinfer.sinks.sql.refusals import MOST_S, RowKey, RowSearch, Suspects, probe_row
+from sinfer.sinks.sql.refused_rows import MOST_S, RowKey, RowSearch, Suspects, probe_row
 from sinfer.sinks.sql.rows import RowMaker
 from sinfer.sinks.sql.table import MOST_NARROW, SinkTable, open_table
 from sinfer.sinks.sql.target import SqlTarget

@@ -22,7 +22,6 @@ from sinfer.store.keys import (
 )
 from sinfer.store.lua import HINT_MS as HINT_MS
 from sinfer.store.lua import Argument
-from sinfer.store.partition.alignment import ready_waiting_windows
 from sinfer.store.partition.batch_commit import (
     Commit,
     Committed,
@@ -32,6 +31,7 @@ from sinfer.store.partition.batch_commit import (
 )
 from sinfer.store.partition.partition_settings import PartitionSettings
 from sinfer.store.partition.partition_state import PartitionState, prune_configs, read_state
+from sinfer.store.partition.task_watermark import ready_waiting_windows
 from sinfer.store.partition.unfinished_windows import Unfinished
 from sinfer.windows.dead_letters import DeadEntry
 from sinfer.windows.ids import Scope

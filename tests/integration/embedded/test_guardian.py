@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sinfer.embedded.child_process import ChildProcess
 from sinfer.embedded.guardian import Guardian
-from sinfer.embedded.process import ChildProcess
 from tests.support.until import until_true
 
 # A parent whose child has a child of its own; it prints their ids and waits.
@@ -19,7 +19,7 @@ PARENT = """
 import sys, time
 from pathlib import Path
 from sinfer.embedded.guardian import Guardian
-from sinfer.embedded.process import ChildProcess
+from sinfer.embedded.child_process import ChildProcess
 
 directory = Path(sys.argv[1])
 guardian = Guardian(directory)

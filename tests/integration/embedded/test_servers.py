@@ -7,7 +7,7 @@ import asyncio
 import nats
 from redis import Redis
 
-from sinfer.embedded.process import is_listening
+from sinfer.embedded.child_process import is_listening
 from sinfer.embedded.servers import NatsServer, RedisServer
 
 

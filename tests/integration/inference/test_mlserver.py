@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from sinfer import InferenceClient, InferenceConfig, Result, Window
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import (
     InferenceMisconfiguredError,

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from sinfer.embedded.child_process import is_listening
 from sinfer.embedded.model_process import ModelServer
-from sinfer.embedded.process import is_listening
 from tests.support.until import until_true
 
 ROW = [1.0] * 16

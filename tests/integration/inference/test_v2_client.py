@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.example_model import expected
 from sinfer.embedded.model_process import ModelServer
-from sinfer.embedded.process import free_port
 from sinfer.encoding import to_json
 from sinfer.errors import (
     InferenceError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.servers import NatsServer
 from sinfer.errors import UnavailableError
 from sinfer.nats.connection import connect

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from nats.js.api import StreamConfig
 
 from sinfer.config.jetstream_place import NatsPlace
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.servers import NatsServer
 from sinfer.errors import SinkUnavailableError, SourceError, UnavailableError
 from sinfer.local.publish import publish

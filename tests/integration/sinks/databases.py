@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
-from sinfer.embedded.process import _die_with_parent, free_port
+from sinfer.embedded.child_process import _die_with_parent, free_port
 from tests.support.until import until_true
 
 _START_TIMEOUT_S = 30.0

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
 from sinfer.sinks import HttpSink
 from tests.integration.sinks.receiver import Receiver

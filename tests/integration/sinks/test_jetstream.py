@@ -17,7 +17,7 @@ from nats.aio.subscription import Subscription
 from nats.js.api import DiscardPolicy, StreamConfig
 
 from sinfer.config.jetstream_place import NatsPlace
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.servers import NatsServer
 from sinfer.errors import SinkError, SinkRejectedError, SinkUnavailableError
 from sinfer.sinks import JetStreamSink

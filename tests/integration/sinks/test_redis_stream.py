@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import SinkUnavailableError
 from sinfer.sinks import RedisStreamSink

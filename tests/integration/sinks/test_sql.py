@@ -21,7 +21,7 @@ from sqlalchemy.dialects.mysql.reserved_words import (
 )
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
 from sinfer.sinks import SqlSink
 from sinfer.sinks.sql.columns import base_columns

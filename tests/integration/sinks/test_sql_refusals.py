@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sinfer.errors import ConfigError, SinkRejectedError, SinkUnavailableError
 from sinfer.sinks import SqlSink
 from sinfer.sinks.sql import writer as sql_writer
-from sinfer.sinks.sql.refusals import RowSearch
+from sinfer.sinks.sql.refused_rows import RowSearch
 from tests.integration.sinks.test_sql import connected, rows, run, sql_sink
 from tests.support.window_results import window_results
 

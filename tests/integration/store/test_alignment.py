@@ -12,7 +12,7 @@ import math
 import pytest
 
 from sinfer.store.connection import Store
-from sinfer.store.partition.alignment import task_watermark
+from sinfer.store.partition.task_watermark import task_watermark
 from sinfer.store.schedule import Schedule
 from sinfer.windows.ids import Scope
 from tests.integration.store.conftest import Partition

@@ -17,7 +17,7 @@ from sinfer.operations.audit import audit
 from sinfer.operations.metrics import SinferCollector
 from sinfer.operations.status import broken_index, standing
 from sinfer.store import keys
-from sinfer.store.boards.faults import FaultBoard
+from sinfer.store.boards.partition_faults import FaultBoard
 from sinfer.store.boards.pauses import Pause, PauseBoard
 from sinfer.store.connection import Store
 from sinfer.store.keys import PartitionKeys

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sinfer.embedded.example_model import BadRequestError, RestCall, V2Call, expected, predict
-from sinfer.embedded.faults import Fault, FaultQueue
+from sinfer.embedded.model_faults import Fault, FaultQueue
 
 ROW = [float(n) for n in range(16)]
 

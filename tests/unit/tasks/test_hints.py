@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from celery import Celery
 
-from sinfer.embedded.process import free_port
+from sinfer.embedded.child_process import free_port
 from sinfer.tasks.application import make_app, waiting_messages
 from sinfer.tasks.hints import MOST_WAITING, HintSender
 from sinfer.types.queues import product_queue

@@ -14,10 +14,10 @@ from sinfer.embedded.v2_app import V2App
 from sinfer.encoding import to_json
 from sinfer.errors import InferenceRejectedError
 from sinfer.inference import V2Client
-from sinfer.products.soe.alignment import Reading
 from sinfer.products.soe.model import METADATA, SoeModel
 from sinfer.products.soe.pipeline import Answer, SoePipeline
 from sinfer.products.soe.reactor import SENSORS, Reactor
+from sinfer.products.soe.sensor_grid import Reading
 from sinfer.products.soe.units import START
 from tests.support.http_server import serving
 from tests.support.soe_task import soe_task

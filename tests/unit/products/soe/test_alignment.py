@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinfer.products.soe.alignment import Grid, Reading, align
+from sinfer.products.soe.sensor_grid import Grid, Reading, align
 
 START = 1_700_000_000.0
 

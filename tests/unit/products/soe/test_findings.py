@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sinfer.products.soe.findings import (
+from sinfer.products.soe.demo_results import (
     ALONE,
     FOLLOWING,
     IMPOSSIBLE,

@@ -11,8 +11,8 @@ from sinfer import Message, Window
 from sinfer.encoding import from_json, to_json
 from sinfer.inference import V2Response
 from sinfer.inference.v2.messages import decode_response
-from sinfer.products.soe.alignment import Reading
 from sinfer.products.soe.pipeline import Answer, SoePipeline
+from sinfer.products.soe.sensor_grid import Reading
 from tests.support.soe_task import soe_task
 
 START = 1_700_000_000.0

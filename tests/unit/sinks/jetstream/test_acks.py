@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sinfer.errors import SinkError, SinkUnavailableError
-from sinfer.sinks.jetstream.acks import AckedGroup
+from sinfer.sinks.jetstream.publish_acks import AckedGroup
 
 COMMANDS = [b"a", b"b", b"c"]
 
