@@ -31,10 +31,12 @@ from sinfer.embedded.example_model import (
 )
 from sinfer.embedded.model_faults import Fault, FaultQueue
 from sinfer.errors import ConfigError, SinferError
+from sinfer.extras import extras_named
 
 try:
-    from starlette.requests import Request
-    from starlette.routing import Route
+    with extras_named():
+        from starlette.requests import Request
+        from starlette.routing import Route
 
     from sinfer.embedded.http_server import (
         HalfAnswer,

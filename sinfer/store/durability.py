@@ -136,8 +136,9 @@ class Disk:
                     await connection.send_command("WAITAOF", 1, 0, _ASK_MS)
                     answer: Any = await connection.read_response()
                     if int(answer[0]) > 0:
-                        self._trouble.over()
-                        self.problem = ""
+                        if self.problem:
+                            self._trouble.over()
+                            self.problem = ""
                         return ""
                     waited_s = time.monotonic() - began_s
                     if patience_s is not None and waited_s >= patience_s:
