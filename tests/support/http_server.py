@@ -30,9 +30,7 @@ async def serving(app: ASGIApp, tls: ssl.SSLContext | None = None) -> AsyncItera
     try:
         yield Served(server, url)
     finally:
-        server.close()
-        running.cancel()
-        await asyncio.wait({running, *server.server_state.tasks})
+        await _end(server, running)
         listener.close()
 
 
@@ -42,6 +40,15 @@ class Served:
 
     server: Server
     url: str
+
+
+async def _end(server: Server, running: asyncio.Task[None]) -> None:
+    """End a server, and what is under way in it, however long that would take."""
+    server.close()
+    under_way = {running, *server.server_state.tasks}
+    for task in under_way:
+        task.cancel()
+    await asyncio.wait(under_way)
 
 
 class ThreadedServer:
@@ -67,9 +74,7 @@ class ThreadedServer:
     async def _serve(self) -> None:
         running = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         await self._stop.wait()
-        self._server.close()
-        running.cancel()
-        await asyncio.wait({running, *self._server.server_state.tasks})
+        await _end(self._server, running)
         self._listener.close()
 
     def __enter__(self) -> Self:
