@@ -98,6 +98,7 @@ class ItemSearch:
         is_sampled: whether it ended with a sample.
         is_void: whether nothing that was found counts, since the model gave no answer at all.
         first: what the model said already of the first part; None where it was not asked.
+        has_new_parts: whether parts were made that ``todo`` did not have at first.
     """
 
     window: Window[Any]
@@ -116,6 +117,7 @@ class ItemSearch:
     is_sampled: bool = False
     is_void: bool = False
     first: Answer | None = None
+    has_new_parts: bool = False
     _told: tuple[int, int, int] = (0, 0, 0)
     _refused: list[tuple[Places, Stage, str]] = field(default_factory=list)
 
@@ -161,10 +163,27 @@ class ItemSearch:
         alone = len(self.before.failures) + len(self.outcome.failures)
         return self.sample and not self.is_taken and alone >= _SAMPLED_AFTER
 
-    def put_first(self, place: int) -> None:
-        """An item is asked about next, and alone."""
+    @property
+    def is_refused(self) -> bool:
+        """Whether anything was refused."""
+        return bool(self._refused or self.outcome.failures or self.before.failures)
+
+    def remove(self, part: Places) -> int:
+        """A part is asked about; returns where it was among those that are to be."""
+        at = next(n for n, other in enumerate(self.todo) if other is part)
+        del self.todo[at]
+        return at
+
+    def insert(self, at: int, parts: list[Places]) -> None:
+        """Ask about parts of a part that was there."""
+        self.todo[at:at] = parts
+        self.has_new_parts = True
+
+    def put_first(self, place: int) -> Places:
+        """An item is asked about next, and alone; returns the part that it is now."""
         others = [left for part in self.todo if (left := [n for n in part if n != place])]
         self.todo = [[place], *others]
+        return self.todo[0]
 
     def with_first_reason(self, reason: str) -> str:
         """A reason, behind the first of all where that was given for no item yet."""
@@ -182,6 +201,12 @@ class ItemSearch:
         return Outcome(
             found.rows[rows:], found.failures[failures:], found.retries[retries:], found.model
         )
+
+    def sort(self) -> None:
+        """Put what was found in the order of the items: answers come as they like."""
+        self.outcome.rows.sort(key=lambda row: row.ordinal)
+        self.outcome.failures.sort(key=lambda failure: failure.first)
+        self.outcome.retries.sort(key=lambda failure: failure.first)
 
     def begin_again(self) -> None:
         """Nothing that was found counts."""

@@ -236,13 +236,14 @@ class ModelSearch:
 
         async def keep(found: Outcome) -> None:
             nonlocal is_known
-            step = self._placed(found, kept)
+            step, left = self._placed(found, kept), None
             if not is_known:
                 step.failures = [*outcome.failures[known:], *step.failures]
                 step.filtered = outcome.filtered
-                is_known = True
+            if not is_known or search.has_new_parts:
+                left = [[kept[n] for n in part] for part in search.todo]
+            is_known, search.has_new_parts = True, False
             progress.reason = progress.reason or search.reason
-            left = [[kept[n] for n in part] for part in search.todo]
             await store(self._claims, attempt, progress=progress.step(step, left))
 
         try:

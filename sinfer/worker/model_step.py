@@ -30,6 +30,7 @@ from sinfer.worker.answer_rows import CutAnswer, cut_answer
 from sinfer.worker.item_search import Earlier, ItemSearch, Places, Refusal
 from sinfer.worker.likeness import likeness
 from sinfer.worker.outcome import Failure, Outcome
+from sinfer.worker.part_calls import PartCalls
 from sinfer.worker.task_model import Answer, Checked, TaskModel, WrongNumberError
 
 Keep: TypeAlias = Callable[[Outcome], Awaitable[None]]
@@ -157,16 +158,42 @@ class Inferrer:
                 of the window has to wait.
         """
         search.is_sampled = False
-        while search.todo:
-            part = search.todo[0]
-            refused = self._note(await self._answer(part, search), part, search)
-            if keep is not None and search.todo:
-                await keep(search.news())
-            if refused is not None and await self._sample(search, refused, keep):
-                search.is_sampled = True
-                break
+        calls: PartCalls[_Found] = PartCalls(self._answer, search, self._max_batch)
+        try:
+            while calls.begin(self._width(search)):
+                refused = None
+                for part, found in await calls.ended():
+                    refused = self._note(found, part, search) or refused
+                if keep is not None and search.todo:
+                    await keep(search.news())
+                if refused is not None and await self._sample_after(calls, search, refused, keep):
+                    search.is_sampled = True
+                    break
+        finally:
+            await calls.end()
+        search.sort()
+        if calls.error is not None:
+            raise calls.error
         if search.unanswered is not None:
             await self._make_sure(search)
+
+    def _width(self, search: ItemSearch) -> int:
+        """How many calls may be under way; one, where the next answer may end the search."""
+        is_doubted = search.is_refused and search.sample and not search.is_taken
+        if is_doubted or search.unanswered is not None:
+            return 1
+        return self._model.calls_at_once
+
+    async def _sample_after(
+        self, calls: PartCalls[_Found], search: ItemSearch, refused: _Refused, keep: Keep | None
+    ) -> bool:
+        """Sample, unless the calls that are under way take anything; see ``_sample``."""
+        while calls.under_way:
+            for part, found in await calls.ended():
+                self._note(found, part, search)
+        if calls.error is not None or search.is_taken or not search.todo:
+            return False
+        return await self._sample(search, refused, keep)
 
     def look_for_culprit(self, search: ItemSearch, error: InferenceUnavailableError) -> bool:
         """From now on, no answer about a part of the window counts as a refusal of it, and so does
@@ -211,7 +238,7 @@ class Inferrer:
         Returns:
             Why everything may be refused, when others should be asked about to see.
         """
-        del search.todo[0]
+        at = search.remove(part)
         if isinstance(found, list):
             search.taken(len(part))
             self._take(dict(zip(part, found, strict=False)) if self._per_item else found, search)
@@ -220,7 +247,7 @@ class Inferrer:
             self._take(found.results, search)
             for place, (stage, reason) in sorted(found.failed.items()):
                 search.refused(Failure.at(place, place, stage, reason))
-            search.todo[:0] = found.rest
+            search.insert(at, found.rest)
             return None
         stage, reason = found.stage, found.reason
         if len(part) == 1 or not self._per_item:
@@ -228,7 +255,7 @@ class Inferrer:
             return found if search.wants_a_sample else None
         search.refused_whole(part, stage, reason)
         middle = len(part) // 2
-        search.todo[:0] = [part[:middle], part[middle:]]
+        search.insert(at, [part[:middle], part[middle:]])
         # Which items the hook fails for only calls can tell here, and it may well be for all.
         is_hook = stage == "results" and search.sample and not search.is_taken
         return found if is_hook else None
@@ -286,9 +313,9 @@ class Inferrer:
         left = [place for part in search.todo for place in part]
         ends = left[-1:] if search.outcome.failures else [left[0], left[-1]]
         for place in dict.fromkeys((left[len(left) // 2], *ends) if left else ()):
-            search.put_first(place)
-            found = await self._answer([place], search)
-            self._note(found, [place], search)
+            alone = search.put_first(place)
+            found = await self._answer(alone, search)
+            self._note(found, alone, search)
             if keep is not None:
                 await keep(search.news())
             is_alike = search.is_like_the_others(refused.stage, refused.reason)

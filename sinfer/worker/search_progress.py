@@ -1,13 +1,15 @@
 """How far asking about a window's items has come, kept with the window for later attempts.
 
-Each answer is stored as it comes, in a field of its own, and beside it what is still to be asked
-about. Whoever has the window next, after an outage or the end of a worker, asks about that alone.
+Each answer is stored as it comes, in a field of its own: a step. Beside the steps is what was to be
+asked about when that was cut into other parts last. Whoever has the window next, after an outage or
+the end of a worker, asks about that alone, without what the steps have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 
 import msgspec
 
@@ -22,9 +24,9 @@ class _State(msgspec.Struct, array_like=True):
 
     Attributes:
         search: its name; steps of others are left from before.
-        steps: how many there are.
-        todo: the parts that are still to be asked about, each as runs of places of messages; None
-            when nothing was found yet.
+        steps: how many there were when this was stored; versions before 0.2 read only those.
+        todo: the parts that were still to be asked about then, each as runs of places of messages;
+            None when nothing was found yet.
         reason: the first that was said against an item.
     """
 
@@ -64,8 +66,9 @@ class SearchProgress:
             state = _decoder.decode(fields.get(_STATE) or _encoder.encode(_State()))
             todo = None if state.todo is None else [_places(runs) for runs in state.todo]
             found = cls(todo, Outcome(), state.reason, state.search, state.steps, bool(fields))
-            for step in range(state.steps):
-                add(found.outcome, unpack_outcome(fields[f"{state.search}:{step}"]))
+            steps = [unpack_outcome(fields[name]) for name in _names(state, fields)]
+            found._steps = len(steps)
+            found._take(steps)
         except (msgspec.MsgspecError, KeyError, UnicodeDecodeError):
             return cls(is_stored=True)
         return found
@@ -83,13 +86,41 @@ class SearchProgress:
         """
         self.todo, self.outcome, self._search, self._steps = None, Outcome(), search, 0
 
-    def step(self, found: Outcome, todo: list[list[int]]) -> dict[str, bytes]:
-        """Add what an answer brought; returns the fields to be stored."""
-        add(self.outcome, found)
-        self.todo = todo
+    def step(self, found: Outcome, todo: list[list[int]] | None = None) -> dict[str, bytes]:
+        """Note what answers brought.
+
+        Args:
+            found: that.
+            todo: the parts that are still to be asked about; None where they are those that there
+                were before, without what was found.
+
+        Returns:
+            The fields to be stored: of a window of many calls, as few bytes for the last as for the
+            first.
+        """
         name = f"{self._search}:{self._steps}"
         self._steps += 1
-        return {name: pack_outcome(found), **self.state()}
+        fields = {name: pack_outcome(found)}
+        if todo is not None or self.todo is None:
+            self.todo = todo or []
+            fields |= self.state()
+        return fields
+
+    def _take(self, steps: list[Outcome]) -> None:
+        """What earlier attempts found, and what they left."""
+        for found in steps:
+            self.outcome.rows += found.rows
+            self.outcome.failures += found.failures
+            self.outcome.retries += found.retries
+            self.outcome.filtered += found.filtered
+            self.outcome.model = found.model or self.outcome.model
+        self.outcome.rows.sort(key=lambda row: row.ordinal)
+        known = {row.ordinal for row in self.outcome.rows}
+        for failure in (*self.outcome.failures, *self.outcome.retries):
+            known.update(range(failure.first, failure.last + 1))
+        if self.todo is not None:
+            left = ([place for place in part if place not in known] for part in self.todo)
+            self.todo = [part for part in left if part]
 
     def state(self) -> dict[str, bytes]:
         """The field to be stored where nothing new was found."""
@@ -102,6 +133,15 @@ class SearchProgress:
         """All items are to be asked about again, or none; returns the fields to be stored."""
         self.begin("")
         return self.state() if self.is_stored else {}
+
+
+def _names(state: _State, fields: Mapping[str, bytes]) -> Iterator[str]:
+    """Of the steps of a search: those that its state counts, and all that follow them."""
+    for step in count():
+        name = f"{state.search}:{step}"
+        if step >= state.steps and name not in fields:
+            return
+        yield name
 
 
 def _runs(places: list[int]) -> list[tuple[int, int]]:

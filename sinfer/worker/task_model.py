@@ -111,6 +111,7 @@ class TaskModel:
         dedupe: which of items that repeat each other is kept; None for all.
         is_per_item: whether each item has a result of its own.
         most: items that are asked about at once; None for any number.
+        concurrency: calls that are made at once.
         preprocess_hook, request_hook, results_hook, infer_hook: what is called.
     """
 
@@ -132,6 +133,8 @@ class TaskModel:
         self._results_per = pipeline.results_per
         self.is_per_item = pipeline.results_per == "item"
         self.most = pipeline.task.inference.max_batch if self.is_per_item else None
+        self.concurrency = pipeline.task.inference.max_concurrency
+        self._places = asyncio.Semaphore(self.concurrency)
         self.preprocess_hook = Hook("preprocess", "preprocess", pipeline.preprocess, task=name)
         self.request_hook = Hook("request", "build_request", pipeline.build_request, task=name)
         self.results_hook = Hook(
@@ -188,6 +191,11 @@ class TaskModel:
 
     # --- the question ---
 
+    @property
+    def calls_at_once(self) -> int:
+        """How many calls one window may make side by side: one, while the endpoint is on trial."""
+        return 1 if self._guard is not None and self._guard.on_trial else self.concurrency
+
     async def ask(self, window: Window[Any], items: int, key: str) -> Answer:
         """Ask the model about a window.
 
@@ -225,6 +233,10 @@ class TaskModel:
 
     async def _call(self, request: Any, key: str) -> Any:
         """One call, within what the endpoint grants."""
+        async with self._places:
+            return await self._granted(request, key)
+
+    async def _granted(self, request: Any, key: str) -> Any:
         guard = self._guard
         if guard is None:
             return await self._asked(request, key)

@@ -21,6 +21,7 @@ from sinfer import (
     Window,
     WindowResults,
 )
+from sinfer.aio.cancel import end
 from sinfer.errors import SinkRejectedError
 from sinfer.operations.audit import audit
 from sinfer.operations.status import standing
@@ -287,9 +288,7 @@ class Bench:
             died.cancel()
             if dies.is_set():
                 deaths += 1
-                for task in working:
-                    task.cancel()
-                await asyncio.wait(working)
+                await end(*working, again_s=0.01)
                 await self.lose_leases()
         [found] = await audit(self.store, [self.scope])
         assert found.is_right, found
