@@ -16,6 +16,7 @@ SinferError
 ├── SourceError              the stream cannot be read as configured
 │   └── StreamResetError     the stream was deleted, made again or rolled back
 ├── HookError                code of a product failed, or ended in a way that code should not
+├── SharedWindowError        a pipeline asks several windows in one call for what only one has
 ├── InvalidItemError         a message, or what a product made of it, is not valid
 ├── InferenceError           the model did not answer as asked
 │   ├── InferenceUnavailableError    try later (connect errors, time-outs, 408, 429, 502, 503, 504)
@@ -130,6 +131,21 @@ class HookError(SinferError):
         self.stage = stage
         self.hook = hook
         self.text = text
+
+
+class SharedWindowError(SinferError):
+    """What only a single window has was asked of several that share a call.
+
+    Args:
+        name: what was asked for, such as ``key``.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"window.{name}: these are items of several windows in one call"
+            f" (inference.share_calls), which have no {name} in common; take it from the items or"
+            " window.messages, or leave share_calls out"
+        )
 
 
 class InvalidItemError(SinferError):

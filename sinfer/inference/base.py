@@ -22,6 +22,12 @@ class InferenceConfig(ConfigModel):
     """Total time for one call, connecting included."""
     max_batch: int | None = Field(default=None, ge=1, json_schema_extra=unit("items"))
     """Send windows of more items in several calls of at most so many."""
+    share_calls: int | None = Field(default=None, ge=1, json_schema_extra=unit("items"))
+    """Ask about windows that are ready together in one call of at most so many items."""
+    share_wait: Duration = Field(
+        default="5ms", validate_default=True, ge=timedelta(0), le=timedelta(seconds=10)
+    )
+    """Longest wait of a window for others that share its call; alone, it waits for nobody."""
     max_concurrency: int = Field(default=8, ge=1, le=1000, json_schema_extra=unit("calls"))
     """Calls of one task under way at once in one worker process."""
     endpoint_concurrency: int | None = Field(default=None, ge=1, json_schema_extra=unit("calls"))

@@ -106,6 +106,11 @@ class Product:
             raise ConfigError(f"{what} has no task; its __init__ must call super().__init__(task)")
         if problem := results_per_problem(pipeline.results_per):
             raise ConfigError(f"{what}: {problem}")
+        if task.inference.share_calls is not None and pipeline.results_per != "item":
+            raise ConfigError(
+                f"{what}: inference.share_calls takes answers apart by items, so it needs"
+                f" results_per = 'item', not {pipeline.results_per!r}; leave share_calls out"
+            )
         return pipeline
 
     async def _asked(self) -> list[Any]:

@@ -14,7 +14,7 @@ from sinfer.types.message import Message
 from sinfer.windows.window import Window
 from sinfer.worker.outcome import Outcome
 from sinfer.worker.search_progress import SearchProgress
-from sinfer.worker.task_model import Answer
+from sinfer.worker.task_model import Answer, SharedFailure
 
 
 @dataclass(slots=True)
@@ -39,6 +39,7 @@ class Attempt:
         pending: places of the items that were still to be asked about when that ended.
         number: how often the window was tried, before it was processed again included.
         may_have_been_tried: whether an earlier attempt may have stored or written anything.
+        shared_failure: as of the ``Answer`` to the first question.
     """
 
     claim: Claim
@@ -50,6 +51,7 @@ class Attempt:
     pending: list[int] = field(default_factory=list)
     number: int = 1
     may_have_been_tried: bool = False
+    shared_failure: SharedFailure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +99,17 @@ class TryLaterError(Exception):
         self.outcome = outcome
 
 
-def backoff_ms(config: InferenceConfig, tries: int) -> int:
+def backoff_ms(config: InferenceConfig, tries: int, jitter: float | None = None) -> int:
     """Full jitter: a random wait below a bound that doubles with each try (AWS, 2015).
 
     Args:
         config: has the first bound and the highest.
         tries: from 1.
+        jitter: where in the range it is, from 0 to 1; by default at random.
     """
-    doublings = min(30, tries - 1)
-    bound = min(to_ms(config.retry_max), to_ms(config.retry_base) * 2**doublings)
-    return random.randint(bound // 10, max(1, bound))
+    bound: int = min(to_ms(config.retry_max), to_ms(config.retry_base) << min(30, tries - 1))
+    least, chance = bound // 10, random.random() if jitter is None else jitter
+    return round(least + (max(1, bound) - least) * chance)
 
 
 async def store(claims: Claims, attempt: Attempt, **kept: Any) -> None:

@@ -52,6 +52,9 @@ _RECRUIT_S = 1.0
 _MOST_AT_ONCE = 16
 """Windows of one claim; a backlog of more is told of less often, see ``promise`` in prelude.lua."""
 
+_MOST_SHARING = 128
+"""Windows of one claim, where they share calls."""
+
 _GATHER_S = 0.02
 """How long free places wait for each other, so that one claim fills several."""
 
@@ -244,7 +247,8 @@ class PartitionWork:
     async def _claim_or_leave(self, held: HeldTask) -> None:
         """Take as many windows as may be started, and start them."""
         ready = held.current
-        places = self._places.take_now(ready, _MOST_AT_ONCE) or await self._wait_for_places(ready)
+        most = _MOST_AT_ONCE if ready.shared_calls is None else _MOST_SHARING
+        places = self._places.take_now(ready, most) or await self._wait_for_places(ready)
         unused = places
         try:
             if not places or not await self._may_claim(held):
@@ -291,6 +295,7 @@ class PartitionWork:
                 self._looks_until_s, looks_again = now_s + _LULL_S, True
             self._found_s = now_s
         self._look_s = now_s + _LOOK_S if looks_again else None
+        held.current.has_more = left > 0
         if left:
             self._is_wanted = True
             self._recruit()

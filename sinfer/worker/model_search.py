@@ -11,7 +11,7 @@ from http.client import TOO_MANY_REQUESTS
 
 from sinfer.errors import InferenceError, InferenceMisconfiguredError, InferenceUnavailableError
 from sinfer.http.retry_after import asked_s
-from sinfer.store.work.claim import Claim, Claims, StoredOutput
+from sinfer.store.work.claim import Claims, StoredOutput
 from sinfer.types.message import Message
 from sinfer.types.result import ResultRow
 from sinfer.windows.dead_letters import one_line
@@ -276,7 +276,7 @@ class ModelSearch:
             InferenceError: not now.
         """
         await self._note_reason(attempt, search)
-        later = await self._unavailable(attempt.claim, error)
+        later = await self._unavailable(attempt, error)
         is_over = later.counts and attempt.is_last
         if not is_over or not self._inferrer.look_for_culprit(search, error):
             raise later from error
@@ -319,9 +319,17 @@ class ModelSearch:
             wait_ms = 0 if self._ready.is_alone else _PAUSED_MS
             return TryLaterError(str(error), wait_ms, counts=False)
         if isinstance(error, InferenceUnavailableError):
-            return await self._unavailable(attempt.claim, error)
+            return await self._unavailable(attempt, error)
         attempt.answered.add(MODEL)
-        return TryLaterError(str(error), self._backoff(attempt.claim))
+        counts = attempt.shared_failure is None
+        if not counts:
+            await self._go_alone(attempt)
+        return TryLaterError(str(error), self._backoff(attempt), counts=counts)
+
+    async def _go_alone(self, attempt: Attempt) -> None:
+        """A call of several windows had no answer: one of them may be to blame. Each is asked about
+        alone in its next attempt, since something is stored of this one."""
+        await store(self._claims, attempt, progress=attempt.progress.state())
 
     async def _search(
         self, attempt: Attempt, search: ItemSearch, keep: Keep, *, is_whole: bool
@@ -350,27 +358,39 @@ class ModelSearch:
         if held is not None:
             if forgotten := attempt.progress.forget():  # no refusal stands, so all are asked again
                 await store(self._claims, attempt, progress=forgotten)
-            wait_ms = max(held.wait_ms, self._backoff(attempt.claim))
+            wait_ms = max(held.wait_ms, self._backoff(attempt))
             away = {MODEL: one_line(held.why)} if refusal.stage == "inference" else None
             raise TryLaterError(held.why, wait_ms, counts=held.counts, away=away)
         if refusal.is_sample:
             await self._inferrer.go_on(search, keep)
 
-    async def _unavailable(self, claim: Claim, error: InferenceUnavailableError) -> TryLaterError:
+    async def _unavailable(
+        self, attempt: Attempt, error: InferenceUnavailableError
+    ) -> TryLaterError:
         """When to try again.
 
         A request may be what a model dies of or hangs on, so these tries count, until the breaker
         opens: then the model is unavailable to all. What it never began with does not count.
         """
-        wait_ms = max(self._backoff(claim), round(asked_s(error.retry_after) * 1000))
-        open_ms = 0 if error.status == TOO_MANY_REQUESTS else await self._ready.guard.failed()
+        wait_ms = max(self._backoff(attempt), round(asked_s(error.retry_after) * 1000))
+        shared = attempt.shared_failure
+        if shared is not None:
+            open_ms = shared.breaker_ms
+        else:
+            is_limit = error.status == TOO_MANY_REQUESTS
+            open_ms = 0 if is_limit else await self._ready.guard.failed()
         wait_ms = max(wait_ms, open_ms)
         is_outage = bool(open_ms) or error.not_begun or error.retry_after is not None
+        if shared is not None and not is_outage:
+            await self._go_alone(attempt)
+            is_outage = True
         away = {MODEL: one_line(str(error))}
         return TryLaterError(str(error), wait_ms, counts=not is_outage, away=away)
 
-    def _backoff(self, claim: Claim) -> int:
-        return backoff_ms(self._task.inference, claim.attempt + claim.excused)
+    def _backoff(self, attempt: Attempt) -> int:
+        tries = attempt.claim.attempt + attempt.claim.excused
+        shared = attempt.shared_failure
+        return backoff_ms(self._task.inference, tries, None if shared is None else shared.jitter)
 
 
 def _missing(

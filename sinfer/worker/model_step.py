@@ -162,9 +162,10 @@ class Inferrer:
         try:
             while calls.begin(self._width(search)):
                 refused = None
-                for part, found in await calls.ended():
+                brought = await calls.ended()
+                for part, found in brought:
                     refused = self._note(found, part, search) or refused
-                if keep is not None and search.todo:
+                if keep is not None and brought and search.todo:
                     await keep(search.news())
                 if refused is not None and await self._sample_after(calls, search, refused, keep):
                     search.is_sampled = True

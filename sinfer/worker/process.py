@@ -144,7 +144,7 @@ class WindowProcessor:
                 search = b""
                 attempt.progress = self._search.progress_of(stored)
                 outcome = await self._search.ask_in_groups(attempt, stored, outcome)
-            elif attempt.may_have_been_tried:
+            elif attempt.may_have_been_tried and not self._shares_again(claim, stored):
                 attempt.progress = self._search.progress_of(stored)
                 await self._search.ask(attempt, stored, outcome)
             else:
@@ -179,7 +179,14 @@ class WindowProcessor:
         answer = None
         if model.most is None or len(kept) <= model.most:
             key = f"{claim.window.id}/{kept[0]}+{len(kept)}"
-            answer = await model.ask(window, len(kept), key)
+            shared = self._ready.shared_calls
+            if shared is None:
+                answer = await model.ask(window, len(kept), key)
+            else:
+                answer = await shared.ask(window, key)
+                attempt.shared_failure = answer.shared_failure
+                if shared.problem:
+                    await self._claims.note_costly(shared.problem)
             results = answer.results
             if results is not None and all(r.fate == "ok" for r in results):
                 places = kept if model.is_per_item else range(len(results))
@@ -193,6 +200,16 @@ class WindowProcessor:
                     self._ready.halving.took(len(kept))
                 return
         await self._search.ask(attempt, _NOTHING, outcome, Begun(window, kept, answer))
+
+    def _shares_again(self, claim: Claim, stored: StoredOutput) -> bool:
+        """Whether nothing speaks against the window after earlier attempts, which had no answer, so
+        that it may share a call as if there had been none."""
+        return (
+            self._ready.shared_calls is not None
+            and claim.attempt == 1
+            and not claim.deaths
+            and stored == _NOTHING
+        )
 
     # --- asked -> written ---
 

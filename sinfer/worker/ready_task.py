@@ -22,6 +22,7 @@ from sinfer.worker.endpoint_guard import GRACE_MS, EndpointGuard, Guard, OpenGua
 from sinfer.worker.halving import HalvingWatch
 from sinfer.worker.own_sinks import writes_as_ours
 from sinfer.worker.result_keys import are_known_by_message
+from sinfer.worker.shared_calls import SharedCalls, Sharing
 from sinfer.worker.sink_breaker import SinkBreaker
 from sinfer.worker.task_model import TaskModel
 from sinfer.worker.unmade_sink import make_sink
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+
+_MOST_SHARING = 512
+"""Windows of a task that are under way at once, where they share calls."""
 
 FALLBACK = "fallback"
 MODEL = "model"
@@ -80,6 +84,7 @@ class ReadyTask:
         lease_ms: how long a window of it is held.
         limit: windows that may be under way at once in this process.
         active: windows that are.
+        has_more: whether, by the last claim, more of its windows are ready.
         is_doubted_until_s: until then, by the monotonic clock, everything may be refused, and one
             window at a time is enough to see.
         breakers: of the sinks that have failed, by label; ``breaker`` makes them.
@@ -125,6 +130,9 @@ class ReadyTask:
         self.lease_ms = to_ms(config.limits.lease)
         self.breakers: dict[str, SinkBreaker] = {}
         self.limit = config.inference.max_concurrency
+        if config.inference.share_calls is not None:
+            self.limit = min(_MOST_SHARING, self.limit * config.inference.share_calls)
+        self.has_more = False
         self.active = 0
         self.is_doubted_until_s = 0.0
         self.halving = HalvingWatch(self.name)
@@ -146,6 +154,17 @@ class ReadyTask:
             name=self.name,
             most_s=None if self.is_alone else most_s,
         )
+
+    @cached_property
+    def shared_calls(self) -> SharedCalls | None:
+        """Asks about several windows at once; None where each is asked about by itself."""
+        config = self.config.inference
+        if config.share_calls is None:
+            return None
+        size = min(config.share_calls, config.max_batch or config.share_calls)
+        wait_s = config.share_wait.total_seconds()
+        sharing = Sharing(size, wait_s, lambda: self.has_more and self.active < self.limit)
+        return SharedCalls(self.model, self.guard, sharing)
 
     @cached_property
     def is_by_message(self) -> bool:
@@ -192,6 +211,8 @@ class ReadyTask:
 
     async def aclose(self) -> None:
         """Close client and sinks, all of them even if one fails."""
+        if self.shared_calls is not None:
+            await self.shared_calls.aclose()
         parts: list[Any] = [self.client, *self.sinks.values()]
         parts += [self.fallback] if self.fallback else []
         closing = [Hook("setup", "aclose", part.aclose, task=self.name) for part in parts]

@@ -71,6 +71,19 @@ AskedStage: TypeAlias = Literal["request", "inference", "results"]
 """How far a question came: to its request, to the model's answer, to the results made of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class SharedFailure:
+    """A call that several windows shared had no answer. That is a failed attempt of none of them.
+
+    Attributes:
+        breaker_ms: how long the endpoint's breaker is open then.
+        jitter: their share of the wait before the next attempt, from 0 to 1: they come together.
+    """
+
+    breaker_ms: int
+    jitter: float
+
+
 @dataclass(slots=True)
 class Answer:
     """What came of one question.
@@ -83,6 +96,8 @@ class Answer:
         model: what that tells of the model: name and version, or one of them.
         calls: how often the model was called.
         said: what was wrong with a first call that was made again.
+        shared_failure: what follows for each window where several shared a call that had no
+            answer.
     """
 
     results: list[Checked] | None = None
@@ -92,6 +107,7 @@ class Answer:
     model: str = ""
     calls: int = 0
     said: str = ""
+    shared_failure: SharedFailure | None = None
 
 
 class TaskModel:

@@ -23,6 +23,7 @@ from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.jetstream.check import checked_subject
 from sinfer.types.check import Checked, Verdict
+from sinfer.windows.shared_window import SharedWindow
 from sinfer.windows.window import Window
 
 _LONGEST_S = 3 * TIMEOUT.total_seconds()
@@ -91,7 +92,8 @@ class TaskCheck:
         windows, source, model, sinks = parts
         asked = [self._told("model", checked, "inference") for checked in model.checked]
         request = await self._all(self._check_request(pipeline, model.metadata))
-        return [*windows, *source, *asked, *request, *sinks]
+        sharing = await self._all(self._check_sharing(pipeline))
+        return [*windows, *source, *asked, *request, *sharing, *sinks]
 
     @staticmethod
     async def _all(findings: AsyncIterator[Finding]) -> list[Finding]:
@@ -204,6 +206,22 @@ class TaskCheck:
             yield self._finding("request", "error", problem)
         if not problems:
             yield self._finding("request", "ok", "its inputs fit the model's metadata")
+
+    async def _check_sharing(self, pipeline: InferPipeline[Any, Any]) -> AsyncIterator[Finding]:
+        """Whether a request can be built of the items of several windows."""
+        if self._task.inference.share_calls is None:
+            return
+        if self._sample is None:
+            text = "inference.share_calls: not tried, for want of a message"
+            yield self._finding("request", "warning", text)
+            return
+        build = Hook("request", "build_request", pipeline.build_request)
+        try:
+            await build.wait(SharedWindow.of([self._sample, self._sample]))
+        except HookError as error:
+            yield self._finding("request", "error", str(error))
+            return
+        yield self._finding("request", "ok", "it can be built of the items of several windows")
 
     # --- sinks ---
 

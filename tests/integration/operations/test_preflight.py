@@ -13,13 +13,13 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, StreamConfig
 
-from sinfer import InferTaskConfig, Sink
+from sinfer import InferTaskConfig, Product, Sink, StaticTaskManager, Window
 from sinfer.embedded.servers import NatsServer
 from sinfer.operations.preflight.findings import Finding
 from sinfer.operations.preflight.task import Shared, TaskCheck
 from tests.support.http_server import ScriptedServer
 from tests.support.secured import as_user
-from tests.support.task_settings import product_of, settings_of
+from tests.support.task_settings import Upper, product_of, settings_of
 
 USERS = """
 authorization { users: [
@@ -224,3 +224,49 @@ async def test_a_server_that_hangs_costs_seconds_however_many_tasks_ask_it(
     assert len(silent_ones) == 300
     assert all("does not answer in time" in finding.text for finding in silent_ones)
     assert took_s < 300 * 0.5 / 5
+
+
+class Plain(Upper):
+    """Makes requests of items alone."""
+
+
+class Keyed(Upper):
+    """Makes requests that name the key."""
+
+    def build_request(self, window: Window[str]) -> Any:
+        return {"key": window.key, "items": list(window)}
+
+
+async def sharing(guarded: NatsServer, pipeline: type[Plain], data: bytes | None) -> list[Finding]:
+    """What is told of a task whose windows share calls."""
+    client = await nats.connect(*as_user(guarded, "all"))
+    await client.jetstream().add_stream(StreamConfig(name="IN", subjects=["s.>"]))
+    try:
+        if data is not None:
+            await client.jetstream().publish("s.in", data)
+        task = task_of(guarded, inference={"type": "python", "call": "json:dumps"})
+        task["inference"]["share_calls"] = 64
+        shared = Shared()
+        product = Product("p", tasks=StaticTaskManager([]), pipeline=pipeline)
+        found = await TaskCheck(shared, product, InferTaskConfig.model_validate(task)).run()
+        await shared.connections.aclose()
+    finally:
+        await client.jetstream().delete_stream("IN")
+        await client.close()
+    return [finding for finding in found if finding.what == "p/t request"]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "data", "verdict", "words"),
+    [
+        (Plain, b"a", "ok", "of the items of several windows"),
+        (Plain, None, "warning", "inference.share_calls: not tried, for want of a message"),
+        (Keyed, b"a", "error", "window.key: these are items of several windows in one call"),
+    ],
+)
+async def test_whether_windows_can_share_calls_is_found_before_they_do(
+    guarded: NatsServer, pipeline: type[Plain], data: bytes | None, verdict: str, words: str
+) -> None:
+    [finding] = await sharing(guarded, pipeline, data)
+    assert finding.verdict == verdict
+    assert words in finding.text

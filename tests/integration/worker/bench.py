@@ -216,6 +216,11 @@ class Bench:
             }
         )
 
+    def has_more(self) -> None:
+        """More windows of the tasks are ready, as far as anyone knows."""
+        for ready in self._ready:
+            ready.has_more = True
+
     async def _pause(self, reason: str) -> None:
         self.paused = reason
 

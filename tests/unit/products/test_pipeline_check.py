@@ -164,6 +164,15 @@ def test_a_pipeline_that_cannot_be_made_is_a_mistake_of_its_task(init: Any, told
     assert str(caught.value).startswith("product 'p', task 't': its pipeline")
 
 
+@pytest.mark.parametrize("per", ["window", "any"])
+def test_calls_are_shared_only_where_results_belong_to_items(per: str) -> None:
+    inference = TASK.inference.model_copy(update={"share_calls": 64})
+    task = TASK.model_copy(update={"inference": inference})
+    product().make_pipeline(task)
+    with pytest.raises(ConfigError, match=r"inference\.share_calls .* needs results_per = 'item'"):
+        product(results_per=per).make_pipeline(task)
+
+
 class Manager(StaticTaskManager[InferTaskConfig]):
     def __init__(self, answer: Callable[[], Any]) -> None:
         super().__init__([])
