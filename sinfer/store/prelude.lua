@@ -97,6 +97,42 @@ local function endpoint_time(key)
   return now
 end
 
+-- ===== Many words =====
+
+local PORTION = 500 -- words of a list in one command: unpack fails near 8,000
+
+-- One command with all words from one place of a list to another, in as few portions as it takes.
+--   key  of the command; nil for one that has only the words
+local function tell(command, key, words, first, last)
+  for i = first, last, PORTION do
+    local to = math.min(i + PORTION - 1, last)
+    if key then
+      redis.call(command, key, unpack(words, i, to))
+    else
+      redis.call(command, unpack(words, i, to))
+    end
+  end
+end
+
+-- As tell, with all words of a list.
+local function tell_all(command, key, words)
+  tell(command, key, words, 1, #words)
+end
+
+-- The answers of a command that has one for each word, in a list.
+local function ask_of_all(command, key, words)
+  if #words <= PORTION then
+    return #words == 0 and {} or redis.call(command, key, unpack(words))
+  end
+  local found = {}
+  for i = 1, #words, PORTION do
+    for n, answer in ipairs(redis.call(command, key, unpack(words, i, math.min(i + PORTION - 1, #words)))) do
+      found[i + n - 1] = answer
+    end
+  end
+  return found
+end
+
 -- ===== Tokens and leases =====
 
 -- The fencing token after the highest that was given. Tokens follow the clock, so that none comes
@@ -127,9 +163,10 @@ local function excuse(attempts, id)
   redis.call('HINCRBY', attempts, 'excused ' .. id, 1)
 end
 
--- Forget how often a window was tried.
-local function forget_attempts(attempts, id)
-  redis.call('HDEL', attempts, id, 'excused ' .. id)
+-- Add to a list the fields that tell how often a window was tried.
+local function add_attempts(fields, id)
+  fields[#fields + 1] = id
+  fields[#fields + 1] = 'excused ' .. id
 end
 
 -- ===== Windows and hints =====
@@ -228,6 +265,25 @@ local function forget_members(members, segment)
   repeat
     number = number + 1
   until redis.call('HDEL', members, segment .. '#' .. number) == 0
+end
+
+-- As forget_members, for many segments; hardly any has more than one field.
+local function forget_all_members(members, segments)
+  local more = {}
+  for n, segment in ipairs(segments) do
+    more[n] = segment .. '#1'
+  end
+  local has_more = false
+  for i = 1, #more, PORTION do
+    has_more = redis.call('HDEL', members, unpack(more, i, math.min(i + PORTION - 1, #more))) > 0 or has_more
+  end
+  tell_all('HDEL', members, segments)
+  for _, segment in ipairs(has_more and segments or {}) do
+    local number = 1
+    repeat
+      number = number + 1
+    until redis.call('HDEL', members, segment .. '#' .. number) == 0
+  end
 end
 
 -- How many messages of a shared segment were given up, and how many others were filtered out, by

@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from sinfer.aio.batching import Batcher
+from sinfer.errors import StoreError
 from sinfer.store.boards.unavailable import OutageBoard
 from sinfer.store.keys import CONFIG_FIELD, partition_keys
 from sinfer.store.lua import KEPT_MS, Argument
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_STORED_AT_ONCE = 200
+"""Windows of which something is kept in one round trip."""
+
 _COSTLY_S = 180
 """As long as windows are costly, that is noted every minute."""
 
@@ -47,6 +52,7 @@ class PartitionClaims:
         self.keys = partition_keys(scope)
         self.name = self.keys.name
         self._store = store
+        self._outputs = Batcher(self._store_outputs, max_size=_STORED_AT_ONCE)
         self.suspected = 0
 
     async def claim(
@@ -212,14 +218,21 @@ class PartitionClaims:
             fields += ["search", search]
         for name, value in (progress or {}).items():
             fields += [f"progress:{name}", value]
-        keys = self.keys
-        return bool(
-            await self._store.run(
-                "store_window_output",
-                [keys.tokens, keys.leases, keys.output(claim.window.id)],
-                [claim.window.id, claim.token, *fields],
-            )
-        )
+        return await self._outputs((claim, fields))
+
+    async def _store_outputs(
+        self, kept: Sequence[tuple[Claim, list[Argument]]]
+    ) -> list[bool | Exception]:
+        """What is kept at the same time of several windows, in one round trip."""
+        names = [self.keys.tokens, self.keys.leases]
+        args: list[Argument] = []
+        for claim, fields in kept:
+            names.append(self.keys.output(claim.window.id))
+            args += [claim.window.id, claim.token, len(fields), *fields]
+        return [
+            bool(held) if isinstance(held, int) else StoreError(held.decode(errors="replace"))
+            for held in await self._store.run("store_window_outputs", names, args)
+        ]
 
     async def renew(self, claims: Sequence[Claim], *, lease_ms: int) -> list[bool]:
         """Renew leases; False for each window that is not held any more."""

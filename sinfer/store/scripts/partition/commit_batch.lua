@@ -55,18 +55,11 @@ local keys = {
   meta = KEYS[1], deadlines = KEYS[3], ready = KEYS[5], sealed = KEYS[6], refs = KEYS[7], held = KEYS[8],
   members = KEYS[10],
 }
-local PORTION = 500 -- words of a list in one command: unpack fails near 8,000
 
 local function take()
   local first = at + 2
   at = at + 1 + ARGV[at + 1]
   return first, at
-end
-
-local function write(command, key, words, first, last)
-  for i = first, last, PORTION do
-    redis.call(command, key, unpack(words, i, math.min(i + PORTION - 1, last)))
-  end
 end
 
 -- Where the number of a segment's holders is gone (-1: some have let go since), it stays so until it
@@ -81,23 +74,36 @@ local function change_holders(segment, change, is_new)
   return nil
 end
 
+-- How many chunks segments have, by their keys, and what is known of their members, by field.
+local lengths, members = {}, {}
+
+-- The record that knew of these chunks is gone.
+local function begin_again(key, segment)
+  redis.call('DEL', key)
+  forget_members(keys.members, segment)
+  lengths[key] = 0
+  for field in pairs(members) do
+    if field == segment or string.sub(field, 1, #segment + 1) == segment .. '#' then
+      members[field] = ''
+    end
+  end
+end
+
 -- A chunk takes its place, whatever became of those before it: empty ones stand for those that are
 -- gone. Returns how many these are.
-local function append(key, segment, chunk, place, members)
-  local length, lost = redis.call('LLEN', key), 0
+local function append(key, segment, chunk, place, entry)
+  local lost = 0
   if place > 0 then
-    if length >= place then
-      -- The record that knew of these chunks is gone.
-      redis.call('DEL', key)
-      forget_members(keys.members, segment)
-      length = 0
+    if lengths[key] >= place then
+      begin_again(key, segment)
     end
-    for _ = length + 1, place - 1 do
+    for _ = lengths[key] + 1, place - 1 do
       redis.call('RPUSH', key, '')
       lost = lost + 1
     end
     local field = members_field(segment, place)
-    redis.call('HSET', KEYS[10], field, (redis.call('HGET', KEYS[10], field) or '') .. members)
+    members[field] = members[field] .. entry
+    lengths[key] = place
   end
   redis.call('RPUSH', key, chunk)
   return lost
@@ -147,9 +153,16 @@ redis.call('HLEN', KEYS[8])
 redis.call('XLEN', KEYS[9])
 redis.call('HLEN', KEYS[10])
 redis.call('HLEN', KEYS[11])
-local segments = (appends_last - appends_first + 1) / 5
+local segments, fields = (appends_last - appends_first + 1) / 5, {}
 for i = 1, segments do
-  redis.call('LLEN', KEYS[11 + i])
+  lengths[KEYS[11 + i]] = redis.call('LLEN', KEYS[11 + i])
+  local segment, place = ARGV[appends_first + 5 * i - 5], tonumber(ARGV[appends_first + 5 * i - 2])
+  if place > 0 then
+    fields[#fields + 1] = members_field(segment, place)
+  end
+end
+for n, value in ipairs(ask_of_all('HMGET', KEYS[10], fields)) do
+  members[fields[n]] = value or ''
 end
 for i = 13 + segments, #KEYS, 2 do
   redis.call('SCARD', KEYS[i])
@@ -175,7 +188,7 @@ if earliest > 0 and earliest + SLOW_CLOCK_MS <= now then
 end
 
 redis.call('HSET', KEYS[1], 'commits', commits + 1, 'batch', ARGV[2], 'lease_until', now + ARGV[4])
-write('HSET', KEYS[1], ARGV, meta_first, meta_last)
+tell('HSET', KEYS[1], ARGV, meta_first, meta_last)
 for i = counts_first, counts_last, 2 do
   redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])
 end
@@ -187,22 +200,28 @@ for i = appends_first, appends_last, 5 do
   end
   key = key + 1
 end
-write('HDEL', KEYS[2], ARGV, removed_first, removed_last)
-write('ZREM', KEYS[3], ARGV, removed_first, removed_last)
-write('HSET', KEYS[2], ARGV, puts_first, puts_last)
-write('ZADD', KEYS[3], ARGV, deadlines_first, deadlines_last)
+local entries = {}
+for field, value in pairs(members) do
+  entries[#entries + 1] = field
+  entries[#entries + 1] = value
+end
+tell_all('HSET', KEYS[10], entries)
+tell('HDEL', KEYS[2], ARGV, removed_first, removed_last)
+tell('ZREM', KEYS[3], ARGV, removed_first, removed_last)
+tell('HSET', KEYS[2], ARGV, puts_first, puts_last)
+tell('ZADD', KEYS[3], ARGV, deadlines_first, deadlines_last)
 local values, ready = {}, {}
 for i = closed_first, closed_last, 3 do
   local n = #values
   values[n + 1], values[n + 2] = ARGV[i], closed_value(ARGV[i + 1], now, ARGV[i + 2])
   ready[n + 1], ready[n + 2] = now, ARGV[i]
 end
-write('HSET', KEYS[4], values, 1, #values)
-write('ZADD', KEYS[5], ready, 1, #ready)
+tell_all('HSET', KEYS[4], values)
+tell_all('ZADD', KEYS[5], ready)
 for i = sealed_first, sealed_last, 2 do
   redis.call('ZREM', KEYS[5], ARGV[i + 1])
 end
-write('ZADD', KEYS[6], ARGV, sealed_first, sealed_last)
+tell('ZADD', KEYS[6], ARGV, sealed_first, sealed_last)
 for i = refs_first, refs_last, 3 do
   local segment, change = ARGV[i], tonumber(ARGV[i + 1])
   local holders = change_holders(segment, change, ARGV[i + 2] == '1')

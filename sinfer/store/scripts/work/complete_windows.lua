@@ -34,53 +34,93 @@
 -- Returns for each window 1, or 0 when the worker does not hold it any more.
 local now = now_of(KEYS[1])
 local keys = {meta = KEYS[1], refs = KEYS[6], held = KEYS[7], members = KEYS[10]}
-local done = {}
-local key, at = 12, 1
-while at <= #ARGV do
-  local id, token, shared = ARGV[at], ARGV[at + 1], ARGV[at + 2] == '1'
-  local segments = tonumber(ARGV[at + 3])
-  local names = at + 4
-  local counts = names + segments
-  local letters = counts + 1 + 2 * tonumber(ARGV[counts])
-  local after = letters + 1 + 3 * tonumber(ARGV[letters])
-  if end_lease(KEYS[4], KEYS[3], id, token) then
-    redis.call('HDEL', KEYS[2], id)
-    redis.call('HDEL', KEYS[4], id)
-    forget_attempts(KEYS[5], id)
-    redis.call('HDEL', KEYS[11], id)
-    redis.call('UNLINK', KEYS[key])
-    for i = counts + 1, letters - 1, 2 do
-      redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])
-    end
-    for i = letters + 1, after - 1, 3 do
-      local place = tonumber(ARGV[i])
-      if place == 0 or redis.call('SADD', KEYS[key + 2 * place], ARGV[i + 1]) == 1 then
-        if ARGV[i + 2] ~= '' then
-          add_entry(KEYS[8], now, {}, 'letter', ARGV[i + 2])
-        end
-      end
-    end
-    for i = 1, segments do
-      local segment = key + 2 * i - 1
-      local name = ARGV[names + i - 1]
-      if not shared then
-        redis.call('UNLINK', KEYS[segment])
-        forget_members(keys.members, name)
-      elseif (tonumber(redis.call('HGET', KEYS[6], name) or '-1') or -1) <= 0 then
-        -- Who else holds it is not known any more: it stays until that was counted again.
-        redis.call('HSET', KEYS[6], name, -1)
-      elseif redis.call('HINCRBY', KEYS[6], name, -1) <= 0 then
-        free_segment(keys, name, KEYS[segment], KEYS[segment + 1])
-      end
-    end
-    if ARGV[after] ~= '0' then
-      add_entry(KEYS[9], now, {'MAXLEN', ARGV[after]}, 'entry', ARGV[after + 1])
-    end
-    done[#done + 1] = 1
-  else
-    done[#done + 1] = 0
+
+-- What all windows of the call have to do with one key goes there in one command.
+local counts, counted = {}, {} -- by field; the fields in the order in which they came
+local ended, attempts, segments_gone, keys_gone = {}, {}, {}, {}
+
+local function count(field, change)
+  if not counts[field] then
+    counts[field] = 0
+    counted[#counted + 1] = field
   end
-  key = key + 1 + 2 * segments
-  at = after + 2
+  counts[field] = counts[field] + change
+end
+
+-- What is known of a window: where its parts begin in ARGV, and its first key.
+local function windows_of_call()
+  local found, key, at = {}, 12, 1
+  while at <= #ARGV do
+    local window = {id = ARGV[at], token = ARGV[at + 1], shared = ARGV[at + 2] == '1', key = key}
+    window.segments, window.names = tonumber(ARGV[at + 3]), at + 4
+    window.counts = window.names + window.segments
+    window.letters = window.counts + 1 + 2 * tonumber(ARGV[window.counts])
+    window.after = window.letters + 1 + 3 * tonumber(ARGV[window.letters])
+    found[#found + 1] = window
+    key = key + 1 + 2 * window.segments
+    at = window.after + 2
+  end
+  return found
+end
+
+local function let_go_of_segments(window)
+  for i = 1, window.segments do
+    local segment = window.key + 2 * i - 1
+    local name = ARGV[window.names + i - 1]
+    if not window.shared then
+      keys_gone[#keys_gone + 1] = KEYS[segment]
+      segments_gone[#segments_gone + 1] = name
+    elseif (tonumber(redis.call('HGET', KEYS[6], name) or '-1') or -1) <= 0 then
+      -- Who else holds it is not known any more: it stays until that was counted again.
+      redis.call('HSET', KEYS[6], name, -1)
+    elseif redis.call('HINCRBY', KEYS[6], name, -1) <= 0 then
+      free_segment(keys, name, KEYS[segment], KEYS[segment + 1])
+    end
+  end
+end
+
+local function complete(window)
+  ended[#ended + 1] = window.id
+  add_attempts(attempts, window.id)
+  keys_gone[#keys_gone + 1] = KEYS[window.key]
+  for i = window.counts + 1, window.letters - 1, 2 do
+    count(ARGV[i], tonumber(ARGV[i + 1]))
+  end
+  for i = window.letters + 1, window.after - 1, 3 do
+    local place = tonumber(ARGV[i])
+    if place == 0 or redis.call('SADD', KEYS[window.key + 2 * place], ARGV[i + 1]) == 1 then
+      if ARGV[i + 2] ~= '' then
+        add_entry(KEYS[8], now, {}, 'letter', ARGV[i + 2])
+      end
+    end
+  end
+  let_go_of_segments(window)
+  if ARGV[window.after] ~= '0' then
+    add_entry(KEYS[9], now, {'MAXLEN', ARGV[window.after]}, 'entry', ARGV[window.after + 1])
+  end
+end
+
+local windows, ids = windows_of_call(), {}
+for n, window in ipairs(windows) do
+  ids[n] = window.id
+end
+local tokens, held = ask_of_all('HMGET', KEYS[4], ids), ask_of_all('ZMSCORE', KEYS[3], ids)
+local done, is_done = {}, {}
+for n, window in ipairs(windows) do
+  done[n] = 0
+  if tokens[n] == window.token and held[n] and not is_done[window.id] then
+    done[n], is_done[window.id] = 1, true
+    complete(window)
+  end
+end
+tell_all('ZREM', KEYS[3], ended)
+tell_all('HDEL', KEYS[2], ended)
+tell_all('HDEL', KEYS[4], ended)
+tell_all('HDEL', KEYS[5], attempts)
+tell_all('HDEL', KEYS[11], ended)
+forget_all_members(keys.members, segments_gone)
+tell_all('UNLINK', nil, keys_gone)
+for _, field in ipairs(counted) do
+  redis.call('HINCRBY', KEYS[1], field, whole(counts[field]))
 end
 return done
