@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import hiredis
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.commands.core import AsyncScript
@@ -64,6 +66,30 @@ def _is_wrong_type(error: Exception) -> bool:
     return "WRONGTYPE" in str(error) or "wrong kind of value" in str(error)
 
 
+class _PackedByHiredis:
+    """Has commands written by hiredis: redis-py reads answers with it, and leaves it at that where
+    it is asynchronous."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """A command as it is sent. One of several words begins with all of them in one text."""
+        first = args[0].encode() if isinstance(args[0], str) else args[0]
+        return [hiredis.pack_command((*first.split(), *args[1:]))]
+
+
+class _QuickConnection(_PackedByHiredis, Connection):
+    pass
+
+
+class _QuickTlsConnection(_PackedByHiredis, SSLConnection):
+    pass
+
+
+_QUICK: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    Connection: _QuickConnection,
+    SSLConnection: _QuickTlsConnection,
+}
+
+
 class Store:
     """Redis as the window store. Use it on one event loop.
 
@@ -107,6 +133,8 @@ class Store:
             health_check_interval=0,
             **secured,
         )
+        if pool.connection_class in _QUICK:
+            pool.connection_class = _QUICK[pool.connection_class]
         return pool
 
     def another(self) -> Store:

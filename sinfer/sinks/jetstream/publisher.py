@@ -168,13 +168,7 @@ class JetStreamPublisher:
         timeout_s: float,
     ) -> AckedGroup:
         """Wait for room and make a group; its room is free again when it is done."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._room.acquire()
-        except TimeoutError:
-            raise SinkUnavailableError(
-                f"NATS has not acknowledged what was sent before in {timeout_s:g}s"
-            ) from None
+        await self._room_for_one(timeout_s)
         self._last_group += 1
         name = str(self._last_group)
         to, inbox = subject.encode(), f"{self._inbox}.{name}".encode()
@@ -184,6 +178,18 @@ class JetStreamPublisher:
         self._groups[name] = client, group
         group.done.add_done_callback(lambda _: self._leave(name))
         return group
+
+    async def _room_for_one(self, timeout_s: float) -> None:
+        if not self._room.locked():  # as nearly always: no timer for that
+            await self._room.acquire()
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._room.acquire()
+        except TimeoutError:
+            raise SinkUnavailableError(
+                f"NATS has not acknowledged what was sent before in {timeout_s:g}s"
+            ) from None
 
     def _place_of(self, client: Client) -> NatsPlace:
         """Where acks must come from: where nothing is said, from the domain of the server."""
