@@ -5,7 +5,7 @@ they live in one slot and a script may touch all of them.
 
 | key                          | type   | holds |
 | ---------------------------- | ------ | ----- |
-| ``sinfer:{scope}:meta``      | hash   | writer lease, token, time, position, counts, config |
+| ``sinfer:{scope}:meta``      | hash   | writer lease, token, time, position, counts, config, waiter |
 | ``sinfer:{scope}:open``      | hash   | open window id → record |
 | ``sinfer:{scope}:deadlines`` | zset   | open window id by the time beat closes it (ms) |
 | ``sinfer:{scope}:closed``    | hash   | closed or leased window id → reason, closed_ms, record |
@@ -69,6 +69,9 @@ CLOCK = f"{PREFIX}clock:{{{DUE}}}"
 
 ALIVE = f"{PREFIX}alive:{{{DUE}}}"
 """Who works, and who is beat. It is in the slot of ``DUE``."""
+
+WAKE = f"{PREFIX}wake:"
+"""Before the name of a worker process: the channel on which it is woken. It holds nothing."""
 
 MARK = f"{PREFIX}mark"
 MEMORY = f"{PREFIX}memory"

@@ -181,12 +181,32 @@ local function claimable(ready, now)
   return redis.call('ZCOUNT', ready, '-inf', now)
 end
 
--- Promise Celery messages for the ready windows that none is on its way for.
+-- Wake the worker process that waits for windows of a partition, if one does. Its wait is over.
+--   key     of the partition: meta, with the field waiter: 'channel until' (ms)
+-- Returns whether it listens.
+local function wake(key, waiter, windows, now)
+  local channel, until_ms = string.match(waiter or '', '^(%S+) (%d+)$')
+  if not channel then
+    return false
+  end
+  redis.call('HDEL', key, 'waiter')
+  if tonumber(until_ms) < now then
+    return false
+  end
+  -- A user that may not publish is no reason to fail: then there are messages.
+  local partition = string.match(key, '{(.*)}')
+  local heard = redis.pcall('PUBLISH', channel, windows .. ' ' .. partition)
+  return type(heard) == 'number' and heard > 0
+end
+
+-- Promise that somebody hears of the ready windows that nobody was told of: a worker process that
+-- waits for them is woken, or else Celery messages are to be sent.
 --   name  of this call: asked again under it, as by a client that got no answer, it promises the same
 -- Returns how many windows messages are to be sent for, and until when those that were count (ms).
+local WAKE_MS = 1000 -- so long it counts that a process was woken: it may hang in a hook, or be frozen
 local BACKLOG = 16 -- windows of one claim, as in worker/claim_loop.py
 local function promise(key, name, ready, now, hint_ms)
-  local kept = redis.call('HMGET', key, 'hinted', 'hint_until', 'hint_name', 'hint')
+  local kept = redis.call('HMGET', key, 'hinted', 'hint_until', 'hint_name', 'hint', 'waiter')
   local hinted, until_ms = tonumber(kept[1] or '0'), tonumber(kept[2] or '0')
   if kept[3] == name then
     return tonumber(kept[4] or '0'), until_ms
@@ -199,10 +219,12 @@ local function promise(key, name, ready, now, hint_ms)
   if ready <= known then
     return 0, until_ms
   end
-  until_ms = now + hint_ms
+  local is_heard = wake(key, kept[5], ready - hinted, now)
+  local hint = is_heard and 0 or ready - hinted
+  until_ms = now + (is_heard and WAKE_MS or hint_ms)
   redis.call('HSET', key, 'hinted', ready, 'hint_until', whole(until_ms),
-    'hint_name', name, 'hint', ready - hinted)
-  return ready - hinted, until_ms
+    'hint_name', name, 'hint', hint)
+  return hint, until_ms
 end
 
 -- Whether messages were promised under this name.

@@ -20,6 +20,7 @@ from sinfer.tasks.hints import HintSender
 from sinfer.tasks.window_events import ShownWindow, WindowEvents
 from sinfer.types.queues import product_queue
 from sinfer.windows.ids import Scope
+from sinfer.worker.claim_loop import work_on
 from sinfer.worker.runtime import GRACE_S, REPLACED_GRACE_S, Runtime
 
 
@@ -64,7 +65,7 @@ def runtime(app: Celery) -> Runtime:
             found = _runtimes.get(os.getpid())
             if found is None:
                 gc.freeze()
-                found = _runtimes[os.getpid()] = Runtime(CeleryHost(app))
+                found = _runtimes[os.getpid()] = Runtime(CeleryHost(app), work_on)
                 atexit.register(close_runtime)
     return found
 

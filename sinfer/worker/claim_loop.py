@@ -1,7 +1,8 @@
 """Working through a partition: claim, process many windows at once, claim again until none is left.
 
-A Celery message only begins this work; it goes on in the process's event loop, once for each
-partition, and messages that come meanwhile are added to it. The loop is ``PartitionWork.run``:
+A Celery message, or a wake (see ``store.wakes``), only begins this work; it goes on in the
+process's event loop, once for each partition, and what comes meanwhile is added to it. The loop is
+``PartitionWork.run``:
 
     while windows are wanted:
         hold the task as it is now
@@ -57,13 +58,6 @@ _MOST_SHARING = 128
 
 _GATHER_S = 0.02
 """How long free places wait for each other, so that one claim fills several."""
-
-_LULL_S = 0.2
-"""A partition that has windows again within so long is looked at without messages that tell of
-them, until none has come for so long: a Celery message costs more than some looks."""
-
-_LOOK_S = 0.03
-"""How often it is looked at."""
 
 _ALONE_S = 60.0
 """How long a window that has to be alone waits for others to end."""
@@ -167,9 +161,6 @@ class PartitionWork:
         self._has_claimed = False
         self._claimed_s = float("-inf")
         self._recruited_s = float("-inf")
-        self._found_s = float("-inf")
-        self._looks_until_s = float("-inf")
-        self._look_s: float | None = None
         self._held: HeldTask | None = None
         self._pause_asked_s = float("-inf")
         self._changed = asyncio.Event()
@@ -195,19 +186,11 @@ class PartitionWork:
             UnavailableError: Redis is unavailable.
         """
         try:
-            while self._goes_on or self._active or self._look_s is not None:
+            while self._goes_on or self._active:
                 if self._goes_on:
                     await self._claim_for_a_while()
-                elif self._runtime.closing:
-                    self._look_s = None
-                    if self._active:
-                        await self._wait()
-                elif self._look_s is None:
-                    await self._wait()
-                elif (rest_s := self._look_s - time.monotonic()) > 0:
-                    await self._wait(rest_s)
                 else:
-                    self._is_wanted = True
+                    await self._wait()
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 # At once: a window that is handed back does not count as one that does this.
@@ -271,16 +254,17 @@ class PartitionWork:
     async def _claim(self, held: HeldTask, places: int) -> int:
         """Claim and start up to so many windows; returns how many."""
         lease_ms = held.current.lease_ms
-        hinted = 0
         self._claimed_s = time.monotonic()
-        looks_again = self._claimed_s < self._looks_until_s
-        if not looks_again:  # else its hints stay counted, so that no more of them are sent
-            hinted, self._hinted = self._hinted, 0
+        hinted, self._hinted = self._hinted, 0
         self._is_wanted = False
         while True:
             with self._runtime.leases.claiming(self._scope, lease_ms) as name:
                 whole, claimed, left = await self._claims.claim_whole(
-                    places, lease_ms=lease_ms, hinted=hinted, name=name
+                    places,
+                    lease_ms=lease_ms,
+                    hinted=hinted,
+                    name=name,
+                    waiter=self._runtime.wakes.name,
                 )
                 for claim, messages in whole:
                     self._start(held, claim, messages)
@@ -289,12 +273,6 @@ class PartitionWork:
             hinted = 0  # those were set aside: the next ones must not wait for that
         self._has_claimed = self._has_claimed or bool(whole)
         self.begun.set()
-        now_s = time.monotonic()
-        if whole:
-            if now_s - self._found_s < _LULL_S:
-                self._looks_until_s, looks_again = now_s + _LULL_S, True
-            self._found_s = now_s
-        self._look_s = now_s + _LOOK_S if looks_again else None
         held.current.has_more = left > 0
         if left:
             self._is_wanted = True
@@ -439,7 +417,6 @@ class PartitionWork:
     def _leave_it(self) -> None:
         """Claim no more until a message comes."""
         self._is_wanted = False
-        self._looks_until_s, self._look_s = float("-inf"), None
 
     async def _wait_for_places(self, ready: ReadyTask) -> int:
         self.begun.set()

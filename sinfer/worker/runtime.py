@@ -23,6 +23,7 @@ from sinfer.logging.throttled import Throttled
 from sinfer.store.boards.pauses import PauseBoard
 from sinfer.store.connection import Store
 from sinfer.store.schedule import Schedule
+from sinfer.store.wakes import WakeListener
 from sinfer.windows.ids import Scope
 from sinfer.worker.host import Host
 from sinfer.worker.lease_keeper import LeaseKeeper
@@ -130,6 +131,7 @@ class Runtime:
 
     Args:
         host: the process.
+        work_on: has it work on a partition of which so many windows are told.
 
     Attributes:
         store: the window store.
@@ -138,6 +140,7 @@ class Runtime:
         pauses: what is paused.
         host: the process.
         hints: tells other processes of windows.
+        wakes: hears of windows that this process waits for.
         leases: keeps those of windows under way.
         places: how many windows are under way, and whose turn it is.
         partitions: those that are at work, by scope.
@@ -147,8 +150,9 @@ class Runtime:
         looked_s: when the store was last asked what is ready, by the monotonic clock.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, work_on: Callable[[Runtime, Scope, int], object]) -> None:
         self.host = host
+        self._work_on = work_on
         self.hints = host.hints
         self.places = Places(changed=host.note_load)
         self.partitions: dict[Scope, PartitionWork] = {}
@@ -183,6 +187,12 @@ class Runtime:
         self.schedule = Schedule(self.store)
         self.catalogue = Catalogue(self.store)
         self.pauses = PauseBoard(self.store)
+        self.wakes = WakeListener(self.store, self._woken)
+        self._listening = asyncio.create_task(self.wakes.run(), name="listening for windows")
+
+    def _woken(self, scope: Scope, windows: int) -> None:
+        if not self.closing and self.host.serves(scope.product):
+            self._work_on(self, scope, windows)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for it; cancel it when the wait is broken off."""
@@ -264,6 +274,7 @@ class Runtime:
     # --- the end ---
 
     async def _close(self, grace_s: float) -> None:
+        await end(self._listening)  # first: others are told then
         self.places.close()
         for work in self.partitions.values():
             work.wake()

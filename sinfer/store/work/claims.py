@@ -13,6 +13,7 @@ from sinfer.store.boards.unavailable import OutageBoard
 from sinfer.store.keys import CONFIG_FIELD, partition_keys
 from sinfer.store.lua import KEPT_MS, Argument
 from sinfer.store.schedule import Schedule
+from sinfer.store.wakes import WAIT_MS
 from sinfer.store.work.claim import Claim, Completion, StoredOutput
 from sinfer.store.work.contents import (
     Contents,
@@ -56,7 +57,14 @@ class PartitionClaims:
         self.suspected = 0
 
     async def claim(
-        self, limit: int, *, lease_ms: int, hinted: int = 0, alone: bool = False, name: str = ""
+        self,
+        limit: int,
+        *,
+        lease_ms: int,
+        hinted: int = 0,
+        alone: bool = False,
+        name: str = "",
+        waiter: str = "",
     ) -> tuple[list[Claim], int]:
         """Lease up to ``limit`` closed windows, the longest waiting first.
 
@@ -69,6 +77,8 @@ class PartitionClaims:
             hinted: windows that the Celery message in hand was sent for.
             alone: claim one suspected window, instead of others.
             name: of this claim, under which ``given`` finds its windows; by default one of its own.
+            waiter: who is to be woken once there are more windows, where this claim takes all that
+                there are; see ``WakeListener``. Nobody by default.
 
         Returns:
             The claims, and how many windows could still be claimed now, ``suspected`` not counted.
@@ -88,7 +98,7 @@ class PartitionClaims:
                 keys.aside,
                 keys.deaths,
             ],
-            [limit, lease_ms, hinted, KEPT_MS, int(alone)],
+            [limit, lease_ms, hinted, KEPT_MS, int(alone), waiter, WAIT_MS],
         )
         claims = []
         now_ms, left, self.suspected = (int(number) for number in reply[:3])
@@ -102,7 +112,14 @@ class PartitionClaims:
         return claims, left
 
     async def claim_whole(
-        self, limit: int, *, lease_ms: int, hinted: int = 0, alone: bool = False, name: str = ""
+        self,
+        limit: int,
+        *,
+        lease_ms: int,
+        hinted: int = 0,
+        alone: bool = False,
+        name: str = "",
+        waiter: str = "",
     ) -> tuple[list[tuple[Claim, list[Message]]], int, int]:
         """Lease windows, as ``claim`` does, and read the messages of those that are ``whole``.
 
@@ -110,7 +127,7 @@ class PartitionClaims:
             The windows with their messages, how many were claimed, and how many are left.
         """
         claims, left = await self.claim(
-            limit, lease_ms=lease_ms, hinted=hinted, alone=alone, name=name
+            limit, lease_ms=lease_ms, hinted=hinted, alone=alone, name=name, waiter=waiter
         )
         return await self.whole(claims) if claims else [], len(claims), left
 

@@ -28,6 +28,7 @@ from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from sinfer.windows.planner_types import make_planner
+from sinfer.worker.claim_loop import work_on
 from sinfer.worker.runtime import Runtime
 from sinfer.worker.tick import tick
 from tests.support.host import LoneHost
@@ -102,7 +103,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     with RedisServer() as server:
         monkeypatch.setattr(Store, "from_settings", lambda: Store(server.url))
         host = LoneHost()
-        runtime = Runtime(host)
+        runtime = Runtime(host, work_on)
         world = World(runtime)
         world.url, world.sent = server.url, host.hints.sent
         yield world

@@ -24,7 +24,7 @@ from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
 from sinfer.windows.planner_types import make_planner
 from sinfer.worker import task_cache as catalogue
-from sinfer.worker.claim_loop import drain
+from sinfer.worker.claim_loop import drain, work_on
 from sinfer.worker.endpoint_guard import EndpointGuard
 from sinfer.worker.ready_task import ReadyTask
 from sinfer.worker.runtime import Runtime
@@ -145,7 +145,7 @@ def world(
         "retry_base": "100ms", "retry_max": "100ms", "timeout": "10m",
     }  # fmt: skip
     task = Threshold.model_validate(settings_of("ex_1", inference=inference))
-    runtime = Runtime(LoneHost())
+    runtime = Runtime(LoneHost(), work_on)
     world = World(runtime, product, task)
     runtime.call(world.fill())
     yield world

@@ -113,8 +113,8 @@ local lost = 0
 
 local function summary(status)
   local ready = claimable(keys.ready, now)
-  local hint = promise(keys.meta, ARGV[2], ready, now, ARGV[5])
-  local due = next_due(now, keys, ready > 0 and now + ARGV[5] or nil)
+  local hint, hint_until = promise(keys.meta, ARGV[2], ready, now, ARGV[5])
+  local due = next_due(now, keys, ready > 0 and hint_until + 1 or nil)
   local pending = math.max(0, redis.call('HLEN', KEYS[4]) - redis.call('HLEN', KEYS[11]))
   return {status, now, pending, hint, due, redis.call('ZCARD', keys.sealed), lost}
 end

@@ -18,6 +18,9 @@
 --       3  hinted    windows that the Celery message in hand was sent for
 --       4  keep_ms   how long the answer may be asked for again
 --       5  alone     1: give one suspected window, and nothing else; 0: give none of these
+--       6  waiter    channel of who is to be woken once there are more windows, when there are fewer
+--                    now than it asked for; empty: nobody
+--       7  wait_ms   how long it waits
 -- Returns {now_ms, ready, suspected, window id, token, attempts, excused, deaths, closed value, ...}:
 -- attempts are those that count and excused those that do not, ready
 -- counts the windows that could still be claimed now, suspected those that could be claimed alone;
@@ -99,4 +102,8 @@ if redis.call('HLEN', KEYS[9]) > 0 then
   answer[3] = #suspects()
 end
 answer[2] = claimable(KEYS[3], now) - answer[3]
+local claimed = (#answer - 3) / 6
+if ARGV[6] ~= '' and answer[2] <= 0 and claimed < tonumber(ARGV[1]) and redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('HSET', KEYS[1], 'waiter', ARGV[6] .. ' ' .. whole(now + ARGV[7]))
+end
 return answer

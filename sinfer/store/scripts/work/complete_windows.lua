@@ -104,11 +104,12 @@ local windows, ids = windows_of_call(), {}
 for n, window in ipairs(windows) do
   ids[n] = window.id
 end
-local tokens, held = ask_of_all('HMGET', KEYS[4], ids), ask_of_all('ZMSCORE', KEYS[3], ids)
+local tokens = ask_of_all('HMGET', KEYS[4], ids)
 local done, is_done = {}, {}
 for n, window in ipairs(windows) do
   done[n] = 0
-  if tokens[n] == window.token and held[n] and not is_done[window.id] then
+  local is_held = tokens[n] == window.token and redis.call('ZSCORE', KEYS[3], window.id)
+  if is_held and not is_done[window.id] then
     done[n], is_done[window.id] = 1, true
     complete(window)
   end

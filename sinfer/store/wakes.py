@@ -1,0 +1,94 @@
+"""Waking worker processes that wait for windows: quicker than a Celery message, and cheaper.
+
+A claim that finds fewer windows than it has places for leaves the name of its process with the
+partition. Whatever makes windows ready next publishes on the channel of that process, in the same
+script, and no Celery message is sent. Where nobody listens on it (any more), one is. So a lost wake
+is no more than a lost message: beat has one sent when the windows are still there after a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sinfer.errors import AccessError, SinferError
+from sinfer.store.keys import WAKE
+from sinfer.windows.ids import Scope
+
+if TYPE_CHECKING:
+    from sinfer.store.connection import Store
+
+_log = logging.getLogger(__name__)
+
+WAIT_MS = 10_000
+"""How long a process waits for windows of a partition at most; then a message has to be sent."""
+
+_AGAIN_S = 1.0
+"""When a lost subscription is made again."""
+
+_QUIET_S = 5.0
+"""After so long without a word the connection is tried, and given up as long after that."""
+
+
+class WakeListener:
+    """Hears of windows that this process waits for. Use it on one event loop.
+
+    Args:
+        store: Redis.
+        wake: is called with the partition, and with how many windows are ready that nobody else was
+            told of.
+
+    Attributes:
+        name: of its channel, which claims leave with partitions; empty while nobody listens.
+    """
+
+    def __init__(self, store: Store, wake: Callable[[Scope, int], None]) -> None:
+        self._store = store
+        self._wake = wake
+        self._channel = f"{WAKE}{os.getpid()}-{uuid.uuid4().hex[:16]}"
+        self.name = ""
+
+    async def run(self) -> None:
+        """Listen until this is cancelled, or until Redis says that this user may not."""
+        while True:
+            try:
+                async with self._store.errors():
+                    await self._listen()
+            except AccessError as error:
+                _log.warning("windows are told of by Celery messages alone: %s", error)
+                return
+            except SinferError as error:
+                _log.debug("no wakes for now: %s", error)
+            finally:
+                self.name = ""
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _listen(self) -> None:
+        async with self._store.redis.pubsub() as pubsub:
+            await pubsub.subscribe(self._channel)
+            is_asked = False
+            while True:
+                message = await pubsub.get_message(timeout=_QUIET_S)
+                if message is None:
+                    if is_asked:
+                        return
+                    await pubsub.ping()
+                is_asked = message is None
+                if message is not None:
+                    self._take(message)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["type"] == "subscribe":
+            self.name = self._channel
+        elif message["type"] == "message":
+            windows, _, partition = message["data"].decode(errors="replace").partition(" ")
+            try:
+                scope, count = Scope.parse(partition), int(windows)
+            except ValueError:
+                _log.warning("a wake that is none: %r", message["data"][:200])
+                return
+            self._wake(scope, count)
