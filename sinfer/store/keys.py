@@ -5,7 +5,7 @@ they live in one slot and a script may touch all of them.
 
 | key                          | type   | holds |
 | ---------------------------- | ------ | ----- |
-| ``sinfer:{scope}:meta``      | hash   | writer lease, token, time, position, counts, config, waiter |
+| ``sinfer:{scope}:meta``      | hash   | writer lease, token, time, position, counts, waiters |
 | ``sinfer:{scope}:open``      | hash   | open window id → record |
 | ``sinfer:{scope}:deadlines`` | zset   | open window id by the time beat closes it (ms) |
 | ``sinfer:{scope}:closed``    | hash   | closed or leased window id → reason, closed_ms, record |

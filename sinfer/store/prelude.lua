@@ -181,22 +181,43 @@ local function claimable(ready, now)
   return redis.call('ZCOUNT', ready, '-inf', now)
 end
 
--- Wake the worker process that waits for windows of a partition, if one does. Its wait is over.
---   key     of the partition: meta, with the field waiter: 'channel until' (ms)
--- Returns whether it listens.
-local function wake(key, waiter, windows, now)
-  local channel, until_ms = string.match(waiter or '', '^(%S+) (%d+)$')
-  if not channel then
-    return false
+-- Worker processes that wait for windows of a partition, the longest waiting first, are in the field
+-- waiters of its meta: 'channel until (ms) channel until ...'.
+local MOST_WAITERS = 32
+
+-- Have a process wait until a time (ms); who waited already is last again.
+local function add_waiter(key, channel, until_ms)
+  local waiters = {}
+  for other, its_until in string.gmatch(redis.call('HGET', key, 'waiters') or '', '(%S+) (%d+)') do
+    if other ~= channel then
+      waiters[#waiters + 1] = other .. ' ' .. its_until
+    end
   end
-  redis.call('HDEL', key, 'waiter')
-  if tonumber(until_ms) < now then
-    return false
-  end
-  -- A user that may not publish is no reason to fail: then there are messages.
+  waiters[#waiters + 1] = channel .. ' ' .. whole(until_ms)
+  local first = math.max(1, #waiters - MOST_WAITERS + 1)
+  redis.call('HSET', key, 'waiters', table.concat(waiters, ' ', first))
+end
+
+-- Wake one of the processes that wait. Its wait is over; so is that of those who do not listen.
+--   key      meta of the partition
+--   waiters  its field
+-- Returns whether one listens.
+local function wake(key, waiters, windows, now)
   local partition = string.match(key, '{(.*)}')
-  local heard = redis.pcall('PUBLISH', channel, windows .. ' ' .. partition)
-  return type(heard) == 'number' and heard > 0
+  local is_heard, rest = false, waiters or ''
+  while not is_heard and rest ~= '' do
+    local channel, until_ms, others = string.match(rest, '^(%S+) (%d+) ?(.*)$')
+    rest = others or ''
+    if channel and tonumber(until_ms) >= now then
+      -- A user that may not publish is no reason to fail: then there are messages.
+      local heard = redis.pcall('PUBLISH', channel, windows .. ' ' .. partition)
+      is_heard = type(heard) == 'number' and heard > 0
+    end
+  end
+  if rest ~= (waiters or '') then
+    redis.call('HSET', key, 'waiters', rest)
+  end
+  return is_heard
 end
 
 -- Promise that somebody hears of the ready windows that nobody was told of: a worker process that
@@ -206,7 +227,7 @@ end
 local WAKE_MS = 1000 -- so long it counts that a process was woken: it may hang in a hook, or be frozen
 local BACKLOG = 16 -- windows of one claim, as in worker/claim_loop.py
 local function promise(key, name, ready, now, hint_ms)
-  local kept = redis.call('HMGET', key, 'hinted', 'hint_until', 'hint_name', 'hint', 'waiter')
+  local kept = redis.call('HMGET', key, 'hinted', 'hint_until', 'hint_name', 'hint', 'waiters')
   local hinted, until_ms = tonumber(kept[1] or '0'), tonumber(kept[2] or '0')
   if kept[3] == name then
     return tonumber(kept[4] or '0'), until_ms

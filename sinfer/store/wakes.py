@@ -1,9 +1,9 @@
 """Waking worker processes that wait for windows: quicker than a Celery message, and cheaper.
 
-A claim that finds fewer windows than it has places for leaves the name of its process with the
-partition. Whatever makes windows ready next publishes on the channel of that process, in the same
-script, and no Celery message is sent. Where nobody listens on it (any more), one is. So a lost wake
-is no more than a lost message: beat has one sent when the windows are still there after a second.
+A claim that finds fewer windows than it has places for leaves the channel of its process with the
+partition. Whatever makes windows ready next publishes on that of the process that waits longest, in
+the same script, and no Celery message is sent. Where nobody listens (any more), one is. So a lost
+wake is no more than a lost message: beat sends one when the windows are still there after a second.
 """
 
 from __future__ import annotations

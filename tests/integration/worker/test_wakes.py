@@ -7,10 +7,12 @@ import time
 
 import pytest
 
+from sinfer.aio.cancel import end
 from sinfer.errors import AccessError
 from sinfer.store.connection import Store
 from sinfer.store.keys import WAKE
 from sinfer.store.wakes import WakeListener
+from sinfer.store.work.claims import PartitionClaims
 from sinfer.windows.ids import Scope
 from sinfer.worker.claim_loop import drain
 from tests.integration.worker.test_waiting import WINDOWS, World, world
@@ -39,7 +41,7 @@ async def _listens(world: World) -> None:
 
 async def _waits(world: World) -> bool:
     """Whether some process waits for windows of the partition."""
-    return bool(await world.store.redis.hexists(world.meta, "waiter"))
+    return bool(await world.store.redis.hget(world.meta, "waiters"))
 
 
 async def _drained(world: World) -> None:
@@ -62,6 +64,30 @@ def test_windows_are_found_at_once_and_without_messages(world: World) -> None:
             await _all_are_done(world)
             assert time.monotonic() - began_s < 5
             assert await _hinted(world) == 0
+
+    world.runtime.call(run())
+
+
+def test_processes_that_wait_take_turns(world: World) -> None:
+    heard: list[str] = []
+
+    async def run() -> None:
+        await _drained(world)
+        others = [WakeListener(world.store, lambda *_, n=n: heard.append(n)) for n in "ab"]
+        listening = [asyncio.create_task(other.run()) for other in others]
+        await until(lambda: all(other.name for other in others))
+        for other in (*others, *others):  # again: each of them waits once all the same
+            claims = PartitionClaims(world.store, world.scope)
+            await claims.claim(1, lease_ms=1000, waiter=other.name)
+        assert await world.add(1) == 0
+        await _all_are_done(world)  # by the first that waited
+        for turn in "ab":
+            assert await world.add(1) == 0
+            await until(lambda: bool(heard))
+            assert heard.pop() == turn
+        await end(*listening)
+        assert await world.add(1) == 0, "the first has found all windows, and waits again"
+        await _all_are_done(world)
 
     world.runtime.call(run())
 
@@ -98,7 +124,7 @@ def test_a_process_that_hangs_keeps_no_window_from_others_for_long(
 def test_a_wait_that_is_over_is_no_wait(world: World) -> None:
     async def run() -> None:
         await _drained(world)
-        await world.store.redis.hset(world.meta, "waiter", f"{world.runtime.wakes.name} 1")
+        await world.store.redis.hset(world.meta, "waiters", f"{world.runtime.wakes.name} 1")
         assert await world.add(1) == 1
         assert not await _waits(world)
 
@@ -112,7 +138,7 @@ def test_what_is_written_there_by_others_harms_nobody(world: World) -> None:
         for text in ("", "x", "1", "1 a/b", "1 a/b/c/d", "x p/t/s", b"\xff 1", f"-1 {world.scope}"):
             await world.store.redis.publish(channel, text)
         for value in ("", "somebody", f"{WAKE}nobody 99999999999999", "\x00 \x00", "a b c"):
-            await world.store.redis.hset(world.meta, "waiter", value)
+            await world.store.redis.hset(world.meta, "waiters", value)
             assert await world.add(1) in (0, 1)
             await drain(world.runtime, world.scope, 1)
             await _all_are_done(world)

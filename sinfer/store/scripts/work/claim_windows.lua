@@ -103,7 +103,7 @@ if redis.call('HLEN', KEYS[9]) > 0 then
 end
 answer[2] = claimable(KEYS[3], now) - answer[3]
 local claimed = (#answer - 3) / 6
-if ARGV[6] ~= '' and answer[2] <= 0 and claimed < tonumber(ARGV[1]) and redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('HSET', KEYS[1], 'waiter', ARGV[6] .. ' ' .. whole(now + ARGV[7]))
+if answer[2] <= 0 and ARGV[6] ~= '' and claimed < tonumber(ARGV[1]) and redis.call('EXISTS', KEYS[1]) == 1 then
+  add_waiter(KEYS[1], ARGV[6], now + ARGV[7])
 end
 return answer
