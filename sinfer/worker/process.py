@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 
 import msgspec
@@ -125,7 +126,10 @@ class WindowProcessor:
         """What earlier attempts stored of the window, and the outcome in it."""
         if not attempt.may_have_been_tried:
             return _NOTHING, Outcome()
-        return _read(attempt.claim, await self._claims.read_output(attempt.claim))
+        shared = self._ready.shared_calls
+        with nullcontext() if shared is None else shared.more_comes():
+            stored = await self._claims.read_output(attempt.claim)
+        return _read(attempt.claim, stored)
 
     # --- claimed -> asked ---
 

@@ -15,7 +15,8 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -99,6 +100,7 @@ class SharedCalls:
         self._cut = Hook("results", "answer", cut_answer, task=model.name)
         self._waiting: deque[_Question] = deque()
         self._items = 0
+        self._coming = 0
         self._calls: dict[asyncio.Task[None], list[_Question]] = {}
         self._look: asyncio.Handle | None = None
         self.problem = ""
@@ -116,16 +118,30 @@ class SharedCalls:
         question = _Question(window, key, loop.create_future(), time.monotonic())
         self._waiting.append(question)
         self._items += len(window)
-        if self._look is not None and self._items >= self._sharing.size:
-            self._look.cancel()  # it may wait for more
-            self._look = None
-        if self._look is None:  # once those that begin in the same moment are there as well
-            self._look = loop.call_soon(self._begin_calls)
+        if self._look is None or self._items >= self._sharing.size:
+            self._look_soon()
         try:
             return await question.answer
         finally:
             if not question.answer.done() or question.answer.cancelled():
                 self._leave(question)
+
+    @contextmanager
+    def more_comes(self) -> Iterator[None]:
+        """Before the end of the block a window is on its way here: others may wait for it."""
+        self._coming += 1
+        try:
+            yield
+        finally:
+            self._coming -= 1
+            if not self._coming:
+                self._look_soon()
+
+    def _look_soon(self) -> None:
+        """Begin calls once those that begin in the same moment are there as well."""
+        if self._look is not None:
+            self._look.cancel()  # it may wait for more
+        self._look = asyncio.get_running_loop().call_soon(self._begin_calls)
 
     def _leave(self, question: _Question) -> None:
         """Nobody waits for its answer any more; a call that is for nobody ends."""
@@ -160,7 +176,8 @@ class SharedCalls:
 
     def _wait_s(self) -> float:
         """How long to wait for more windows."""
-        if self._items >= self._sharing.size or not self._sharing.may_come():
+        may_come = self._coming or self._sharing.may_come()
+        if self._items >= self._sharing.size or not may_come:
             return 0.0
         return self._waiting[0].since_s + self._sharing.wait_s - time.monotonic()
 
