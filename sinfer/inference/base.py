@@ -28,7 +28,7 @@ class InferenceConfig(ConfigModel):
         default="5ms", validate_default=True, ge=timedelta(0), le=timedelta(seconds=10)
     )
     """Longest wait of a window for others that share its call; alone, it waits for nobody."""
-    max_concurrency: int = Field(default=8, ge=1, le=1000, json_schema_extra=unit("calls"))
+    max_concurrency: int = Field(default=64, ge=1, le=1000, json_schema_extra=unit("calls"))
     """Calls of one task under way at once in one worker process."""
     endpoint_concurrency: int | None = Field(default=None, ge=1, json_schema_extra=unit("calls"))
     """Calls to the model under way at once in all worker processes together, of whichever tasks."""

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 
-from pydantic import PlainSerializer, field_validator
+from pydantic import Field, PlainSerializer, field_validator
 
-from sinfer.config.units import format_duration
+from sinfer.config.units import format_duration, unit
 from sinfer.errors import (
     ConfigError,
     HookError,
@@ -40,6 +40,8 @@ class PythonConfig(InferenceConfig):
         PlainSerializer(name_of, return_type=str, when_used="json"),
     ]
     """``"package.module:function"``, or the callable itself where the task is made in code."""
+    max_concurrency: int = Field(default=8, ge=1, le=1000, json_schema_extra=unit("calls"))
+    """Calls of one task under way at once in one worker process, each in a thread of its own."""
 
     @field_validator("call")
     @classmethod

@@ -282,6 +282,7 @@ class PartitionWork:
     def _start(
         self, held: HeldTask, claim: Claim, messages: Sequence[Message]
     ) -> asyncio.Task[None]:
+        self._places.weigh(held.current, claim.window.record.bytes)
         task = asyncio.create_task(self._process(held, claim, messages), name=claim.window.id)
         self._active[task] = (claim, held)
         task.add_done_callback(self._note_end)
@@ -328,7 +329,7 @@ class PartitionWork:
             self._runtime.note_cancelled(f"window {claim.window.id}")
         self._let_off.discard(task)
         self._runtime.leases.drop(self._scope, claim)
-        self._places.give_back(held.current)
+        self._places.give_back(held.current, size=claim.window.record.bytes)
         self._release_unused(held)
         self._changed.set()
         error = task.exception() if not task.cancelled() else None

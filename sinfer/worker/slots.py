@@ -10,9 +10,14 @@ from contextlib import asynccontextmanager
 from sinfer.aio.wait import wait_for_event
 from sinfer.worker.ready_task import ReadyTask
 
-AT_ONCE = 64
+AT_ONCE = 128
 """Windows under way at which a process is full: tasks that have their share begin no more."""
 
+MOST_BYTES = 128 * 2**20
+"""Payload of the windows under way at which a task begins no more beside what it has."""
+
+_UNKNOWN = 8
+"""Windows of a task that are begun before it is known how large they are."""
 
 _TURN_S = 0.2
 """How long others get their turn at least."""
@@ -28,7 +33,8 @@ class Places:
 
     A task has at most ``max_concurrency`` of them. When the process is full, only tasks below their
     share (the places divided by the tasks at work, at least one) get more: whatever one task waits
-    for, another that has little to do begins at once. Partitions of one task take turns.
+    for, another that has little to do begins at once. Partitions of one task take turns. However
+    many places are free, windows under way do not fill the memory: of large ones fewer are begun.
 
     Args:
         limit: places at which the process is full. A task that may have more alone has them.
@@ -36,6 +42,7 @@ class Places:
 
     Attributes:
         taken: places in use.
+        bytes: payload of the windows that have them.
     """
 
     def __init__(
@@ -43,7 +50,7 @@ class Places:
     ) -> None:
         self._limit = limit
         self._note = changed
-        self.taken = 0
+        self.taken = self.bytes = 0
         self._at_work: set[ReadyTask] = set()
         self._freed = asyncio.Event()
         self._is_closed = False
@@ -67,7 +74,23 @@ class Places:
             return 0
         share = max(1, self._limit // len(self._at_work | {task}))
         spare = max(self._limit, task.limit) - self.taken
-        return max(0, min(self.free(task), max(spare, share - task.active)))
+        return max(0, min(self.free(task), max(spare, share - task.active), self._light(task)))
+
+    def _light(self, task: ReadyTask) -> int:
+        """Windows that the memory has room for, if they are as large as those before."""
+        if not task.window_bytes:
+            return _UNKNOWN
+        return max(int((MOST_BYTES - self.bytes) // task.window_bytes), 0 if task.active else 1)
+
+    def weigh(self, task: ReadyTask, size: int) -> None:
+        """A window has one of the places.
+
+        Args:
+            task: its task.
+            size: its payload, bytes.
+        """
+        self.bytes += size
+        task.window_bytes = max(1.0, task.window_bytes * 0.8 + size * 0.2, float(size) * 0.5)
 
     def take_now(self, task: ReadyTask, most: int) -> int:
         """Take places that are free, where nobody waits for them; returns how many."""
@@ -149,8 +172,15 @@ class Places:
                 self._is_kept_free = False
                 self._wake()
 
-    def give_back(self, task: ReadyTask, places: int = 1) -> None:
-        """Let others have places."""
+    def give_back(self, task: ReadyTask, places: int = 1, size: int = 0) -> None:
+        """Let others have places.
+
+        Args:
+            task: that has had them.
+            places: how many.
+            size: the payload of the windows that had them, bytes.
+        """
+        self.bytes -= size
         if not places:
             return
         self.taken -= places

@@ -59,7 +59,7 @@ async def wait_s(connections: Connections, task: Task, number: int) -> float:
 async def test_a_quiet_task_is_not_pushed_back_by_one_with_a_backlog(
     deployment: Deployment, connections: Connections, model: ScriptedModel
 ) -> None:
-    busy = await one_by_one(deployment, connections, model, "busy")
+    busy = await one_by_one(deployment, connections, model, "busy", max_concurrency=8)
     quiet = await one_by_one(deployment, connections, model, "quiet")
     await connections.publish(busy, numbers(0, 150))
     await until(lambda: model.at_once == 16, "both processes to have their hands full")

@@ -9,7 +9,7 @@ import pytest
 
 from sinfer.worker import slots as module
 from sinfer.worker.ready_task import ReadyTask
-from sinfer.worker.slots import Places
+from sinfer.worker.slots import MOST_BYTES, Places
 from tests.support.task_settings import Threshold, product_of, settings_of
 
 
@@ -18,7 +18,9 @@ def task(name: str, most: int = 8) -> ReadyTask:
         "type": "python", "call": "tests.support.task_settings:upper", "max_concurrency": most,
     }  # fmt: skip
     config = Threshold.model_validate(settings_of(name, inference=inference))
-    return ReadyTask(None, product_of([]), config)
+    ready = ReadyTask(None, product_of([]), config)
+    ready.window_bytes = 1000.0
+    return ready
 
 
 async def test_a_full_process_has_room_for_tasks_below_their_share() -> None:
@@ -47,6 +49,24 @@ async def test_a_task_alone_may_have_what_it_was_given() -> None:
     wide = task("wide", 100)
     assert await places.take(wide, 1000) == 100
     assert places.room(task("other")) == 2
+
+
+async def test_of_large_windows_fewer_are_under_way() -> None:
+    places, large, small = Places(), task("large", 64), task("small", 64)
+    large.window_bytes = 0.0
+    assert await places.take(large, 16) == 8, "it is not known how large they are"
+    for _ in range(8):
+        places.weigh(large, MOST_BYTES // 10)
+    assert places.room(large) == 2
+    assert places.room(small) == 64
+    places.weigh(large, 2 * MOST_BYTES)
+    assert places.room(large) == 0
+    assert places.room(small) == 1, "of each task one may always be begun"
+    for _ in range(8):
+        places.give_back(large, size=MOST_BYTES // 10)
+    assert places.room(large) == 1, "one that has none may begin one, however large"
+    places.give_back(large, 0, 2 * MOST_BYTES)
+    assert places.bytes == 0
 
 
 async def test_partitions_of_a_task_take_turns() -> None:
