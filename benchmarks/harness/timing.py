@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from nats.aio.client import Client
@@ -81,8 +83,22 @@ class Timing:
         return self.messages / (self.boot_s + self.run_s)
 
 
-async def time_system(system: System, workload: Workload) -> Timing:
+Watch = Callable[[BackingServers, list[Service]], AbstractAsyncContextManager[None]]
+"""Looks on while the timed part runs."""
+
+
+def nobody(servers: BackingServers, services: list[Service]) -> AbstractAsyncContextManager[None]:
+    """Look at nothing."""
+    return nullcontext()
+
+
+async def time_system(system: System, workload: Workload, watch: Watch = nobody) -> Timing:
     """Run a system once.
+
+    Args:
+        system: what runs.
+        workload: its messages, and the results that they must have.
+        watch: is entered before the gate opens, and left once all results are there.
 
     Raises:
         UnavailableError: one of its processes ended, or gave no results for too long.
@@ -106,8 +122,9 @@ async def time_system(system: System, workload: Workload) -> Timing:
             await wait_for_results(client, services, WARM_OUT, len(warm_up))
             warm = await read_results(client, WARM_OUT, warm_up.results)
             hints, used_s = _hints(services), cpu_seconds(processes)
-            open_gate(place)
-            await wait_for_results(client, services, TIMED_OUT, len(workload))
+            async with watch(servers, services):
+                open_gate(place)
+                await wait_for_results(client, services, TIMED_OUT, len(workload))
             hints = _hints(services) - hints
             used_s = {name: s - used_s[name] for name, s in cpu_seconds(processes).items()}
             found = await read_results(client, TIMED_OUT, workload.results)
