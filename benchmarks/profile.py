@@ -12,7 +12,7 @@ import sys
 
 from benchmarks.harness.profiler import Profile, Profiler
 from benchmarks.harness.timing import time_system
-from benchmarks.scenarios.keyed_product import ITEMS, MESSAGES
+from benchmarks.scenarios.keyed_product import ITEMS, messages
 from benchmarks.scenarios.workload import WINDOW, make_workload
 from benchmarks.systems.catalogue import KEYED, RECOMMENDED
 from sinfer.errors import SinferError
@@ -26,7 +26,7 @@ def _arguments() -> argparse.Namespace:
         "system", nargs="?", default=KEYED.name, choices=_CHOICES, help="default: %(default)s"
     )
     parser.add_argument(
-        "--messages", type=int, default=MESSAGES, help="for windows without keys (%(default)s)"
+        "--messages", type=int, default=50_000, help="for windows without keys (%(default)s)"
     )
     parser.add_argument("--top", type=int, default=25, help="functions a list (%(default)s)")
     return parser.parse_args()
@@ -56,14 +56,14 @@ async def main() -> int:
     """Profile one system; returns the exit code."""
     arguments = _arguments()
     system, items = _CHOICES[arguments.system]
-    messages = MESSAGES if system is KEYED else arguments.messages
+    count = messages() if system is KEYED else arguments.messages
     profiler = Profiler()
     try:
-        timing = await time_system(system, make_workload(messages), profiler.watch)
+        timing = await time_system(system, make_workload(count), profiler.watch)
     except SinferError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
-    windows = messages // items
+    windows = count // items
     print(
         f"{system.name}: {windows:,} windows of {items}, {windows / timing.run_s:,.0f} windows/s"
         " while it was watched"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import signal
 import subprocess
 from collections import Counter
@@ -17,12 +18,14 @@ from redis.asyncio import Redis
 
 from sinfer.embedded.backing import BackingServers
 from sinfer.embedded.services import Service, program
-from sinfer.store.connection import Store
+from sinfer.store.lua import SCRIPTS, script_texts
 
 _RATE = 250
 """Samples a second."""
 _SLOWLOG = 1_000
 """Scripts that are looked at in each look at Redis' slow log."""
+_LOGGED_US = 20
+"""Scripts take longer; what they call does not, and would be costly to log."""
 _LOOK_S = 0.5
 _WATCHED = ("ingest", "worker")
 _WAITING = (
@@ -93,10 +96,10 @@ class Profiler:
         redis = Redis.from_url(servers.redis.url, decode_responses=False)
         scripts: Counter[str] = Counter()
         spent: Counter[str] = Counter()
-        names = _script_names(servers.redis.url)
+        names = _script_names()
         await redis.config_resetstat()
         await redis.config_set("slowlog-max-len", _SLOWLOG)
-        await redis.config_set("slowlog-log-slower-than", 0)
+        await redis.config_set("slowlog-log-slower-than", _LOGGED_US)
         looking = asyncio.create_task(_look(redis, names, scripts, spent))
         samplers = [_sample(pid, path) for pid, path in files.items()]
         before = {name: _cpu_us(found) for name, found in pids.items()}
@@ -147,17 +150,19 @@ def _sample(pid: int, path: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _script_names(url: str) -> dict[str, str]:
-    """The name of each script by its digest."""
-    store = Store(url)
-    both = (*store._scripts.items(), *store._kept.items())  # what evalsha is called with
-    return {script.sha: name for name, script in both}
+def _script_names() -> dict[str, str]:
+    """The name of each script by its digest, which is what Redis is called with."""
+    return {
+        hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(): name
+        for name, source in SCRIPTS.items()
+        for text in script_texts(source)
+    }
 
 
 async def _look(
     redis: Redis, names: dict[str, str], scripts: Counter[str], spent: Counter[str]
 ) -> None:
-    """Read the slow log, in which all commands are, again and again."""
+    """Read the slow log, in which the scripts are, again and again."""
     while True:
         await redis.slowlog_reset()
         await asyncio.sleep(_LOOK_S)
