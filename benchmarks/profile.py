@@ -57,8 +57,8 @@ async def main() -> int:
     arguments = _arguments()
     system, items = _CHOICES[arguments.system]
     count = messages() if system is KEYED else arguments.messages
-    profiler = Profiler()
     try:
+        profiler = Profiler()
         timing = await time_system(system, make_workload(count), profiler.watch)
     except SinferError as error:
         print(f"Error: {error}", file=sys.stderr)

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 
 from sinfer.embedded.backing import BackingServers
 from sinfer.embedded.services import Service, program
+from sinfer.errors import ConfigError, UnavailableError
 from sinfer.store.lua import SCRIPTS, script_texts
 
 _RATE = 250
@@ -71,19 +72,24 @@ class Profile:
 class Profiler:
     """Watches one run.
 
+    Raises:
+        ConfigError: py-spy is not installed.
+
     Attributes:
         found: what was found, after the run.
     """
 
     def __init__(self) -> None:
         self.found = Profile()
+        if not Path(program("py-spy")).exists():
+            raise ConfigError("py-spy is not installed; make bench does that")
 
     @asynccontextmanager
     async def watch(self, servers: BackingServers, services: list[Service]) -> AsyncIterator[None]:
         """Sample while the context lasts.
 
         Raises:
-            FileNotFoundError: py-spy is not installed.
+            UnavailableError: py-spy may not look into the processes.
         """
         pids = {
             name: list(_working(service))
@@ -116,7 +122,7 @@ class Profiler:
                 sampler.send_signal(signal.SIGINT)
                 await asyncio.to_thread(sampler.wait, 30)
         for name, found in pids.items():
-            stacks = [line for pid in found for line in files[pid].read_text().splitlines()]
+            stacks = [line for pid in found for line in _stacks(files[pid])]
             self.found.processes[name] = Process(used[name], *_rank(stacks))
         for name, stats in commands.items():
             key = name.removeprefix("cmdstat_")
@@ -148,6 +154,12 @@ def _sample(pid: int, path: Path) -> subprocess.Popen[bytes]:
         "--rate", str(_RATE), "--duration", "3600", "--output", str(path),
     ]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _stacks(path: Path) -> list[str]:
+    if not path.exists():
+        raise UnavailableError("py-spy wrote nothing; may this user trace processes (ptrace)?")
+    return path.read_text().splitlines()
 
 
 def _script_names() -> dict[str, str]:

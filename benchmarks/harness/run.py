@@ -91,9 +91,9 @@ def _chosen(
         for system in scenario.systems
         if scenario.name in only or system.name in only
     ]
-    if old is not None:
-        beside = next((scenario for scenario, system in chosen if system in MANY_KEYS), None)
-        chosen += [(beside, old)] if beside else []
+    beside = [place for place, (_, system) in enumerate(chosen) if system in MANY_KEYS]
+    if old is not None and beside:
+        chosen.insert(beside[-1] + 1, (chosen[beside[-1]][0], old))
     missing = {system.name: _missing(system) for _, system in chosen}
     report.left_out += [f"{name}: {text}" for name, text in missing.items() if text]
     chosen = [(scenario, system) for scenario, system in chosen if not missing[system.name]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from statistics import median
 
 from benchmarks.harness.latency import percentile
@@ -77,11 +78,12 @@ def _ratios(rounds: Sequence[Round]) -> Iterator[Asked]:
     """Those that compare two systems of the same round."""
 
     def ratio(system: str, base: str, measure: Measure = rate) -> list[float]:
-        return [
-            measure(timings[system]) / measure(timings[base])
+        pairs = [
+            (measure(timings[system]), measure(timings[base]))
             for timings in rounds
             if system in timings and base in timings
         ]
+        return [value / other for value, other in pairs if other and not isnan(value / other)]
 
     def throughput(system: str, base: str, limit: float) -> Asked:
         return f"{system} / {base}", ratio(system, base), limit, False
@@ -105,7 +107,8 @@ def _numbers(rounds: Sequence[Round]) -> Iterator[Asked]:
     """Those of one system."""
 
     def of(system: System, measure: Measure) -> list[float]:
-        return [measure(timings[system.name]) for timings in rounds if system.name in timings]
+        values = (measure(timings[system.name]) for timings in rounds if system.name in timings)
+        return [value for value in values if not isnan(value)]
 
     name = catalogue.LATENCY.name
     yield f"{name}: p50, ms", of(catalogue.LATENCY, _p50), 10.0, True
