@@ -12,7 +12,6 @@ from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import TimeoutError as FetchTimeoutError
 
 from benchmarks.harness.gate import opened
 from benchmarks.harness.streams import TIMED_IN, WARM_IN, subject
@@ -64,8 +63,11 @@ async def pump(client: Client, stream: str, task_id: str) -> None:
     while True:
         try:
             messages = await subscription.fetch(_BATCH, timeout=_QUIET_S)
-        except FetchTimeoutError:
-            break
+        except TimeoutError:  # that of nats-py, or of asyncio where the machine is busy
+            info = await subscription.consumer_info()
+            if not info.num_pending and not info.num_ack_pending:
+                break
+            continue
         for message in messages:
             await source.emit(message)
     await work.aclose()
