@@ -104,14 +104,16 @@ fuzz: setup
 	$(BIN)/python -m tests.chaos.live_fuzz $(if $(SEED),--seed $(SEED)) $(FUZZ_OPTIONS)
 
 bench: $(VENV)/.ready-bench
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCH_OPTIONS)
 
 trips: setup
 	$(BIN)/python -m tools.trips $(TRIPS_OPTIONS)
 
-# celery-batches runs with Celery 5.7 but asks for an older one, hence --no-deps.
+# celery-batches runs with Celery 5.7 but asks for an older one, hence --no-deps. toolz and zict are
+# what streamz needs; py-spy is for python -m benchmarks.profile.
 $(VENV)/.ready-bench: $(VENV)/.ready
-	$(BIN)/python $(PIP_INSTALL) --no-deps 'celery-batches==0.11'
+	$(BIN)/python $(PIP_INSTALL) --no-deps 'celery-batches==0.11' \
+	  'streamz==0.6.6' 'toolz==1.2.0' 'zict==3.0.0' 'py-spy==0.4.3'
 	@touch $@
 
 # It has an environment of its own, since it is not needed for anything else.

@@ -5,17 +5,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
+from contextlib import ExitStack
 from types import FrameType
 
 from rich.console import Console
 
+from benchmarks.harness.json_report import as_dict
+from benchmarks.harness.old_commit import checked_out, old_keyed
 from benchmarks.harness.run import NAMES, run
-from benchmarks.harness.tables import as_dict, show
+from benchmarks.harness.tables import show
+from benchmarks.scenarios.keyed_product import KEYS_VARIABLE
 from sinfer.errors import SinferError
 
-_WIDTH = 100
+_WIDTH = 120
+_QUICK_MESSAGES, _QUICK_KEYS = 1_000, 200
 
 
 def _arguments() -> argparse.Namespace:
@@ -26,15 +32,21 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--messages", type=int, default=50_000, help="default: %(default)s")
     parser.add_argument(
-        "--rounds", type=int, default=3, help="the best one counts (default: %(default)s)"
+        "--quick", action="store_true", help="one round of few messages and keys, to see it run"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="the median one counts (default: %(default)s)"
     )
     parser.add_argument(
         "--only", action="append", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}"
     )
     parser.add_argument(
+        "--old", metavar="COMMIT", help="run many keys and small windows by its code as well"
+    )
+    parser.add_argument(
         "--limit",
         type=float,
-        default=220.0,
+        default=1500.0,
         metavar="SECONDS",
         help="begin no round that would end later than this (default: %(default)s)",
     )
@@ -42,6 +54,11 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.messages < 1 or arguments.rounds < 1:
         parser.error("--messages and --rounds are at least 1")
+    if arguments.quick and arguments.old:
+        parser.error("--quick and --old do not go together: old code knows no fewer keys")
+    if arguments.quick:
+        arguments.messages, arguments.rounds = _QUICK_MESSAGES, 1
+        os.environ[KEYS_VARIABLE] = str(_QUICK_KEYS)
     return arguments
 
 
@@ -56,15 +73,19 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     progress = Console(stderr=True, highlight=False)
     try:
-        report = asyncio.run(
-            run(
-                messages=arguments.messages,
-                rounds=arguments.rounds,
-                only=arguments.only or NAMES,
-                limit_s=arguments.limit,
-                tell=lambda text: progress.print(f"[dim]·[/] {text}"),
+        with ExitStack() as stack:
+            commit = arguments.old
+            old = old_keyed(stack.enter_context(checked_out(commit))) if commit else None
+            report = asyncio.run(
+                run(
+                    messages=arguments.messages,
+                    rounds=arguments.rounds,
+                    only=arguments.only or NAMES,
+                    old=old,
+                    limit_s=arguments.limit,
+                    tell=lambda text: progress.print(f"[dim]·[/] {text}"),
+                )
             )
-        )
     except SinferError as error:
         progress.print(f"Error: {error}", markup=False)
         return 1

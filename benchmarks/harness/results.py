@@ -15,6 +15,7 @@ from sinfer.encoding import from_json
 from sinfer.source.attachment import Attachment
 from sinfer.source.config import JetStreamSource
 from sinfer.source.source_partition import SourcePartition
+from sinfer.types.message import Message
 
 _BATCH = 2_000
 _QUIET_S = 0.2
@@ -28,11 +29,13 @@ class Found:
         check: whether there is exactly one correct result for each message.
         first_closed_s: when the first window closed, seconds since the epoch.
         last_stored_s: when JetStream stored the last result, seconds since the epoch.
+        stored_ns: when it stored each result, by id, nanoseconds since the epoch.
     """
 
     check: SinkCheck
     first_closed_s: float
     last_stored_s: float
+    stored_ns: Mapping[int, int]
 
     @property
     def elapsed_s(self) -> float:
@@ -42,22 +45,30 @@ class Found:
 
 async def read_results(client: Client, stream: str, expected: Sequence[Mapping[str, Any]]) -> Found:
     """Read a stream of results to its end and compare it with what it should hold."""
+    results: list[Mapping[str, Any]] = []
+    stored_ns: dict[int, int] = {}
+    first_closed_ms = float("inf")
+    for message in await read(client, stream):
+        results.append(from_json(message.data))
+        first_closed_ms = min(first_closed_ms, float((message.headers or {})[CLOSED_HEADER]))
+        stored_ns[results[-1]["id"]] = message.timestamp_ns
+    by_id = {result["id"]: result for result in expected}
+    check = check_sink(stream, by_id, results, lambda result: result["id"])
+    last_stored_ns = max(stored_ns.values(), default=0)
+    return Found(check, first_closed_ms / 1000, last_stored_ns / 1e9, stored_ns)
+
+
+async def read(client: Client, stream: str) -> list[Message]:
+    """All that a stream holds."""
     source = JetStreamSource(stream=stream, batch=_BATCH)
     reader = await Attachment.open(
         client, SourcePartition(source, subject(stream), f"results-{stream}")
     )
-    results: list[Mapping[str, Any]] = []
-    first_closed_ms, last_stored_ns = float("inf"), 0
+    found: list[Message] = []
     try:
         while not await reader.source.caught_up():
             batch = await reader.next_batch(_BATCH, _QUIET_S)
-            for message in batch.messages if batch is not None else ():
-                results.append(from_json(message.data))
-                closed_ms = float((message.headers or {})[CLOSED_HEADER])
-                first_closed_ms = min(first_closed_ms, closed_ms)
-                last_stored_ns = max(last_stored_ns, message.timestamp_ns)
+            found += batch.messages if batch is not None else ()
     finally:
         await reader.aclose()
-    by_id = {result["id"]: result for result in expected}
-    check = check_sink(stream, by_id, results, lambda result: result["id"])
-    return Found(check, first_closed_ms / 1000, last_stored_ns / 1e9)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from functools import cache
 
@@ -9,21 +10,33 @@ from benchmarks.scenarios.product import WARM, GatedTasks
 from sinfer import Product
 from sinfer.products.example.pipeline import ExamplePipeline, Reading
 
+KEYS_VARIABLE = "BENCH_KEYS"
+"""Environment variable that holds another number of keys, for a quick look."""
+
 ITEMS = 5
 """Messages in a window."""
 KEYS = 10_000
-MESSAGES = ITEMS * KEYS
 
 _WARM_KEYS = 200
 _SEED = 5
 
 
+def keys() -> int:
+    """How many keys there are."""
+    return int(os.environ.get(KEYS_VARIABLE, KEYS))
+
+
+def messages() -> int:
+    """A window of each key."""
+    return ITEMS * keys()
+
+
 @cache
 def _shuffled() -> list[str]:
     """The key of each message: each one as often as a window has items, in random order."""
-    keys = [str(number // ITEMS) for number in range(MESSAGES)]
-    random.Random(_SEED).shuffle(keys)
-    return keys
+    made = [str(number // ITEMS) for number in range(messages())]
+    random.Random(_SEED).shuffle(made)
+    return made
 
 
 class KeyedPipeline(ExamplePipeline):

@@ -38,7 +38,7 @@ def _services(place: Place) -> list[Service]:
     ]
 
 
-CELERY_BATCHES = System("celery-batches", _services, share=0.06)
+CELERY_BATCHES = System("celery-batches", _services, share=0.06, package="celery_batches")
 
 
 async def feed(client: Client, task_id: str, task: Any) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.harness.system import System
 from sinfer.embedded.services import Place, Service, beat_service, ingest_service, worker_service
 
 PRODUCT = "benchmarks.scenarios.product"
+KEYED_PRODUCT = "benchmarks.scenarios.keyed_product"
 
 
-def sinfer_system(name: str, *options: str, concurrency: int, product: str = PRODUCT) -> System:
+def sinfer_system(
+    name: str, *options: str, concurrency: int = 2, product: str = PRODUCT, **more: Any
+) -> System:
     """sinfer with one worker.
 
     Args:
@@ -16,6 +21,7 @@ def sinfer_system(name: str, *options: str, concurrency: int, product: str = PRO
         options: further options of ``celery worker``.
         concurrency: processes or threads of the worker.
         product: the module of the product to ingest.
+        more: of the system.
     """
 
     def services(place: Place) -> list[Service]:
@@ -25,7 +31,7 @@ def sinfer_system(name: str, *options: str, concurrency: int, product: str = PRO
             ingest_service(place, product),
         ]
 
-    return System(name, services)
+    return System(name, services, **more)
 
 
 PREFORK_1 = sinfer_system("sinfer-prefork-1", concurrency=1)
