@@ -34,6 +34,10 @@ _WAITING = (
     "Event.wait ", "Queue.get ", "_worker ", "SignalHandlers", "select ", "Thread.join ",
 )  # fmt: skip
 """Functions in which a thread waits, most of the time at least: they say nothing."""
+_AROUND = (
+    "(threading.py", "(asyncio/", "(click/", "(celery", "(billiard/", "(<frozen runpy", "(sinfer:",
+)  # fmt: skip
+"""Files of functions that are around everything: what they call takes all the time, of course."""
 
 Ranking = list[tuple[str, float]]
 """Functions and their shares of the samples, the largest first."""
@@ -201,7 +205,8 @@ def _rank(stacks: list[str]) -> tuple[Ranking, Ranking]:
             continue
         own[frames[-1]] += int(count)
         for frame in set(frames):
-            cumulative[frame] += int(count)
+            if not any(place in frame for place in _AROUND):
+                cumulative[frame] += int(count)
     total = max(1, own.total())
     return tuple(  # type: ignore[return-value]
         [(name, count / total) for name, count in counter.most_common()]
