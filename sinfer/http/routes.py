@@ -20,6 +20,7 @@ from sinfer.aio.cancel import end
 from sinfer.config.trust import trust
 from sinfer.hooks.call import describe
 from sinfer.http import proxies
+from sinfer.http.aiohttp_transport import AiohttpTransport
 from sinfer.http.proxies import Proxy, proxy_for
 
 
@@ -52,16 +53,28 @@ class Route:
         """Whether only ``send`` knows the way."""
         return self.proxy is not None and self.proxy.is_socks
 
-    def client(self, **options: Any) -> httpx.AsyncClient:
+    def transport(self, limits: httpx.Limits) -> AiohttpTransport | None:
+        """What sends requests to the server; None where that is for ``client``, through a proxy."""
+        return AiohttpTransport(self.verify, limits) if self.proxy is None else None
+
+    def client(
+        self, limits: httpx.Limits, *, is_lenient: bool = False, **options: Any
+    ) -> httpx.AsyncClient:
         """A client for the server, and for no other.
 
         Args:
+            limits: of its connections. Their number is bounded where httpx makes them.
+            is_lenient: tell the status of an answer whose body is no HTTP. It costs processor time:
+                httpx makes the connections then, as it does through a proxy.
             options: those of httpx that have nothing to do with the way.
         """
-        make = partial(httpx.AsyncClient, verify=self.verify, trust_env=False, **options)
-        if self.proxy is None:
-            return make()
-        return make(proxy=httpx.Proxy(self.proxy.url, ssl_context=self.verify_proxy))
+        make = partial(httpx.AsyncClient, trust_env=False, **options)
+        if self.proxy is None and not is_lenient:
+            return make(transport=self.transport(limits))
+        proxy = None
+        if self.proxy is not None:
+            proxy = httpx.Proxy(self.proxy.url, ssl_context=self.verify_proxy)
+        return make(verify=self.verify, proxy=proxy, limits=limits)
 
     async def send(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
         """Send a request and return its answer, of which the body is yet to be read.

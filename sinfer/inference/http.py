@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from http import HTTPStatus
@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
+import aiohttp
 import httpx
 from pydantic import Field, field_validator
+from yarl import URL
 
 from sinfer.config.model import ConfigModel
 from sinfer.config.proxy import Proxy
@@ -26,6 +28,13 @@ from sinfer.errors import (
     InferenceRejectedError,
     InferenceUnavailableError,
     InvalidResponseError,
+)
+from sinfer.http.aiohttp_transport import (
+    FOREIGN,
+    AiohttpTransport,
+    as_of_httpx,
+    cause_of,
+    streamed,
 )
 from sinfer.http.read_limit import (
     ACCEPT_ENCODING,
@@ -51,6 +60,12 @@ _KEEPALIVE_S = 4.0
 
 _CLOSED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 """How it shows that the server has closed the connection before it answered."""
+
+_TARGET = "sinfer_target"
+"""Extension of a request: its URL, as aiohttp takes it."""
+
+_ANSWERED = "sinfer_answered"
+"""Extension of a request: the server has seen it, and begun to answer."""
 
 _SENDING = ".send_request_headers.started"
 """The event by which a request has its connection."""
@@ -109,11 +124,13 @@ class Endpoint:
 
     Attributes:
         call: method and URL for messages, without credentials and query.
+        target: the URL, as aiohttp takes it.
     """
 
     method: str
     url: httpx.URL
     call: str
+    target: URL
 
     @classmethod
     def of(cls, method: str, base: str, path: str = "", through: str = "") -> Self:
@@ -128,7 +145,21 @@ class Endpoint:
             raw_path = url.raw_path.partition(b"?")[0].rstrip(b"/") + path.encode("ascii")
             query = b"?" + url.query if url.query else b""
             url = url.copy_with(raw_path=raw_path + query)
-        return cls(method, url, f"{method} {shown_url(url)}{through}")
+        target = URL(str(url.copy_with(fragment=None)), encoded=True)
+        return cls(method, url, f"{method} {shown_url(url)}{through}", target)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    """Connections to a server.
+
+    Attributes:
+        send: sends a request; the body of the answer is yet to be read.
+        aclose: closes them.
+    """
+
+    send: Callable[[httpx.Request], Awaitable[httpx.Response]]
+    aclose: Callable[[], Awaitable[None]]
 
 
 class HttpSession:
@@ -163,14 +194,21 @@ class HttpSession:
             ca_file=config.ca_file,
         )
         self._secrets = self.route.secrets
-        self._send_by = self.route.send if self.route.is_socks else _send_directly
-        make = functools.partial(
-            self.route.client,
-            timeout=httpx.Timeout(None, connect=config.connect_timeout.total_seconds()),
-        )
-        self._client = make(limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S))
-        self._new_connections = make(limits=httpx.Limits(max_keepalive_connections=0))
+        self._timeout = httpx.Timeout(None, connect=config.connect_timeout.total_seconds())
+        self._timeouts = self._timeout.as_dict()
+        self._connect_timeout = aiohttp.ClientTimeout(sock_connect=self._timeout.connect)
+        self._kept = self._sender(httpx.Limits(keepalive_expiry=_KEEPALIVE_S))
+        self._new_connections = self._sender(httpx.Limits(max_keepalive_connections=0))
         self._places = asyncio.Semaphore(config.max_concurrency)
+
+    def _sender(self, limits: httpx.Limits) -> _Sender:
+        """What sends requests: the transport itself where it can, since a client of httpx around it
+        costs as much again."""
+        transport = self.route.transport(limits)
+        if transport is not None:
+            return _Sender(functools.partial(self._ask, transport), transport.aclose)
+        client = self.route.client(limits, timeout=self._timeout)
+        return _Sender(functools.partial(self.route.send, client), client.aclose)
 
     def endpoint(self, method: str, path: str = "") -> Endpoint:
         """What to call at a path below the URL of the settings; see ``Endpoint.of``."""
@@ -206,7 +244,11 @@ class HttpSession:
             endpoint.url,
             headers=all_headers,
             content=body,
-            extensions={FURTHER_SECRETS: self._secrets},
+            extensions={
+                FURTHER_SECRETS: self._secrets,
+                "timeout": self._timeouts,
+                _TARGET: endpoint.target,
+            },
         )
         try:
             async with asyncio.timeout(self._timeout_s), self._places:
@@ -251,11 +293,35 @@ class HttpSession:
 
         request.extensions["trace"] = note
         try:
-            return await self._send_by(self._client, request)
+            return await self._kept.send(request)
         except _CLOSED:
-            if is_new:
+            if is_new or _ANSWERED in request.extensions:
                 raise
-            return await self._send_by(self._new_connections, request)
+            return await self._new_connections.send(request)
+
+    async def _ask(self, transport: AiohttpTransport, request: httpx.Request) -> httpx.Response:
+        """As ``AiohttpTransport.handle_async_request``, for the many small answers of models: one
+        that is not larger than it may be is read at once, without a stream of httpx around it."""
+        session = transport.session or transport.open()
+        try:
+            answer = await session.request(
+                request.method,
+                request.extensions[_TARGET],
+                data=request.content or None,
+                headers=[(n.decode("ascii"), v.decode("latin-1")) for n, v in request.headers.raw],
+                allow_redirects=False,
+                timeout=self._connect_timeout,
+                trace_request_ctx=request,
+            )
+            if not _is_bounded(answer, self._most_bytes):
+                return streamed(answer, request)
+            request.extensions[_ANSWERED] = True
+            body = await answer.read()
+        except FOREIGN as error:
+            raise as_of_httpx(error, request) from cause_of(error)
+        return httpx.Response(
+            answer.status, headers=answer.raw_headers, content=body, request=request
+        )
 
     async def request_json(
         self, endpoint: Endpoint, value: Any = None, *, idempotency_key: str = ""
@@ -276,26 +342,23 @@ class HttpSession:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await self._kept.aclose()
         await self._new_connections.aclose()
 
 
-def _is_bounded(response: httpx.Response, most_bytes: int) -> bool:
+def _is_bounded(response: httpx.Response | aiohttp.ClientResponse, most_bytes: int) -> bool:
     """Whether an answer of status 2xx can be no larger: unpacked, and with a length that
     the connection holds it to."""
     headers = response.headers
     announced = headers.get("content-length", "")
+    status = response.status_code if isinstance(response, httpx.Response) else response.status
     return (
-        response.is_success
+        200 <= status < 300
         and announced.isdecimal()
         and int(announced) <= most_bytes
         and "content-encoding" not in headers
         and "transfer-encoding" not in headers
     )
-
-
-async def _send_directly(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-    return await client.send(request, stream=True)
 
 
 class HttpInferenceClient(InferenceClient):

@@ -75,7 +75,10 @@ class WindowProcessor:
         self._claims = claims
         self._pause = pause
         self._refusals = refusals
-        self._end = Batcher(claims.complete, max_size=_COMPLETED_AT_ONCE)
+
+    @cached_property
+    def _end(self) -> Batcher[Completion, bool]:
+        return Batcher(self._claims.complete, max_size=_COMPLETED_AT_ONCE)
 
     @cached_property
     def _judge(self) -> RefusalJudge:

@@ -6,6 +6,7 @@ import asyncio
 from base64 import b64encode
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from http.client import PROXY_AUTHENTICATION_REQUIRED
 from pathlib import Path
@@ -19,6 +20,7 @@ from sinfer.config.secret import Secret
 from sinfer.config.units import Duration, unit
 from sinfer.encoding import to_json
 from sinfer.errors import SinkRejectedError, SinkUnavailableError
+from sinfer.http.aiohttp_transport import MalformedAnswerError
 from sinfer.http.read_limit import (
     ACCEPT_ENCODING,
     MOST_OF_ERRORS,
@@ -140,18 +142,21 @@ class HttpSink(Sink):
         self._timeout_s = config.timeout.total_seconds()
         self._places = asyncio.Semaphore(config.max_connections)
         self._doubts = Doubts(lambda part: self._post(part, whole=False))
-        self._client = self._route.client(
+        self._make_client = partial(
+            self._route.client,
+            httpx.Limits(
+                max_connections=config.max_connections,
+                max_keepalive_connections=config.max_connections,
+            ),
             headers={
                 **headers,
                 "Content-Type": "application/json",
                 "Accept-Encoding": ACCEPT_ENCODING,
             },
             timeout=httpx.Timeout(config.timeout.total_seconds(), pool=None),
-            limits=httpx.Limits(
-                max_connections=config.max_connections,
-                max_keepalive_connections=config.max_connections,
-            ),
         )
+        self._client = self._make_client()
+        self._lenient: httpx.AsyncClient | None = None
 
     async def write(self, results: WindowResults) -> None:
         if not results.rows:
@@ -219,7 +224,7 @@ class HttpSink(Sink):
         """
         try:
             async with asyncio.timeout(self._timeout_s):
-                response = await self._route.send(self._client, request)
+                response = await self._sent(request)
         except TimeoutError:
             raise SinkUnavailableError(
                 f"{self._place} did not answer within {self._timeout_s:g} s"
@@ -233,6 +238,16 @@ class HttpSink(Sink):
             async with asyncio.timeout(min(self._timeout_s, _READING_S)):
                 return await read_bounded(response, MOST_OF_ERRORS)
         return httpx.Response(response.status_code, headers=response.headers, content=b"")
+
+    async def _sent(self, request: httpx.Request) -> httpx.Response:
+        """Send a request. A receiver that once answers with a status and no HTTP behind it is asked
+        again, and from then on, by a client that tells the status all the same."""
+        if self._lenient is None:
+            try:
+                return await self._route.send(self._client, request)
+            except MalformedAnswerError:
+                self._lenient = self._make_client(is_lenient=True)
+        return await self._route.send(self._lenient, request)
 
     async def check(self) -> list[Checked]:
         """Ask with OPTIONS, which receivers answer without taking anything."""
@@ -265,6 +280,8 @@ class HttpSink(Sink):
 
     async def aclose(self) -> None:
         await self._client.aclose()
+        if self._lenient is not None:
+            await self._lenient.aclose()
 
 
 def _key(results: WindowResults, body: bytes, *, whole: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sinfer.aio.batching import Batcher
@@ -53,7 +54,6 @@ class PartitionClaims:
         self.keys = partition_keys(scope)
         self.name = self.keys.name
         self._store = store
-        self._outputs = Batcher(self._store_outputs, max_size=_STORED_AT_ONCE)
         self.suspected = 0
 
     async def claim(
@@ -236,6 +236,10 @@ class PartitionClaims:
         for name, value in (progress or {}).items():
             fields += [f"progress:{name}", value]
         return await self._outputs((claim, fields))
+
+    @cached_property
+    def _outputs(self) -> Batcher[tuple[Claim, list[Argument]], bool]:
+        return Batcher(self._store_outputs, max_size=_STORED_AT_ONCE)
 
     async def _store_outputs(
         self, kept: Sequence[tuple[Claim, list[Argument]]]
