@@ -66,10 +66,20 @@ def keys_of(commit: Commit, keys: PartitionKeys) -> list[str]:
         keys.segment_sizes, keys.dead, keys.members, keys.aside,
     ]  # fmt: skip
     names += [keys.segment(append.segment) for append in plan.appends]
-    for segment, change in plan.refs.items():
+    for (change, _), segments in changes_of_holders(plan).items():
         if change < 0:
-            names += [keys.segment(segment), keys.given_up(segment)]
+            for segment in segments:
+                names += [keys.segment(segment), keys.given_up(segment)]
     return names
+
+
+def changes_of_holders(plan: Plan) -> dict[tuple[int, bool], list[str]]:
+    """Segments by how many windows more hold them, and whether they are new: most change alike."""
+    found: dict[tuple[int, bool], list[str]] = {}
+    for segment, change in plan.refs.items():
+        if change:
+            found.setdefault((change, segment in plan.created), []).append(segment)
+    return found
 
 
 def earliest_deadline_ms(plan: Plan) -> int:
@@ -92,7 +102,9 @@ def lists_of(
     plan = commit.plan
     args: list[Argument] = []
     deadlines = [(r.deadline_ms, name) for name, r in plan.puts.items() if r.deadline_ms]
-    refs = [(name, change) for name, change in plan.refs.items() if change]
+    refs: list[Argument] = []
+    for (change, is_new), segments in changes_of_holders(plan).items():
+        refs += [change, int(is_new), len(segments), *segments]
     for words in (
         _flat(_fields(commit, settings, partitions).items()),
         _flat(pair for pair in commit.counts.items() if pair[1]),
@@ -112,7 +124,7 @@ def lists_of(
         _flat(deadlines),
         _flat((window.id, window.reason, pack_record(window.record)) for window in plan.closed),
         _flat(_awaiting(plan)) if partitions else [],
-        _flat((name, change, int(name in plan.created)) for name, change in refs),
+        refs,
         [pack_dead_letter(letter) for letter in commit.dead],
     ):
         args.append(len(words))

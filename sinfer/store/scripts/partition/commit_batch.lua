@@ -34,8 +34,8 @@
 --            deadlines  deadline_ms, window id
 --            closed     window id, reason, record
 --            sealed     end_ms, window id    those of the closed that wait for the task's watermark
---            refs       segment, change, whether it is new (0 or 1); a segment that nobody holds any
---                       more is deleted
+--            refs       change, whether they are new (0 or 1), how many, and so many segments, for
+--                       each such group; a segment that nobody holds any more is deleted
 --            dead       dead letter
 -- Returns {'ok', now_ms, pending, hint, next_due_ms, sealed, lost}: pending counts the windows that
 --           are closed, not done and not set aside, lost the chunks that were found to be gone from
@@ -60,18 +60,6 @@ local function take()
   local first = at + 2
   at = at + 1 + ARGV[at + 1]
   return first, at
-end
-
--- Where the number of a segment's holders is gone (-1: some have let go since), it stays so until it
--- was counted again. Returns the number; nil when it is not known.
-local function change_holders(segment, change, is_new)
-  if is_new or (tonumber(redis.call('HGET', KEYS[7], segment) or '-1') or -1) > 0 then
-    return redis.call('HINCRBY', KEYS[7], segment, change)
-  end
-  if change < 0 then
-    redis.call('HSET', KEYS[7], segment, -1)
-  end
-  return nil
 end
 
 -- How many chunks segments have, by their keys, and what is known of their members, by field.
@@ -107,6 +95,50 @@ local function append(key, segment, chunk, place, entry)
   end
   redis.call('RPUSH', key, chunk)
   return lost
+end
+
+-- Change by how many more windows some segments are held, and free those that nobody holds any more.
+--
+-- Where the number of a segment's holders is gone (-1: some have let go since), it stays so until it
+-- was counted again.
+--   key          place in KEYS of the first of them, where fewer hold them
+--   first, last  their places in ARGV
+local function change_holders(change, is_new, key, first, last)
+  for from = first, last, PORTION / 2 do
+    local to = math.min(from + PORTION / 2 - 1, last)
+    local numbers, size, free = {}, 0, {}
+    for n, held in ipairs(redis.call('HMGET', KEYS[7], unpack(ARGV, from, to))) do
+      local segment, before, number = ARGV[from + n - 1], tonumber(held or '-1') or -1, nil
+      if is_new or before > 0 then
+        number = math.max(before, 0) + change
+      elseif change < 0 then
+        number = -1
+      end
+      if number == 0 or (number and number < 0 and before > 0) then
+        local at = key + 2 * (from + n - 1 - first)
+        free[#free + 1] = {segment, KEYS[at], KEYS[at + 1]}
+      elseif number then
+        numbers[size + 1], numbers[size + 2] = segment, number
+        size = size + 2
+      end
+    end
+    tell_all('HSET', KEYS[7], numbers)
+    for _, segment in ipairs(free) do
+      free_segment(keys, unpack(segment))
+    end
+  end
+end
+
+-- How many messages shared segments have more than before.
+local function grow(grown)
+  local names, sizes = {}, {}
+  for segment in pairs(grown) do
+    names[#names + 1] = segment
+  end
+  for n, size in ipairs(ask_of_all('HMGET', KEYS[8], names)) do
+    sizes[#sizes + 1], sizes[#sizes + 2] = names[n], (tonumber(size or '0') or 0) + grown[names[n]]
+  end
+  tell_all('HSET', KEYS[8], sizes)
 end
 
 local lost = 0
@@ -192,14 +224,15 @@ tell('HSET', KEYS[1], ARGV, meta_first, meta_last)
 for i = counts_first, counts_last, 2 do
   redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])
 end
-local key = 12
+local key, grown = 12, {}
 for i = appends_first, appends_last, 5 do
   lost = lost + append(KEYS[key], ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 3]), ARGV[i + 4])
   if ARGV[i + 2] ~= '0' then
-    redis.call('HINCRBY', KEYS[8], ARGV[i], ARGV[i + 2])
+    grown[ARGV[i]] = (grown[ARGV[i]] or 0) + ARGV[i + 2]
   end
   key = key + 1
 end
+grow(grown)
 local entries = {}
 for field, value in pairs(members) do
   entries[#entries + 1] = field
@@ -222,15 +255,13 @@ for i = sealed_first, sealed_last, 2 do
   redis.call('ZREM', KEYS[5], ARGV[i + 1])
 end
 tell('ZADD', KEYS[6], ARGV, sealed_first, sealed_last)
-for i = refs_first, refs_last, 3 do
-  local segment, change = ARGV[i], tonumber(ARGV[i + 1])
-  local holders = change_holders(segment, change, ARGV[i + 2] == '1')
-  if change < 0 then
-    if holders and holders <= 0 then
-      free_segment(keys, segment, KEYS[key], KEYS[key + 1])
-    end
-    key = key + 2
-  end
+local at_refs = refs_first
+while at_refs <= refs_last do
+  local change, first = tonumber(ARGV[at_refs]), at_refs + 3
+  local last = first + ARGV[at_refs + 2] - 1
+  change_holders(change, ARGV[at_refs + 1] == '1', key, first, last)
+  key = change < 0 and key + 2 * (last - first + 1) or key
+  at_refs = last + 1
 end
 for i = dead_first, dead_last do
   add_entry(KEYS[9], now, {}, 'letter', ARGV[i])
