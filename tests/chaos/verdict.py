@@ -33,6 +33,7 @@ _TRANSIENT_KEYS = (
     r"sinfer:refusals:chaos(-twin)?/.*",  # what the next answer of the model clears
     r"sinfer:endpoint:\{.*\}:(breaker|clock|slots|ask:.*)",
     r"sinfer:\{.*\}:(meta|dead|ledger)",
+    r"sinfer:\{.*\}:costly",  # expires within minutes
     r"sinfer:\{.*\}:away",  # which the next window puts right
     r"sinfer:(\{.*\}:)?ask:.*",  # expires within seconds
 )
@@ -246,7 +247,7 @@ async def stray_keys(store: Store) -> list[str]:
     """Keys that are left in Redis although no message is under way."""
     names = await _names(store.redis)
     # What lives as long as something is under way has an end of its own as well.
-    passing = [name for name in names if re.fullmatch(r".*:(ask:.*|clock|slots|breaker)", name)]
+    passing = [name for name in names if re.fullmatch(r".*:(ask:.*|clock|slots|breaker|costly)", name)]
     for_ever = [name for name in passing if await store.ask(store.redis.ttl(name)) == -1]
     return _not_in(_TRANSIENT_KEYS, names) + [f"{name} (never expires)" for name in for_ever]
 
