@@ -115,6 +115,7 @@ class EndpointGuard:
         self.has_slots = config.endpoint_concurrency is not None
         self.free_until_s = float("-inf")
         self._wait_ms = 0
+        self._next = asyncio.Lock()
         self.on_trial = False
 
     async def wait_ms(self) -> int:
@@ -177,8 +178,9 @@ class EndpointGuard:
             yield
             return
         holder = uuid.uuid4().hex
-        while not await self._state.take_slot(holder, cap):  # noqa: ASYNC110
-            await asyncio.sleep(_SLOT_POLL_S * random.uniform(0.5, 1.5))
+        async with self._next:  # one asks for all that wait here
+            while not await self._state.take_slot(holder, cap):  # noqa: ASYNC110
+                await asyncio.sleep(_SLOT_POLL_S * random.uniform(0.5, 1.5))
         try:
             yield
         finally:

@@ -247,7 +247,8 @@ async def stray_keys(store: Store) -> list[str]:
     """Keys that are left in Redis although no message is under way."""
     names = await _names(store.redis)
     # What lives as long as something is under way has an end of its own as well.
-    passing = [name for name in names if re.fullmatch(r".*:(ask:.*|clock|slots|breaker|costly)", name)]
+    has_an_end = r".*:(ask:.*|clock|slots|breaker|costly)"
+    passing = [name for name in names if re.fullmatch(has_an_end, name)]
     for_ever = [name for name in passing if await store.ask(store.redis.ttl(name)) == -1]
     return _not_in(_TRANSIENT_KEYS, names) + [f"{name} (never expires)" for name in for_ever]
 

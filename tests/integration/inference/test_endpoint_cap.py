@@ -16,11 +16,12 @@ import pytest
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import InferenceError
 from sinfer.inference.v2.client import V2Client
+from sinfer.store.boards.endpoints import EndpointState
 from sinfer.store.connection import Store
 from sinfer.worker import endpoint_guard as guard_module
 from sinfer.worker.endpoint_guard import EndpointGuard
 from tests.support.scripted_model import Answer, ScriptedModel
-from tests.support.until import until_true
+from tests.support.until import until, until_true
 
 pytestmark = pytest.mark.integration
 
@@ -104,3 +105,32 @@ def test_eight_processes_keep_the_cap_and_crashed_ones_give_their_places_back(
     so_far = len(model.calls)
     until_true(lambda: len(model.calls) > so_far + 20)
     assert model.most_at_once == CAP
+
+
+async def test_of_all_calls_that_wait_in_a_process_one_asks_for_a_place(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = V2Client.Config.model_validate(
+        {"type": "v2", "url": "http://model", "model": "m", "endpoint_concurrency": 1}
+    )
+    other, guard = (EndpointGuard(store, "the only place", config) for _ in range(2))
+    asked: list[str] = []
+    take_slot = EndpointState.take_slot
+
+    async def noting(state: EndpointState, holder: str, cap: int) -> bool:
+        asked.append(holder)
+        return await take_slot(state, holder, cap)
+
+    done: list[int] = []
+
+    async def call(number: int) -> None:
+        async with guard.slot():
+            done.append(number)
+
+    async with other.slot():
+        monkeypatch.setattr(EndpointState, "take_slot", noting)
+        calls = [asyncio.create_task(call(number)) for number in range(30)]
+        await until(lambda: len(asked) >= 5)
+        assert len(set(asked)) == 1
+    await asyncio.gather(*calls)
+    assert done == list(range(30)), "in the order in which they came"
