@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sinfer.errors import AccessError, SinferError
+from sinfer.logging.throttled import Throttled
 from sinfer.store.keys import WAKE
 from sinfer.windows.ids import Scope
 
@@ -29,6 +30,9 @@ WAIT_MS = 10_000
 
 _AGAIN_S = 1.0
 """When a lost subscription is made again."""
+
+_FORBIDDEN_S = 60.0
+"""When a user that may not subscribe tries again: somebody may allow it."""
 
 _QUIET_S = 5.0
 """After so long without a word the connection is tried, and given up as long after that."""
@@ -50,22 +54,25 @@ class WakeListener:
         self._store = store
         self._wake = wake
         self._channel = f"{WAKE}{os.getpid()}-{uuid.uuid4().hex[:16]}"
+        self._forbidden = Throttled(_log)
         self.name = ""
 
     async def run(self) -> None:
-        """Listen until this is cancelled, or until Redis says that this user may not."""
+        """Listen until this is cancelled. While Redis is unavailable, or forbids it, it tries again
+        now and then."""
         while True:
+            again_s = _AGAIN_S
             try:
                 async with self._store.errors():
                     await self._listen()
             except AccessError as error:
-                _log.warning("windows are told of by Celery messages alone: %s", error)
-                return
+                again_s = _FORBIDDEN_S
+                self._forbidden.tell(f"windows are told of by Celery messages alone: {error}")
             except SinferError as error:
                 _log.debug("no wakes for now: %s", error)
             finally:
                 self.name = ""
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(again_s)
 
     async def _listen(self) -> None:
         async with self._store.redis.pubsub() as pubsub:
@@ -84,6 +91,7 @@ class WakeListener:
     def _take(self, message: dict[str, Any]) -> None:
         if message["type"] == "subscribe":
             self.name = self._channel
+            self._forbidden.over("this worker is woken for windows")
         elif message["type"] == "message":
             windows, _, partition = message["data"].decode(errors="replace").partition(" ")
             try:
@@ -91,4 +99,4 @@ class WakeListener:
             except ValueError:
                 _log.warning("a wake that is none: %r", message["data"][:200])
                 return
-            self._wake(scope, count)
+            self._wake(scope, max(0, count))

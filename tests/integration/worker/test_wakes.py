@@ -170,9 +170,10 @@ async def test_a_user_that_may_not_subscribe_goes_without(
             raise AccessError("NOPERM no permissions to access a channel")
 
     listener = Forbidden(store, lambda *_: None)
-    await asyncio.wait_for(listener.run(), 5)
-    assert "told of by Celery messages alone: NOPERM" in caplog.text
+    listening = asyncio.create_task(listener.run())
+    await until(lambda: "told of by Celery messages alone: NOPERM" in caplog.text)
     assert listener.name == ""
+    await end(listening)
 
 
 def test_a_process_that_ends_leaves_its_hints_to_others(
