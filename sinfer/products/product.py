@@ -43,6 +43,10 @@ class TaskList:
     problems: dict[str, str] = field(default_factory=dict)
     complete: bool = True
 
+    def copy(self) -> TaskList:
+        """The same in dictionaries of its own."""
+        return TaskList(dict(self.tasks), dict(self.problems), self.complete)
+
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
@@ -92,6 +96,8 @@ class Product:
         self.pipeline = pipeline
         self.task_type: type[InferTaskConfig] = pipeline.task_type()
         self._checked: dict[str, _Checked] = {}
+        self._known: list[_Checked] = []
+        self._listed: TaskList | None = None
         self._thread = OwnThread[Any](f"tasks of {name}")
 
     def make_pipeline(self, task: InferTaskConfig) -> InferPipeline[Any, Any]:
@@ -144,6 +150,8 @@ class Product:
             SinferError: the task manager cannot answer.
         """
         listed = await self._asked()
+        if self._listed is not None and _are_same([c.settings for c in self._known], listed):
+            return self._listed.copy()
         tasks: dict[str, InferTaskConfig] = {}
         problems: dict[str, str] = {}
         complete = True
@@ -181,7 +189,10 @@ class Product:
                 problems[label] = _shortened(known.problem)
                 complete = complete and name is not None
         self._checked = checked
-        return TaskList(tasks, problems, complete)
+        found = TaskList(tasks, problems, complete)
+        self._known = [*checked.values()]
+        self._listed = found.copy() if len(checked) == len(listed) else None
+        return found
 
     async def close_tasks(self) -> None:
         """Close the connections of the task manager; what goes wrong with that is logged."""
@@ -230,9 +241,20 @@ def _id_of(raw: Any) -> str | None:
 def _is_same(settings: Any, raw: Any) -> bool:
     """Whether settings are as they were; where they cannot be compared, they are not."""
     try:
-        return settings is raw or bool(Hook("tasks", "task", operator.eq)(settings, raw))
+        return settings is raw or bool(_SAME(settings, raw))
     except HookError:
         return False
+
+
+def _are_same(settings: list[Any], listed: list[Any]) -> bool:
+    """Whether all settings are as they were, in the same order, as they mostly are."""
+    try:
+        return bool(_SAME(settings, listed))
+    except HookError:
+        return False
+
+
+_SAME = Hook("tasks", "task", operator.eq)
 
 
 def _refresh_problem(tasks: TaskManager[Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sinfer.store.keys import CLOCK, DUE, PartitionKeys
+from sinfer.store.keys import CLOCK, DUE, partition_keys
 from sinfer.store.store_time import TIME_FIELDS, milliseconds, told
 from sinfer.windows.ids import Scope
 
@@ -37,11 +37,12 @@ async def waiting(store: Store, scopes: Sequence[Scope]) -> dict[Scope, Waiting]
         UnavailableError: Redis cannot be reached.
     """
     found = {}
+    scopes = await _with_ready(store, scopes)
     for at in range(0, len(scopes), _AT_ONCE):
         part = scopes[at : at + _AT_ONCE]
         pipeline = store.redis.pipeline(transaction=False)
         for scope in part:
-            keys = PartitionKeys(scope)
+            keys = partition_keys(scope)
             pipeline.zcard(keys.ready)
             pipeline.zrange(keys.ready, 0, 0, withscores=True)
             pipeline.hmget(keys.meta, TIME_FIELDS)
@@ -52,6 +53,19 @@ async def waiting(store: Store, scopes: Sequence[Scope]) -> dict[Scope, Waiting]
             if first and noted is not None:
                 now_ms = told(milliseconds(clock), *noted)
                 found[scope] = Waiting(int(windows or 0), oldest_ms(first, now_ms))
+    return found
+
+
+async def _with_ready(store: Store, scopes: Sequence[Scope]) -> list[Scope]:
+    """Those partitions in which any window is ready: of many quiet ones, few questions."""
+    found: list[Scope] = []
+    for at in range(0, len(scopes), _AT_ONCE):
+        part = scopes[at : at + _AT_ONCE]
+        pipeline = store.redis.pipeline(transaction=False)
+        for scope in part:
+            pipeline.exists(partition_keys(scope).ready)
+        answers = await store.ask_each(pipeline)
+        found += [scope for scope, is_there in zip(part, answers, strict=True) if is_there]
     return found
 
 
