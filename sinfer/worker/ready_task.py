@@ -84,6 +84,7 @@ class ReadyTask:
         lease_ms: how long a window of it is held.
         limit: windows that may be under way at once in this process.
         active: windows that are.
+        bytes: payload of these.
         window_bytes: how large its windows are, by the latest of them; 0 before there was one.
         has_more: whether, by the last claim, more of its windows are ready.
         is_doubted_until_s: until then, by the monotonic clock, everything may be refused, and one
@@ -136,6 +137,7 @@ class ReadyTask:
         self.has_more = False
         self.active = 0
         self.window_bytes = 0.0
+        self.bytes = 0
         self.is_doubted_until_s = 0.0
         self.halving = HalvingWatch(self.name)
         self.turn = asyncio.Lock()

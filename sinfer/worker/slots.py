@@ -14,7 +14,10 @@ AT_ONCE = 128
 """Windows under way at which a process is full: tasks that have their share begin no more."""
 
 MOST_BYTES = 128 * 2**20
-"""Payload of the windows under way at which a task begins no more beside what it has."""
+"""Payload of the windows under way at which tasks that have their share of it begin no more."""
+
+_UTMOST_BYTES = 2 * MOST_BYTES
+"""Payload at which nobody begins more, but for a task that has no window under way."""
 
 _UNKNOWN = 8
 """Windows of a task that are begun before it is known how large they are."""
@@ -35,6 +38,7 @@ class Places:
     share (the places divided by the tasks at work, at least one) get more: whatever one task waits
     for, another that has little to do begins at once. Partitions of one task take turns. However
     many places are free, windows under way do not fill the memory: of large ones fewer are begun.
+    The memory is shared as the places are, so large windows of a slow model leave others theirs.
 
     Args:
         limit: places at which the process is full. A task that may have more alone has them.
@@ -80,7 +84,10 @@ class Places:
         """Windows that the memory has room for, if they are as large as those before."""
         if not task.window_bytes:
             return _UNKNOWN
-        return max(int((MOST_BYTES - self.bytes) // task.window_bytes), 0 if task.active else 1)
+        share = MOST_BYTES // len(self._at_work | {task}) - task.bytes
+        share = min(share, _UTMOST_BYTES - self.bytes)
+        spare = MOST_BYTES - self.bytes
+        return max(int(max(spare, share) // task.window_bytes), 0 if task.active else 1)
 
     def weigh(self, task: ReadyTask, size: int) -> None:
         """A window has one of the places.
@@ -90,6 +97,7 @@ class Places:
             size: its payload, bytes.
         """
         self.bytes += size
+        task.bytes += size
         task.window_bytes = max(1.0, task.window_bytes * 0.8 + size * 0.2, float(size) * 0.5)
 
     def take_now(self, task: ReadyTask, most: int) -> int:
@@ -181,6 +189,7 @@ class Places:
             size: the payload of the windows that had them, bytes.
         """
         self.bytes -= size
+        task.bytes -= size
         if not places:
             return
         self.taken -= places

@@ -51,6 +51,24 @@ async def test_a_task_alone_may_have_what_it_was_given() -> None:
     assert places.room(task("other")) == 2
 
 
+async def test_large_windows_of_a_task_leave_others_their_share_of_the_memory() -> None:
+    places, large, small = Places(), task("large", 64), task("small", 64)
+    large.window_bytes = float(MOST_BYTES // 10)
+    assert await places.take(large, 16) == 10
+    for _ in range(10):
+        places.weigh(large, MOST_BYTES // 10)
+    assert places.room(large) == 0
+    assert places.room(small) == 64
+    assert await places.take(small, 1) == 1
+    assert places.room(small) == 63, "not only one at a time"
+    third = task("third", 64)
+    third.window_bytes = float(MOST_BYTES // 10)
+    assert places.room(third) == 3
+    for _ in range(10):
+        places.give_back(large, size=MOST_BYTES // 10)
+    assert large.bytes == places.bytes == 0
+
+
 async def test_of_large_windows_fewer_are_under_way() -> None:
     places, large, small = Places(), task("large", 64), task("small", 64)
     large.window_bytes = 0.0
