@@ -73,6 +73,27 @@ async def test_a_quiet_task_is_not_pushed_back_by_one_with_a_backlog(
     await connections.settled(busy, 150)
 
 
+async def test_a_slow_model_leaves_fast_tasks_as_fast_as_they_are_alone(
+    deployment: Deployment, connections: Connections, model: ScriptedModel
+) -> None:
+    # As many windows of the slow one as both processes take by default, and a backlog behind them.
+    model.delays_s |= {"slow": 30.0, "fast": 0.1}
+    slow = await one_by_one(deployment, connections, model, "slow", called="slow")
+    fast = await one_by_one(deployment, connections, model, "fast", called="fast")
+    await connections.process(fast, 0, 5)
+    alone_s = sorted([await wait_s(connections, fast, number) for number in range(5, 30)])
+    under_way = model.at_once
+    await connections.publish(slow, numbers(0, 300))
+    await until(lambda: model.at_once >= under_way + 128, "both processes to have 64 slow windows")
+    beside_s = sorted([await wait_s(connections, fast, number) for number in range(30, 55)])
+    assert (await connections.account(slow)).held == 300, "the slow ones were there all the time"
+    # Half of the waits say how it is as a rule, the longest whether anything stood in the way.
+    assert beside_s[12] < 1.2 * alone_s[12] + 0.02, (alone_s, beside_s)
+    assert beside_s[-1] < alone_s[-1] + 1.0, (alone_s, beside_s)
+    model.delays_s["slow"] = 0.0
+    await connections.settled(slow, 300)
+
+
 async def test_a_model_that_hangs_delays_no_other_of_the_same_server(
     deployment: Deployment, connections: Connections, model: ScriptedModel
 ) -> None:
