@@ -64,7 +64,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         try:
             answer = await session.request(
                 request.method,
-                URL(str(request.url.copy_with(fragment=None)), encoded=True),
+                target_of(request.url),
                 data=request.content or None,
                 headers=headers_of(request),
                 allow_redirects=False,
@@ -127,6 +127,13 @@ async def _tell_of_connecting(
     trace: Callable[[str, Any], Awaitable[None]] | None = request.extensions.get("trace")
     if trace is not None:
         await trace(_CONNECTING, {})
+
+
+def target_of(url: httpx.URL) -> URL:
+    """The URL as aiohttp takes it: nothing of it is encoded once more, and whom to be is said by
+    headers alone, as httpx says it."""
+    plain = url.copy_with(username=None, password=None, fragment=None)
+    return URL(str(plain), encoded=True)
 
 
 def headers_of(request: httpx.Request) -> CIMultiDict[str]:

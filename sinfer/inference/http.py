@@ -35,6 +35,7 @@ from sinfer.http.aiohttp_transport import (
     as_of_httpx,
     cause_of,
     streamed,
+    target_of,
 )
 from sinfer.http.read_limit import (
     ACCEPT_ENCODING,
@@ -145,8 +146,7 @@ class Endpoint:
             raw_path = url.raw_path.partition(b"?")[0].rstrip(b"/") + path.encode("ascii")
             query = b"?" + url.query if url.query else b""
             url = url.copy_with(raw_path=raw_path + query)
-        target = URL(str(url.copy_with(fragment=None)), encoded=True)
-        return cls(method, url, f"{method} {shown_url(url)}{through}", target)
+        return cls(method, url, f"{method} {shown_url(url)}{through}", target_of(url))
 
 
 @dataclass(frozen=True, slots=True)
