@@ -192,11 +192,12 @@ async def follow_windows(recorder: Recorder, streams: Streams) -> Trip:
     from sinfer.store.keys import partition_keys
     from sinfer.store.work.claims import PartitionClaims
     from sinfer.windows.ids import Scope
-    from sinfer.worker.claim_loop import follow_hint, work_on
+    from sinfer.worker.claim_loop import follow_hint
     from sinfer.worker.runtime import Runtime
 
     scope = Scope("trips", "trip", "trips.in")
-    store, runtime = Store.from_settings(), Runtime(LoneHost(), work_on)
+    # It follows no wakes: the window would be under way before anybody looks.
+    store, runtime = Store.from_settings(), Runtime(LoneHost(), lambda *_: None)
     claims = PartitionClaims(store, scope)
     redis, closed = Redis.from_url(os.environ["SINFER_REDIS_URL"]), partition_keys(scope).closed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 A = TypeVar("A")
@@ -15,6 +16,7 @@ def _one(_: object) -> int:
     return 1
 
 
+@dataclass(slots=True, eq=False)
 class Batcher(Generic[A, R]):
     """Turns a function of many arguments into one of a single argument.
 
@@ -27,18 +29,11 @@ class Batcher(Generic[A, R]):
         max_size: most in one batch, unless a single argument is larger.
     """
 
-    def __init__(
-        self,
-        call: Callable[[Sequence[A]], Awaitable[Sequence[R | Exception]]],
-        *,
-        size: Callable[[A], int] = _one,
-        max_size: float = float("inf"),
-    ) -> None:
-        self._call = call
-        self._size = size
-        self._max_size = max_size
-        self._waiting: deque[tuple[A, asyncio.Future[R]]] = deque()
-        self._running: asyncio.Task[None] | None = None
+    call: Callable[[Sequence[A]], Awaitable[Sequence[R | Exception]]]
+    size: Callable[[A], int] = field(default=_one, kw_only=True)
+    max_size: float = field(default=float("inf"), kw_only=True)
+    _waiting: deque[tuple[A, asyncio.Future[R]]] = field(default_factory=deque, init=False)
+    _running: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def __call__(self, argument: A) -> R:
         """The result for one argument.
@@ -61,7 +56,7 @@ class Batcher(Generic[A, R]):
         while self._waiting:
             batch = self._next_batch()
             try:
-                found = await self._call([argument for argument, _ in batch])
+                found = await self.call([argument for argument, _ in batch])
                 answered = list(zip(batch, found, strict=True))
             except asyncio.CancelledError:
                 for _, answer in [*batch, *self._waiting]:
@@ -75,8 +70,8 @@ class Batcher(Generic[A, R]):
 
     def _next_batch(self) -> list[tuple[A, asyncio.Future[R]]]:
         batch = [self._waiting.popleft()]
-        size = self._size(batch[0][0])
-        while self._waiting and (size := size + self._size(self._waiting[0][0])) <= self._max_size:
+        size = self.size(batch[0][0])
+        while self._waiting and (size := size + self.size(self._waiting[0][0])) <= self.max_size:
             batch.append(self._waiting.popleft())
         return batch
 
