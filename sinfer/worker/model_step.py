@@ -158,7 +158,9 @@ class Inferrer:
                 of the window has to wait.
         """
         search.is_sampled = False
-        calls: PartCalls[_Found] = PartCalls(self._answer, search, self._max_batch)
+        calls: PartCalls[_Found] = PartCalls(
+            self._answer, search, self._max_batch, self._model.unkept
+        )
         try:
             while calls.begin(self._width(search)):
                 refused = None
@@ -167,6 +169,7 @@ class Inferrer:
                     refused = self._note(found, part, search) or refused
                 if keep is not None and brought and search.todo:
                     await keep(search.news())
+                calls.kept()
                 if refused is not None and await self._sample_after(calls, search, refused, keep):
                     search.is_sampled = True
                     break
@@ -192,6 +195,7 @@ class Inferrer:
         while calls.under_way:
             for part, found in await calls.ended():
                 self._note(found, part, search)
+            calls.kept()
         if calls.error is not None or search.is_taken or not search.todo:
             return False
         return await self._sample(search, refused, keep)

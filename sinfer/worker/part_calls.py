@@ -29,6 +29,7 @@ class PartCalls(Generic[Found]):
         answer: asks about a part.
         search: has the parts.
         size: items of a whole call; None where that has all of them.
+        unkept: room for calls whose answers are not kept yet: so many a killed worker may cost.
 
     Attributes:
         error: the first for which there was no answer; None while there is none.
@@ -39,8 +40,11 @@ class PartCalls(Generic[Found]):
         answer: Callable[[Places, ItemSearch], Coroutine[Any, Any, Found]],
         search: ItemSearch,
         size: int | None,
+        unkept: asyncio.Semaphore,
     ) -> None:
         self._size = size
+        self._unkept = unkept
+        self._brought = 0
         self._answer = answer
         self._search = search
         self._under_way: dict[asyncio.Task[Found], Places] = {}
@@ -57,9 +61,23 @@ class PartCalls(Generic[Found]):
         """Begin calls until so many are under way; returns whether any is."""
         if self._in_a_row < _UNANSWERED_IN_A_ROW and len(self._under_way) < most:
             for part in islice(self._next(), most - len(self._under_way)):
-                asked = asyncio.create_task(self._answer(part, self._search))
+                asked = asyncio.create_task(self._ask(part))
                 self._under_way[asked] = part
         return self.under_way
+
+    async def _ask(self, part: Places) -> Found:
+        await self._unkept.acquire()
+        try:
+            return await self._answer(part, self._search)
+        except BaseException:
+            self._unkept.release()
+            raise
+
+    def kept(self) -> None:
+        """What was brought so far is kept, or lost: others may be asked about."""
+        for _ in range(self._brought):
+            self._unkept.release()
+        self._brought = 0
 
     def _next(self) -> Iterator[Places]:
         """Parts that may be asked about besides those that are."""
@@ -90,6 +108,7 @@ class PartCalls(Generic[Found]):
                 del self._under_way[asked]
                 try:
                     brought.append((part, asked.result()))
+                    self._brought += 1
                     self._in_a_row = 0
                 except InferenceError as error:
                     self._note(error, part)
@@ -106,3 +125,6 @@ class PartCalls(Generic[Found]):
     async def end(self) -> None:
         """Break off those that are under way."""
         await end(*self._under_way)
+        self._brought += sum(not t.cancelled() and t.exception() is None for t in self._under_way)
+        self._under_way.clear()
+        self.kept()

@@ -128,6 +128,7 @@ class TaskModel:
         is_per_item: whether each item has a result of its own.
         most: items that are asked about at once; None for any number.
         concurrency: calls that are made at once.
+        unkept: as of ``PartCalls``.
         preprocess_hook, request_hook, results_hook, infer_hook: what is called.
     """
 
@@ -151,6 +152,7 @@ class TaskModel:
         self.most = pipeline.task.inference.max_batch if self.is_per_item else None
         self.concurrency = pipeline.task.inference.max_concurrency
         self._places = asyncio.Semaphore(self.concurrency)
+        self.unkept = asyncio.Semaphore(self.concurrency)
         self.preprocess_hook = Hook("preprocess", "preprocess", pipeline.preprocess, task=name)
         self.request_hook = Hook("request", "build_request", pipeline.build_request, task=name)
         self.results_hook = Hook(
