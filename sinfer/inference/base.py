@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,12 @@ from sinfer.config.model import ConfigModel
 from sinfer.config.plugins import Plugin
 from sinfer.config.units import Duration, unit
 from sinfer.types.check import Checked
+
+MostCalls = Annotated[int, Field(ge=1, le=1000)]
+"""So many calls at once."""
+
+_MOST_LEARNED = 128
+"""Calls of one task that one worker process makes at once, where it is learned how many."""
 
 
 class InferenceConfig(ConfigModel):
@@ -28,8 +34,11 @@ class InferenceConfig(ConfigModel):
         default="5ms", validate_default=True, ge=timedelta(0), le=timedelta(seconds=10)
     )
     """Longest wait of a window for others that share its call; alone, it waits for nobody."""
-    max_concurrency: int = Field(default=64, ge=1, le=1000, json_schema_extra=unit("calls"))
-    """Calls of one task under way at once in one worker process."""
+    max_concurrency: MostCalls | Literal["auto"] = Field(
+        default=64, json_schema_extra=unit("calls")
+    )
+    """Calls of one task under way at once in one worker process; ``auto``: as many as the model
+    bears, which all worker processes learn together."""
     endpoint_concurrency: int | None = Field(default=None, ge=1, json_schema_extra=unit("calls"))
     """Calls to the model under way at once in all worker processes together, of whichever tasks."""
     breaker_failures: int = Field(default=5, ge=1, json_schema_extra=unit("failures"))
@@ -38,6 +47,16 @@ class InferenceConfig(ConfigModel):
     """First wait before a failed window is tried again; it doubles each time."""
     retry_max: Duration = Field(default="30s", validate_default=True)
     """Longest wait between two tries."""
+
+    @property
+    def learns_concurrency(self) -> bool:
+        """Whether it is learned how many calls the model bears."""
+        return self.max_concurrency == "auto"
+
+    @property
+    def most_at_once(self) -> int:
+        """Calls of one task under way at once in one worker process at most."""
+        return _MOST_LEARNED if self.max_concurrency == "auto" else self.max_concurrency
 
 
 class InferenceClient(Plugin[InferenceConfig]):

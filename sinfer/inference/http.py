@@ -199,7 +199,7 @@ class HttpSession:
         self._connect_timeout = aiohttp.ClientTimeout(sock_connect=self._timeout.connect)
         self._kept = self._sender(httpx.Limits(keepalive_expiry=_KEEPALIVE_S))
         self._new_connections = self._sender(httpx.Limits(max_keepalive_connections=0))
-        self._places = asyncio.Semaphore(config.max_concurrency)
+        self._places = asyncio.Semaphore(config.most_at_once)
 
     def _sender(self, limits: httpx.Limits) -> _Sender:
         """What sends requests: the transport itself where it can, since a client of httpx around it

@@ -21,7 +21,7 @@ from sinfer.errors import (
     InferenceUnavailableError,
 )
 from sinfer.hooks.call import Hook
-from sinfer.inference.base import InferenceClient, InferenceConfig
+from sinfer.inference.base import InferenceClient, InferenceConfig, MostCalls
 
 
 def name_of(call: str | Callable[..., Any]) -> str:
@@ -40,7 +40,7 @@ class PythonConfig(InferenceConfig):
         PlainSerializer(name_of, return_type=str, when_used="json"),
     ]
     """``"package.module:function"``, or the callable itself where the task is made in code."""
-    max_concurrency: int = Field(default=8, ge=1, le=1000, json_schema_extra=unit("calls"))
+    max_concurrency: MostCalls | Literal["auto"] = Field(default=8, json_schema_extra=unit("calls"))
     """Calls of one task under way at once in one worker process, each in a thread of its own."""
 
     @field_validator("call")
@@ -88,9 +88,7 @@ class PythonClient(InferenceClient):
             getattr(self._call, "__call__", None)  # noqa: B004 (an object with async __call__)
         )
         self._hook = Hook("inference", self._name, self._call, passing=(InferenceError,))
-        self._threads = ThreadPoolExecutor(
-            config.max_concurrency, thread_name_prefix="sinfer-python"
-        )
+        self._threads = ThreadPoolExecutor(config.most_at_once, thread_name_prefix="sinfer-python")
 
     async def infer(self, request: Any, *, idempotency_key: str = "") -> Any:
         if self._in_place:

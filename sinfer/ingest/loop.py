@@ -17,6 +17,7 @@ from sinfer.ingest.entries import Prepared
 from sinfer.ingest.idleness import Idleness
 from sinfer.ingest.ingestor import Ingestor
 from sinfer.ingest.isolation import CarefulError
+from sinfer.ingest.result_deadlines import ResultDeadlines
 from sinfer.ingest.stall import StallNotice
 from sinfer.ingest.waiting_windows import WaitingWindows
 from sinfer.ingest.windower import Windower
@@ -85,6 +86,7 @@ class IngestLoop:
             acks_when_done=self._acks_when_done, care=care,
         )  # fmt: skip
         self._idleness = Idleness(task.window, clock, waited_for=bool(writer.partitions))
+        self._deadlines = ResultDeadlines(task.window, scope, ingestor.store, clock)
         self._holds = Holds(ingestor.pauses, ingestor.memory, ingestor.budgets, scope, task.limits)
         self._attachment: Attachment | None = None
         self._caution: Caution
@@ -160,7 +162,7 @@ class IngestLoop:
         self._rest, self.in_hand = rest, [] if rest is None else rest.messages
         if batch.ack is not None:
             await self._barrier.pass_on(batch.ack)
-        await self._stored(source, batch)
+        await self._stored(windower, source, batch)
 
     async def _prepare(self, windower: Windower, messages: list[Message]) -> Prepared:
         """Have the product look at the first messages, with care where writers have died."""
@@ -169,12 +171,14 @@ class IngestLoop:
         chosen, prepare = await self._caution.choose(messages)
         return await windower.prepare(chosen, prepare)
 
-    async def _stored(self, source: Source, batch: Batch) -> None:
+    async def _stored(self, windower: Windower, source: Source, batch: Batch) -> None:
         """A batch, or a part of one, is stored: see what follows from that."""
         messages = batch.messages
         self.has_stored = True
         if self._idleness.is_possible:
             self._idleness.interrupt()
+        if self._deadlines.is_possible:
+            await self._deadlines.look(windower)
         if self._caution.is_needed:
             await self._caution.stored(messages, batch.state.position)
         if self._acks_when_done and messages:
@@ -203,6 +207,8 @@ class IngestLoop:
             wait_s = _LOOK_S
         if self._idleness.is_possible:
             wait_s = min(wait_s, self._idleness.wait_s(windower))
+        if self._deadlines.is_possible:
+            wait_s = min(wait_s, self._deadlines.wait_s(windower))
         return max(0.0, wait_s)
 
     # --- between batches ---
@@ -213,6 +219,8 @@ class IngestLoop:
             await self._caution.quiet()
         if self._idleness.is_possible:
             await self._idleness.look(windower, source)
+        if self._deadlines.is_possible:
+            await self._deadlines.look(windower)
 
     async def _hold_back(self, windower: Windower, source: Source) -> None:
         """Pull nothing while there is pressure or a pause; JetStream keeps the backlog."""

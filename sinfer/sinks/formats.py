@@ -29,7 +29,8 @@ RESULT_FORMATS: dict[str, dict[str, str]] = {
         " versions)",
         "window_start": "start of the window, with time zone; NULL for count windows",
         "window_end": "end of the window, which it does not include; NULL for count windows",
-        "close_reason": "why the window closed: count, bytes, time, gap, condition, idle or drain",
+        "close_reason": "why the window closed: count, bytes, time, gap, condition, idle, drain or"
+        " deadline",
         "result": "the result as JSON (`JSONB` in PostgreSQL, text in SQLite)",
         "written_at": "when the row was written, with time zone",
     },

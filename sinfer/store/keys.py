@@ -35,6 +35,9 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:due``               | zset   | scope by the time beat has to look at it (ms) |
 | ``sinfer:endpoint:{<name>}:clock`` | hash | time (expires) |
 | ``sinfer:endpoint:{<name>}:slots`` | zset | calls under way by the end of their lease (ms) |
+| ``sinfer:endpoint:{<name>}:waiting`` | hash | calls that wait for a place (expires) |
+| ``sinfer:endpoint:{<name>}:learned`` | hash | how many calls it bears, by those so far (expires) |
+| ``sinfer:endpoint:{<name>}:curve`` | hash | sums over its calls, see latency_curve.py (expires) |
 | ``sinfer:endpoint:{<name>}:breaker`` | hash | failures in a row, open_until (ms), its trial |
 | ``sinfer:endpoint:{<name>}:ask:<name>`` | string | as above (expires) |
 | ``sinfer:paused`` | hash | paused product or task → why, since when, by whom |
@@ -46,6 +49,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
 | ``sinfer:slow``              | hash   | worker process → hooks that take long there (expires) |
 | ``sinfer:alive:{sinfer:due}`` | zset  | worker process or beat by its last sign of life (ms) |
+| ``sinfer:endpoints:<product>`` | hash   | task → endpoint that it calls |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
 | ``sinfer:making:<product>`` | hash   | task → how often making its pipeline began |
 | ``sinfer:tasks:<product>`` | hash   | ingestor → what is wrong with its tasks (expires) |
@@ -112,17 +116,25 @@ def refusals(product: str, task: str) -> str:
 class EndpointKeys:
     """The keys of one endpoint."""
 
-    __slots__ = ("_base", "breaker", "clock", "slots")
+    __slots__ = ("_base", "breaker", "clock", "curve", "learned", "slots", "waiting")
 
     def __init__(self, endpoint: str) -> None:
         self._base = f"{PREFIX}endpoint:{{{escape(endpoint)}}}:"
         self.clock = f"{self._base}clock"
         self.slots = f"{self._base}slots"
+        self.waiting = f"{self._base}waiting"
+        self.learned = f"{self._base}learned"
+        self.curve = f"{self._base}curve"
         self.breaker = f"{self._base}breaker"
 
     def asked(self, name: str) -> str:
         """An answer that is kept for a while."""
         return f"{self._base}ask:{name}"
+
+
+def endpoints(product: str) -> str:
+    """Which endpoints the tasks of a product call."""
+    return f"{PREFIX}endpoints:{escape(product)}"
 
 
 def ingestors(product: str) -> str:

@@ -1,4 +1,6 @@
-"""Waking worker processes that wait for windows: quicker than a Celery message, and cheaper.
+"""Waking worker processes that wait: for windows, or for a place to call a model.
+
+A wake is quicker than a Celery message, and cheaper.
 
 A claim that finds fewer windows than it has places for leaves the channel of its process with the
 partition. Whatever makes windows ready next publishes on that of the process that waits longest, in
@@ -48,6 +50,7 @@ class WakeListener:
 
     Attributes:
         name: of its channel, which claims leave with partitions; empty while nobody listens.
+        expected: what is set when a place at an endpoint is given to a holder, by its name.
     """
 
     def __init__(self, store: Store, wake: Callable[[Scope, int], None]) -> None:
@@ -56,6 +59,7 @@ class WakeListener:
         self._channel = f"{WAKE}{os.getpid()}-{uuid.uuid4().hex[:16]}"
         self._forbidden = Throttled(_log)
         self.name = ""
+        self.expected: dict[str, asyncio.Event] = {}
 
     async def run(self) -> None:
         """Listen until this is cancelled. While Redis is unavailable, or forbids it, it tries again
@@ -94,6 +98,11 @@ class WakeListener:
             self._forbidden.over("this worker is woken for windows")
         elif message["type"] == "message":
             windows, _, partition = message["data"].decode(errors="replace").partition(" ")
+            if windows == "place":
+                expected = self.expected.get(partition.partition(" ")[0])
+                if expected is not None:
+                    expected.set()
+                return
             try:
                 scope, count = Scope.parse(partition), int(windows)
             except ValueError:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from sinfer.config.units import to_ms
 from sinfer.errors import InvalidItemError
 from sinfer.types.message import Message
+from sinfer.windows.latency_curve import LatencyCurve
 from sinfer.windows.open_window import OpenWindow, Slot
 from sinfer.windows.plan import Append, Entry, Plan
 from sinfer.windows.records import ClosedWindow, Part, WindowRecord
@@ -40,6 +41,10 @@ class WindowStats:
     end_ms: int | None
 
 
+_OWN_SHARE, _OWN_MS = 0.1, 10
+"""Of a deadline so much is for all but the model: at least so many milliseconds, if there are as
+many. And so long a window waits for company at least, however slow the model is."""
+
 CloseWhen = Callable[[WindowStats, Any], bool]
 
 
@@ -58,6 +63,12 @@ class Planner(ABC):
         close_when: the product's own trigger.
         incarnation: of the source, noted on windows that open from now on.
         repeats_to: noted likewise; see ``WindowRecord``.
+
+    Attributes:
+        spec: as above.
+        watermark_ms: the watermark as of the last plan that was applied.
+        curve: what is known of the model; None where that is nothing, and half of a deadline is
+            left to it.
     """
 
     timer_reason: ClassVar[CloseReason] = "time"
@@ -86,6 +97,8 @@ class Planner(ABC):
             close_when is not None or spec.max_count is not None or spec.max_bytes is not None
         )
         self._max_wait = None if spec.max_wait is None else to_ms(spec.max_wait)
+        self._deadline = None if spec.deadline is None else to_ms(spec.deadline)
+        self.curve: LatencyCurve | None = None
         self._delay = to_ms(spec.max_out_of_orderness)
         self._lateness = to_ms(spec.allowed_lateness)
         self._updates = spec.late == "update"
@@ -140,8 +153,9 @@ class Planner(ABC):
     def plan(self, entries: Iterable[Entry], now_ms: int) -> Plan:
         """Decide what a batch changes.
 
-        Windows whose deadline has passed take no more messages, whether or not beat has closed them
-        already; the planner knows nothing of them afterwards.
+        Windows that the clock closes take no more messages once that is due, whether or not beat
+        has closed them already; the planner knows nothing of them afterwards. Those that would miss
+        the deadline of their results it closes itself: that has to be on time.
 
         Args:
             entries: the batch, in the order of the stream.
@@ -151,8 +165,12 @@ class Planner(ABC):
             InvalidItemError: the product's ``close_when`` failed on the message of its
                 ``stream_seq``; plan again without it.
         """
-        self._leave_to_beat(now_ms)
+        overdue = self._leave_to_beat(now_ms)
         self._begin()
+        for slot in overdue:
+            window = self._for_change(slot)
+            if window is not None:
+                self._close(slot, window, "deadline")
         if self.spec.time == "event":
             for entry in entries:
                 time_ms = entry.time_ms
@@ -231,11 +249,24 @@ class Planner(ABC):
 
     # --- state ---
 
-    def _leave_to_beat(self, now_ms: int) -> None:
+    def _leave_to_beat(self, now_ms: int) -> list[Slot]:
+        """Forget what beat closes; returns where those are that it does not."""
+        overdue: list[Slot] = []
         if self._deadlines.is_used:
             self._deadlines.begin()
             for _, slot in self._deadlines.take(now_ms):
-                self._drop(slot, self._stored[slot])
+                if self._stored[slot].record.deadline_reason == "deadline":
+                    overdue.append(slot)
+                else:
+                    self._drop(slot, self._stored[slot])
+        return overdue
+
+    def closes_in_ms(self, now_ms: int) -> int | None:
+        """When the planner may have a window to close by the clock, milliseconds from now; None
+        where it leaves all of that to beat."""
+        if self._deadline is None or self._deadlines.first is None:
+            return None
+        return max(0, self._deadlines.first - now_ms)
 
     def _keep(self, slot: Slot, window: OpenWindow) -> None:
         self._stored[slot] = window
@@ -283,6 +314,8 @@ class Planner(ABC):
         if self._max_wait is not None:
             wait_until = now_ms + self._max_wait
             record.deadline_ms = min(record.deadline_ms or wait_until, wait_until)
+        if self._deadline is not None:
+            record.first_ms = now_ms
         self._mark_origin(record)
         window = OpenWindow(window_id, record, stored=False)
         self._drafted[slot] = window
@@ -307,6 +340,21 @@ class Planner(ABC):
         elif message.stream_seq < record.first_seq:
             record.first_seq = message.stream_seq
         window.fresh.append(message)
+        if self._deadline is not None and record.first_ms:
+            self._heed_deadline(record, self._deadline)
+
+    def _heed_deadline(self, record: WindowRecord, deadline_ms: int) -> None:
+        """Have a window close in time for its results: the sooner, the more items it has.
+
+        Where the model alone takes longer than that, closing at once would not help either; a
+        window waits for company at least a little.
+        """
+        model_ms = deadline_ms / 2 if self.curve is None else self.curve.expected_ms(record.count)
+        own_ms = max(_OWN_SHARE * deadline_ms, min(_OWN_MS, deadline_ms / 2))
+        wait_ms = max(deadline_ms - model_ms - own_ms, _OWN_SHARE * deadline_ms)
+        close_ms = record.first_ms + int(wait_ms)
+        if not record.deadline_ms or close_ms < record.deadline_ms:
+            record.deadline_ms, record.deadline_reason = close_ms, "deadline"
 
     def _set_timer(self, slot: Slot, window: OpenWindow, due_ms: int | None) -> None:
         window.due_ms = due_ms

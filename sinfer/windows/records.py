@@ -67,6 +67,8 @@ class WindowRecord(msgspec.Struct, array_like=True):
             where it was opened by a version that did not know it.
         repeats_to: results of messages up to this stream sequence may be in sinks already, since
             Redis was wiped and messages are read again.
+        first_ms: when its first item arrived, by the store's clock; 0 where it was opened while the
+            task had no ``deadline``.
     """
 
     key: str
@@ -86,6 +88,7 @@ class WindowRecord(msgspec.Struct, array_like=True):
     reprocessing: Reprocessing | None = None
     incarnation: str = ""
     repeats_to: int = 0
+    first_ms: int = 0
 
 
 class ClosedWindow(msgspec.Struct, frozen=True):

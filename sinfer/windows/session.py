@@ -90,8 +90,11 @@ class SessionPlanner(Planner):
             into.bytes += merged.bytes
             into.start_ms = min(into.start_ms or 0, merged.start_ms or 0)
             into.end_ms = max(into.end_ms or 0, merged.end_ms or 0)
-            if self._max_wait is not None:
-                into.deadline_ms = min(into.deadline_ms, merged.deadline_ms)
+            if merged.deadline_ms and not 0 < into.deadline_ms <= merged.deadline_ms:
+                into.deadline_ms = merged.deadline_ms
+                into.deadline_reason = merged.deadline_reason
+            if merged.first_ms and not 0 < into.first_ms <= merged.first_ms:
+                into.first_ms = merged.first_ms
             self._remove(other.id, other)
         return first
 

@@ -21,18 +21,26 @@ class SharedWindow(Window[T]):
 
     Attributes:
         id: the same for the same windows in the same order.
+        due_s: of the window whose results are due first.
         task, messages: as of any window.
     """
 
     __slots__ = ()
 
     def __init__(
-        self, items: Sequence[T], messages: Sequence[Message], *, id: str, task: str
+        self,
+        items: Sequence[T],
+        messages: Sequence[Message],
+        *,
+        id: str,
+        task: str,
+        due_s: float | None = None,
     ) -> None:
         self._items = items
         self.messages = messages
         self.id = id
         self.task = task
+        self.due_s = due_s
 
     @classmethod
     def of(cls, windows: Sequence[Window[T]]) -> SharedWindow[T]:
@@ -43,10 +51,11 @@ class SharedWindow(Window[T]):
             [message for window in windows for message in window.messages],
             id=f"shared-{named[:24]}",
             task=windows[0].task,
+            due_s=min((w.due_s for w in windows if w.due_s is not None), default=None),
         )
 
     def _of(self, items: Sequence[T], messages: Sequence[Message]) -> Window[T]:
-        return SharedWindow(items, messages, id=self.id, task=self.task)
+        return SharedWindow(items, messages, id=self.id, task=self.task, due_s=self.due_s)
 
     def __repr__(self) -> str:
         return f"<SharedWindow {self.id} of {len(self)} items>"

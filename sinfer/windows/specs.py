@@ -20,6 +20,9 @@ class _WindowSpec(ConfigModel):
     """Close early when the payloads add up to this much."""
     max_wait: Duration | None = None
     """Close early this long after the window's first item arrived, by the store's clock."""
+    deadline: Duration | None = None
+    """Close early where waiting longer would bring results later than this after the window's first
+    item arrived, as far as is known of the model."""
     time: Literal["event", "processing"] = "processing"
     """Whose time counts: the items' own, or the clock when they arrive."""
     max_out_of_orderness: Duration = Field(default="0s", validate_default=True)
@@ -39,6 +42,8 @@ class _WindowSpec(ConfigModel):
     def _combination(self) -> Self:
         if self.max_wait is not None and to_ms(self.max_wait) < 1:
             raise ValueError("max_wait must be at least 1ms")
+        if self.deadline is not None and to_ms(self.deadline) < 1:
+            raise ValueError("deadline must be at least 1ms")
         if self.idle is not None and to_ms(self.idle) < 1:
             raise ValueError("idle must be at least 1ms")
         if self.time == "processing":
@@ -55,8 +60,9 @@ class _WindowSpec(ConfigModel):
                 raise ValueError("late: update needs allowed_lateness above 0s")
             if self.has_early_triggers:
                 raise ValueError(
-                    "late: update fires a whole window again, which max_count, max_bytes and"
-                    " max_wait have cut in parts; remove these, or choose late: drop or dead_letter"
+                    "late: update fires a whole window again, which max_count, max_bytes, max_wait"
+                    " and deadline have cut in parts; remove these, or choose late: drop or"
+                    " dead_letter"
                 )
         elif to_ms(self.allowed_lateness) > 0:
             raise ValueError("allowed_lateness only makes sense with late: update")
@@ -70,7 +76,8 @@ class _WindowSpec(ConfigModel):
     @property
     def has_early_triggers(self) -> bool:
         """Whether a window can close before its time."""
-        return not (self.max_count is None and self.max_bytes is None and self.max_wait is None)
+        triggers = (self.max_count, self.max_bytes, self.max_wait, self.deadline)
+        return any(trigger is not None for trigger in triggers)
 
 
 class TumblingWindow(_WindowSpec):
@@ -128,7 +135,7 @@ class SlidingWindow(_WindowSpec):
             raise ValueError("an item would belong to more than 1,000 windows; enlarge slide")
         if self.has_early_triggers:
             raise ValueError(
-                "max_count, max_bytes and max_wait make no sense for sliding windows,"
+                "max_count, max_bytes, max_wait and deadline make no sense for sliding windows,"
                 " which share their items; remove them"
             )
         return self

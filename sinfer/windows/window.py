@@ -9,8 +9,9 @@ from sinfer.types.message import Message
 
 T = TypeVar("T")
 
-CloseReason = Literal["count", "bytes", "time", "idle", "gap", "drain", "condition"]
-"""Why a window closed; ``condition`` is a product's own ``close_when``."""
+CloseReason = Literal["count", "bytes", "time", "idle", "gap", "drain", "condition", "deadline"]
+"""Why a window closed; ``condition`` is a product's own ``close_when``, and ``deadline`` that its
+results would have come too late otherwise."""
 
 
 class Close(TypedDict, total=False):
@@ -20,6 +21,7 @@ class Close(TypedDict, total=False):
     end: float | None
     close_reason: CloseReason
     revision: int
+    due_s: float | None
 
 
 class Window(Sequence[T], Generic[T]):
@@ -32,13 +34,16 @@ class Window(Sequence[T], Generic[T]):
         task: id of the task.
         key: what ``InferPipeline.key`` returned for the items.
         start, end: bounds ``[start, end)``, seconds since the epoch; None for count windows.
-        close_reason: count, bytes, time, idle, gap, drain or condition.
+        close_reason: count, bytes, time, idle, gap, drain, condition or deadline.
         revision: 0, or how often late items made the window fire again.
         messages: the messages that the items were made of, one for each item.
+        due_s: when its results are due, by ``time.monotonic()`` of this process; None where the
+            task has no ``deadline``.
     """
 
     __slots__ = (
-        "_items", "close_reason", "end", "id", "key", "messages", "revision", "start", "task",
+        "_items", "close_reason", "due_s", "end", "id", "key", "messages", "revision", "start",
+        "task",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +67,7 @@ class Window(Sequence[T], Generic[T]):
         self.end = close.get("end")
         self.close_reason: CloseReason = close.get("close_reason", "count")
         self.revision = close.get("revision", 0)
+        self.due_s = close.get("due_s")
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -87,6 +93,7 @@ class Window(Sequence[T], Generic[T]):
             end=self.end,
             close_reason=self.close_reason,
             revision=self.revision,
+            due_s=self.due_s,
         )
 
     def __len__(self) -> int:

@@ -7,29 +7,26 @@ pause is over, one call goes on trial: a success closes the breaker, a failure o
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import random
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from sinfer.config.units import to_ms
-from sinfer.errors import UnavailableError
 from sinfer.inference.base import InferenceConfig
 from sinfer.store.boards.endpoints import EndpointState
+from sinfer.worker.endpoint_places import EndpointPlaces
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
+    from sinfer.store.wakes import WakeListener
 
 _log = logging.getLogger(__name__)
 
 _FRESH_S = 0.5
 """How long an answer about the breaker may be used."""
-
-_SLOT_POLL_S = 0.02
 
 GRACE_MS = 5_000
 """So long after its time-out a call holds its place if nobody gives it back: its worker crashed."""
@@ -43,6 +40,7 @@ class Guard(Protocol):
         has_slots: whether calls have to hold a ``slot``.
         has_failed: whether a call that succeeds is to be told.
         free_until_s: until then, by the monotonic clock, calls may be made without asking.
+        limit: calls of all workers together; 0 where they are not limited, or not known yet.
     """
 
     on_trial: bool
@@ -58,7 +56,12 @@ class Guard(Protocol):
 
     async def not_tried(self) -> None: ...
 
-    def slot(self) -> AbstractAsyncContextManager[None]: ...
+    @property
+    def limit(self) -> int: ...
+
+    def slot(self, items: int, due_s: float | None) -> AbstractAsyncContextManager[None]: ...
+
+    async def aclose(self) -> None: ...
 
 
 class OpenGuard:
@@ -70,6 +73,7 @@ class OpenGuard:
 
     on_trial = False
     has_slots = False
+    limit = 0
     free_until_s = float("inf")
 
     def __init__(self, breaker_failures: int) -> None:
@@ -93,8 +97,11 @@ class OpenGuard:
         """Nothing to note."""
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
+    async def slot(self, items: int, due_s: float | None) -> AsyncIterator[None]:
         yield
+
+    async def aclose(self) -> None:
+        """Nothing to end."""
 
 
 class EndpointGuard:
@@ -104,18 +111,34 @@ class EndpointGuard:
         store: Redis.
         endpoint: name of the model and where it is, the same for all tasks that call it.
         config: the ``inference:`` part of the task.
+        task: ``product/task``.
+        wakes: tells of places that are given; None where nobody does.
     """
 
-    def __init__(self, store: Store, endpoint: str, config: InferenceConfig) -> None:
+    def __init__(
+        self,
+        store: Store,
+        endpoint: str,
+        config: InferenceConfig,
+        *,
+        task: str = "",
+        wakes: WakeListener | None = None,
+    ) -> None:
         self._endpoint = endpoint
         self._config = config
         self._trial = ""
         self._state = EndpointState(store, endpoint, to_ms(config.timeout) + GRACE_MS)
         self.has_failed = False
-        self.has_slots = config.endpoint_concurrency is not None
+        self.has_slots = config.endpoint_concurrency is not None or config.learns_concurrency
+        self._places = EndpointPlaces(
+            self._state,
+            task,
+            most=config.endpoint_concurrency,
+            learns=config.learns_concurrency,
+            wakes=wakes,
+        )
         self.free_until_s = float("-inf")
         self._wait_ms = 0
-        self._next = asyncio.Lock()
         self.on_trial = False
 
     async def wait_ms(self) -> int:
@@ -170,19 +193,15 @@ class EndpointGuard:
             self.free_until_s = float("-inf")
             await self._state.end_trial(self._trial)
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Hold one of the endpoint's places, of which all workers together have so many."""
-        cap = self._config.endpoint_concurrency
-        if cap is None:
-            yield
-            return
-        holder = uuid.uuid4().hex
-        async with self._next:  # one asks for all that wait here
-            while not await self._state.take_slot(holder, cap):  # noqa: ASYNC110
-                await asyncio.sleep(_SLOT_POLL_S * random.uniform(0.5, 1.5))
-        try:
-            yield
-        finally:
-            with suppress(UnavailableError):  # the place is free by itself in a while
-                await self._state.free_slot(holder)
+    def slot(self, items: int, due_s: float | None) -> AbstractAsyncContextManager[None]:
+        """Hold one of the endpoint's places during a call; see ``EndpointPlaces.place``."""
+        return self._places.place(items, due_s)
+
+    @property
+    def limit(self) -> int:
+        """Calls of all workers together that the endpoint is granted; 0 where that is not known."""
+        return self._places.limit
+
+    async def aclose(self) -> None:
+        """Ask for no more places."""
+        await self._places.aclose()

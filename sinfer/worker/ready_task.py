@@ -18,6 +18,7 @@ from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink
 from sinfer.store.boards.refusals import RefusalBoard
 from sinfer.types.result import sink_key
+from sinfer.worker.call_latency import CallLatency
 from sinfer.worker.endpoint_guard import GRACE_MS, EndpointGuard, Guard, OpenGuard
 from sinfer.worker.halving import HalvingWatch
 from sinfer.worker.own_sinks import writes_as_ours
@@ -29,12 +30,16 @@ from sinfer.worker.unmade_sink import make_sink
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
+    from sinfer.store.wakes import WakeListener
 
 _log = logging.getLogger(__name__)
 
 
 _MOST_SHARING = 512
 """Windows of a task that are under way at once, where they share calls."""
+
+_FEWEST_LEARNED = 8
+"""Windows of a task that are under way at once however few calls its endpoint bears."""
 
 FALLBACK = "fallback"
 MODEL = "model"
@@ -70,6 +75,7 @@ class ReadyTask:
         client: asks the model, instead of the client that the task names.
         sinks: take the results, instead of the sinks that the task names.
         pipeline: the product's code, where it is made already.
+        wakes: tells of places at the model's endpoint; nobody does by default.
 
     Attributes:
         name: ``product/task``.
@@ -82,7 +88,6 @@ class ReadyTask:
         is_alone: whether this is the only process, as in ``sinfer run``.
         refusals: what all workers see refused of it; None where there is no other worker.
         lease_ms: how long a window of it is held.
-        limit: windows that may be under way at once in this process.
         active: windows that are.
         bytes: payload of these.
         window_bytes: how large its windows are, by the latest of them; 0 before there was one.
@@ -103,6 +108,7 @@ class ReadyTask:
         client: InferenceClient | None = None,
         sinks: Mapping[str, Sink] | None = None,
         pipeline: InferPipeline[Any, Any] | None = None,
+        wakes: WakeListener | None = None,
     ) -> None:
         self.product = product.name
         self.name = f"{product.name}/{config.id}"
@@ -113,8 +119,11 @@ class ReadyTask:
         self.client: InferenceClient = client
         called = str(made(f"{self.name}: its model", lambda: client.called)) or self.name
         self.guard: Guard = OpenGuard(config.inference.breaker_failures)
+        self._latency: CallLatency | None = None
         if store is not None:
-            self.guard = EndpointGuard(store, called, config.inference)
+            self.guard = EndpointGuard(store, called, config.inference, task=self.name, wakes=wakes)
+            if config.window.deadline is not None:
+                self._latency = CallLatency(store, product.name, config.id, called)
         has_own_sinks = sinks is None
         if sinks is None:
             sinks = {
@@ -131,9 +140,6 @@ class ReadyTask:
         self.refusals = None if store is None else RefusalBoard(store, product.name, config.id)
         self.lease_ms = to_ms(config.limits.lease)
         self.breakers: dict[str, SinkBreaker] = {}
-        self.limit = config.inference.max_concurrency
-        if config.inference.share_calls is not None:
-            self.limit = min(_MOST_SHARING, self.limit * config.inference.share_calls)
         self.has_more = False
         self.active = 0
         self.window_bytes = 0.0
@@ -141,6 +147,19 @@ class ReadyTask:
         self.is_doubted_until_s = 0.0
         self.halving = HalvingWatch(self.name)
         self.turn = asyncio.Lock()
+
+    @property
+    def limit(self) -> int:
+        """Windows that may be under way at once in this process. Of an endpoint that bears few
+        calls they wait in the store instead: whose results are due first is seen to there, and
+        other processes have theirs."""
+        config = self.config.inference
+        calls = config.most_at_once
+        if config.learns_concurrency:
+            calls = min(calls, max(_FEWEST_LEARNED, 2 * self.guard.limit))
+        if config.share_calls is None:
+            return calls
+        return min(_MOST_SHARING, calls * config.share_calls)
 
     @property
     def labels(self) -> set[str]:
@@ -157,6 +176,7 @@ class ReadyTask:
             self.guard,
             name=self.name,
             most_s=None if self.is_alone else most_s,
+            latency=self._latency,
         )
 
     @cached_property
@@ -217,6 +237,7 @@ class ReadyTask:
         """Close client and sinks, all of them even if one fails."""
         if self.shared_calls is not None:
             await self.shared_calls.aclose()
+        await self.guard.aclose()
         parts: list[Any] = [self.client, *self.sinks.values()]
         parts += [self.fallback] if self.fallback else []
         closing = [Hook("setup", "aclose", part.aclose, task=self.name) for part in parts]

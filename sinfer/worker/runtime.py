@@ -185,9 +185,9 @@ class Runtime:
     async def _open(self) -> None:
         self.store = Store.from_settings()
         self.schedule = Schedule(self.store)
-        self.catalogue = Catalogue(self.store)
         self.pauses = PauseBoard(self.store)
         self.wakes = WakeListener(self.store, self._woken)
+        self.catalogue = Catalogue(self.store, self.wakes)
         self._listening = asyncio.create_task(self.wakes.run(), name="listening for windows")
 
     def _woken(self, scope: Scope, windows: int) -> None:

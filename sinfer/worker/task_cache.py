@@ -27,6 +27,7 @@ from sinfer.worker.stored_calls import called_by, check_call, is_brought_by
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
+    from sinfer.store.wakes import WakeListener
 
 _log = logging.getLogger(__name__)
 
@@ -127,13 +128,15 @@ class Catalogue:
 
     Args:
         store: the window store.
+        wakes: tells of places at endpoints; nobody does by default.
 
     Attributes:
         entries: tasks that are open, by product and task.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, wakes: WakeListener | None = None) -> None:
         self._store = store
+        self._wakes = wakes
         self._products: dict[str, Product] = {}
         self._problems: dict[str, str] = {}
         self._loaded_s = float("-inf")
@@ -266,7 +269,7 @@ class Catalogue:
         own: InferTaskConfig | None,
     ) -> _Entry:
         pipeline = await self._make_pipeline(product, config)
-        ready = ReadyTask(self._store, product, config, pipeline=pipeline)
+        ready = ReadyTask(self._store, product, config, pipeline=pipeline, wakes=self._wakes)
         entry = _Entry(value=ready, source=source, own=own)
         self.entries.setdefault((product.name, config.id), []).append(entry)
         return entry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +28,7 @@ from sinfer.store.work.claim import Claim
 from sinfer.types.message import Message
 from sinfer.types.result import Result
 from sinfer.windows.window import Window
+from sinfer.worker.call_latency import CallLatency
 from sinfer.worker.endpoint_guard import Guard
 from sinfer.worker.outcome import Failure, Outcome
 from sinfer.worker.repeats import unrepeated
@@ -120,6 +122,7 @@ class TaskModel:
         name: ``product/task``, for people who want to know what runs.
         most_s: a client that takes longer over a call, in seconds, counts as unavailable; None
             where a debugger may stop in it.
+        latency: notes how long calls take; None where nobody wants to know.
 
     Attributes:
         name: ``product/task``.
@@ -140,17 +143,21 @@ class TaskModel:
         *,
         name: str = "",
         most_s: float | None = None,
+        latency: CallLatency | None = None,
     ) -> None:
         self._guard = guard
+        self._latency = latency
         self._most_s = most_s
         self.name = name
         self.pipeline = pipeline
         self._task_id = pipeline.task.id
         self.dedupe = pipeline.task.window.dedupe
+        deadline = pipeline.task.window.deadline
+        self._deadline_s: float | None = None if deadline is None else deadline.total_seconds()
         self._results_per = pipeline.results_per
         self.is_per_item = pipeline.results_per == "item"
         self.most = pipeline.task.inference.max_batch if self.is_per_item else None
-        self.concurrency = pipeline.task.inference.max_concurrency
+        self.concurrency = pipeline.task.inference.most_at_once
         self._places = asyncio.Semaphore(self.concurrency)
         self.unkept = asyncio.Semaphore(self.concurrency)
         self.preprocess_hook = Hook("preprocess", "preprocess", pipeline.preprocess, task=name)
@@ -204,8 +211,17 @@ class TaskModel:
             end=None if record.end_ms is None else record.end_ms / 1000,
             close_reason=closed.reason,
             revision=record.revision,
+            due_s=self._due_s(claim),
         )
         return window, kept
+
+    def _due_s(self, claim: Claim) -> float | None:
+        """When the results of a window are due, by the monotonic clock; None where they never
+        are."""
+        first_ms = claim.window.record.first_ms
+        if self._deadline_s is None or not first_ms:
+            return None
+        return time.monotonic() + self._deadline_s + (first_ms - claim.claimed_ms) / 1000
 
     # --- the question ---
 
@@ -228,11 +244,11 @@ class TaskModel:
             answer.stage = "inference"
             answer.calls = 1
             try:
-                answer.response = await self._call(request, key)
+                answer.response = await self._call(request, key, window)
             except InferenceServerError as error:
                 answer.said = str(error)
                 answer.calls = 2
-                answer.response = await self._call(request, key)
+                answer.response = await self._call(request, key, window)
             answer.stage = "results"
             answer.model = _told_model(answer.response)
             answer.results = await self.results_of(window, items, answer.response)
@@ -249,21 +265,21 @@ class TaskModel:
         returned = await self.results_hook.wait(window, response)
         return _checked_results(returned, self._results_per, items)
 
-    async def _call(self, request: Any, key: str) -> Any:
-        """One call, within what the endpoint grants."""
+    async def _call(self, request: Any, key: str, window: Window[Any]) -> Any:
+        """One call about a window, within what the endpoint grants."""
         async with self._places:
-            return await self._granted(request, key)
+            return await self._granted(request, key, window)
 
-    async def _granted(self, request: Any, key: str) -> Any:
+    async def _granted(self, request: Any, key: str, window: Window[Any]) -> Any:
         guard = self._guard
         if guard is None:
             return await self._asked(request, key)
         try:
             if guard.has_slots:
-                async with guard.slot():
-                    response = await self._asked(request, key)
+                async with guard.slot(len(window), window.due_s):
+                    response = await self._timed(request, key, window)
             else:
-                response = await self._asked(request, key)
+                response = await self._timed(request, key, window)
         except InferenceUnavailableError as error:
             if error.status == TOO_MANY_REQUESTS:
                 await guard.succeeded()
@@ -273,6 +289,15 @@ class TaskModel:
             raise
         if guard.has_failed:
             await guard.succeeded()
+        return response
+
+    async def _timed(self, request: Any, key: str, window: Window[Any]) -> Any:
+        """One call, of which is noted how long it took."""
+        if self._latency is None:
+            return await self._asked(request, key)
+        began_s = time.monotonic()
+        response = await self._asked(request, key)
+        await self._latency.note(len(window), time.monotonic() - began_s)
         return response
 
     async def _asked(self, request: Any, key: str) -> Any:

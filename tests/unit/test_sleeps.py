@@ -15,6 +15,7 @@ MAY_SLEEP = {
     "support/scripted_model.py": "a model that is slow",
     "support/paid_model.py": "a model that is slow",
     "integration/worker/test_calls_side_by_side.py": "a model that is slow",
+    "integration/worker/test_endpoint_places.py": "a model that is slow",
     "integration/worker/test_shared_calls.py": "a model that is slow; windows that come in turn",
     "support/fake_source.py": "a source on which nothing comes",
     "integration/inference/test_v2_grpc.py": "a model that is slow",

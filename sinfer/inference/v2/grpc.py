@@ -80,7 +80,7 @@ class V2GrpcClient(InferenceClient):
         self._metadata = [
             (name.lower(), value.get_secret_value()) for name, value in config.headers.items()
         ]
-        self._places = asyncio.Semaphore(config.max_concurrency)
+        self._places = asyncio.Semaphore(config.most_at_once)
         self._proxy = _proxy(config, url)
         self._secrets += [] if self._proxy is None else self._proxy.secrets
         options: list[tuple[str, Any]] = [

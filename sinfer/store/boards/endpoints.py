@@ -1,12 +1,13 @@
-"""What all workers together know of a model's endpoint: its breaker, and the calls under way."""
+"""What all workers together grant a model's endpoint: its breaker, and the calls under way."""
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from sinfer.store.keys import EndpointKeys
+from sinfer.store.lua import Argument
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
@@ -23,6 +24,45 @@ class MayCall:
 
     wait_ms: int
     on_trial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How a place for a call is asked for, and given back.
+
+    Attributes:
+        holder: who has it or asks for it, unique to this place.
+        task: ``product/task`` that it is for.
+        most: places of the endpoint at most; None for any number.
+        learns: whether there are as many as the endpoint bears, as far as that is known.
+    """
+
+    holder: str
+    task: str
+    most: int | None
+    learns: bool
+
+
+Fate: TypeAlias = Literal["ok", "busy", ""]
+"""What a call tells of how many an endpoint bears: it was answered; it was refused as one too many,
+or had no answer in time; or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A call that has ended.
+
+    Attributes:
+        place: that it held.
+        took_ms: how long it took.
+        fate: what it tells.
+        items: that it asked about.
+    """
+
+    place: Place
+    took_ms: float = 0.0
+    fate: Fate = ""
+    items: int = 1
 
 
 class EndpointState:
@@ -75,11 +115,36 @@ class EndpointState:
         """The caller makes no use of its trial."""
         await self._store.run("end_endpoint_trial", [self._keys.breaker], [caller])
 
-    async def take_slot(self, holder: str, cap: int) -> bool:
-        """Take one of so many places for calls; whether there was one."""
-        keys = [self._keys.clock, self._keys.slots]
-        return bool(await self._store.run("take_endpoint_slot", keys, [holder, cap, self._call_ms]))
+    async def take_place(
+        self, place: Place, *, due_ms: int, wait_ms: int, channel: str = ""
+    ) -> tuple[bool, int]:
+        """Take a place for a call, or wait for one: whoever has a right to it first gets it.
 
-    async def free_slot(self, holder: str) -> None:
-        """The call has ended."""
-        await self._store.ask(self._store.redis.zrem(self._keys.slots, holder))
+        Args:
+            place: what is asked for; asked again, it keeps its turn.
+            due_ms: when the results are due, milliseconds from now.
+            wait_ms: how long it waits until it asks again at most.
+            channel: is told when the place is given to it; nobody is by default.
+
+        Returns:
+            Whether it has the place, and of how many; 0 where they are not limited.
+        """
+        ended: list[Argument] = ["", 0, "", 1]
+        wanted: list[Argument] = [f"{place.holder} {place.task}", max(0, due_ms), wait_ms, channel]
+        return await self._move(place, ended, wanted)
+
+    async def free_place(self, ended: Ended) -> int:
+        """A call has ended, or nobody waits for its place any more; returns how many there are."""
+        place = ended.place
+        words: list[Argument] = [
+            f"{place.holder} {place.task}", f"{ended.took_ms:.3f}", ended.fate, ended.items,
+        ]  # fmt: skip
+        return (await self._move(place, words, ["", 0, 0, ""]))[1]
+
+    async def _move(
+        self, place: Place, ended: list[Argument], wanted: list[Argument]
+    ) -> tuple[bool, int]:
+        keys = [self._keys.clock, self._keys.slots, self._keys.waiting, self._keys.learned]
+        args: list[Argument] = [place.task, place.most or 0, int(place.learns), self._call_ms]
+        taken, limit = await self._store.run("move_endpoint_slots", keys, [*args, *ended, *wanted])
+        return bool(taken), int(limit)

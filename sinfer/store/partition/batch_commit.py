@@ -122,7 +122,10 @@ def lists_of(
         plan.removed,
         _flat((window_id, pack_record(record)) for window_id, record in plan.puts.items()),
         _flat(deadlines),
-        _flat((window.id, window.reason, pack_record(window.record)) for window in plan.closed),
+        _flat(
+            (window.id, window.reason, window.record.first_ms, pack_record(window.record))
+            for window in plan.closed
+        ),
         _flat(_awaiting(plan)) if partitions else [],
         refs,
         [pack_dead_letter(letter) for letter in commit.dead],

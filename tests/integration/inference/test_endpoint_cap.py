@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 import pytest
 
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import InferenceError
 from sinfer.inference.v2.client import V2Client
-from sinfer.store.boards.endpoints import EndpointState
+from sinfer.store.boards.endpoints import EndpointState, Place
 from sinfer.store.connection import Store
 from sinfer.worker import endpoint_guard as guard_module
 from sinfer.worker.endpoint_guard import EndpointGuard
@@ -51,7 +52,7 @@ async def _hammer(number: int, redis_url: str, model_url: str) -> None:
     async def call() -> None:
         while True:
             with suppress(InferenceError):
-                async with guard.slot():
+                async with guard.slot(1, None):
                     await client.infer({"inputs": [tensor]}, idempotency_key=f"{number}")
 
     await asyncio.gather(*(call() for _ in range(CALLS_EACH)))
@@ -115,20 +116,20 @@ async def test_of_all_calls_that_wait_in_a_process_one_asks_for_a_place(
     )
     other, guard = (EndpointGuard(store, "the only place", config) for _ in range(2))
     asked: list[str] = []
-    take_slot = EndpointState.take_slot
+    take_place = EndpointState.take_place
 
-    async def noting(state: EndpointState, holder: str, cap: int) -> bool:
-        asked.append(holder)
-        return await take_slot(state, holder, cap)
+    async def noting(state: EndpointState, place: Place, **how: Any) -> tuple[bool, int]:
+        asked.append(place.holder)
+        return await take_place(state, place, **how)
 
     done: list[int] = []
 
     async def call(number: int) -> None:
-        async with guard.slot():
+        async with guard.slot(1, None):
             done.append(number)
 
-    async with other.slot():
-        monkeypatch.setattr(EndpointState, "take_slot", noting)
+    async with other.slot(1, None):
+        monkeypatch.setattr(EndpointState, "take_place", noting)
         calls = [asyncio.create_task(call(number)) for number in range(30)]
         await until(lambda: len(asked) >= 5)
         assert len(set(asked)) == 1

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sinfer.embedded.servers import RedisServer
 from sinfer.operations.preflight.servers import check_store
 from sinfer.operations.status import standing
+from sinfer.store.boards.endpoints import EndpointState, Place
 from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, StoredLetter
 from sinfer.store.keys import CLOCK, EndpointKeys
@@ -161,18 +162,21 @@ async def test_a_breaker_and_the_places_of_an_endpoint_follow_their_own_time(
         )
         return answer
 
-    take = [keys.clock, keys.slots]
-    assert await manual.run("take_endpoint_slot", take, ["one", 1, 5_000]) == 1
+    async def is_given(holder: str) -> bool:
+        state, place = EndpointState(manual, unique, 5_000), Place(holder, "p/t", 1, learns=False)
+        return (await state.take_place(place, due_ms=0, wait_ms=100))[0]
+
+    assert await is_given("one")
     await manual.run("note_endpoint_failure", [keys.clock, keys.breaker], [1, 1_000, 30_000])
     await manual.advance(-HOUR_MS)
     assert await may_call("one") == [b"open", 1_000]
-    assert await manual.run("take_endpoint_slot", take, ["two", 1, 5_000]) == 0
+    assert not await is_given("two")
     await after(manual, 1_000)
     assert await may_call("one") == [b"half", 0]
     assert (await may_call("two"))[0] == b"open"
     await after(manual, 5_000)
     assert await may_call("two") == [b"half", 0]  # who had the trial never came back
-    assert await manual.run("take_endpoint_slot", take, ["two", 1, 5_000]) == 1
+    assert await is_given("two")
 
 
 async def test_dead_letters_are_stored_under_the_time_of_their_partition(

@@ -10,6 +10,7 @@ import pytest
 
 from sinfer.embedded.servers import RedisServer
 from sinfer.operations.rebuild import find_aside
+from sinfer.store.boards.latency_curves import LatencyCurves
 from sinfer.store.boards.refusals import RefusalBoard
 from sinfer.store.connection import Store
 from sinfer.store.history.dead_letter_store import DeadLetterStore, LetterFilter
@@ -22,6 +23,7 @@ from sinfer.store.work.requeue import requeue
 from sinfer.store.work.set_aside import put_back, take_aside
 from sinfer.windows.dead_letters import DeadLetter, Origin
 from sinfer.windows.ids import Scope
+from sinfer.windows.latency_curve import CallSums
 from sinfer.windows.reprocessing import Reprocessing
 from tests.integration.store.conftest import Partition
 from tests.integration.store.manual_store import ManualStore
@@ -204,9 +206,16 @@ async def beat_and_endpoints(store: TwiceStore, unique: str) -> None:
     assert await store.run("end_endpoint_trial", [keys.breaker], ["me"]) == 1
     board = RefusalBoard(store, "p", unique)
     assert (await board.note("model", "w", items=3, alike="400")).windows == 1
-    slots = [keys.clock, keys.slots]
-    assert await store.run("take_endpoint_slot", slots, ["me", 1, 500]) == 1
-    assert await store.run("take_endpoint_slot", slots, ["you", 1, 500]) == 0
+    slots = [keys.clock, keys.slots, keys.waiting, keys.learned]
+    for name, taken in (("me", 1), ("you", 0)):
+        words: list[Argument] = ["p/t", 1, 0, 500, "", 0, "", 1, f"{name} p/t", 0, 500, ""]
+        assert await store.run("move_endpoint_slots", slots, words) == [taken, 1]
+    words = ["p/t", 1, 0, 500, "me p/t", 5, "ok", 1, "", 0, 0, ""]
+    assert await store.run("move_endpoint_slots", slots, words) == [0, 1]
+    assert await store.redis.zrange(keys.slots, 0, -1) == [b"you p/t"]
+    curves = LatencyCurves(store)
+    for weight in (1.0, 2.0):
+        assert (await curves.note(unique, CallSums(1.0, 10.0, 5.0))).weight == weight
     signs = [keys.clock, f"alive:{unique}"]
     for sign, before in (("a", ""), ("b", "a"), ("", "b")):
         await store.run("give_sign_of_life", signs, [500, 1000, sign, before])

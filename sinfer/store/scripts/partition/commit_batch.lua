@@ -32,7 +32,9 @@
 --            removed    window id            open no more
 --            puts       window id, record    open
 --            deadlines  deadline_ms, window id
---            closed     window id, reason, record
+--            closed     window id, reason, first_ms, record; they are claimed in the order of
+--                       first_ms, when their first items arrived, so that those whose results are
+--                       due earliest come first; where that is 0, in the order in which they close
 --            sealed     end_ms, window id    those of the closed that wait for the task's watermark
 --            refs       change, whether they are new (0 or 1), how many, and so many segments, for
 --                       each such group; a segment that nobody holds any more is deleted
@@ -244,10 +246,10 @@ tell('ZREM', KEYS[3], ARGV, removed_first, removed_last)
 tell('HSET', KEYS[2], ARGV, puts_first, puts_last)
 tell('ZADD', KEYS[3], ARGV, deadlines_first, deadlines_last)
 local values, ready = {}, {}
-for i = closed_first, closed_last, 3 do
-  local n = #values
-  values[n + 1], values[n + 2] = ARGV[i], closed_value(ARGV[i + 1], now, ARGV[i + 2])
-  ready[n + 1], ready[n + 2] = now, ARGV[i]
+for i = closed_first, closed_last, 4 do
+  local n, first = #values, tonumber(ARGV[i + 2])
+  values[n + 1], values[n + 2] = ARGV[i], closed_value(ARGV[i + 1], now, ARGV[i + 3])
+  ready[n + 1], ready[n + 2] = first > 0 and math.min(now, first) or now, ARGV[i]
 end
 tell_all('HSET', KEYS[4], values)
 tell_all('ZADD', KEYS[5], ready)
