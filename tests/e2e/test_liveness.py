@@ -94,6 +94,39 @@ async def test_a_slow_model_leaves_fast_tasks_as_fast_as_they_are_alone(
     await connections.settled(slow, 300)
 
 
+async def test_a_flood_leaves_other_tasks_their_share_of_an_endpoint(
+    deployment: Deployment, connections: Connections, model: ScriptedModel
+) -> None:
+    model.delays_s["shared"] = 0.05
+    settings: dict[str, Any] = {"called": "shared", "endpoint_concurrency": 5}
+    flood = await one_by_one(deployment, connections, model, "flood", **settings)
+    other = await one_by_one(deployment, connections, model, "other", **settings)
+    await connections.publish(flood, numbers(0, 1500))  # fifteen seconds of all that it does
+    await until(lambda: model.at_once >= 5)
+    waits_s = [await wait_s(connections, other, number) for number in range(20)]
+    assert (await connections.account(flood)).held > 300, "the flood lasts"
+    assert sorted(waits_s)[10] < 0.3, waits_s
+    assert max(waits_s) < 1.0, waits_s
+    model.delays_s["shared"] = 0.0
+    await connections.settled(flood, 1500)
+
+
+async def test_windows_close_in_time_for_their_results(
+    deployment: Deployment, connections: Connections, model: ScriptedModel
+) -> None:
+    model.delays_s["in time"] = 0.1
+    inference = {"type": "v2", "url": model.url, "model": "in time", "timeout": "60s"}
+    window = {"type": "count", "count": 1000, "deadline": "500ms"}
+    task = await ordered(deployment, connections, "timely", inference=inference, window=window)
+    for number in range(0, 60, 3):
+        await connections.publish(task, numbers(number, number + 3))
+        await connections.fetched(task, number + 3)
+    await connections.settled(task, 60)
+    results = await connections.results(task)
+    assert {result["reason"] for result in results} == {"deadline"}
+    assert max(result["size"] for result in results) > 3, "they wait for company as well"
+
+
 async def test_a_model_that_hangs_delays_no_other_of_the_same_server(
     deployment: Deployment, connections: Connections, model: ScriptedModel
 ) -> None:

@@ -77,6 +77,14 @@ class ScriptedModel:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.port}"
 
+    async def _delayed(self, name: str) -> None:
+        """Take as long as a request takes; when that is less meanwhile, no longer than that."""
+        began_s = time.monotonic()
+        while (  # noqa: ASYNC110
+            rest_s := began_s + self.delays_s.get(name, self.delay_s) - time.monotonic()
+        ) > 0:
+            await asyncio.sleep(min(rest_s, 0.25))
+
     async def _tell(self, request: Request) -> Json:
         status = self.ready if request.url.path.endswith("/ready") else 404
         return Json({"error": "no metadata"}, status)
@@ -90,7 +98,7 @@ class ScriptedModel:
         self.calls.append(Call(rows, time.time(), request.headers.get("idempotency-key", "")))
         try:
             answer = self._next(rows)
-            await asyncio.sleep(self.delays_s.get(request.path_params["name"], self.delay_s))
+            await self._delayed(request.path_params["name"])
             if answer.status == 0:
                 await client_left(request, None)
         finally:

@@ -40,9 +40,7 @@ class LatencyCurves:
             words += [name, f"{value:.6f}"]
         endpoint_keys = EndpointKeys(endpoint)
         asked = endpoint_keys.asked(uuid.uuid4().hex)
-        sums = await self._store.run(
-            "note_call_latency", [endpoint_keys.curve], words, asked=asked
-        )
+        sums = await self._store.run("note_call_latency", [endpoint_keys.curve], words, asked=asked)
         return _read(sums)
 
     async def note_endpoint(self, product: str, task: str, endpoint: str) -> None:
