@@ -446,6 +446,13 @@ def _print(tasks: list[TaskStanding]) -> None:
             f"{task.product}: {some(task.ingestors, 'ingestor')},"
             f" {some(task.workers, 'worker process', 'es')}, {some(task.beats, 'beat')}"
         )
+    for task in stored:
+        if text := task.versions:
+            click.echo(f"{task.product}/{task.task}: {text}")
+    _print_problems(tasks)
+
+
+def _print_problems(tasks: list[TaskStanding]) -> None:
     for problem in dict.fromkeys(problem for task in tasks for problem in task.clocks):
         click.secho(f"! clocks: {problem}", fg="red", bold=True)
     for product, missing in {task.product: task.missing for task in tasks}.items():

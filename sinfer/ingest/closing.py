@@ -9,7 +9,7 @@ from sinfer.errors import WindowConflictError
 from sinfer.store.partition.partition_state import PartitionState
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Plan
-from sinfer.windows.planner import Planner
+from sinfer.windows.planner import Planner, WindowOrigin
 from sinfer.windows.planner_types import make_planner
 from sinfer.windows.specs import WindowSpec
 
@@ -29,8 +29,7 @@ def planner_of(scope: Scope, state: PartitionState, spec: WindowSpec) -> Planner
         scope.prefix_of(state.layout),
         windows=state.windows,
         watermark_ms=state.watermark_ms,
-        incarnation=state.incarnation,
-        repeats_to=state.repeats_to,
+        origin=WindowOrigin(state.incarnation, state.repeats_to, state.version),
     )
 
 

@@ -18,7 +18,7 @@ from sinfer.products.task import InferTaskConfig
 from sinfer.store.partition.partition_settings import PartitionSettings
 from sinfer.store.partition.partition_state import PartitionState
 from sinfer.windows.ids import Scope
-from sinfer.windows.planner import CloseWhen, Planner
+from sinfer.windows.planner import CloseWhen, Planner, WindowOrigin
 from sinfer.windows.planner_types import make_planner
 from sinfer.windows.specs import WindowSpec, layout_of
 
@@ -83,6 +83,8 @@ def change_over(
         revision = Revision("", "")
     known = Revision.unpack(state.config) if state.config else None
     settings = PartitionSettings(config=revision.pack() if revision.text else "")
+    if pipeline.version != state.version:
+        settings = replace(settings, version=pipeline.version)
     if known is not None and known.meaning != revision.meaning:
         settings = replace(settings, earlier={known.meaning: known.text})
     old_spec = None if known is None else stored_spec(known)
@@ -118,8 +120,7 @@ def change_over(
         windows=windows,
         watermark_ms=watermark_ms,
         close_when=_trigger_of(pipeline),
-        incarnation=incarnation,
-        repeats_to=repeats_to,
+        origin=WindowOrigin(incarnation, repeats_to, pipeline.version),
     )
     has_new_endpoint = (
         known is not None

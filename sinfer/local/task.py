@@ -32,6 +32,7 @@ from sinfer.store.work.claim import Claim
 from sinfer.types.message import Message
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
+from sinfer.windows.planner import WindowOrigin
 from sinfer.windows.planner_types import make_planner
 from sinfer.windows.window import CloseReason
 from sinfer.worker.process import WindowProcessor
@@ -76,7 +77,7 @@ class _Partition:
             ready.config.window,
             scope.window_prefix,
             close_when=guarded(pipeline.close_when) if pipeline.overrides("close_when") else None,
-            incarnation=how.incarnation,
+            origin=WindowOrigin(how.incarnation, version=pipeline.version),
         )
         self.windower = Windower(
             pipeline,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from sinfer.store.boards.task_reports import TaskReport, task_report
 from sinfer.store.boards.unavailable import Outage
 from sinfer.store.connection import Store
 from sinfer.store.partition.snapshot import PartitionSnapshot, snapshot
+from sinfer.store.partition.waiting_versions import named, told_versions, waiting_versions
 from sinfer.store.schedule import Schedule
 from sinfer.store.server import server_memory
 from sinfer.store.store_time import store_time
@@ -67,6 +69,9 @@ class PartitionStanding:
             sequence; empty when that was not noted.
         ahead_ms: how far the watermark is ahead of the clock.
         waits_ms: how long the first of the windows that wait could have been taken by a worker.
+        version: of the pipeline that opens its windows; None where none ever was named.
+        versions: how many windows that are not done each version opened, where that was.
+        of_other_version: windows that were processed by another version than they were opened by.
     """
 
     scope: Scope
@@ -101,6 +106,9 @@ class PartitionStanding:
     hand: str = ""
     ahead_ms: int = 0
     waits_ms: int = 0
+    version: str | None = None
+    versions: dict[str, int] = field(default_factory=dict)
+    of_other_version: int = 0
 
 
 @dataclass(slots=True)
@@ -137,6 +145,26 @@ class TaskStanding:
     def total(self, name: str) -> int:
         """A number added up over the partitions."""
         return sum(getattr(partition, name) for partition in self.partitions)
+
+    @property
+    def versions(self) -> str:
+        """What is to be said of the versions of its pipeline; empty where it names none."""
+        known = [
+            partition.version for partition in self.partitions if partition.version is not None
+        ]
+        if not known:
+            return ""
+        waiting: Counter[str] = Counter()
+        for partition in self.partitions:
+            waiting.update(partition.versions)
+        current = dict.fromkeys(known)
+        told = [f"windows are opened by {' and by '.join(map(named, current))}"]
+        own = known[0] if len(current) == 1 else "\0"
+        if others := told_versions(dict(waiting), own):
+            told.append(f"{others} wait")
+        if done := self.total("of_other_version"):
+            told.append(f"{done} were processed by another version than they were opened by")
+        return "; ".join(told)
 
     @property
     def lag(self) -> int | None:
@@ -268,6 +296,7 @@ async def broken_tasks(
 async def _partition(store: Store, scope: Scope) -> PartitionStanding:
     seen = await snapshot(store, scope)
     sizes, writer = seen.sizes, seen.writer
+    versions = {} if seen.version is None else await waiting_versions(store, scope)
     return PartitionStanding(
         scope,
         open=sizes.open,
@@ -290,6 +319,9 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
         hand=seen.work_in_hand,
         ahead_ms=max(0, seen.watermark_ms - seen.now_ms),
         waits_ms=seen.waits_ms,
+        version=seen.version,
+        versions=versions,
+        of_other_version=seen.of_other_version,
     )
 
 

@@ -29,8 +29,11 @@ class InferPipeline(ABC, Generic[C, T]):
         task: the configuration of the task.
         results_per: how many results ``build_results`` returns: one per item and in order,
             exactly one per window, or any number.
+        version: of this code, where it names one: it is kept with each window that opens, and
+            windows that other versions opened are counted, see ``sinfer status``.
     """
 
+    version: ClassVar[str] = ""
     results_per: ClassVar[Literal["item", "window", "any"]] = "item"
 
     def __init__(self, task: C) -> None:

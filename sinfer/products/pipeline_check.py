@@ -19,6 +19,8 @@ _ARGUMENTS = {
 }
 """The hooks, and what each is called with."""
 
+_LONGEST_VERSION = 64
+
 _AWAITED = ("build_request", "build_results")
 
 
@@ -28,6 +30,8 @@ def pipeline_problem(pipeline: type) -> str:
         return f"{pipeline.__name__} lacks {', '.join(missing)}"
     results_per = inspect.getattr_static(pipeline, "results_per", None)
     if text := results_per_problem(results_per):
+        return f"{pipeline.__name__}.{text}"
+    if text := _version_problem(inspect.getattr_static(pipeline, "version", None)):
         return f"{pipeline.__name__}.{text}"
     for name, arguments in _ARGUMENTS.items():
         if text := _hook_problem(pipeline, name, arguments):
@@ -41,6 +45,15 @@ def results_per_problem(results_per: object) -> str:
         return ""
     known = ", ".join(map(repr, RESULTS_PER))
     return f"results_per is {results_per!r:.100}; it must be one of {known}"
+
+
+def _version_problem(version: object) -> str:
+    if type(version) is str and len(version) <= _LONGEST_VERSION and version.isprintable():
+        return ""
+    return (
+        f"version is {version!r:.100}; it must be a text of at most {_LONGEST_VERSION} characters,"
+        " such as '2' or a commit"
+    )
 
 
 def _hook_problem(pipeline: type, name: str, arguments: tuple[str, ...]) -> str:

@@ -96,6 +96,9 @@ STANDSTILL_FIELD = "standstill"
 """Field of ``meta``: why the source gives no more messages, as long as that is so."""
 
 
+VERSION_FIELD = "version"
+"""Of ``meta``: of the pipeline that opens windows; where none ever named one it is not there."""
+
 COPIED_FIELD = "mirrored"
 """Field of ``meta``: the last dead letter that a copy was sent of."""
 

@@ -45,6 +45,22 @@ _OWN_SHARE, _OWN_MS = 0.1, 10
 """Of a deadline so much is for all but the model: at least so many milliseconds, if there are as
 many. And so long a window waits for company at least, however slow the model is."""
 
+
+@dataclass(frozen=True, slots=True)
+class WindowOrigin:
+    """What is noted on windows that open; see ``WindowRecord``.
+
+    Attributes:
+        incarnation: of the source.
+        repeats_to: stream sequence up to which results may be in sinks already.
+        version: of the product's code.
+    """
+
+    incarnation: str = ""
+    repeats_to: int = 0
+    version: str = ""
+
+
 CloseWhen = Callable[[WindowStats, Any], bool]
 
 
@@ -61,8 +77,7 @@ class Planner(ABC):
         windows: the open windows as stored, by id.
         watermark_ms: the watermark as stored.
         close_when: the product's own trigger.
-        incarnation: of the source, noted on windows that open from now on.
-        repeats_to: noted likewise; see ``WindowRecord``.
+        origin: what is noted on windows that open from now on; nothing by default.
 
     Attributes:
         spec: as above.
@@ -82,11 +97,9 @@ class Planner(ABC):
         windows: Mapping[str, WindowRecord] | None = None,
         watermark_ms: int | None = None,
         close_when: CloseWhen | None = None,
-        incarnation: str = "",
-        repeats_to: int = 0,
+        origin: WindowOrigin | None = None,
     ) -> None:
-        self._incarnation = incarnation
-        self._repeats_to = repeats_to
+        self._origin = origin or WindowOrigin()
         self.spec = spec
         self._prefix = prefix
         self._close_when = close_when
@@ -326,9 +339,10 @@ class Planner(ABC):
         return window
 
     def _mark_origin(self, record: WindowRecord) -> None:
-        """Note on a window that opens which messages it is of."""
-        record.incarnation = self._incarnation
-        record.repeats_to = self._repeats_to
+        """Note on a window that opens which messages it is of, and whose code cuts it."""
+        origin = self._origin
+        record.incarnation, record.repeats_to = origin.incarnation, origin.repeats_to
+        record.version = origin.version
 
     def _put(self, window: OpenWindow, message: Message) -> None:
         """Add a message to a window that may be changed."""

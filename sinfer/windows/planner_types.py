@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sinfer.errors import ConfigError
 from sinfer.windows.count import CountPlanner
-from sinfer.windows.planner import CloseWhen, Planner
+from sinfer.windows.planner import CloseWhen, Planner, WindowOrigin
 from sinfer.windows.records import WindowRecord
 from sinfer.windows.session import SessionPlanner
 from sinfer.windows.sliding import SlidingPlanner
@@ -28,8 +28,7 @@ def make_planner(
     windows: Mapping[str, WindowRecord] | None = None,
     watermark_ms: int | None = None,
     close_when: CloseWhen | None = None,
-    incarnation: str = "",
-    repeats_to: int = 0,
+    origin: WindowOrigin | None = None,
 ) -> Planner:
     """A planner for a window type; the arguments are those of ``Planner``.
 
@@ -47,6 +46,5 @@ def make_planner(
         windows=windows,
         watermark_ms=watermark_ms,
         close_when=close_when,
-        incarnation=incarnation,
-        repeats_to=repeats_to,
+        origin=origin,
     )

@@ -69,6 +69,7 @@ class WindowRecord(msgspec.Struct, array_like=True):
             Redis was wiped and messages are read again.
         first_ms: when its first item arrived, by the store's clock; 0 where it was opened while the
             task had no ``deadline``.
+        version: of the pipeline that opened it; empty where that named none.
     """
 
     key: str
@@ -89,6 +90,7 @@ class WindowRecord(msgspec.Struct, array_like=True):
     incarnation: str = ""
     repeats_to: int = 0
     first_ms: int = 0
+    version: str = ""
 
 
 class ClosedWindow(msgspec.Struct, frozen=True):

@@ -150,13 +150,15 @@ class SlidingPlanner(Planner):
     def _fire(self, window_end: int, key: str, reason: CloseReason) -> None:
         """Close a window: the panes it is made of stay for the windows that follow."""
         window = WindowRecord(key, window_end - self._size, window_end, 0, 0, shared=True)
-        parts = []
+        parts: list[Part] = []
+        version = self._origin.version
         for start in self._panes_of(window_end):
             pane = self._as_it_is((key, _PANE, start))
             if pane is None:
                 continue
             self._cut_chunk(pane)
             record = pane.record
+            version = version if parts else record.version
             parts.append(Part(pane.id, record.chunks))
             window.first_seq = min(window.first_seq or record.first_seq, record.first_seq)
             window.last_seq = max(window.last_seq, record.last_seq)
@@ -166,6 +168,7 @@ class SlidingPlanner(Planner):
         window.parts = parts
         base = time_window_id(self._prefix, key, window_end - self._size)
         self._mark_origin(window)
+        window.version = version
         if self._updates:
             self._note_firing(base, window)
         self._plan.closed.append(ClosedWindow(f"{base}/{window.revision}", window, reason))

@@ -304,7 +304,10 @@ class WindowProcessor:
             await self._claims.note_answers(attempt.answered, self._ready.labels)
         now_ms = window.closed_ms if not outcome.failures else await self._claims.now_ms()
         sinks = list(self._ready.sinks) if outcome.rows else ()
-        completion = completion_of(attempt, outcome, sinks, now_ms, self._task.limits.ledger)
+        version = self._ready.pipeline.version
+        completion = completion_of(
+            attempt, outcome, sinks, now_ms, ledger=self._task.limits.ledger, version=version
+        )
         if completion.filtered:
             _log.warning(
                 "window %s: preprocess filters out %d of its %d messages, and did not when they"
@@ -374,7 +377,13 @@ def attempts_of(claim: Claim) -> int:
 
 
 def completion_of(
-    attempt: Attempt, outcome: Outcome, sinks: Sequence[str], now_ms: int, ledger: int
+    attempt: Attempt,
+    outcome: Outcome,
+    sinks: Sequence[str],
+    now_ms: int,
+    *,
+    ledger: int,
+    version: str,
 ) -> Completion:
     """How a window ends.
 
@@ -384,6 +393,7 @@ def completion_of(
         sinks: that its results went to.
         now_ms: the store's clock, for dead letters.
         ledger: how many entries the ledger keeps.
+        version: of the pipeline.
     """
     claim, messages = attempt.claim, attempt.messages
     dead, gone = [], set()
@@ -398,6 +408,8 @@ def completion_of(
     counts[Count.RESULTS] = len(outcome.rows) - len(outcome.refused)
     counts[Count.FRUITLESS] = 0 if outcome.rows or outcome.refused else sunk
     counts |= dict(zip(CONFIRMED_COUNTS, outcome.confirmed, strict=True))
+    opened_by = claim.window.record.version
+    counts[Count.OTHER_VERSION] = int(opened_by not in ("", version))
     counts[Count.TAKEN] = int(len(dead) < len(messages))
     entry = None
     if ledger:

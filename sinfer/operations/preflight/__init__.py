@@ -30,7 +30,7 @@ async def preflight(
         tasks: what to check, with the products that they belong to.
         others: all tasks that are known: two that name one durable are told.
     """
-    shared = Shared(readers=Readers(store, others))
+    shared = Shared(store=store, readers=Readers(store, others))
     servers = [asyncio.create_task(_store(store)), asyncio.create_task(_broker())]
     checks = [TaskCheck(shared, product, task) for product, task in tasks]
     running = [*servers, *(asyncio.create_task(_task(check)) for check in checks)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,11 +18,15 @@ from sinfer.operations.preflight.probes import TIMEOUT, Probes, bounded
 from sinfer.operations.preflight.readers import Readers
 from sinfer.operations.preflight.request import differences, names_inputs
 from sinfer.operations.preflight.source import NatsConnections, SourceCheck
+from sinfer.operations.products import known_scopes
 from sinfer.products.pipeline import InferPipeline
 from sinfer.products.product import Product
 from sinfer.products.task import InferTaskConfig
 from sinfer.sinks.base import Sink, SinkConfig
 from sinfer.sinks.jetstream.check import checked_subject
+from sinfer.store.connection import Store
+from sinfer.store.partition.snapshot import snapshot
+from sinfer.store.partition.waiting_versions import named, told_versions, waiting_versions
 from sinfer.types.check import Checked, Verdict
 from sinfer.windows.shared_window import SharedWindow
 from sinfer.windows.window import Window
@@ -40,6 +45,7 @@ class Shared:
     Attributes:
         probes: what models and sinks were asked.
         connections: to NATS.
+        store: the window store; None where nobody asks it.
         readers: the tasks that may read the same consumers.
         looked_at: how many messages were tried, by product.
         trying: room for trying one.
@@ -47,6 +53,7 @@ class Shared:
 
     probes: Probes = field(default_factory=Probes)
     connections: NatsConnections = field(default_factory=NatsConnections)
+    store: Store | None = None
     readers: Readers = field(default_factory=Readers)
     looked_at: dict[str, int] = field(default_factory=dict)
     trying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
@@ -84,7 +91,7 @@ class TaskCheck:
         except ConfigError as error:
             return [Finding(self.name, "error", str(error))]
         parts = await asyncio.gather(
-            self._all(self._check_windows()),
+            self._all(self._check_windows(pipeline)),
             self._all(self._check_source(pipeline)),
             self._model(),
             self._all(self._check_sinks()),
@@ -108,12 +115,32 @@ class TaskCheck:
         text = checked.text if checked.verdict == "ok" or not field else f"{field}: {checked.text}"
         return self._finding(part, checked.verdict, text)
 
-    async def _check_windows(self) -> AsyncIterator[Finding]:
+    async def _check_windows(self, pipeline: InferPipeline[Any, Any]) -> AsyncIterator[Finding]:
         if risk := held_back(self._task):
             yield self._finding("window", "warning", risk)
         if self._task.source.ack == "done" and self._task.dead_letter_subject is None:
             text = "they are in Redis only, where FLUSHALL takes them; set dead_letter_subject"
             yield self._finding("dead letters", "warning", text)
+        if text := await self._other_versions(pipeline.version):
+            yield self._finding("window", "warning", text)
+
+    async def _other_versions(self, version: str) -> str:
+        """What is to be said of windows that other versions of the pipeline opened; empty where
+        there are none, or the store cannot be asked: that is told elsewhere."""
+        store, waiting = self._shared.store, Counter[str]()
+        if store is None:
+            return ""
+        try:
+            for scope in await known_scopes(store, self._product.name, self._task.id):
+                if (await snapshot(store, scope)).version is not None or version:
+                    waiting.update(await waiting_versions(store, scope))
+        except SinferError:
+            return ""
+        others = told_versions(dict(waiting), version)
+        return others and (
+            f"windows wait that other code opened: {others}; this code, {named(version)}, will"
+            " process them"
+        )
 
     # --- source ---
 

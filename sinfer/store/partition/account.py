@@ -32,6 +32,7 @@ class Count:
     RESULTS_COLLIDED: Final = "results_collided"
     WINDOWS: Final = "windows"  # windows that are done
     TAKEN: Final = TAKEN_FIELD  # of these, windows of which at least one item came through
+    OTHER_VERSION: Final = "other_version"  # windows done by another version than opened them
     REDRIVEN: Final = "redriven"  # dead letters that were redriven
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sinfer.store.keys import CONFIG_FIELD, INCARNATION_FIELD
+from sinfer.store.keys import CONFIG_FIELD, INCARNATION_FIELD, VERSION_FIELD
 from sinfer.store.partition.task_config import earlier_field
 from sinfer.windows.ids import Scope
 
@@ -17,6 +17,7 @@ class PartitionSettings:
         config: the configuration from now on, packed.
         earlier: configurations that windows were opened under, by the names in their records.
         incarnation: which messages the partition reads; empty to forget it.
+        version: of the pipeline that opens windows from now on.
         layout: how often the task has changed how it cuts windows.
         repeats_to: results of messages up to this stream sequence may be in sinks already.
         forgets_watermark: whether the next item begins a new one.
@@ -26,6 +27,7 @@ class PartitionSettings:
     config: str | None = None
     earlier: dict[str, str] = field(default_factory=dict)
     incarnation: str | None = None
+    version: str | None = None
     layout: int | None = None
     repeats_to: int | None = None
     forgets_watermark: bool = False
@@ -36,6 +38,7 @@ class PartitionSettings:
         found = {
             CONFIG_FIELD: self.config,
             INCARNATION_FIELD: self.incarnation,
+            VERSION_FIELD: self.version,
             "layout": None if self.layout is None else str(self.layout),
             "repeats_to": None if self.repeats_to is None else str(self.repeats_to),
             "watermark": "" if self.forgets_watermark else None,

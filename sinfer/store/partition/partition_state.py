@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sinfer.errors import LostPositionError
-from sinfer.store.keys import CONFIG_FIELD, INCARNATION_FIELD, PartitionKeys
+from sinfer.store.keys import CONFIG_FIELD, INCARNATION_FIELD, VERSION_FIELD, PartitionKeys
 from sinfer.store.lua import Argument
 from sinfer.windows.ids import Scope, reset_command
 from sinfer.windows.records import WindowRecord, read_record, unpack_closed
@@ -35,6 +35,7 @@ class PartitionState:
         deaths: how many writers in a row ended without giving the partition back.
         hand: what the last of them noted before it gave it to the product's code; empty when it
             noted nothing.
+        version: of the pipeline that opened windows last; empty where it named none.
     """
 
     source: bytes | None
@@ -46,6 +47,7 @@ class PartitionState:
     repeats_to: int = 0
     deaths: int = 0
     hand: bytes = b""
+    version: str = ""
 
 
 async def read_state(
@@ -68,10 +70,11 @@ async def read_state(
     keys, redis = PartitionKeys(scope), store.redis
     fields = [
         "commits", "source", "watermark", CONFIG_FIELD, "layout", INCARNATION_FIELD,
-        "repeats_to", "deaths", "hand",
+        "repeats_to", "deaths", "hand", VERSION_FIELD,
     ]  # fmt: skip
     found = await store.ask(redis.hmget(keys.meta, fields))
-    commits, source, watermark, config, layout, incarnation, repeats_to, deaths, hand = found
+    commits, source, watermark, config, layout, incarnation, *others = found
+    repeats_to, deaths, hand, version = others
     windows: dict[str, WindowRecord] = {}
     cursor = 0
     while True:
@@ -96,6 +99,7 @@ async def read_state(
         int(repeats_to or 0),
         int(deaths or 0),
         hand or b"",
+        (version or b"").decode(),
     )
     return int(commits or 0), state
 

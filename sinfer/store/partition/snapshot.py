@@ -16,9 +16,10 @@ from sinfer.store.keys import (
     CONFIG_FIELD,
     INCARNATION_FIELD,
     STANDSTILL_FIELD,
+    VERSION_FIELD,
     PartitionKeys,
 )  # fmt: skip
-from sinfer.store.partition.account import COUNTS, RESULT_COUNTS, Account, add_up
+from sinfer.store.partition.account import COUNTS, RESULT_COUNTS, Account, Count, add_up
 from sinfer.store.partition.backlog import oldest_ms
 from sinfer.store.partition.snapshot_windows import SnapshotWindows
 from sinfer.store.store_time import TIME_FIELDS, milliseconds, told
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 _ALL_COUNTS = (*COUNTS, *RESULT_COUNTS)
 _META = (
     *_ALL_COUNTS, "purged", "trimmed", "commits", "windows", "partitions", "source", "watermark",
-    "owner", "lease_until", "deaths", "hand", "drained", CONFIG_FIELD, INCARNATION_FIELD,
-    STANDSTILL_FIELD, FORMAT_FIELD,
+    "owner", "lease_until", "deaths", "hand", "drained", Count.OTHER_VERSION, CONFIG_FIELD,
+    INCARNATION_FIELD, STANDSTILL_FIELD, VERSION_FIELD, FORMAT_FIELD,
 )  # fmt: skip
 
 
@@ -112,6 +113,17 @@ class PartitionSnapshot:
     def incarnation(self) -> str:
         """Which messages it reads; empty where that is not noted."""
         return self._text(INCARNATION_FIELD)
+
+    @property
+    def version(self) -> str | None:
+        """Of the pipeline that opens its windows, empty where it names none; None where none ever
+        did."""
+        return self._text(VERSION_FIELD) if VERSION_FIELD in self.meta else None
+
+    @property
+    def of_other_version(self) -> int:
+        """Windows that were processed by another version than they were opened by."""
+        return self._number(Count.OTHER_VERSION)
 
     @property
     def watermark_ms(self) -> int:

@@ -37,6 +37,7 @@ from sinfer.store.work.claims import PartitionClaims
 from sinfer.windows.dead_letters import DeadLetter
 from sinfer.windows.ids import Scope
 from sinfer.windows.plan import Entry
+from sinfer.windows.planner import WindowOrigin
 from sinfer.windows.planner_types import make_planner
 from sinfer.worker.process import WindowProcessor
 from sinfer.worker.ready_task import ReadyTask
@@ -249,7 +250,7 @@ class Bench:
                 message = Message(b"%d" % number, "in.a", None, self._seq, self._seq)
                 entries.append(Entry(message, "k", 0))
             spec = window_spec(type="count", count=len(numbers))
-            planner = make_planner(spec, self.scope.window_prefix, incarnation=incarnation)
+            planner = make_planner(spec, self.scope.window_prefix, origin=WindowOrigin(incarnation))
             plan = planner.plan(entries, 0)
             await writer.commit(Commit(plan, b"", counts={"fetched": len(numbers)}))
         await Schedule(self.store).register(self.scope)

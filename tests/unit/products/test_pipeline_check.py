@@ -53,6 +53,13 @@ def product(**parts: Any) -> Product:
     return Product("p", tasks=StaticTaskManager([]), pipeline=type("Mine", (Good,), parts))
 
 
+@pytest.mark.parametrize("version", [2, None, "x" * 65, "a\nb", property(lambda self: "2")])
+def test_a_version_is_a_short_text(version: Any) -> None:
+    with pytest.raises(ConfigError, match=r"Mine\.version is .*; it must be a text of at most 64"):
+        product(version=version)
+    assert product(version="2026-11-27 v2 / 1f3c").pipeline.version == "2026-11-27 v2 / 1f3c"
+
+
 AWAITED = "is 'async def', but nobody awaits it; make it a plain 'def'"
 
 
