@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,7 +40,6 @@ class Guard(Protocol):
         has_slots: whether calls have to hold a ``slot``.
         has_failed: whether a call that succeeds is to be told.
         free_until_s: until then, by the monotonic clock, calls may be made without asking.
-        limit: calls of all workers together; 0 where they are not limited, or not known yet.
     """
 
     on_trial: bool
@@ -56,9 +55,6 @@ class Guard(Protocol):
 
     async def not_tried(self) -> None: ...
 
-    @property
-    def limit(self) -> int: ...
-
     def slot(self, items: int, due_s: float | None) -> AbstractAsyncContextManager[None]: ...
 
     async def aclose(self) -> None: ...
@@ -73,7 +69,6 @@ class OpenGuard:
 
     on_trial = False
     has_slots = False
-    limit = 0
     free_until_s = float("inf")
 
     def __init__(self, breaker_failures: int) -> None:
@@ -113,6 +108,7 @@ class EndpointGuard:
         config: the ``inference:`` part of the task.
         task: ``product/task``.
         wakes: tells of places that are given; None where nobody does.
+        learned: is called with how many calls the endpoint bears whenever that is learned anew.
     """
 
     def __init__(
@@ -123,6 +119,7 @@ class EndpointGuard:
         *,
         task: str = "",
         wakes: WakeListener | None = None,
+        learned: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._endpoint = endpoint
         self._config = config
@@ -136,6 +133,7 @@ class EndpointGuard:
             most=config.endpoint_concurrency,
             learns=config.learns_concurrency,
             wakes=wakes,
+            learned=learned,
         )
         self.free_until_s = float("-inf")
         self._wait_ms = 0
@@ -196,11 +194,6 @@ class EndpointGuard:
     def slot(self, items: int, due_s: float | None) -> AbstractAsyncContextManager[None]:
         """Hold one of the endpoint's places during a call; see ``EndpointPlaces.place``."""
         return self._places.place(items, due_s)
-
-    @property
-    def limit(self) -> int:
-        """Calls of all workers together that the endpoint is granted; 0 where that is not known."""
-        return self._places.limit
 
     async def aclose(self) -> None:
         """Ask for no more places."""

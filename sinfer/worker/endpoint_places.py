@@ -12,7 +12,7 @@ import itertools
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from heapq import heappop, heappush
 from http.client import GATEWAY_TIMEOUT, SERVICE_UNAVAILABLE, TOO_MANY_REQUESTS
@@ -44,9 +44,7 @@ class EndpointPlaces:
         most: places in all at most; None for any number.
         learns: whether there are as many as the endpoint bears.
         wakes: tells of places that are given; None where nobody does.
-
-    Attributes:
-        limit: places of all workers together, as was told last; 0 while that is not known.
+        learned: is called with how many places there are whenever that is learned anew.
     """
 
     def __init__(
@@ -57,6 +55,7 @@ class EndpointPlaces:
         most: int | None,
         learns: bool,
         wakes: WakeListener | None,
+        learned: Callable[[int], None],
     ) -> None:
         self._state = state
         self._task = task
@@ -67,7 +66,8 @@ class EndpointPlaces:
         self._numbers = itertools.count()
         self._asking: asyncio.Task[None] | None = None
         self._look = asyncio.Event()
-        self.limit = most or 0
+        self._learned = learned
+        self._limit = 0
 
     @asynccontextmanager
     async def place(self, items: int, due_s: float | None) -> AsyncIterator[None]:
@@ -114,7 +114,7 @@ class EndpointPlaces:
 
     async def _free(self, ended: Ended) -> None:
         with suppress(UnavailableError, StoreError):  # the place is free by itself in a while
-            self.limit = await self._state.free_place(ended) or self.limit
+            self._note_limit(await self._state.free_place(ended))
 
     # --- the line of this process ---
 
@@ -172,8 +172,13 @@ class EndpointPlaces:
             wait_ms=round(_ASK_AGAIN_S * 6000),
             channel=channel,
         )
-        self.limit = limit or self.limit
+        self._note_limit(limit)
         return taken
+
+    def _note_limit(self, limit: int) -> None:
+        if self._learns and limit != self._limit:
+            self._limit = limit
+            self._learned(limit)
 
     async def aclose(self) -> None:
         """Ask for no more places."""

@@ -88,6 +88,9 @@ class ReadyTask:
         is_alone: whether this is the only process, as in ``sinfer run``.
         refusals: what all workers see refused of it; None where there is no other worker.
         lease_ms: how long a window of it is held.
+        limit: windows that may be under way at once in this process. Of an endpoint that bears few
+            calls they wait in the store instead: there, those whose results are due first go
+            first, and other processes have theirs.
         active: windows that are.
         bytes: payload of these.
         window_bytes: how large its windows are, by the latest of them; 0 before there was one.
@@ -121,7 +124,14 @@ class ReadyTask:
         self.guard: Guard = OpenGuard(config.inference.breaker_failures)
         self._latency: CallLatency | None = None
         if store is not None:
-            self.guard = EndpointGuard(store, called, config.inference, task=self.name, wakes=wakes)
+            self.guard = EndpointGuard(
+                store,
+                called,
+                config.inference,
+                task=self.name,
+                wakes=wakes,
+                learned=self._note_learned,
+            )
             if config.window.deadline is not None:
                 self._latency = CallLatency(store, product.name, config.id, called)
         has_own_sinks = sinks is None
@@ -140,6 +150,8 @@ class ReadyTask:
         self.refusals = None if store is None else RefusalBoard(store, product.name, config.id)
         self.lease_ms = to_ms(config.limits.lease)
         self.breakers: dict[str, SinkBreaker] = {}
+        self.limit = 0
+        self._limit_windows(config.inference.most_at_once)
         self.has_more = False
         self.active = 0
         self.window_bytes = 0.0
@@ -148,18 +160,16 @@ class ReadyTask:
         self.halving = HalvingWatch(self.name)
         self.turn = asyncio.Lock()
 
-    @property
-    def limit(self) -> int:
-        """Windows that may be under way at once in this process. Of an endpoint that bears few
-        calls they wait in the store instead: whose results are due first is seen to there, and
-        other processes have theirs."""
-        config = self.config.inference
-        calls = config.most_at_once
-        if config.learns_concurrency:
-            calls = min(calls, max(_FEWEST_LEARNED, 2 * self.guard.limit))
-        if config.share_calls is None:
-            return calls
-        return min(_MOST_SHARING, calls * config.share_calls)
+    def _limit_windows(self, calls: int) -> None:
+        """So many calls are made at once: as many windows may be under way, or more where they
+        share calls."""
+        shared = self.config.inference.share_calls
+        self.limit = calls if shared is None else min(_MOST_SHARING, calls * shared)
+
+    def _note_learned(self, calls: int) -> None:
+        """So many calls of all processes together the endpoint bears, as far as is known."""
+        most = self.config.inference.most_at_once
+        self._limit_windows(min(most, max(_FEWEST_LEARNED, 2 * calls)))
 
     @property
     def labels(self) -> set[str]:
