@@ -203,7 +203,7 @@ class PartitionWork:
             self._end()
         if self._runtime.closing and (self._is_wanted or self._hinted):  # others go on
             self._runtime.hints.send(self._scope, max(1, self._hinted))
-        self._runtime.note_claims(self._has_claimed)
+        self._runtime.old_hints = 0 if self._has_claimed else self._runtime.old_hints + 1
 
     async def _claim_for_a_while(self) -> None:
         """Claim windows with the task as it is now."""

@@ -266,11 +266,6 @@ class Runtime:
         self._handed_back_s = now_s
         return True
 
-    def note_claims(self, found_windows: bool) -> None:
-        """Note whether work on a partition found windows; ``old_hints`` counts those in a row that
-        did not."""
-        self.old_hints = 0 if found_windows else self.old_hints + 1
-
     # --- the end ---
 
     async def _close(self, grace_s: float) -> None:
