@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -180,7 +181,7 @@ class Finder:
     async def _in_windows(self, seen: PartitionSnapshot, seq: int) -> list[Found]:
         found = []
         for window_id, record in seen.windows.opened.items():
-            own = record.parts or [Part(window_id, record.chunks)]
+            own = record.parts or (Part(window_id, record.chunks),)
             if await self._holds(record, own, seq):
                 found.append(await self._open(window_id, record, own, seq))
         found += [
@@ -191,7 +192,7 @@ class Finder:
         return found
 
     async def _open(
-        self, window_id: str, record: WindowRecord, parts: list[Part], seq: int
+        self, window_id: str, record: WindowRecord, parts: Sequence[Part], seq: int
     ) -> Found:
         there = await self._is_there(parts, seq)
         return Found(
@@ -230,7 +231,7 @@ class Finder:
             incarnation=window.record.incarnation,
         )
 
-    async def _holds(self, record: WindowRecord, parts: list[Part], seq: int) -> bool:
+    async def _holds(self, record: WindowRecord, parts: Sequence[Part], seq: int) -> bool:
         """Whether a message is in a window, or should be."""
         if not record.first_seq <= seq <= record.last_seq:
             return False
@@ -244,7 +245,7 @@ class Finder:
                 return True
         return await self._is_there(parts, seq)
 
-    async def _is_there(self, parts: list[Part], seq: int) -> bool:
+    async def _is_there(self, parts: Sequence[Part], seq: int) -> bool:
         for part in parts:
             for chunk in await self._segments.chunks(part.segment, part.chunks):
                 try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from sinfer.types.message import Message
 from sinfer.windows.records import WindowRecord
@@ -12,8 +13,7 @@ Slot = Hashable
 """Where a planner keeps an open window: what an item's key and time decide."""
 
 
-@dataclass(slots=True)
-class OpenWindow:
+class OpenWindow(msgspec.Struct, gc=False):
     """An open window, stored or about to be.
 
     Attributes:
@@ -21,11 +21,11 @@ class OpenWindow:
         record: its description.
         stored: whether the store has it already.
         due_ms: the watermark at which something happens to it; None for never.
-        fresh: messages that the current plan adds.
+        fresh: messages that the current plan adds; None while it adds none.
     """
 
     id: str
     record: WindowRecord
     stored: bool
     due_ms: int | None = None
-    fresh: list[Message] = field(default_factory=list)
+    fresh: list[Message] | None = None

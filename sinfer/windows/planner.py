@@ -64,8 +64,10 @@ class WindowOrigin:
 CloseWhen = Callable[[WindowStats, Any], bool]
 
 
-def _by_deadline(window: tuple[str, WindowRecord]) -> tuple[int, int]:
-    return window[1].deadline_ms, window[1].first_seq
+def _place(record: WindowRecord) -> int:
+    """Orders windows by their deadlines, then by their first messages. A number and no tuple: of a
+    million of these the garbage collector would make sure again and again."""
+    return record.deadline_ms << 64 | record.first_seq
 
 
 class Planner(ABC):
@@ -122,7 +124,9 @@ class Planner(ABC):
         self._timers = Timers()
         self._deadlines = Timers()
         self._prepare()
-        for window_id, record in sorted((windows or {}).items(), key=_by_deadline):
+        windows = windows or {}
+        for window_id in sorted(windows, key=lambda name: _place(windows[name])):
+            record = windows[window_id]
             window = OpenWindow(window_id, record, stored=True, due_ms=self._timer_of(record))
             slot = self._slot(window_id, record)
             if slot in self._stored:  # overdue, and its successor is open already
@@ -353,7 +357,10 @@ class Planner(ABC):
             record.last_seq = message.stream_seq
         elif message.stream_seq < record.first_seq:
             record.first_seq = message.stream_seq
-        window.fresh.append(message)
+        if window.fresh is None:
+            window.fresh = [message]
+        else:
+            window.fresh.append(message)
         if self._deadline is not None and record.first_ms:
             self._heed_deadline(record, self._deadline)
 
@@ -398,7 +405,7 @@ class Planner(ABC):
         if window.fresh:
             window.record.chunks += 1
             self._plan.appends.append(Append(window.id, window.fresh, window.record.chunks))
-            window.fresh = []
+            window.fresh = None
 
     def _close(self, slot: Slot, window: OpenWindow, reason: CloseReason) -> None:
         self._cut_chunk(window)
@@ -407,7 +414,7 @@ class Planner(ABC):
             self._plan.closed.append(ClosedWindow(window.id, record, reason))
             self._remove(slot, window)
             return
-        record.parts = [Part(window.id, record.chunks)]
+        record.parts = (Part(window.id, record.chunks),)
         record.shared = True
         self._ref(window.id, 1)
         self._plan.closed.append(ClosedWindow(self._instance_id(window), record, reason))

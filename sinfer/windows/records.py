@@ -45,7 +45,7 @@ class Part(msgspec.Struct, array_like=True, frozen=True):
     chunks: int
 
 
-class WindowRecord(msgspec.Struct, array_like=True):
+class WindowRecord(msgspec.Struct, array_like=True, gc=False):
     """What the store keeps of a window, opaque to its scripts.
 
     Attributes:
@@ -82,7 +82,7 @@ class WindowRecord(msgspec.Struct, array_like=True):
     revision: int = 0
     deadline_ms: int = 0
     chunks: int = 0
-    parts: list[Part] = []
+    parts: tuple[Part, ...] = ()
     shared: bool = False
     deadline_reason: CloseReason = "time"
     config: str = ""
@@ -119,7 +119,7 @@ class ClosedWindow(msgspec.Struct, frozen=True):
     public_id: str = ""
     base_id: str = ""
     run: str = ""
-    parts: list[Part] = []
+    parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
         record, again = self.record, self.record.reprocessing
@@ -128,7 +128,7 @@ class ClosedWindow(msgspec.Struct, frozen=True):
         force_setattr(self, "public_id", public_id)
         force_setattr(self, "base_id", base_id(public_id, record))
         force_setattr(self, "run", run)
-        force_setattr(self, "parts", record.parts or [Part(self.id, record.chunks)])
+        force_setattr(self, "parts", record.parts or (Part(self.id, record.chunks),))
 
     @property
     def shares_segments(self) -> bool:

@@ -112,8 +112,8 @@ class SessionPlanner(Planner):
 
     # --- segments ---
 
-    def _parts(self, session: OpenWindow) -> list[Part]:
-        return session.record.parts or [Part(session.id, session.record.chunks)]
+    def _parts(self, session: OpenWindow) -> tuple[Part, ...]:
+        return session.record.parts or (Part(session.id, session.record.chunks),)
 
     def _cut_chunk(self, window: OpenWindow) -> None:
         """As usual; a merged session goes on in a segment behind those that it was merged of."""
@@ -124,9 +124,9 @@ class SessionPlanner(Planner):
         last = record.parts[-1]
         if last.segment.startswith(f"{window.id}~"):
             tail = Part(last.segment, last.chunks + 1)
-            record.parts = [*record.parts[:-1], tail]
+            record.parts = (*record.parts[:-1], tail)
         else:
             tail = Part(f"{window.id}~{len(record.parts)}", 1)
-            record.parts = [*record.parts, tail]
+            record.parts = (*record.parts, tail)
         self._plan.appends.append(Append(tail.segment, window.fresh, tail.chunks))
-        window.fresh = []
+        window.fresh = None

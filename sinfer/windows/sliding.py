@@ -165,7 +165,7 @@ class SlidingPlanner(Planner):
             window.count += record.count
             window.bytes += record.bytes
             self._ref(pane.id, 1)
-        window.parts = parts
+        window.parts = tuple(parts)
         base = time_window_id(self._prefix, key, window_end - self._size)
         self._mark_origin(window)
         window.version = version

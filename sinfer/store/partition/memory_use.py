@@ -82,7 +82,7 @@ def _open_segments(name: bytes, blob: bytes) -> list[str]:
         record = unpack_record(blob)
     except Exception:  # others can be read
         return []
-    parts = record.parts or [Part(name.decode(), record.chunks)]
+    parts = record.parts or (Part(name.decode(), record.chunks),)
     return [] if record.shared else [part.segment for part in parts]
 
 

@@ -127,7 +127,7 @@ class SnapshotWindows:
     def parts(self) -> Iterator[tuple[str, Part]]:
         """The segments of all windows, by the ids of the windows."""
         for name, record in self.opened.items():
-            for part in record.parts or ([Part(name, record.chunks)] if record.chunks else []):
+            for part in record.parts or ((Part(name, record.chunks),) if record.chunks else ()):
                 yield name, part
         for name, window in self.closed.items():
             for part in window.parts:
