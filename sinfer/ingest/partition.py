@@ -84,6 +84,7 @@ class PartitionIngest:
             owner=ingestor.owner,
             lease_ms=LEASE_MS,
             partitions=self._aligned(),
+            tracks_first=self._task.source.ack == "done",
         )
         self.hook_timeout_s = self._task.limits.hook_timeout.total_seconds()
         refusals = ingestor.refusals[scope]

@@ -87,7 +87,6 @@ class WaitingWindows:
         try:
             self._storing.pending = await self._writer.pending()
             self._unfinished = await self._writer.unfinished(
-                with_open=self._acks_when_done,
                 with_dead=self._acks_when_done and self._care.sends_copies,
             )
         except UnavailableError as error:

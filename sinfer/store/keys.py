@@ -11,6 +11,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:closed``    | hash   | closed or leased window id → reason, closed_ms, record |
 | ``sinfer:{scope}:ready``     | zset   | closed window id by the time it may be claimed (ms) |
 | ``sinfer:{scope}:sealed``    | zset   | sealed window id by its end (ms, event time) |
+| ``sinfer:{scope}:unfinished`` | zset  | open and closed window id by its first stream sequence |
 | ``sinfer:{scope}:leases``    | zset   | leased window id by the end of its lease (ms) |
 | ``sinfer:{scope}:tokens``    | hash   | window id → fencing token of its last claim |
 | ``sinfer:{scope}:attempts``  | hash   | window id → attempts that count; ``excused ID`` → others |
@@ -96,6 +97,9 @@ STANDSTILL_FIELD = "standstill"
 """Field of ``meta``: why the source gives no more messages, as long as that is so."""
 
 
+INDEXED_FIELD = "indexed"
+"""Of ``meta``: how many commits there were when ``unfinished`` was complete last."""
+
 VERSION_FIELD = "version"
 """Of ``meta``: of the pipeline that opens windows; where none ever named one it is not there."""
 
@@ -169,7 +173,7 @@ class PartitionKeys:
     __slots__ = (
         "_base", "aside", "asked", "attempts", "awaiting", "closed", "dead", "deadlines", "deaths",
         "given_up", "leases", "ledger", "members", "meta", "name", "open", "outages", "output",
-        "ready", "refs", "scope", "segment", "segment_sizes", "tokens", "unreadable",
+        "ready", "refs", "scope", "segment", "segment_sizes", "tokens", "unfinished", "unreadable",
     )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
@@ -186,6 +190,7 @@ class PartitionKeys:
         self.tokens = f"{self._base}tokens"
         self.attempts = f"{self._base}attempts"
         self.deaths = f"{self._base}deaths"
+        self.unfinished = f"{self._base}unfinished"
         self.outages = f"{self._base}away"
         self.unreadable = f"{self._base}unreadable"
         self.refs = f"{self._base}refs"

@@ -47,6 +47,7 @@ class Plan:
         appends: messages to add to segments, in order.
         puts: open windows as they are afterwards, by id.
         opened: which of them are new.
+        earlier: ids of windows that have an earlier message than before.
         required: ids of stored windows that must still be open, or the plan is void.
         removed: ids of open windows that are no more: closed, merged or purged.
         closed: windows that closed, in the order of closing.
@@ -62,6 +63,7 @@ class Plan:
     appends: list[Append] = field(default_factory=list)
     puts: dict[str, WindowRecord] = field(default_factory=dict)
     opened: set[str] = field(default_factory=set)
+    earlier: set[str] = field(default_factory=set)
     required: set[str] = field(default_factory=set)
     removed: list[str] = field(default_factory=list)
     closed: list[ClosedWindow] = field(default_factory=list)

@@ -357,6 +357,7 @@ class Planner(ABC):
             record.last_seq = message.stream_seq
         elif message.stream_seq < record.first_seq:
             record.first_seq = message.stream_seq
+            self._plan.earlier.add(window.id)
         if window.fresh is None:
             window.fresh = [message]
         else:

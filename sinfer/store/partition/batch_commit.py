@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sinfer.store.keys import PartitionKeys
+from sinfer.store.keys import INDEXED_FIELD, PartitionKeys
 from sinfer.store.lua import Argument
 from sinfer.store.partition.partition_settings import PartitionSettings
 from sinfer.store.work.contents import members_entry
@@ -63,7 +63,7 @@ def keys_of(commit: Commit, keys: PartitionKeys) -> list[str]:
     plan = commit.plan
     names = [
         keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready, keys.awaiting, keys.refs,
-        keys.segment_sizes, keys.dead, keys.members, keys.aside,
+        keys.segment_sizes, keys.dead, keys.members, keys.aside, keys.unfinished,
     ]  # fmt: skip
     names += [keys.segment(append.segment) for append in plan.appends]
     for (change, _), segments in changes_of_holders(plan).items():
@@ -89,7 +89,10 @@ def earliest_deadline_ms(plan: Plan) -> int:
 
 
 def lists_of(
-    commit: Commit, settings: PartitionSettings | None, partitions: Sequence[Scope]
+    commit: Commit,
+    settings: PartitionSettings | None,
+    partitions: Sequence[Scope],
+    indexed: int | None = None,
 ) -> list[Argument]:
     """The lists of the script, each with the number of its words in front.
 
@@ -98,6 +101,8 @@ def lists_of(
         settings: what else changes of the partition.
         partitions: all partitions of the task, where windows wait for the least of their
             watermarks.
+        indexed: how many commits there are with this one, where it is wanted which message is the
+            first that is not done.
     """
     plan = commit.plan
     args: list[Argument] = []
@@ -106,7 +111,7 @@ def lists_of(
     for (change, is_new), segments in changes_of_holders(plan).items():
         refs += [change, int(is_new), len(segments), *segments]
     for words in (
-        _flat(_fields(commit, settings, partitions).items()),
+        _flat(_fields(commit, settings, partitions, indexed).items()),
         _flat(pair for pair in commit.counts.items() if pair[1]),
         plan.required,
         _flat(
@@ -129,6 +134,8 @@ def lists_of(
         _flat(_awaiting(plan)) if partitions else [],
         refs,
         [pack_dead_letter(letter) for letter in commit.dead],
+        [] if indexed is None else _gone(plan),
+        [] if indexed is None else _flat(_first_seqs(plan)),
     ):
         args.append(len(words))
         args += words
@@ -136,9 +143,14 @@ def lists_of(
 
 
 def _fields(
-    commit: Commit, settings: PartitionSettings | None, partitions: Sequence[Scope]
+    commit: Commit,
+    settings: PartitionSettings | None,
+    partitions: Sequence[Scope],
+    indexed: int | None,
 ) -> dict[str, Argument]:
     fields: dict[str, Argument] = {"source": commit.source}
+    if indexed is not None:
+        fields[INDEXED_FIELD] = indexed
     if settings is not None:
         fields |= settings.fields()
     if commit.plan.watermark_ms is not None:
@@ -156,6 +168,21 @@ def _awaiting(plan: Plan) -> list[tuple[int, str]]:
         for window in plan.closed
         if window.reason in ("time", "gap") and window.record.end_ms is not None
     ]
+
+
+def _gone(plan: Plan) -> list[Argument]:
+    """Windows that are neither open nor closed any more: merged, or of no use."""
+    closed = {window.id for window in plan.closed}
+    return [window_id for window_id in plan.removed if window_id not in closed]
+
+
+def _first_seqs(plan: Plan) -> Iterable[tuple[int, str]]:
+    """The least stream sequence of each window that opens or closes, or has an earlier message."""
+    for window_id in plan.opened | plan.earlier:
+        if (record := plan.puts.get(window_id)) is not None:
+            yield record.first_seq, window_id
+    for window in plan.closed:
+        yield window.record.first_seq, window.id
 
 
 def _flat(rows: Iterable[tuple[Argument, ...]]) -> list[Argument]:

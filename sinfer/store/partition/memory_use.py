@@ -37,6 +37,7 @@ async def measure(store: Store, scope: Scope) -> MemoryUse:
     kinds = (
         keys.open, keys.closed, keys.deadlines, keys.ready, keys.leases, keys.awaiting, keys.tokens,
         keys.attempts, keys.refs, keys.segment_sizes, keys.members, keys.aside, keys.ledger,
+        keys.unfinished,
     )  # fmt: skip
     for key in kinds:
         pipeline.memory_usage(key)

@@ -112,7 +112,7 @@ async def _close_unreadable(
     keys, other = PartitionKeys(scope), f"{window_id}~{uuid.uuid4().hex[:8]}"
     names = [
         keys.meta, keys.open, keys.deadlines, keys.closed, keys.ready,
-        keys.segment(window_id), keys.segment(other),
+        keys.segment(window_id), keys.segment(other), keys.unfinished,
     ]  # fmt: skip
     args: list[Argument] = [token, window_id, other]
     asked = keys.asked(uuid.uuid4().hex)

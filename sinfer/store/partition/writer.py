@@ -16,7 +16,6 @@ from sinfer.errors import (
     WindowConflictError,
 )
 from sinfer.store.keys import (
-    COPIED_FIELD,
     STANDSTILL_FIELD,
     PartitionKeys,
 )
@@ -32,13 +31,13 @@ from sinfer.store.partition.batch_commit import (
 from sinfer.store.partition.partition_settings import PartitionSettings
 from sinfer.store.partition.partition_state import PartitionState, prune_configs, read_state
 from sinfer.store.partition.task_watermark import ready_waiting_windows
-from sinfer.store.partition.unfinished_windows import Unfinished
+from sinfer.store.partition.unfinished_windows import (
+    Unfinished,
+    index_unfinished,
+    look_at_unfinished,
+)
 from sinfer.windows.dead_letters import DeadEntry
 from sinfer.windows.ids import Scope
-from sinfer.windows.records import (
-    unpack_closed,
-    unpack_record,
-)
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
@@ -65,6 +64,7 @@ class PartitionWriter:
         lease_ms: how long the lease lasts after each sign of life.
         partitions: in event time, all partitions of the task, if there are several: windows wait
             for the least of their watermarks.
+        tracks_first: whether it is wanted which message is the first that is not done.
 
     Attributes:
         partitions: see above; empty where windows wait for nobody.
@@ -80,6 +80,7 @@ class PartitionWriter:
         owner: str,
         lease_ms: int,
         partitions: Sequence[Scope] = (),
+        tracks_first: bool = False,
     ) -> None:
         self.scope = scope
         self.keys = PartitionKeys(scope)
@@ -87,6 +88,7 @@ class PartitionWriter:
         self._owner = owner
         self._lease_ms = lease_ms
         self.partitions = tuple(partitions) if len(partitions) > 1 else ()
+        self._tracks_first = tracks_first
         self.token = 0
         self.commits = 0
         self._name = uuid.uuid4().hex
@@ -201,11 +203,11 @@ class PartitionWriter:
         closed, aside = await self._store.ask(pipeline.execute())
         return int(closed) - int(aside)
 
-    async def unfinished(self, *, with_open: bool = False, with_dead: bool = False) -> Unfinished:
-        """What the closed windows that are not done hold together, all seen at one moment.
+    async def unfinished(self, *, with_dead: bool = False) -> Unfinished:
+        """What the closed windows that are not done hold together, and which message is the first
+        that is not done, where the writer tracks that; all seen at one moment.
 
         Args:
-            with_open: look for the least stream sequence in open windows as well.
             with_dead: look for dead letters that no copy was sent of as well. One of them is read
                 when some are new; nothing is when there are none.
 
@@ -213,30 +215,22 @@ class PartitionWriter:
             StaleTokenError, PositionError: the partition is not as this writer left it, perhaps
                 because Redis was wiped. What is not there may be lost and not done.
         """
-        pipeline = self._store.redis.pipeline(transaction=True)
-        pipeline.hmget(self.keys.meta, ["token", "commits", COPIED_FIELD])
-        pipeline.hgetall(self.keys.closed)
-        if with_open:
-            pipeline.hvals(self.keys.open)
-        if with_dead:
-            behind = "-" if self._copied is None else f"({self._copied}"
-            pipeline.xrevrange(self.keys.dead, "+", behind, count=1)
-        (token, commits, mirrored), values, *blobs = await self._store.ask(pipeline.execute())
-        dead = blobs.pop() if with_dead else []
-        if int(token or 0) != self.token:
+        behind = ("-" if self._copied is None else f"({self._copied}") if with_dead else ""
+        seen = await look_at_unfinished(
+            self._store, self.scope, behind=behind, wants_first=self._tracks_first
+        )
+        if seen.token != self.token:
             raise StaleTokenError(f"{self.scope} has another writer by now")
-        if int(commits or 0) != self.commits:
+        if seen.commits != self.commits:
             raise PositionError(
-                f"{self.scope}: the store is at commit {int(commits or 0)}, not at {self.commits}"
+                f"{self.scope}: the store is at commit {seen.commits}, not at {self.commits}"
             )
-        self._copied = DeadEntry.of(mirrored) if mirrored else None
-        last = DeadEntry.of(dead[0][0]) if dead else None
+        self._copied = seen.copied
+        last = seen.last_letter
         is_copied = last is None or (self._copied is not None and last <= self._copied)
-        closed = [unpack_closed(name, value).record for name, value in values.items()]
-        opened = [unpack_record(blob) for found in blobs for blob in found]
         return Unfinished(
-            bytes=sum(record.bytes for record in closed),
-            first_seq=min((record.first_seq for record in (*closed, *opened)), default=None),
+            bytes=seen.bytes,
+            first_seq=seen.first_seq,
             copied=self._copied,
             uncopied=None if is_copied else last,
         )
@@ -253,6 +247,8 @@ class PartitionWriter:
         self.commits, state = await read_state(
             self._store, self.scope, self.token, may_be_lost=may_be_lost
         )
+        if self._tracks_first:
+            await index_unfinished(self._store, self.scope, self.commits, state.windows)
         return state
 
     async def prune_configs(self) -> None:
@@ -274,7 +270,7 @@ class PartitionWriter:
         names = [
             keys.meta, keys.open, keys.closed, keys.deadlines, keys.ready, keys.awaiting,
             keys.leases, keys.tokens, keys.attempts, keys.refs, keys.segment_sizes, keys.ledger,
-            keys.outages, keys.members, keys.aside, keys.deaths, keys.unreadable,
+            keys.outages, keys.members, keys.aside, keys.deaths, keys.unreadable, keys.unfinished,
         ]  # fmt: skip
         left = int(await self._store.run("forget_partition", names, [self.token]))
         if left < 0:
@@ -305,10 +301,15 @@ class PartitionWriter:
             self._batch = _Batch(commit, f"{self._name}:{self._batches}", self.commits)
         args: list[Argument] = [
             self.token, self._batch.name, self._batch.follows, self._lease_ms, HINT_MS,
-            earliest_deadline_ms(commit.plan), *lists_of(commit, settings, self.partitions),
+            earliest_deadline_ms(commit.plan),
+            *lists_of(commit, settings, self.partitions, self._indexed),
         ]  # fmt: skip
         reply = await self._store.run("commit_batch", keys_of(commit, self.keys), args)
         return await self._after(self._answer(reply))
+
+    @property
+    def _indexed(self) -> int | None:
+        return self._batch.follows + 1 if self._tracks_first else None
 
     async def _after(self, committed: Committed) -> Committed:
         """Make windows ready that the other partitions do not hold back."""

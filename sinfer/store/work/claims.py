@@ -282,7 +282,7 @@ class PartitionClaims:
         keys = self.keys
         names = [
             keys.meta, keys.closed, keys.leases, keys.tokens, keys.attempts, keys.refs,
-            keys.segment_sizes, keys.dead, keys.ledger, keys.members, keys.deaths,
+            keys.segment_sizes, keys.dead, keys.ledger, keys.members, keys.deaths, keys.unfinished,
         ]  # fmt: skip
         args: list[Argument] = []
         for completion in completions:

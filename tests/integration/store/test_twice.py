@@ -213,6 +213,8 @@ async def beat_and_endpoints(store: TwiceStore, unique: str) -> None:
     words = ["p/t", 1, 0, 500, "me p/t", 5, "ok", 1, "", 0, 0, ""]
     assert await store.run("move_endpoint_slots", slots, words) == [0, 1]
     assert await store.redis.zrange(keys.slots, 0, -1) == [b"you p/t"]
+    looked = [f"{unique}:{name}" for name in ("meta", "open", "closed", "unfinished", "dead")]
+    assert await store.run("look_at_unfinished_windows", looked, [1, "-", 10])
     curves = LatencyCurves(store)
     for weight in (1.0, 2.0):
         assert (await curves.note(unique, CallSums(1.0, 10.0, 5.0))).weight == weight

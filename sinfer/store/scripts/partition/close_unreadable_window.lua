@@ -8,6 +8,7 @@
 --       5  ready      zset
 --       6  segment    list: of the window
 --       7  other      list: the segment of the other id
+--       8  unfinished zset
 -- ARGV  1  token  the fencing token of the writer's lease
 --       2  window id
 --       3  other id: the window's from now on
@@ -24,4 +25,5 @@ if redis.call('EXISTS', KEYS[6]) == 1 then
 end
 redis.call('HSET', KEYS[4], ARGV[3], closed_value('drain', now, record))
 redis.call('ZADD', KEYS[5], now, ARGV[3])
+redis.call('ZADD', KEYS[8], 0, ARGV[3]) -- nobody knows which messages are in it
 return 1

@@ -14,7 +14,8 @@
 --       9     dead       stream
 --       10    members    hash
 --       11    aside      hash
---       12..  for each append: its segment, list; then for each ref that goes down: the segment, list,
+--       12    unfinished  zset
+--       13..  for each append: its segment, list; then for each ref that goes down: the segment, list,
 --             and the set of its messages that were given up
 -- ARGV  1  token     the fencing token of the writer's lease
 --       2  batch     names this batch
@@ -22,7 +23,7 @@
 --       4  lease_ms  how long the lease lasts from now
 --       5  hint_ms   how long a Celery message counts as on its way
 --       6  earliest  least deadline of a new window (ms); 0: none
---       7..  eleven lists, each with the number of its words in front:
+--       7..  thirteen lists, each with the number of its words in front:
 --            meta       field, value         set (the position and watermark among them)
 --            counts     field, change        added up
 --            required   window id            must be open still
@@ -39,6 +40,9 @@
 --            refs       change, whether they are new (0 or 1), how many, and so many segments, for
 --                       each such group; a segment that nobody holds any more is deleted
 --            dead       dead letter
+--            gone       window id            neither open nor closed any more
+--            first      first_seq, window id the least stream sequence of windows that opened or
+--                       closed, or that has become less; where anybody wants to know
 -- Returns {'ok', now_ms, pending, hint, next_due_ms, sealed, lost}: pending counts the windows that
 --           are closed, not done and not set aside, lost the chunks that were found to be gone from
 --           segments of open windows, hint those that no Celery message has been promised for,
@@ -176,6 +180,8 @@ local closed_first, closed_last = take()
 local sealed_first, sealed_last = take()
 local refs_first, refs_last = take()
 local dead_first, dead_last = take()
+local gone_first, gone_last = take()
+local seqs_first, seqs_last = take()
 
 redis.call('HLEN', KEYS[2])
 redis.call('ZCARD', KEYS[3])
@@ -187,9 +193,10 @@ redis.call('HLEN', KEYS[8])
 redis.call('XLEN', KEYS[9])
 redis.call('HLEN', KEYS[10])
 redis.call('HLEN', KEYS[11])
+redis.call('ZCARD', KEYS[12])
 local segments, fields = (appends_last - appends_first + 1) / 5, {}
 for i = 1, segments do
-  lengths[KEYS[11 + i]] = redis.call('LLEN', KEYS[11 + i])
+  lengths[KEYS[12 + i]] = redis.call('LLEN', KEYS[12 + i])
   local segment, place = ARGV[appends_first + 5 * i - 5], tonumber(ARGV[appends_first + 5 * i - 2])
   if place > 0 then
     fields[#fields + 1] = members_field(segment, place)
@@ -198,7 +205,7 @@ end
 for n, value in ipairs(ask_of_all('HMGET', KEYS[10], fields)) do
   members[fields[n]] = value or ''
 end
-for i = 13 + segments, #KEYS, 2 do
+for i = 14 + segments, #KEYS, 2 do
   redis.call('SCARD', KEYS[i])
 end
 for i = counts_first, counts_last, 2 do
@@ -226,7 +233,7 @@ tell('HSET', KEYS[1], ARGV, meta_first, meta_last)
 for i = counts_first, counts_last, 2 do
   redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])
 end
-local key, grown = 12, {}
+local key, grown = 13, {}
 for i = appends_first, appends_last, 5 do
   lost = lost + append(KEYS[key], ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 3]), ARGV[i + 4])
   if ARGV[i + 2] ~= '0' then
@@ -265,6 +272,8 @@ while at_refs <= refs_last do
   key = change < 0 and key + 2 * (last - first + 1) or key
   at_refs = last + 1
 end
+tell('ZREM', KEYS[12], ARGV, gone_first, gone_last)
+tell('ZADD', KEYS[12], ARGV, seqs_first, seqs_last)
 for i = dead_first, dead_last do
   add_entry(KEYS[9], now, {}, 'letter', ARGV[i])
 end

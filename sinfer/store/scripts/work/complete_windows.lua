@@ -16,7 +16,8 @@
 --       9     ledger    stream
 --       10    members   hash
 --       11    deaths    hash
---       12..  for each window: its output, hash, then for each of its segments: it, list, and the set of
+--       12    unfinished  zset
+--       13..  for each window: its output, hash, then for each of its segments: it, list, and the set of
 --             its messages that were given up
 -- ARGV  1..  for each window, one behind the other:
 --            id
@@ -49,7 +50,7 @@ end
 
 -- What is known of a window: where its parts begin in ARGV, and its first key.
 local function windows_of_call()
-  local found, key, at = {}, 12, 1
+  local found, key, at = {}, 13, 1
   while at <= #ARGV do
     local window = {id = ARGV[at], token = ARGV[at + 1], shared = ARGV[at + 2] == '1', key = key}
     window.segments, window.names = tonumber(ARGV[at + 3]), at + 4
@@ -119,6 +120,7 @@ tell_all('HDEL', KEYS[2], ended)
 tell_all('HDEL', KEYS[4], ended)
 tell_all('HDEL', KEYS[5], attempts)
 tell_all('HDEL', KEYS[11], ended)
+tell_all('ZREM', KEYS[12], ended)
 forget_all_members(keys.members, segments_gone)
 tell_all('UNLINK', nil, keys_gone)
 for _, field in ipairs(counted) do
