@@ -28,6 +28,7 @@ from sinfer.config.jetstream_place import ApiPrefix, Domain, NatsPlace
 from sinfer.config.model import explain
 from sinfer.config.proxy import Proxy
 from sinfer.config.secret_files import read_creds, read_file, read_seed
+from sinfer.config.sentinel_url import SCHEMES, SentinelUrl
 from sinfer.config.tls import TlsFiles
 from sinfer.config.units import Duration, NatsUrls
 from sinfer.errors import ConfigError
@@ -83,7 +84,8 @@ class Settings(BaseSettings):
     )
 
     redis_url: str = "redis://127.0.0.1:6379/0"
-    """The window store."""
+    """The window store: ``redis://host:port/database``, or Sentinels:
+    ``sentinel://host:26379,other:26379/name/0``."""
     broker_url: str = ""
     """The Celery broker; by default the window store's server, database 1."""
     products: Annotated[list[str], NoDecode] = Field(default_factory=list)
@@ -97,7 +99,8 @@ class Settings(BaseSettings):
     nats_api_prefix: ApiPrefix = ""
     """Prefix of an imported JetStream API instead, likewise."""
     redis_tls_ca: Path | None = None
-    """CA certificates (PEM) for ``rediss://``, store and broker; by default the system's."""
+    """CA certificates (PEM) for ``rediss://`` and ``sentinels://``, store and broker; by default
+    the system's."""
     redis_tls_cert: Path | None = None
     """Client certificate (PEM) that is shown to Redis."""
     redis_tls_key: Path | None = None
@@ -197,8 +200,21 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: str) -> str:
-        if urlsplit(value).scheme not in ("redis", "rediss"):
-            raise ValueError("write redis://host:port/database, or rediss:// for TLS")
+        scheme = urlsplit(value).scheme
+        if scheme in SCHEMES:
+            SentinelUrl.parse(value)
+        elif scheme not in ("redis", "rediss"):
+            raise ValueError(
+                "write redis://host:port/database, or rediss:// for TLS; or, for Sentinels,"
+                " sentinel://host:26379,other:26379/name/0"
+            )
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker(cls, value: str) -> str:
+        if urlsplit(value).scheme in SCHEMES:
+            SentinelUrl.parse(value)
         return value
 
     @field_validator("tick", mode="after")
@@ -233,6 +249,8 @@ class Settings(BaseSettings):
         if self.broker_url:
             return self.broker_url
         parts = urlsplit(self.redis_url)
+        if parts.scheme in SCHEMES:
+            return urlunsplit(parts._replace(path=f"/{SentinelUrl.parse(self.redis_url).name}/1"))
         return urlunsplit(parts._replace(path="/1"))
 
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")
 _SECRET_PARAMETERS = re.compile(
-    r"(?<=[?&])((?:password|passwd|token|access_token|secret|api_?key|key|sig|signature)=)"
+    r"(?<=[?&])((?:(?:\w+_)?password|passwd|token|access_token|secret|api_?key|key|sig|signature)=)"
     r"([^&#\s\"']+)",
     re.IGNORECASE,
 )

@@ -8,14 +8,13 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-import hiredis
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.commands.core import AsyncScript
 
+from sinfer.config.sentinel_url import SCHEMES, SentinelUrl
 from sinfer.config.tls import NO_FILES, TlsFiles
 from sinfer.config.trust import environment_problem
 from sinfer.errors import AccessError, ConfigError, StoreError, StoreFullError, UnavailableError
@@ -24,10 +23,15 @@ from sinfer.settings import settings, unread
 from sinfer.store.format import REFUSAL, refusal
 from sinfer.store.keys import CLOCK
 from sinfer.store.lua import SCRIPTS, Argument, script_texts
+from sinfer.store.quick_connection import QUICK
 from sinfer.store.redis_errors import code_of, outage_of
+from sinfer.store.sentinel import SentinelPool
 
 SOCKET_TIMEOUT_S = 1.25
 """Two tries of this take less than a third of the shortest lease."""
+
+_WAIT_S = 5
+"""How long to wait for a connection while all are in use."""
 
 _LARGE_ANSWER_S = 30.0
 """How long the windows of a whole partition may take to be read: 100,000 of them take seconds."""
@@ -66,36 +70,13 @@ def _is_wrong_type(error: Exception) -> bool:
     return "WRONGTYPE" in str(error) or "wrong kind of value" in str(error)
 
 
-class _PackedByHiredis:
-    """Has commands written by hiredis: redis-py reads answers with it, and leaves it at that where
-    it is asynchronous."""
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        """A command as it is sent. One of several words begins with all of them in one text."""
-        first = args[0].encode() if isinstance(args[0], str) else args[0]
-        return [hiredis.pack_command((*first.split(), *args[1:]))]
-
-
-class _QuickConnection(_PackedByHiredis, Connection):
-    pass
-
-
-class _QuickTlsConnection(_PackedByHiredis, SSLConnection):
-    pass
-
-
-_QUICK: dict[type[AbstractConnection], type[AbstractConnection]] = {
-    Connection: _QuickConnection,
-    SSLConnection: _QuickTlsConnection,
-}
-
-
 class Store:
     """Redis as the window store. Use it on one event loop.
 
     Args:
-        url: ``redis://`` or ``rediss://``.
-        tls: certificates for ``rediss://``.
+        url: ``redis://``, or ``sentinel://`` as ``SentinelUrl`` has it; ``rediss://`` and
+            ``sentinels://`` for TLS.
+        tls: certificates for that.
 
     Attributes:
         redis: the client.
@@ -109,7 +90,8 @@ class Store:
         self.shown_url = without_credentials(url)
         self._url, self._tls = url, tls
         self._hint = ""
-        if urlsplit(url).scheme == "rediss":
+        self._has_tls = urlsplit(url).scheme in ("rediss", "sentinels")
+        if self._has_tls:
             self._hint = " with TLS?" if tls.cert else " with TLS, without SINFER_REDIS_TLS_CERT?"
         try:
             self.redis: Redis = Redis.from_pool(self._pool(64, SOCKET_TIMEOUT_S))
@@ -121,20 +103,24 @@ class Store:
         self._register_scripts()
 
     def _pool(self, most: int, timeout_s: float) -> BlockingConnectionPool:
-        secured = self._tls.redis_options() if urlsplit(self._url).scheme == "rediss" else {}
-        pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
-            self._url,
-            max_connections=most,
-            timeout=5,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=SOCKET_TIMEOUT_S,
-            retry=Retry(ConstantBackoff(0.05), 1),
-            retry_on_error=[exceptions.ConnectionError, exceptions.TimeoutError],
-            health_check_interval=0,
+        secured: dict[str, Any] = self._tls.redis_options() if self._has_tls else {}
+        options: dict[str, Any] = {
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": SOCKET_TIMEOUT_S,
+            "retry": Retry(ConstantBackoff(0.05), 1),
+            "retry_on_error": [exceptions.ConnectionError, exceptions.TimeoutError],
+            "health_check_interval": 0,
             **secured,
+        }
+        if urlsplit(self._url).scheme in SCHEMES:
+            asking = options | {"socket_timeout": SOCKET_TIMEOUT_S, "ssl": self._has_tls}
+            url = SentinelUrl.parse(self._url)
+            return SentinelPool(url, options, asking, most=most, timeout_s=_WAIT_S)
+        pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
+            self._url, max_connections=most, timeout=_WAIT_S, **options
         )
-        if pool.connection_class in _QUICK:
-            pool.connection_class = _QUICK[pool.connection_class]
+        if pool.connection_class in QUICK:
+            pool.connection_class = QUICK[pool.connection_class]
         return pool
 
     def another(self) -> Store:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from celery import Celery
 from celery.loaders.app import AppLoader
 from kombu import Queue
 
 from sinfer.config.environment import tell_ignored
+from sinfer.config.sentinel_url import SCHEMES, SentinelUrl
 from sinfer.logging.masking import without_credentials
 from sinfer.settings import settings
 from sinfer.types.queues import TICK_QUEUE, TICK_TASK
@@ -59,8 +61,12 @@ def make_app(queues: list[str]) -> Celery:
     """
     tell_ignored(os.environ)
     broker = settings().celery_broker_url
+    sentinels = None
+    if urlsplit(broker).scheme in SCHEMES:
+        sentinels = SentinelUrl.parse(broker)
+        broker = _kombu_url(sentinels)
     app = Application("sinfer", broker=broker, loader=Loader, set_as_current=False)
-    if broker.startswith("rediss://"):
+    if broker.startswith("rediss://") or (sentinels is not None and sentinels.has_tls):
         # Left to itself, kombu accepts any certificate.
         app.conf.broker_use_ssl = settings().redis_tls.redis_options()
     app.conf.update(
@@ -92,11 +98,36 @@ def make_app(queues: list[str]) -> Celery:
             "socket_connect_timeout": _BROKER_TIMEOUT_S,
             "socket_keepalive": True,
             "max_retries": 0,
+            **({} if sentinels is None else _sentinel_options(sentinels)),
         },
         timezone="UTC",
         enable_utc=True,
     )
     return app
+
+
+def _kombu_url(sentinels: SentinelUrl) -> str:
+    """As kombu writes it: one URL for each Sentinel."""
+    who = ""
+    if sentinels.username is not None or sentinels.password is not None:
+        who = f"{quote(sentinels.username or '', '')}:{quote(sentinels.password or '', '')}@"
+    return ";".join(
+        f"sentinel://{who}{f'[{host}]' if ':' in host else host}:{port}/{sentinels.database}"
+        for host, port in sentinels.sentinels
+    )
+
+
+def _sentinel_options(sentinels: SentinelUrl) -> dict[str, Any]:
+    """What kombu's transport wants to know besides."""
+    asking: dict[str, Any] = {
+        "username": sentinels.sentinel_username,
+        "password": sentinels.sentinel_password,
+        "socket_timeout": _BROKER_TIMEOUT_S,
+        "socket_connect_timeout": _BROKER_TIMEOUT_S,
+    }
+    if sentinels.has_tls:
+        asking |= {"ssl": True, **settings().redis_tls.redis_options()}
+    return {"master_name": sentinels.name, "sentinel_kwargs": asking}
 
 
 def waiting_messages(channel: Any, queue: str) -> int:

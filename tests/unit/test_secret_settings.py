@@ -33,7 +33,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, **values: object) -> str:
 
 def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SINFER_REDIS_URL", "redis://u:s3cret@h:1/0")
-    monkeypatch.setenv("SINFER_BROKER_URL", "sentinel://:s3cret@h:1;sentinel://:s3cr@t@i:1")
+    monkeypatch.setenv("SINFER_BROKER_URL", "amqp://:s3cret@h:1;amqp://:s3cr@t@i:1")
     monkeypatch.setenv("SINFER_NATS_SERVERS", "nats://u:s3cret@h,s3cret@i:4222")
     monkeypatch.setenv("SINFER_NATS_USER", "me")
     monkeypatch.setenv("SINFER_NATS_PASSWORD", "s3cret")

@@ -118,6 +118,6 @@ def test_beat_is_not_blamed_where_no_worker_can_take_its_ticks() -> None:
 def test_a_broker_is_shown_without_passwords_sentinels_included(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    url = "sentinel://:secret1@a:1;sentinel://:secret2@b:2"
+    url = "amqp://:secret1@a:1;sentinel://:secret2@b:2,c:3/main"
     monkeypatch.setattr(celery_app, "settings", lambda: Settings(broker_url=url))
-    assert celery_app.shown_broker() == "sentinel://a:1;sentinel://b:2"
+    assert celery_app.shown_broker() == "amqp://a:1;sentinel://b:2,c:3/main"
