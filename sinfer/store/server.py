@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sinfer.errors import AccessError
+
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
 
@@ -39,6 +41,8 @@ class ServerState:
     Attributes:
         version: of Redis or Valkey.
         role: ``master``, or what else it says.
+        shards: of the Redis Cluster that it is a node of; 0 where it is of none, and None where the
+            user may not ask.
         eviction: ``maxmemory-policy``.
         memory: how full it is.
         has_log: whether the append-only file is on.
@@ -47,6 +51,7 @@ class ServerState:
 
     version: str
     role: str
+    shards: int | None
     eviction: str
     memory: ServerMemory
     has_log: bool
@@ -59,11 +64,23 @@ async def server_state(store: Store) -> ServerState:
         await store.ask(store.redis.info(section))
         for section in ("server", "memory", "persistence", "replication")
     ]
+    mode = server.get("server_mode")  # of Valkey
     return ServerState(
         str(server.get("valkey_version") or server.get("redis_version", "?")),
         str(replication.get("role") or "master"),
+        await _shards(store) if "cluster" in (mode, server.get("redis_mode")) else 0,
         str(memory.get("maxmemory_policy", "noeviction")),
         ServerMemory(int(memory["used_memory"]), int(memory.get("maxmemory", 0))),
         bool(int(persistence.get("aof_enabled", 0))),
         str(persistence.get("aof_last_write_status")),
     )
+
+
+async def _shards(store: Store) -> int | None:
+    try:
+        found = await store.ask(store.redis.execute_command("CLUSTER", "INFO"))  # type: ignore[no-untyped-call]
+    except AccessError:
+        return None
+    lines = found.decode() if isinstance(found, bytes) else str(found)
+    values = dict(line.split(":", 1) for line in lines.split() if ":" in line)
+    return int(values.get("cluster_size", 0))

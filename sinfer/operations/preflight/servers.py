@@ -28,6 +28,13 @@ async def check_store(store: Store) -> AsyncIterator[Finding]:
     yield Finding("redis", "ok", f"{store.shown_url} answers, version {state.version}")
     if state.role != "master":
         yield Finding("redis", "error", "it is a replica, which takes no writes")
+    if state.shards is None or state.shards > 1:
+        shards = "" if state.shards is None else f" of {state.shards} shards"
+        text = (
+            f"it is a node of a Redis Cluster{shards}, over which sinfer does not spread its keys:"
+            " use one primary, with Sentinels where it has to fail over (sentinel://)"
+        )
+        yield Finding("redis", "error", text)
     policy, limit = state.eviction, state.memory.limit
     if policy != "noeviction":
         verdict: Verdict = "error" if limit else "warning"
