@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -17,9 +18,13 @@ from sinfer.store.boards.pauses import PauseBoard
 from sinfer.store.connection import Store
 from sinfer.store.durability import Disk
 from sinfer.store.hints import Hints
+from sinfer.store.schedule import Schedule
 from sinfer.windows.ids import Scope
 
 _OPENING_AT_ONCE = 32
+
+_FRESH_S = 0.5
+"""How long it is known which partitions are stored."""
 
 
 @dataclass(slots=True)
@@ -55,6 +60,21 @@ class Ingestor:
     troubles: Troubles = field(default_factory=Troubles)
     disk: Disk = field(init=False)
     budgets: TaskBudgets = field(init=False)
+
+    _stored: tuple[float, list[Scope]] = field(init=False, default=(float("-inf"), []))
+
+    async def stored_partitions(self) -> list[Scope]:
+        """Partitions in the store, of all products, as of a moment ago: many that open at once ask.
+
+        Raises:
+            UnavailableError: Redis is unavailable.
+        """
+        looked_s, found = self._stored
+        if time.monotonic() - looked_s > _FRESH_S:
+            began_s = time.monotonic()
+            found = await Schedule(self.store).partitions()
+            self._stored = began_s, found
+        return found
 
     def __post_init__(self) -> None:
         self.disk = Disk(self.store)

@@ -17,6 +17,7 @@ from sinfer.ingest.entries import Prepared
 from sinfer.ingest.idleness import Idleness
 from sinfer.ingest.ingestor import Ingestor
 from sinfer.ingest.isolation import CarefulError
+from sinfer.ingest.predecessors import Predecessors
 from sinfer.ingest.result_deadlines import ResultDeadlines
 from sinfer.ingest.stall import StallNotice
 from sinfer.ingest.waiting_windows import WaitingWindows
@@ -58,6 +59,7 @@ class IngestLoop:
     Attributes:
         has_stored: whether a batch was stored.
         in_hand: messages that were read and are not stored yet.
+        predecessors: what partitions that the task had before have read.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class IngestLoop:
     ) -> None:
         self.has_stored = False
         self.in_hand: list[Message] = []
+        self.predecessors = Predecessors(writer.scope.partition, {})
         self._ingestor = ingestor
         self._task = task
         self._writer = writer
@@ -135,6 +138,7 @@ class IngestLoop:
             batch = self._rest or await source.next(size, self._wait_s(windower))
             came = isinstance(batch, Batch)
             if isinstance(batch, Batch):
+                batch = self.predecessors.without_taken(batch)
                 await self._take(windower, source, batch)
             else:
                 if isinstance(batch, Lost):

@@ -28,6 +28,7 @@ from sinfer.ingest.ingestor import Ingestor
 from sinfer.ingest.isolation import CarefulPreparer
 from sinfer.ingest.leases import LEASE_MS
 from sinfer.ingest.loop import IngestLoop
+from sinfer.ingest.predecessors import Predecessors, wait_for_predecessors
 from sinfer.ingest.windower import Beginning, Windower
 from sinfer.ingest.work_in_hand import Hand
 from sinfer.products.pipeline import InferPipeline
@@ -162,6 +163,7 @@ class PartitionIngest:
             StaleTokenError: another ingestor took over.
             SinferError: the partition cannot be ingested; the caller tries again later.
         """
+        await wait_for_predecessors(self._ingestor, self.scope, self._task.source, self._stopping)
         if not await self._acquired():
             return
         try:
@@ -224,13 +226,17 @@ class PartitionIngest:
         await Schedule(self._ingestor.store).register(self.scope)
         starts = Starts(self._ingestor.store)
         consumers = ConsumerBoard(self._ingestor.store)
+        settings = self._task.source
+        others = await Predecessors.of(self._ingestor, self._connection, self.scope, settings)
+        self._loop.predecessors = others
         reading = SourcePartition(
-            self._task.source,
+            settings,
             self.scope.partition,
             str(self.scope),
             Checkpoint.decode(state.source) if state.source else None,
             by_event_time=self._task.window.time == "event",
             start=await self._number_of_start(state, starts),
+            begins_behind=others.begins_behind(settings),
         )
         attachment = await Attachment.open(
             self._connection,

@@ -14,6 +14,7 @@ from sinfer.ingest.ingestor import Ingestor
 from sinfer.ingest.leases import LEASE_MS
 from sinfer.products.revisions import Revision
 from sinfer.store.boards.consumers import ConsumerBoard
+from sinfer.store.boards.read_marks import ReadMarks
 from sinfer.store.history.dead_letter_store import DeadLetterStore
 from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.partition.partition_settings import PartitionSettings
@@ -37,14 +38,20 @@ class Retirement:
         scope: the partition.
         grace_s: nothing is forgotten earlier than so long after the start, in case the task is back
             at once, as after a list that was read half written.
+        has_task: whether the task is there, and reads other partitions now, which begin where this
+            one ends.
 
     Attributes:
         writer: writes the partition.
         renewed_s: when its lease was last renewed, by the monotonic clock.
     """
 
-    def __init__(self, ingestor: Ingestor, scope: Scope, *, grace_s: float) -> None:
+    def __init__(
+        self, ingestor: Ingestor, scope: Scope, *, grace_s: float, has_task: bool = False
+    ) -> None:
         self.scope = scope
+        self._marks = ReadMarks(ingestor.store, scope.product, scope.task)
+        self._has_task = has_task
         self._grace_s = grace_s
         self._ingestor = ingestor
         self._schedule = Schedule(ingestor.store)
@@ -54,6 +61,10 @@ class Retirement:
         self.renewed_s = 0.0
         self._stopping = asyncio.Event()
         self._lost: StaleTokenError | None = None
+
+    @property
+    def _why(self) -> str:
+        return "its task reads other partitions now" if self._has_task else "its task is gone"
 
     def stop(self) -> None:
         """Give the partition back and return from ``run``."""
@@ -91,7 +102,7 @@ class Retirement:
             poll_s = _POLL_S
             while left := await self.writer.forget():
                 if poll_s == _POLL_S:
-                    text = f"its task is gone; {left} windows are to be processed yet"
+                    text = f"{self._why}; {left} windows are to be processed yet"
                     self._ingestor.announcements.say(self.scope, text)
                 if await self._stopped(poll_s):
                     break
@@ -111,10 +122,14 @@ class Retirement:
     async def _close(self) -> None:
         """Close what is open; none of the partition's windows waits for others any more."""
         state = await self.writer.load()
+        if self._has_task:
+            await self._marks.give_up(self.scope.partition, state.source)
+        else:
+            await self._marks.forget()
         if not state.config:
             if state.windows:
                 text = (
-                    f"its task is gone, and so is how its {len(state.windows)} open windows are"
+                    f"{self._why}, and gone is how its {len(state.windows)} open windows are"
                     " cut; they stay"
                 )
                 troubles = self._ingestor.troubles
@@ -141,9 +156,9 @@ class Retirement:
 
     async def _leave(self) -> None:
         dead = await DeadLetterStore(self._ingestor.store).count(self.scope)
+        text = f"{self._why} and it is forgotten"
         if dead:
-            text = f"its task is gone and it is forgotten, but for {dead} dead letters"
+            text += f", but for {dead} dead letters"
         else:
             await self._schedule.unregister(self.scope)
-            text = "its task is gone and it is forgotten"
         self._ingestor.announcements.say(self.scope, text)

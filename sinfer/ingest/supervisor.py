@@ -392,7 +392,8 @@ class Supervisor:
 
     async def _retire_once(self, scope: Scope, running: _Running) -> None:
         grace_s = _GRACE_REFRESHES * self._product.tasks.refresh
-        running.work = work = Retirement(self._ingestor, scope, grace_s=grace_s)
+        has_task = scope.task in self._follower.tasks
+        running.work = work = Retirement(self._ingestor, scope, grace_s=grace_s, has_task=has_task)
         try:
             await work.run()
         finally:

@@ -22,7 +22,7 @@ from sinfer.ingest.handover import stored_spec
 from sinfer.ingest.leases import LEASE_MS
 from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.jetstream_types import ConsumerInfo, StreamInfo
-from sinfer.nats.subjects import consumer_name
+from sinfer.nats.subjects import consumer_name, overlap
 from sinfer.products.revisions import Revision
 from sinfer.products.task import InferTaskConfig
 from sinfer.source.checkpoint import Checkpoint
@@ -30,6 +30,7 @@ from sinfer.source.choice import durable_name, held_by_other
 from sinfer.source.durable import renewed, start_noted
 from sinfer.source.start import check_identity, start_of
 from sinfer.store.boards.consumers import ConsumerBoard, consumer_id, is_same_task
+from sinfer.store.boards.read_marks import ReadMarks
 from sinfer.store.connection import Store
 from sinfer.store.partition.batch_commit import Commit
 from sinfer.store.partition.incarnation import Starts
@@ -98,6 +99,9 @@ async def start_over(
         waiting = await writer.pending()
     finally:
         await writer.release()
+    marks = ReadMarks(store, scope.product, scope.task)
+    if taken := [name for name in (await marks.see()).read if overlap(name, scope.partition)]:
+        await marks.forget(*taken)
     schedule = Schedule(store)
     await schedule.register(scope)
     await schedule.announce(scope, await store.now_ms())

@@ -94,6 +94,7 @@ class DurableSource(Source):
         self._durable = durable
         self._acks, self._policy = acks
         self._given = reading.state
+        self._begins_behind = reading.begins_behind
         self._tracker: DeliveryTracker | None = None
         self._stream_created = ""
         self._consumer_created = ""
@@ -251,7 +252,8 @@ class DurableSource(Source):
 
     def _new_consumer(self, stream: StreamInfo, state: Checkpoint | None) -> ConsumerConfig:
         """Settings for the durable, which does not exist: those it had, if it ever did."""
-        start = start_of(self._source)
+        behind = self._begins_behind
+        start = start_of(self._source) if behind is None else after(behind)
         if stream.config.retention == "workqueue":
             if self._source.deliver != "all":
                 raise SourceError(

@@ -67,6 +67,8 @@ class PositionSource(Source):
         self._state = reading.state
         self._start: dict[str, Any] | None = None
         if reading.state is None:
+            if reading.begins_behind is not None:
+                start_behind = max(start_behind or 0, reading.begins_behind)
             begins = start_of(reading.source) if start_behind is None else after(start_behind)
             self._start = begins
         self._start_behind = start_behind

@@ -19,6 +19,8 @@ class SourcePartition:
         state: what was stored with the last commit; None when there was none.
         by_event_time: whether a message behind newer ones may be late. After the store was wiped,
             all behind a durable's ack floor is then read before any other message.
+        begins_behind: without a state, begin behind this stream sequence, whatever the source says:
+            so far others have read it.
         start: the number of this start, or, with a state, of the start that it is of.
     """
 
@@ -28,3 +30,4 @@ class SourcePartition:
     state: Checkpoint | None = None
     by_event_time: bool = False
     start: int = 0
+    begins_behind: int | None = None

@@ -50,6 +50,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:mark``              | string | written and removed, for WAITAOF to wait for |
 | ``sinfer:slow``              | hash   | worker process → hooks that take long there (expires) |
 | ``sinfer:alive:{sinfer:due}`` | zset  | worker process or beat by its last sign of life (ms) |
+| ``sinfer:read:<product/task>`` | hash  | partition that the task has no more → its position |
 | ``sinfer:endpoints:<product>`` | hash   | task → endpoint that it calls |
 | ``sinfer:ingestors:<product>`` | zset   | ingestor by the time of its last sign of life (ms) |
 | ``sinfer:making:<product>`` | hash   | task → how often making its pipeline began |
@@ -137,6 +138,11 @@ class EndpointKeys:
     def asked(self, name: str) -> str:
         """An answer that is kept for a while."""
         return f"{self._base}ask:{name}"
+
+
+def read_marks(product: str, task: str) -> str:
+    """How far partitions were read that a task has no more."""
+    return f"{PREFIX}read:{escape(product)}/{escape(task)}"
 
 
 def endpoints(product: str) -> str:

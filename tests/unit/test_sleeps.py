@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 MAY_SLEEP = {
+    "e2e/test_partitions_change.py": "messages that come one after the other",
     "e2e/test_jetstream_cluster.py": "servers that are away for a while",
     "support/until.py": "waits for what comes true; everybody else asks it",
     "support/scripted_model.py": "a model that is slow",
