@@ -77,6 +77,8 @@ class StreamConfig(msgspec.Struct):
     name: str
     subjects: list[str] = []
     retention: str = "limits"
+    storage: str = "file"
+    num_replicas: int = 1
     consumer_limits: ConsumerLimits | None = None
 
 

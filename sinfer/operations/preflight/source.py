@@ -87,6 +87,27 @@ class SourceCheck:
                     yield checked
             except (SourceError, UnavailableError, nats.errors.Error) as error:
                 yield self._failure(rights, error)
+        if risk := await self._power_cut(rights):
+            yield Checked("warning", risk)
+
+    async def _power_cut(self, rights: Rights) -> str:
+        """What a power cut takes of the stream; empty where that is nothing, or cannot be told, as
+        is said elsewhere."""
+        name = self._task.source.stream
+        try:
+            config = (await JetStreamApi(rights.client, name).stream_info()).config
+        except (SourceError, UnavailableError, nats.errors.Error):
+            return ""
+        if config.storage == "memory":
+            return f"stream {name} is in memory: a restart of its server takes all of it; use file"
+        if config.num_replicas > 1:
+            return ""
+        return (
+            f"stream {name} has one replica: a power cut takes what its server has acknowledged and"
+            " not written to the disk yet (up to two minutes, unless sync_interval says less), and"
+            " while that server is away nothing is read; give it three, or set sync_interval to"
+            " always"
+        )
 
     def _failure(self, rights: Rights, error: Exception) -> Checked:
         text = str(error) or type(error).__name__
