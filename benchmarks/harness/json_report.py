@@ -29,6 +29,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "memory": None if report.memory is None else asdict(report.memory),
         "open_windows": None if report.costs is None else msgspec.to_builtins(report.costs),
         "closing_commit": None if report.closing is None else asdict(report.closing),
+        "million_windows": None if report.million is None else msgspec.to_builtins(report.million),
         "many_tasks": None if report.many is None else asdict(report.many),
         "targets": [_target(target) for target in report.targets()],
     }

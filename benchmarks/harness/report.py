@@ -12,6 +12,7 @@ from benchmarks.scenarios.closing_commit import ClosingCommits
 from benchmarks.scenarios.costs import Costs
 from benchmarks.scenarios.many_tasks import ManyTasks
 from benchmarks.scenarios.memory import Memory
+from benchmarks.scenarios.million_windows import MillionWindows
 from benchmarks.systems.catalogue import KEYED
 
 
@@ -27,6 +28,7 @@ class Report:
         costs: commits and ticks by open windows.
         closing: commits in which windows of all keys close.
         many: what many quiet tasks cost.
+        million: what a million open windows cost.
         left_out: what could not be measured, and why, one text each.
         problems: what failed, one text each; empty when every result was right.
     """
@@ -38,6 +40,7 @@ class Report:
     costs: Costs | None = None
     closing: ClosingCommits | None = None
     many: ManyTasks | None = None
+    million: MillionWindows | None = None
     left_out: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -86,6 +89,11 @@ class Report:
             idle, start = [100 * many.idle_cpu], [many.start_s]
             found.append(Target(f"{text}: % of a core, idle", idle, 5, at_most=True))
             found.append(Target(f"{text}: seconds to start", start, 20, at_most=True))
+        if (million := self.million) is not None:
+            text = f"{million.windows:,} open windows"
+            taken, shown = [million.take_over_s], [million.snapshot_ms]
+            found.append(Target(f"{text}: seconds to take over", taken, 7, at_most=True))
+            found.append(Target(f"{text}: ms of a scrape", shown, 1000, at_most=True))
         if (closing := self.closing) is not None:
             text = "ms in Redis for a commit that closes 500 windows"
             found.append(Target(text, closing.longest_ms, 5, at_most=True))

@@ -16,6 +16,7 @@ from benchmarks.scenarios.closing_commit import measure_closing_commits
 from benchmarks.scenarios.costs import measure_costs
 from benchmarks.scenarios.many_tasks import measure_many_tasks
 from benchmarks.scenarios.memory import measure_memory
+from benchmarks.scenarios.million_windows import measure_million_windows
 from benchmarks.scenarios.scenario import SCENARIOS, Scenario
 from benchmarks.scenarios.workload import WARM_UP, Workload, make_workload
 from benchmarks.systems.catalogue import KEYED_SHARED, MANY_KEYS
@@ -23,8 +24,8 @@ from sinfer.errors import SinferError
 from sinfer.inference.base import InferenceConfig
 
 MEMORY_NAME, COSTS_NAME, CLOSING_NAME = "memory", "open-windows", "closing-commit"
-MANY_NAME = "many-tasks"
-OTHERS = (MEMORY_NAME, COSTS_NAME, CLOSING_NAME, MANY_NAME)
+MANY_NAME, MILLION_NAME = "many-tasks", "million-windows"
+OTHERS = (MEMORY_NAME, COSTS_NAME, CLOSING_NAME, MANY_NAME, MILLION_NAME)
 """What is measured once and by itself."""
 NAMES = (
     *(scenario.name for scenario in SCENARIOS),
@@ -127,6 +128,9 @@ async def _measure_rest(
     if CLOSING_NAME in only:
         tell("commits in which windows of all keys close")
         report.closing = await _tried(report, CLOSING_NAME, measure_closing_commits())
+    if MILLION_NAME in only:
+        tell("a partition with a million open windows")
+        report.million = await _tried(report, MILLION_NAME, measure_million_windows())
     if MANY_NAME in only:
         tell("many quiet tasks")
         report.many = await _tried(report, MANY_NAME, measure_many_tasks())

@@ -136,6 +136,12 @@ def _show_rest(report: Report, console: Console) -> None:
             " longest script {:.1f}, {:.1f}, {:.1f} ms;".format(*longest)
             + " all of it {:.1f}, {:.1f}, {:.1f} ms (best, median, worst)".format(*total)
         )
+    if (million := report.million) is not None:
+        console.print(
+            f"{million.windows:,} open windows: taken over in {million.take_over_s:.1f} s, looked"
+            f" at in {million.look_ms:.1f} ms, shown in {million.snapshot_ms:.1f} ms;"
+            f" {million.redis_mb:,.0f} MB of Redis, {million.writer_mb:,.0f} MB of the writer"
+        )
     if (many := report.many) is not None:
         console.print(
             f"{many.tasks:,} quiet tasks: all read {many.start_s:.1f} s after the start;"
