@@ -105,6 +105,9 @@ class Settings(BaseSettings):
     """Client certificate (PEM) that is shown to Redis."""
     redis_tls_key: Path | None = None
     """Private key of ``redis_tls_cert``, where that file does not hold it."""
+    redis_replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """How many replicas of the window store have to have what is acknowledged; by default one,
+    where there are any."""
     nats_user: str = ""
     """User for NATS servers whose URL names none."""
     nats_password: SecretStr = SecretStr("")
@@ -161,6 +164,11 @@ class Settings(BaseSettings):
     @classmethod
     def _none(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("redis_replicas", mode="before")
+    @classmethod
+    def _replicas(cls, value: object) -> object:
+        return None if value in ("", "auto") else value
 
     @field_validator("nats_creds", "nats_nkey_seed")
     @classmethod

@@ -16,7 +16,7 @@ from sinfer.logging.troubles import Troubles
 from sinfer.source.pull import PullTiming
 from sinfer.store.boards.pauses import PauseBoard
 from sinfer.store.connection import Store
-from sinfer.store.durability import Disk
+from sinfer.store.durability import Durability
 from sinfer.store.hints import Hints
 from sinfer.store.schedule import Schedule
 from sinfer.windows.ids import Scope
@@ -44,7 +44,7 @@ class Ingestor:
         opening: limits how many partitions open at once.
         refusals: of each partition.
         troubles: what keeps partitions, or all of the ingestor, from moving.
-        disk: whether Redis has on its disk what was stored.
+        durability: whether Redis has kept what was stored.
     """
 
     store: Store
@@ -58,7 +58,7 @@ class Ingestor:
     opening: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OPENING_AT_ONCE))
     refusals: defaultdict[Scope, Refusals] = field(default_factory=lambda: defaultdict(Refusals))
     troubles: Troubles = field(default_factory=Troubles)
-    disk: Disk = field(init=False)
+    durability: Durability = field(init=False)
     budgets: TaskBudgets = field(init=False)
 
     _stored: tuple[float, list[Scope]] = field(init=False, default=(float("-inf"), []))
@@ -77,5 +77,5 @@ class Ingestor:
         return found
 
     def __post_init__(self) -> None:
-        self.disk = Disk(self.store)
+        self.durability = Durability(self.store)
         self.budgets = TaskBudgets(self.store)

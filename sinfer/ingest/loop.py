@@ -26,7 +26,7 @@ from sinfer.products.task import InferTaskConfig
 from sinfer.source.attachment import Attachment
 from sinfer.source.batch import Batch
 from sinfer.source.source import Lost, Source
-from sinfer.store.durability import DurabilityBarrier
+from sinfer.store.durability_barrier import DurabilityBarrier
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.types.message import Message
 
@@ -82,7 +82,7 @@ class IngestLoop:
         self._stopping = storing.stopping
         self._acks_when_done = task.source.ack == "done"
         self._troubles = troubles = ingestor.troubles.of(str(scope))
-        self._barrier = DurabilityBarrier(ingestor.disk, writer, self.fail)
+        self._barrier = DurabilityBarrier(ingestor.durability, writer, self.fail)
         self._stall = StallNotice(writer, troubles)
         self._waiting = WaitingWindows(
             writer, storing, self._barrier, troubles,
@@ -166,7 +166,20 @@ class IngestLoop:
         self._rest, self.in_hand = rest, [] if rest is None else rest.messages
         if batch.ack is not None:
             await self._barrier.pass_on(batch.ack)
+        if batch.is_start:
+            await self._wait_until_kept()
         await self._stored(windower, source, batch)
+
+    async def _wait_until_kept(self) -> None:
+        """Go on when what was stored is kept."""
+        kept = asyncio.Event()
+
+        async def note() -> None:
+            kept.set()
+
+        await self._barrier.pass_on(note)
+        while not (kept.is_set() or self._stopping.is_set() or self._lost is not None):
+            await wait_for_event(kept, _FIRST_RELIEF_S)
 
     async def _prepare(self, windower: Windower, messages: list[Message]) -> Prepared:
         """Have the product look at the first messages, with care where writers have died."""

@@ -264,9 +264,11 @@ class PartitionIngest:
             text = terms.text
             if budget := self._budget(terms.max_ack_pending):
                 text += f"; {budget} (max_ack_pending)"
+            durability = self._ingestor.durability
+            if terms.acknowledges or reading.state is None:
+                await durability.try_out()
             if terms.acknowledges:
-                await self._ingestor.disk.try_out()
-                text += f"; {self._ingestor.disk.text}"
+                text += f"; {durability.text}"
             stored = state.source or b""
             await begin(
                 change,

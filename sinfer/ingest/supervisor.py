@@ -240,6 +240,7 @@ class Supervisor:
             await self._reporter.tell(report)
             await shared.pauses.refresh()
             await shared.memory.refresh()
+            await shared.durability.look_for_replicas()
             mine = {scope: running.config for scope, running in self._running.items()}
             await shared.budgets.refresh(mine, shared.memory.used, shared.memory.limit)
             await self._overdue.look(self._store, list(self._running))
@@ -369,7 +370,7 @@ class Supervisor:
     def _lasting(self) -> dict[str, list[str]]:
         """What troubles this ingestor and its partitions for a while."""
         shared, lasting = self._ingestor, self._troubles.all()
-        own = [shared.hints.problem, shared.disk.problem, *lasting.get("", [])]
+        own = [shared.hints.problem, *shared.durability.problems, *lasting.get("", [])]
         return {**lasting, "": own} if any(own) else lasting
 
     def _note_progress(self) -> None:

@@ -27,6 +27,8 @@ class Batch:
         ack: to be called once the batch is stored, in the order in which batches came. Where the
             task acknowledges what is done, it acknowledges only what was done before, and
             ``Source.done`` the rest. None where there is nothing to acknowledge.
+        is_start: whether the state says where reading starts, which another look at the stream
+            would not say again: nothing is to be read behind it before it is kept.
     """
 
     messages: list[Message]
@@ -35,6 +37,7 @@ class Batch:
     duplicates: int = 0
     deliveries: list[tuple[int, str]] = field(default_factory=list, repr=False)
     ack: Ack | None = field(default=None, repr=False)
+    is_start: bool = False
 
     def split(self, count: int) -> tuple[Batch, Batch]:
         """The first so many messages as a batch to be stored before the rest.

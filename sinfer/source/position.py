@@ -133,7 +133,7 @@ class PositionSource(Source):
             return Checkpoint(stream.created, 0)
         self._start = None
         state = Checkpoint(stream.created, behind)
-        self._first = Batch([], state)
+        self._first = Batch([], state, is_start=True)
         return state
 
     def _warn_of_removed(self, stream: StreamInfo, position: int) -> None:

@@ -77,8 +77,11 @@ class Store:
         url: ``redis://``, or ``sentinel://`` as ``SentinelUrl`` has it; ``rediss://`` and
             ``sentinels://`` for TLS.
         tls: certificates for that.
+        replicas: how many of its replicas have to have what is acknowledged; None for one where
+            there are any.
 
     Attributes:
+        replicas: see above.
         redis: the client.
         for_large_answers: another, which waits for long while an answer is read.
 
@@ -86,7 +89,8 @@ class Store:
         ConfigError: the URL is none that Redis clients understand.
     """
 
-    def __init__(self, url: str, tls: TlsFiles = NO_FILES) -> None:
+    def __init__(self, url: str, tls: TlsFiles = NO_FILES, replicas: int | None = None) -> None:
+        self.replicas = replicas
         self.shown_url = without_credentials(url)
         self._url, self._tls = url, tls
         self._hint = ""
@@ -125,7 +129,7 @@ class Store:
 
     def another(self) -> Store:
         """The same store with connections of its own, for another event loop."""
-        return Store(self._url, self._tls)
+        return Store(self._url, self._tls, self.replicas)
 
     @classmethod
     def from_settings(cls) -> Store:
@@ -134,7 +138,8 @@ class Store:
         Raises:
             ConfigError: as above.
         """
-        store = cls(settings().redis_url, settings().redis_tls)
+        own = settings()
+        store = cls(own.redis_url, own.redis_tls, own.redis_replicas)
         store._hint += unread("redis_url", "REDIS_URL")
         return store
 
@@ -147,9 +152,9 @@ class Store:
     def _texts(self, source: str) -> tuple[str, str]:
         return script_texts(source)
 
-    def source_of(self, script: str) -> str:
-        """The text of a script."""
-        return str(self._scripts[script].script)
+    def script(self, name: str) -> AsyncScript:
+        """A script, for those that run it on a connection of their own."""
+        return self._scripts[name]
 
     async def run(
         self,

@@ -82,6 +82,11 @@ class TcpProxy:
         for writer in list(self._connections):
             _reset(writer)
 
+    def lead_to(self, port: int) -> None:
+        """Connect to another port from now on, and reset what is connected."""
+        self._target = port
+        self.reset()
+
     # --- bytes ---
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,13 +1,17 @@
-"""Window stores: one on the Redis that all tests share, and an empty one on a module's own."""
+"""Window stores, one on the Redis that all tests share and an empty one on a module's own; and
+ingestors that put a stream into one window."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from nats.aio.client import Client
+from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 
-from sinfer.embedded.servers import RedisServer
+from sinfer.embedded.servers import NatsServer, RedisServer
 from sinfer.store.connection import Store
+from tests.integration.one_window import Site, Sites
 
 
 @pytest.fixture
@@ -30,3 +34,31 @@ async def empty_store(own_server: RedisServer) -> AsyncIterator[Store]:
     await store.redis.flushall()
     yield store
     await store.aclose()
+
+
+@pytest.fixture
+async def sites(nats_server: NatsServer, nats_client: Client, unique: str) -> AsyncIterator[Sites]:
+    """Opens streams of the test's name, with ingestors that end with the test."""
+    opened: list[Site] = []
+
+    async def open_site(
+        url: str,
+        retention: RetentionPolicy = RetentionPolicy.WORK_QUEUE,
+        policy: AckPolicy | None = None,
+        replicas: int | None = None,
+    ) -> Site:
+        jetstream = nats_client.jetstream()
+        await jetstream.add_stream(
+            StreamConfig(name=unique, subjects=[f"{unique}.>"], retention=retention)
+        )
+        if policy is not None:
+            config = ConsumerConfig(durable_name="d", ack_policy=policy, ack_wait=1.0)
+            await jetstream.add_consumer(unique, config)
+        source = {} if policy is None else {"durable": "d"}
+        site = Site(url, nats_server, nats_client, unique, source, replicas)
+        opened.append(site)
+        return site
+
+    yield open_site
+    for site in opened:
+        await site.aclose()

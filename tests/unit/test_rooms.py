@@ -38,7 +38,7 @@ ROOMS_OF = {
 COMMANDS = {name for name in dir(AsyncCoreCommands) if not name.startswith("_")}
 """What a client of Redis can be asked."""
 
-OF_THE_STORE = {"redis", "run", "run_many", "ask", "ask_each", "errors", "source_of"}
+OF_THE_STORE = {"redis", "run", "run_many", "ask", "ask_each", "errors", "script"}
 """What only the store's own room asks a ``Store`` for."""
 
 OWNED = {"store", "writer", "claims", "board", "letters", "schedule", "segments"}

@@ -12,7 +12,7 @@ from redis._parsers.base import BaseParser
 from sinfer.embedded.servers import RedisServer
 from sinfer.errors import StoreError, StoreFullError, UnavailableError
 from sinfer.store.connection import Store
-from sinfer.store.durability import Disk
+from sinfer.store.durability import Durability
 from sinfer.store.partition.snapshot import snapshot
 from sinfer.store.schedule import Schedule
 from sinfer.windows.ids import Scope
@@ -71,9 +71,9 @@ async def test_a_busy_redis_is_waited_for_and_its_disk_confirms_afterwards() -> 
     config = {"appendonly": "yes", "busy-reply-threshold": "50"}
     with RedisServer(config=config) as server:
         store, hostile = Store(server.url), Store(server.url)
-        disk = Disk(store)
-        await disk.try_out()
-        assert disk.confirms
+        durability = Durability(store)
+        await durability.try_out()
+        assert durability.confirms
         endless = asyncio.create_task(
             hostile.redis.execute_command("EVAL", "while true do end", 0)  # type: ignore[no-untyped-call]
         )
@@ -86,12 +86,12 @@ async def test_a_busy_redis_is_waited_for_and_its_disk_confirms_afterwards() -> 
                 except exceptions.TimeoutError:
                     continue
         with pytest.raises(UnavailableError):
-            await written(disk)
+            await written(durability)
         await store.redis.script_kill()
         await asyncio.wait({endless})
         endless.exception()
-        assert disk.confirms
-        await written(disk)
+        assert durability.confirms
+        await written(durability)
         await store.aclose()
         await hostile.aclose()
 

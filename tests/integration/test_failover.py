@@ -1,0 +1,136 @@
+"""What a failover of Redis takes was not acknowledged, and is read again."""
+
+from __future__ import annotations
+
+import pytest
+from nats.js.api import AckPolicy, RetentionPolicy
+
+from sinfer.store.connection import Store
+from sinfer.store.durability import Durability
+from tests.integration.one_window import Site, Sites
+from tests.support.accounts import read_account
+from tests.support.durable_store import written
+from tests.support.replicated_redis import ReplicatedRedis, asked
+from tests.support.until import until
+
+pytestmark = pytest.mark.integration
+
+MODES = pytest.mark.parametrize(
+    ("retention", "policy"),
+    [
+        (RetentionPolicy.WORK_QUEUE, None),
+        (RetentionPolicy.LIMITS, AckPolicy.EXPLICIT),
+        (RetentionPolicy.LIMITS, AckPolicy.ALL),
+    ],
+    ids=["work queue", "durable", "durable, ack policy all"],
+)
+
+
+def problems(site: Site) -> str:
+    return " ".join(site.ingestor._ingestor.durability.problems)
+
+
+@MODES
+async def test_what_no_replica_has_is_not_acknowledged_and_survives_the_primary(
+    sites: Sites, retention: RetentionPolicy, policy: AckPolicy | None
+) -> None:
+    with ReplicatedRedis() as redis:
+        site = await sites(redis.url, retention, policy)
+        await site.publish(0, 100)
+        await until(site.is_acknowledged)
+
+        redis.hold_back()
+        await site.publish(100, 200)
+        await until(lambda: site.has_fetched(200))
+        assert redis.is_held_up()
+        assert await site.unacknowledged() == 100
+
+        redis.fail_over()
+        await site.publish(200, 210)
+        await until(lambda: site.has_fetched(210))
+        await until(site.is_acknowledged)
+        assert sorted(await site.content()) == list(range(210))
+        assert (await read_account(site.store, site.scope)).missing == 0
+        await site.aclose()
+
+
+async def test_replicas_without_a_file_are_asked_for_what_they_have_in_memory(
+    sites: Sites,
+) -> None:
+    with ReplicatedRedis({"appendonly": "no"}) as redis:
+        site = await sites(redis.url)
+        await site.publish(0, 50)
+        await until(site.is_acknowledged)
+        redis.hold_back()
+        await site.publish(50, 100)
+        await until(lambda: site.has_fetched(100))
+        await until(lambda: "nothing is acknowledged meanwhile" in problems(site))
+        assert await site.unacknowledged() == 50
+        redis.go_on()
+        await until(site.is_acknowledged)
+        await until(lambda: not problems(site))
+        await site.aclose()
+
+
+async def test_a_primary_that_is_cut_off_with_its_clients_acknowledges_nothing(
+    sites: Sites,
+) -> None:
+    with ReplicatedRedis() as redis:
+        site = await sites(redis.url)
+        await site.publish(0, 50)
+        await until(site.is_acknowledged)
+        redis.hold_back()
+        await site.publish(50, 100)
+        await until(lambda: site.has_fetched(100))
+        redis.promote()  # and the clients are led there, while the old one has all
+        await site.publish(100, 110)
+        await until(lambda: site.has_fetched(110))
+        assert sorted(await site.content()) == list(range(110))
+        await site.aclose()
+
+
+async def test_replication_that_goes_on_lets_acknowledgements_go_on(sites: Sites) -> None:
+    with ReplicatedRedis() as redis:
+        site = await sites(redis.url)
+        redis.hold_back()
+        await site.publish(0, 50)
+        await until(lambda: site.has_fetched(50))
+        assert await site.unacknowledged() == 50
+        redis.go_on()
+        await until(site.is_acknowledged)
+        await site.aclose()
+
+
+async def test_without_replicas_nothing_is_asked_of_them(sites: Sites) -> None:
+    with ReplicatedRedis() as redis:
+        asked(redis.replica, "REPLICAOF", "NO", "ONE")
+        store = Store(redis.primary.url)
+        durability = Durability(store)
+        await durability.try_out()
+        await written(durability)
+        assert "cmdstat_wait" not in await store.redis.info("commandstats")
+        assert not durability.problems
+        await store.aclose()
+
+
+async def test_as_many_replicas_are_waited_for_as_the_setting_says(sites: Sites) -> None:
+    with ReplicatedRedis() as redis:
+        site = await sites(redis.url, replicas=2)
+        await site.publish(0, 10)
+        await until(lambda: site.has_fetched(10))
+        await until(lambda: "1 follow, and fewer than 2" in problems(site))
+        assert await site.unacknowledged() == 10
+        await site.aclose()
+
+
+@pytest.mark.parametrize("log", ["yes", "no"])
+async def test_a_server_without_waitaof_is_asked_for_its_replicas_alone(log: str) -> None:
+    with ReplicatedRedis(appendonly=log) as redis:
+        asked(redis.primary, "ACL", "SETUSER", "old", "on", "nopass", "~*", "+@all", "-waitaof")
+        store = Store(redis.url.replace("://", "://old:x@"))
+        durability = Durability(store)
+        await durability.try_out()
+        assert durability.confirms
+        await written(durability)
+        assert (await store.redis.info("commandstats"))["cmdstat_wait"]["calls"] > 0
+        await store.aclose()
