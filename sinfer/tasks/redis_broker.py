@@ -4,6 +4,9 @@ When Redis goes away, kombu wants to put the messages in hand back into their qu
 there to take them it raises what Celery does not expect (an ``AttributeError``, as in kombu issue
 582), and the worker ends. Here such messages are let go: they are hints, and beat sends them again.
 So are those that are none of sinfer's own; see ``broker_messages``.
+
+A Redis that takes nothing for a while, as in a failover, is as good as one that cannot be reached:
+Celery connects again then, and ends at other errors.
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ import logging
 from typing import Any
 
 from kombu.transport import redis, virtual
-from redis.exceptions import RedisError
+from redis import Connection, SSLConnection, exceptions
+from redis.sentinel import SentinelManagedConnection
 
 from sinfer.errors import InvalidItemError
 from sinfer.logging.throttled import Throttled
+from sinfer.store.redis_errors import outage_of
 from sinfer.tasks.broker_messages import as_ours
 from sinfer.types.queues import QUEUE_PREFIX
 
@@ -40,7 +45,7 @@ class _QoS(redis.QoS):
     def restore_unacked(self, client: Any = None) -> None:
         try:
             super().restore_unacked(client)
-        except (AttributeError, OSError, RedisError) as error:
+        except (AttributeError, OSError, exceptions.RedisError) as error:
             delivered: dict[str, Any] = self._delivered or {}
             _log.info("%d messages are not put back: %s", len(delivered), error)
             delivered.clear()
@@ -79,8 +84,41 @@ def _tell(text: str) -> None:
     _dropped.tell(ascii(text)[1:-1])
 
 
+class _Connection:
+    """Of a connection: an answer that is an outage ends it."""
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().read_response(*args, **options)  # type: ignore[misc]
+        except exceptions.NoScriptError:
+            raise  # which the client makes good itself
+        except exceptions.ResponseError as error:
+            if (why := outage_of(error)) is None:
+                raise
+            self.disconnect()  # type: ignore[attr-defined]
+            raise exceptions.ConnectionError(f"{error}: {why}") from error
+
+
+class _PlainConnection(_Connection, Connection):
+    pass
+
+
+class _TlsConnection(_Connection, SSLConnection):
+    pass
+
+
+class _SentinelConnection(_Connection, SentinelManagedConnection):
+    pass
+
+
+class _SentinelTlsConnection(_Connection, redis.SentinelManagedSSLConnection):
+    pass
+
+
 class _Channel(_Reading, redis.Channel):
     QoS = _QoS
+    connection_class = _PlainConnection
+    connection_class_ssl = _TlsConnection
 
 
 class Transport(_Delivering, redis.Transport):  # type: ignore[misc]
@@ -91,6 +129,8 @@ class Transport(_Delivering, redis.Transport):  # type: ignore[misc]
 
 class _SentinelChannel(_Reading, redis.SentinelChannel):
     QoS = _QoS
+    connection_class = _SentinelConnection
+    connection_class_ssl = _SentinelTlsConnection
 
 
 class SentinelTransport(_Delivering, redis.SentinelTransport):  # type: ignore[misc]

@@ -114,10 +114,12 @@ class TcpProxy:
                 asyncio.ensure_future(self._pass_on(reader, far_writer)),
                 asyncio.ensure_future(self._pass_on(far_reader, writer)),
             }
-            _, open_ways = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            for way in open_ways:
-                way.cancel()
-            await asyncio.wait(ways)
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.wait(ways)
         finally:
             for end in (writer, far_writer):
                 self._connections.discard(end)

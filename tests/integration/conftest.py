@@ -4,6 +4,7 @@ ingestors that put a stream into one window."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from nats.aio.client import Client
@@ -46,6 +47,7 @@ async def sites(nats_server: NatsServer, nats_client: Client, unique: str) -> As
         retention: RetentionPolicy = RetentionPolicy.WORK_QUEUE,
         policy: AckPolicy | None = None,
         replicas: int | None = None,
+        **source: Any,
     ) -> Site:
         jetstream = nats_client.jetstream()
         await jetstream.add_stream(
@@ -54,7 +56,8 @@ async def sites(nats_server: NatsServer, nats_client: Client, unique: str) -> As
         if policy is not None:
             config = ConsumerConfig(durable_name="d", ack_policy=policy, ack_wait=1.0)
             await jetstream.add_consumer(unique, config)
-        source = {} if policy is None else {"durable": "d"}
+        if policy is not None:
+            source["durable"] = "d"
         site = Site(url, nats_server, nats_client, unique, source, replicas)
         opened.append(site)
         return site

@@ -101,6 +101,19 @@ async def test_replication_that_goes_on_lets_acknowledgements_go_on(sites: Sites
         await site.aclose()
 
 
+async def test_a_start_that_is_not_kept_is_no_start(sites: Sites) -> None:
+    """``deliver: new`` begins where the stream ends at that moment: nobody could find it again."""
+    with ReplicatedRedis() as redis:
+        redis.hold_back()
+        site = await sites(redis.url, RetentionPolicy.LIMITS, deliver="new")
+        await until(lambda: "nothing is acknowledged meanwhile" in problems(site))
+        await site.publish(0, 10)
+        assert await site.has_fetched(0)
+        redis.go_on()
+        await until(lambda: site.has_fetched(10))
+        await site.aclose()
+
+
 async def test_without_replicas_nothing_is_asked_of_them(sites: Sites) -> None:
     with ReplicatedRedis() as redis:
         asked(redis.replica, "REPLICAOF", "NO", "ONE")

@@ -29,6 +29,7 @@ MAY_SLEEP = {
     "e2e/test_hostile_ingest.py": "a supervisor, which starts again what ended",
     "e2e/test_kills.py": "messages come at a steady pace",
     "e2e/test_pressure.py": "samples the memory as long as the test lasts",
+    "e2e/test_redis_refuses.py": "a trouble of Redis, which lasts",
     "e2e/test_stopping.py": "messages come at a steady pace",
     "chaos/load.py": "messages come at a steady pace",
     "chaos/power_loss.py": "samples a file as long as the storm lasts",

@@ -28,6 +28,7 @@ ANSWERS = [
     "LOADING Redis is loading the dataset in memory",
     "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
     "MISCONF Redis is configured to save RDB snapshots, but it's unable to persist to disk.",
+    "MOVED 3999 127.0.0.1:6381",
     "NOREPLICAS Not enough good replicas to write.",
     "NOSCRIPT No matching script. Please use EVAL.",
     "READONLY You can't write against a read only replica.",
