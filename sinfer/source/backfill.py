@@ -27,18 +27,19 @@ class Backfill:
         consumer: the consumer, for log lines.
 
     Attributes:
+        where: the consumer and its stream, for log lines.
         ranges: what is missing: inclusive ranges of stream sequences; all before them is read.
     """
 
     def __init__(self, client: Client, stream: str, consumer: str) -> None:
         self._messages = StreamMessages(client, stream)
-        self._where = f"consumer {consumer} of stream {stream}"
+        self.where = f"consumer {consumer} of stream {stream}"
         self.ranges: list[tuple[int, int]] = []
         self._unanswered_since: float | None = None
 
     async def fetch(
         self, tracker: DeliveryTracker, filters: list[str], limit: int
-    ) -> list[Message] | None:
+    ) -> tuple[tuple[int, int], list[Message]] | None:
         """Read a part of what is missing and count it as read.
 
         A stream that does not answer, as when the permission to read from it lacks, is given up
@@ -50,7 +51,8 @@ class Backfill:
             limit: about how many messages to read.
 
         Returns:
-            The messages in the order of the stream; None when there was no answer.
+            The range that was read, and its messages in the order of the stream; None when there
+            was no answer.
 
         Raises:
             SourceError: the stream does not exist.
@@ -64,7 +66,7 @@ class Backfill:
             if now - self._unanswered_since > _PATIENCE_S:
                 _log.warning(
                     "%s: messages %d to %d cannot be read from the stream (%s); they come again"
-                    " later, behind newer ones", self._where, first, last, error,
+                    " later, behind newer ones", self.where, first, last, error,
                 )  # fmt: skip
                 tracker.give_up(last)
                 self._unanswered_since = None
@@ -76,4 +78,4 @@ class Backfill:
             self.ranges[0] = (through + 1, last)
         else:
             del self.ranges[0]
-        return messages
+        return (first, through), messages

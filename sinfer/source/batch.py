@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from sinfer.source.checkpoint import Checkpoint
+from msgspec import structs
+
+from sinfer.source.acknowledged import Gone
+from sinfer.source.checkpoint import UNKNOWN, Checkpoint
 from sinfer.types.message import Message
 
 Ack = Callable[[], Awaitable[None]]
@@ -27,6 +30,8 @@ class Batch:
         ack: to be called once the batch is stored, in the order in which batches came. Where the
             task acknowledges what is done, it acknowledges only what was done before, and
             ``Source.done`` the rest. None where there is nothing to acknowledge.
+        delivered_before: ``Checkpoint.delivered`` before it.
+        gone: what is gone for good of all that was read before it.
         is_start: whether the state says where reading starts, which another look at the stream
             would not say again: nothing is to be read behind it before it is kept.
     """
@@ -37,6 +42,8 @@ class Batch:
     duplicates: int = 0
     deliveries: list[tuple[int, str]] = field(default_factory=list, repr=False)
     ack: Ack | None = field(default=None, repr=False)
+    delivered_before: int = UNKNOWN
+    gone: Sequence[Gone] = ()
     is_start: bool = False
 
     def split(self, count: int) -> tuple[Batch, Batch]:
@@ -46,6 +53,8 @@ class Batch:
         """
         rest = self.messages[count:]
         state = self.state.without([message.stream_seq for message in rest])
-        first = Batch(self.messages[:count], state, self.pending)
+        state = structs.replace(state, delivered=self.delivered_before)
+        first = Batch(self.messages[:count], state, self.pending, gone=self.gone)
         behind = Batch(rest, self.state, self.pending, self.duplicates, self.deliveries, self.ack)
+        first.delivered_before = behind.delivered_before = self.delivered_before
         return first, behind

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import structs
 
+UNKNOWN = -1
+
 
 class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
     """What is committed of one partition; opaque to the store that keeps it.
@@ -19,6 +21,9 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
         consumer_created: when the durable consumer was made; empty without one.
         forgotten: of the messages up to this stream sequence some were done before the store was
             wiped; those that were not are delivered again. 0 where nothing was ever forgotten.
+        delivered: the durable consumer's deliveries up to this number are of messages that are
+            committed, or come again. Less than the truth is harmless. ``UNKNOWN`` where an earlier
+            version did not note it.
     """
 
     stream_created: str
@@ -26,6 +31,7 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
     ahead: list[tuple[int, int]] = []
     consumer_created: str = ""
     forgotten: int = 0
+    delivered: int = UNKNOWN
 
     def read_through(self, stream_seq: int) -> list[tuple[int, int]]:
         """What was read of all up to a stream sequence: inclusive ranges.

@@ -5,7 +5,8 @@ stored state: all up to the position and the ranges ahead of it was read.
 
 Messages are given in the order of the stream. What the consumer delivered to somebody who is gone
 would come only after its ``ack_wait``, behind newer messages, and be late in event time; so it is
-read from the stream itself, and the redelivery is a duplicate. After the store was wiped the
+read from the stream itself, and the redelivery is a duplicate. So is what was acknowledged and is
+not in the store any more, as after a failover of Redis; see ``acknowledged``. After the store was wiped the
 stream cannot tell which of these messages were acknowledged. In event time all behind the
 consumer's ack floor is read from it then, and some of it processed once more; elsewhere order
 matters less, and what was not acknowledged is taken as it comes again.
@@ -28,6 +29,7 @@ from sinfer.nats.inbox import Delivery
 from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
 from sinfer.nats.subjects import EVERYTHING
+from sinfer.source.acknowledged import Gone, Lack, acknowledged_deliveries, has_others, is_behind
 from sinfer.source.acks import Acks
 from sinfer.source.backfill import Backfill
 from sinfer.source.batch import Batch
@@ -104,6 +106,8 @@ class DurableSource(Source):
         self._floor: tuple[int, int | None] | None = None
         self._first: Batch | None = None
         self._forgotten = 0
+        self._delivered = self._delivered_when_filled = 0
+        self._lack: Lack | None = None
         self._backfill = Backfill(client, reading.source.stream, durable)
         self._held: list[Delivery] = []
         self._pending = 0
@@ -124,6 +128,7 @@ class DurableSource(Source):
             tracker.ahead,
             self._consumer_created,
             self._forgotten,
+            self._delivered,
         )
 
     async def next(self, max_messages: int, timeout_s: float) -> Batch | Idle | Lost:
@@ -163,15 +168,38 @@ class DurableSource(Source):
         if (lost := self._pull.cut()) is not None:
             return lost
         filters = self._config.filters if self._config is not None else []
-        messages = await self._backfill.fetch(self.tracker, filters, max_messages)
+        asked = self._backfill.ranges[0]
+        got = await self._backfill.fetch(self.tracker, filters, max_messages)
         self._pull.rested()
-        if messages is None:
+        if got is None and (self._lack is None or asked in self._backfill.ranges):
             await wait_for_event(self._woken, max(0.0, min(timeout_s, _NO_ANSWER_S)))
             return IDLE
-        batch = Batch(messages, self.state, self._pending)
+        part, messages = got or (asked, [])
+        before, gone = self._delivered, self._filled(part, messages)
+        batch = Batch(messages, self.state, self._pending, delivered_before=before, gone=gone)
         if self._acks.by_position:
             batch.ack = partial(self._acknowledge, batch)
         return batch
+
+    def _filled(self, part: tuple[int, int], messages: list[Message]) -> list[Gone]:
+        """Take note of what was read from the stream; returns what turns out to be gone."""
+        gone: list[Gone] = []
+        is_over = not self._backfill.ranges
+        if self._lack is not None:
+            left = self._lack.left
+            gone = self._lack.looked(*part, messages)
+            self._delivered += left - self._lack.left
+            if is_over:
+                gone += self._lack.ended()
+                self._lack = None
+        for one in gone:
+            _log.error(
+                "%s: %d messages of sequences %d to %d are gone: neither the store nor the stream"
+                " has them any more", self._backfill.where, one.messages, one.first, one.last,
+            )  # fmt: skip
+        if is_over:
+            self._delivered = max(self._delivered, self._delivered_when_filled)
+        return gone
 
     async def attach(self) -> None:
         reconnects = self._client.stats["reconnects"]
@@ -216,6 +244,8 @@ class DurableSource(Source):
             self._begin(stream, info, state)
         else:
             self.tracker.lose_track()
+            if info.created != self._consumer_created:
+                self._delivered = acknowledged_deliveries(info)
             self._floor = (_settled(info, stream.state.last_seq), None)
         self._stream_created = stream.created
         self._consumer_created = info.created
@@ -233,9 +263,13 @@ class DurableSource(Source):
             if state is not None
             else DeliveryTracker(0)
         )
-        delivered = info.delivered
+        delivered, through = info.delivered, _settled(info, stream.state.last_seq)
         tracker.follow(delivered.consumer_seq, delivered.stream_seq)
-        tracker.settle(_settled(info, stream.state.last_seq))
+        skips = info.config.deliver_policy == "last_per_subject"  # messages that the stream has
+        knows = state is not None and state.consumer_created == info.created and not skips
+        lacks = state is not None and knows and is_behind(state, info)
+        if not lacks:
+            tracker.settle(through)
         if state is None:
             self.terms.starts_over = delivered.consumer_seq > 0
             self.terms.repeats_to = delivered.stream_seq
@@ -245,10 +279,22 @@ class DurableSource(Source):
         else:
             self._forgotten = state.forgotten
         tracker.give_up(self._forgotten)
-        if info.config.deliver_policy == "last_per_subject":
-            tracker.give_up(delivered.stream_seq)  # it leaves out messages that the stream has
-        elif info.num_ack_pending:
-            self._backfill.ranges = tracker.missing(self._forgotten, delivered.stream_seq)
+        if skips:
+            tracker.give_up(delivered.stream_seq)
+        elif info.num_ack_pending or lacks:
+            last = delivered.stream_seq if info.num_ack_pending else through
+            self._backfill.ranges = tracker.missing(self._forgotten, last)
+        self._delivered = acknowledged_deliveries(info)
+        if state is not None and knows and (ranges := self._backfill.ranges):
+            self._delivered, self._delivered_when_filled = state.delivered, self._delivered
+            last = through if lacks else ranges[-1][1]
+            self._lack = Lack.of(state, info, last, has_others=has_others(stream, info))
+        if lacks and self._backfill.ranges:
+            _log.warning(
+                "%s: the store is behind what was acknowledged, as after a failover: from sequence"
+                " %d to %d the stream is read again", self._backfill.where,
+                self._backfill.ranges[0][0], self._backfill.ranges[-1][1],
+            )  # fmt: skip
 
     def _new_consumer(self, stream: StreamInfo, state: Checkpoint | None) -> ConsumerConfig:
         """Settings for the durable, which does not exist: those it had, if it ever did."""
@@ -287,7 +333,7 @@ class DurableSource(Source):
         Where messages before a delivery are missing, it and all behind it are held until these
         were read from the stream.
         """
-        tracker = self.tracker
+        tracker, before = self.tracker, self._delivered
         accept = tracker.accept
         pending = 0
         messages: list[Message] = []
@@ -303,11 +349,15 @@ class DurableSource(Source):
                 self._held = deliveries[place:]
                 break
             pending = left
+            self._delivered = max(self._delivered, consumer_seq)
             taken.append((stream_seq, raw.reply))
             if accepted:
                 messages.append(Message(raw.data, raw.subject, raw.headers, stream_seq, stored_ns))
         self._pending = pending
-        batch = Batch(messages, self.state, pending, len(taken) - len(messages), taken)
+        batch = Batch(
+            messages, self.state, pending, len(taken) - len(messages), taken,
+            delivered_before=before,
+        )  # fmt: skip
         if taken:
             if self._acks.keeps_deliveries:
                 self._acks.took(taken)

@@ -10,6 +10,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, StreamConfig
 
+from sinfer.source.acknowledged import Gone
 from sinfer.source.attachment import Attachment
 from sinfer.source.batch import Batch
 from sinfer.source.checkpoint import Checkpoint, pack_checkpoint
@@ -33,6 +34,13 @@ class Store:
         self.encoded: bytes | None = None
         self.duplicates = 0
         self.pending = 0
+        self.gone: list[Gone] = []
+
+    def copy(self) -> Store:
+        """What a replica has that gets nothing from here on."""
+        replica = Store()
+        replica.messages, replica.encoded = [*self.messages], self.encoded
+        return replica
 
     @property
     def state(self) -> Checkpoint | None:
@@ -47,6 +55,7 @@ class Store:
         self.encoded = pack_checkpoint(batch.state)
         self.duplicates += batch.duplicates
         self.pending = batch.pending
+        self.gone += batch.gone
 
 
 class Stream:
