@@ -22,6 +22,7 @@ from sinfer.cli.schema import schema
 from sinfer.cli.status import audit, metrics, status, where
 from sinfer.cli.up import up
 from sinfer.cli.windows import windows
+from sinfer.cli.write_off import write_off
 from sinfer.errors import SinferError
 from sinfer.extras import missing_extra
 from sinfer.logging.masking import mask
@@ -79,6 +80,6 @@ def main() -> None:
 
 for command in (
     audit, check, demo, dlq, drain, ingest, metrics, new, pause, publish, reset, resume, run,
-    schema, status, up, where, windows,
+    schema, status, up, where, windows, write_off,
 ):  # fmt: skip
     main.add_command(command)

@@ -122,6 +122,9 @@ def _audit_row(audited: Audited, looked: DeepAudited | str | None) -> dict[str, 
     return {
         **audited.scope._asdict(),
         **{name: getattr(audited.account, name) for name in _AUDITED},
+        "missing": audited.missing,
+        "gone": [asdict(one) for one in audited.gone],
+        "written_off": audited.written_off,
         "stranded": audited.stranded,
         "damaged": damaged,
         "orphans": audited.orphans,
@@ -321,7 +324,7 @@ async def _where(session: Session, product: str | None, task: str, seq: int) -> 
             else:
                 pipeline = await session.tasks.pipeline(owner.name, task)
                 scope = Scope(owner.name, task, subject)
-                state, text = await untraceable(session.store, scope, pipeline, message)
+                state, text = await untraceable(session.store, scope, pipeline, seq, message)
                 found.append(Found(state, subject, text=text + trouble, product=owner.name))
     if found:
         return found

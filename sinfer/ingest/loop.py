@@ -27,6 +27,7 @@ from sinfer.source.attachment import Attachment
 from sinfer.source.batch import Batch
 from sinfer.source.source import Lost, Source
 from sinfer.store.durability_barrier import DurabilityBarrier
+from sinfer.store.partition.gone_messages import GoneMessages
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.types.message import Message
 
@@ -162,6 +163,8 @@ class IngestLoop:
         rest: Batch | None = None
         if prepared.count < len(batch.messages):
             batch, rest = batch.split(prepared.count)
+        if batch.gone:
+            await GoneMessages(self._ingestor.store, self._scope).note(batch.gone)
         await windower.store(batch, prepared)
         self._rest, self.in_hand = rest, [] if rest is None else rest.messages
         if batch.ack is not None:

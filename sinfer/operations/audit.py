@@ -13,8 +13,9 @@ from sinfer.store.partition.exact_account import exact_account
 from sinfer.store.partition.snapshot import PartitionSnapshot, snapshot
 from sinfer.store.work.contents import Damage, pack_members, unpack_members
 from sinfer.store.work.segments import Segments
+from sinfer.types.gone import Gone, told
 from sinfer.windows.dead_letters import one_line
-from sinfer.windows.ids import Scope
+from sinfer.windows.ids import Scope, write_off_command
 
 _AT_ONCE = 500
 
@@ -50,6 +51,9 @@ class Audited:
         damaged: windows whose messages are not all there. Must be none.
         orphans: shared segments that no window holds, and how many messages are in them. Must be
             none.
+        gone: messages that neither the store nor the stream has any more, and that nobody has
+            written off. Must be none.
+        written_off: how many others somebody has.
         lost_letters: dead letters that were stored, and are gone though nobody removed them.
         unreadable: windows whose records cannot be read, and why. Must be none.
         error: why the partition cannot be audited; empty when it can.
@@ -60,16 +64,24 @@ class Audited:
     stranded: list[str]
     damaged: list[DamagedWindow] = field(default_factory=list)
     orphans: dict[str, int] = field(default_factory=dict)
+    gone: list[Gone] = field(default_factory=list)
+    written_off: int = 0
     lost_letters: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
     error: str = ""
 
     @property
+    def missing(self) -> int:
+        """Messages that are nowhere, also those that are gone; less than 0 when some are counted
+        twice. Must be 0."""
+        return self.account.missing + sum(one.messages for one in self.gone)
+
+    @property
     def is_right(self) -> bool:
         """Whether nothing is missing, nothing double and nothing stranded."""
         wrong = (
-            self.stranded, self.damaged, self.orphans, self.lost_letters, self.unreadable,
-            self.error,
+            self.gone, self.stranded, self.damaged, self.orphans, self.lost_letters,
+            self.unreadable, self.error,
         )  # fmt: skip
         return self.account.missing == 0 and not any(wrong)
 
@@ -79,6 +91,10 @@ class Audited:
         found = [self.error] if self.error else []
         if self.account.missing:
             found.append(f"{self.account.missing} messages are not accounted for")
+        if self.gone:
+            found.append(
+                f"{told(self.gone)}; `{write_off_command(self.scope)}` when that is settled"
+            )
         if self.lost_letters:
             found.append(f"{self.lost_letters} dead letters are gone that nobody removed")
         found += [f"window {name}: {why}" for name, why in self.unreadable.items()]
@@ -150,6 +166,8 @@ async def _audit(store: Store, scope: Scope) -> Audited:
         sorted([*windows.stranded, *(name for name, _ in windows.unclosable)]),
         damaged,
         orphans,
+        seen.gone,
+        seen.written_off,
         seen.lost_letters,
         {name: window.problem for name, window in windows.closed.items() if window.problem}
         | {name: "its record cannot be read" for name, r in windows.opened.items() if not r.count},

@@ -280,8 +280,23 @@ def _again(window: ClosedWindow) -> str:
     return "" if found is None else f"processed again ({found.kind})"
 
 
+def _nowhere(seen: PartitionSnapshot, seq: int) -> tuple[State, str]:
+    """What may have become of a message that the stream does not have."""
+    for gone in seen.gone:
+        if gone.first <= seq <= gone.last:
+            return "missing", f"neither Redis nor the stream has it any more (gone: {gone})"
+    return "unknown", (
+        "the stream does not have it: it was read, or removed before that, or it was none of"
+        " this partition; the ledger does not know it"
+    )
+
+
 async def untraceable(
-    store: Store, scope: Scope, pipeline: InferPipeline[Any, Any], message: Message | None
+    store: Store,
+    scope: Scope,
+    pipeline: InferPipeline[Any, Any],
+    seq: int,
+    message: Message | None,
 ) -> tuple[State, str]:
     """What may have become of a message up to which was read, and that nothing is stored of.
 
@@ -291,14 +306,12 @@ async def untraceable(
         store: the window store.
         scope: the partition.
         pipeline: the product's code, made for the task.
+        seq: its stream sequence.
         message: the message; None when the stream has it no more.
     """
-    if message is None:
-        return "unknown", (
-            "the stream does not have it: it was read, or removed before that, or it was none of"
-            " this partition; the ledger does not know it"
-        )
     seen = await snapshot(store, scope, windows=True)
+    if message is None:
+        return _nowhere(seen, seq)
     account = seen.account
     removed = seen.letters_removed
     now_ms = message.timestamp_ns // 1_000_000

@@ -44,6 +44,11 @@ METRICS = {
     for metric in (
         Metric("sinfer_store_up", "1 when the window store answers", ()),
         Metric("sinfer_messages_missing", "messages that are not accounted for; must be 0"),
+        Metric(
+            "sinfer_gone",
+            "messages, counted as missing, that neither Redis nor the stream has and that nobody"
+            " has written off; must be 0",
+        ),
         Metric("sinfer_windows_stranded", "windows that nobody would process; must be 0"),
         Metric("sinfer_open", "windows that take messages", field="open"),
         Metric("sinfer_waiting", "closed windows that wait for a worker", field="waiting"),
@@ -168,7 +173,9 @@ class SinferCollector(Collector):
         finally:
             await store.aclose()
         for found in audited:
-            families["sinfer_messages_missing"].add_metric(found.scope, found.account.missing)
+            families["sinfer_messages_missing"].add_metric(found.scope, found.missing)
+            gone = sum(one.messages for one in found.gone)
+            families["sinfer_gone"].add_metric(found.scope, gone)
             families["sinfer_windows_stranded"].add_metric(found.scope, len(found.stranded))
         fields = {metric.name: metric.field for metric in METRICS.values() if metric.field}
         ahead, away = families["sinfer_watermark_ahead_seconds"], families["sinfer_away"]

@@ -29,8 +29,9 @@ from sinfer.store.partition.waiting_versions import named, told_versions, waitin
 from sinfer.store.schedule import Schedule
 from sinfer.store.server import server_memory
 from sinfer.store.store_time import store_time
+from sinfer.types.gone import Gone, told
 from sinfer.windows.dead_letters import one_line
-from sinfer.windows.ids import Scope, reset_command
+from sinfer.windows.ids import Scope, reset_command, write_off_command
 
 _AHEAD_MS = 1_000
 """A watermark may be so far ahead of the clock: clocks differ a little."""
@@ -58,6 +59,7 @@ class PartitionStanding:
         unreadable: closed windows whose records cannot be read, and why.
         aside: windows that are set aside, since their messages are not all there.
         stranded: closed windows that are in no index; beat puts them back.
+        gone: messages that neither the store nor the stream has any more.
         is_lost: whether there are windows, and nothing says any more how far it was read.
         unusable: why a worker cannot begin its windows; empty when it can.
         costly: why its windows cost several calls each; empty when they do not.
@@ -98,6 +100,7 @@ class PartitionStanding:
     unreadable: dict[str, str] = field(default_factory=dict)
     aside: int = 0
     stranded: int = 0
+    gone: list[Gone] = field(default_factory=list)
     is_lost: bool = False
     unusable: str = ""
     costly: str = ""
@@ -311,6 +314,7 @@ async def _partition(store: Store, scope: Scope) -> PartitionStanding:
         standstill=seen.stall if writer else "",
         unreadable=dict(seen.unreadable),
         aside=sizes.aside,
+        gone=seen.gone,
         is_lost=seen.checkpoint is None and bool(sizes.open or sizes.closed),
         unusable=seen.unusable,
         costly=seen.costly,
@@ -414,6 +418,11 @@ def _lost(task: TaskStanding) -> Iterator[str]:
             yield (
                 f"{p.scope.partition} has windows, and its position is gone from Redis: it is not"
                 f" read. Restore it from a backup, or start over with `{reset_command(p.scope)}`"
+            )
+        if p.gone:
+            yield (
+                f"{p.scope.partition}: {told(p.gone)}. Publish them again, if somebody has them;"
+                f" `{write_off_command(p.scope)}` when that is settled"
             )
     if aside := task.total("aside"):
         yield (

@@ -4,27 +4,13 @@ Redis: read from the stream where that has it, else counted as gone."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Self
 
 from sinfer.nats.jetstream_types import ConsumerInfo, StreamInfo
 from sinfer.nats.subjects import covers
 from sinfer.source.checkpoint import UNKNOWN, Checkpoint
+from sinfer.types.gone import Gone
 from sinfer.types.message import Message
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """Messages that nobody has any more.
-
-    Attributes:
-        first, last: the stream sequences among which they were; inclusive.
-        messages: how many; at most, where the stream has messages that the consumer leaves out.
-    """
-
-    first: int
-    last: int
-    messages: int
 
 
 def acknowledged_deliveries(info: ConsumerInfo) -> int:

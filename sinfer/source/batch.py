@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from msgspec import structs
 
-from sinfer.source.acknowledged import Gone
 from sinfer.source.checkpoint import UNKNOWN, Checkpoint
+from sinfer.types.gone import Gone
 from sinfer.types.message import Message
 
 Ack = Callable[[], Awaitable[None]]

@@ -6,8 +6,8 @@ stored state: all up to the position and the ranges ahead of it was read.
 Messages are given in the order of the stream. What the consumer delivered to somebody who is gone
 would come only after its ``ack_wait``, behind newer messages, and be late in event time; so it is
 read from the stream itself, and the redelivery is a duplicate. So is what was acknowledged and is
-not in the store any more, as after a failover of Redis; see ``acknowledged``. After the store was wiped the
-stream cannot tell which of these messages were acknowledged. In event time all behind the
+not in the store any more, as after a failover of Redis; see ``acknowledged``. After the store was
+wiped the stream cannot tell which of these messages were acknowledged. In event time all behind the
 consumer's ack floor is read from it then, and some of it processed once more; elsewhere order
 matters less, and what was not acknowledged is taken as it comes again.
 """
@@ -29,7 +29,7 @@ from sinfer.nats.inbox import Delivery
 from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.jetstream_types import ConsumerConfig, ConsumerInfo, StreamInfo
 from sinfer.nats.subjects import EVERYTHING
-from sinfer.source.acknowledged import Gone, Lack, acknowledged_deliveries, has_others, is_behind
+from sinfer.source.acknowledged import Lack, acknowledged_deliveries, has_others, is_behind
 from sinfer.source.acks import Acks
 from sinfer.source.backfill import Backfill
 from sinfer.source.batch import Batch
@@ -41,6 +41,7 @@ from sinfer.source.pull import PullTiming, pull_of
 from sinfer.source.source import IDLE, Idle, Lost, Source, Terms, Withheld
 from sinfer.source.source_partition import SourcePartition
 from sinfer.source.start import after, check_identity, start_of
+from sinfer.types.gone import Gone
 from sinfer.types.message import Message
 
 _log = logging.getLogger(__name__)

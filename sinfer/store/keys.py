@@ -24,6 +24,7 @@ they live in one slot and a script may touch all of them.
 | ``sinfer:{scope}:aside``     | hash   | closed window id → since when it is set aside, and why |
 | ``sinfer:{scope}:dead``      | stream | dead letters |
 | ``sinfer:{scope}:ledger``    | stream | one entry for each finished window; capped |
+| ``sinfer:{scope}:gone``      | hash   | sequence → up to which messages are gone, how many |
 | ``sinfer:{scope}:away``      | hash   | sink that takes nothing now → since when, why |
 | ``sinfer:{scope}:unusable``  | string | why a worker cannot begin its windows (expires) |
 | ``sinfer:{scope}:seg:<name>`` | list   | packed chunks of messages |
@@ -209,6 +210,11 @@ class PartitionKeys:
         self.given_up: Callable[[str], str] = f"{self._base}bad:".__add__
         self.asked: Callable[[str], str] = f"{self._base}ask:".__add__
         self.output: Callable[[str], str] = f"{self._base}out:".__add__
+
+    @property
+    def gone(self) -> str:
+        """Messages that nobody has any more."""
+        return f"{self._base}gone"
 
     @property
     def unusable(self) -> str:

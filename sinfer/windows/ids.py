@@ -71,3 +71,8 @@ def reset_command(scope: Scope) -> str:
     """The command that starts a partition over, for texts that name the remedy."""
     words = ("sinfer", "reset", "--product", scope.product, "--task", scope.task)
     return shlex.join((*words, "--partition", scope.partition))
+
+
+def write_off_command(scope: Scope) -> str:
+    """The command that writes off what is gone of a task, likewise."""
+    return shlex.join(("sinfer", "write-off", "--product", scope.product, "--task", scope.task))

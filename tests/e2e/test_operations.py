@@ -291,6 +291,33 @@ async def test_an_audit_fails_when_a_message_is_missing_or_a_window_is_stranded(
     assert (await sinfer(deployment, *audit)).code == exit_codes.OK
 
 
+async def test_what_is_gone_is_told_until_it_is_written_off(
+    deployment: Deployment, connections: Connections
+) -> None:
+    task = await ordered(deployment, connections, "gone")
+    await connections.process(task, 0, 10)
+    one = ("--product", deployment.product, "--task", task.id)
+    nothing = await sinfer(deployment, "write-off", *one)
+    assert (nothing.code, nothing.out) == (exit_codes.OK, "Nothing is gone.\n")
+
+    # As an ingestor notes it that finds the store behind what was acknowledged.
+    await connections.redis.hset(PartitionKeys(task.scope).gone, "4", "7 4")
+    await connections.jetstream.purge_stream(task.id)
+    audited = await sinfer(deployment, "audit", *one)
+    assert audited.code == exit_codes.FAILED
+    assert "4 messages are gone" in audited.err
+    status = await sinfer(deployment, "status", *one)
+    assert "sequences 4-7. Publish them again" in status.out
+    assert "sinfer write-off --product counting --task gone" in status.out
+
+    asked = await sinfer(deployment, "write-off", *one, "--json")
+    assert asked.code == exit_codes.USAGE
+    done = await sinfer(deployment, "write-off", *one, "--yes", "--json")
+    assert [(row["messages"], row["sequences"]) for row in done.json] == [(4, [[4, 7]])]
+    [row] = (await sinfer(deployment, "audit", *one, "--json")).json
+    assert (row["missing"], row["gone"], row["written_off"]) == (0, [], 4)
+
+
 async def test_metrics_show_the_balance_and_what_waits(
     deployment: Deployment, connections: Connections
 ) -> None:

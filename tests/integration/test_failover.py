@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from nats.js.api import AckPolicy, RetentionPolicy
 
+from sinfer.operations.audit import audit
+from sinfer.operations.metrics import SinferCollector
+from sinfer.operations.status import standing
 from sinfer.store.connection import Store
 from sinfer.store.durability import Durability
+from sinfer.store.partition.gone_messages import GoneMessages
+from sinfer.types.gone import Gone
 from tests.integration.one_window import Site, Sites
 from tests.support.accounts import read_account
 from tests.support.durable_store import written
@@ -87,6 +94,74 @@ async def test_a_primary_that_is_cut_off_with_its_clients_acknowledges_nothing(
         await until(lambda: site.has_fetched(110))
         assert sorted(await site.content()) == list(range(110))
         await site.aclose()
+
+
+@pytest.mark.parametrize("policy", [AckPolicy.EXPLICIT, AckPolicy.ALL])
+async def test_what_a_failover_takes_though_it_was_acknowledged_is_read_again(
+    sites: Sites, policy: AckPolicy
+) -> None:
+    with ReplicatedRedis() as redis:
+        site = await sites(redis.url, RetentionPolicy.LIMITS, policy, replicas=0)
+        await lose_the_second_half(redis, site)
+        await until(lambda: site.has_fetched(210))
+        await until(site.is_acknowledged)
+        content = await site.content()
+        assert content == list(range(210)), "in the order of the stream"
+        [found] = await audit(site.store, [site.scope])
+        assert found.is_right
+        await site.aclose()
+
+
+async def test_what_is_gone_for_good_counts_as_missing_until_it_is_written_off(
+    sites: Sites,
+) -> None:
+    with ReplicatedRedis() as redis:
+        site = await sites(redis.url, replicas=0)
+        await lose_the_second_half(redis, site)
+        await until(lambda: site.has_fetched(110))
+        assert await site.content() == [*range(100), *range(200, 210)]
+        [found] = await audit(site.store, [site.scope])
+        assert (found.gone, found.missing, found.is_right) == ([Gone(101, 200, 100)], 100, False)
+        assert "100 messages are gone" in found.problems[0]
+        assert "101-200" in found.problems[0]
+        [task] = await standing(site.store, [site.scope])
+        [line] = [text for text in task.trouble if "are gone" in text]
+        assert "101-200" in line
+        assert f"sinfer write-off --product {site.name} --task {site.name}" in line
+        values = await asyncio.to_thread(metrics_of, redis.url, site.name)
+        assert (values["sinfer_gone"], values["sinfer_messages_missing"]) == (100, 100)
+
+        assert await GoneMessages(site.store, site.scope).write_off() == [Gone(101, 200, 100)]
+        [found] = await audit(site.store, [site.scope])
+        assert (found.gone, found.missing, found.written_off) == ([], 0, 100)
+        assert found.is_right
+        assert await GoneMessages(site.store, site.scope).write_off() == []
+        await site.aclose()
+
+
+async def lose_the_second_half(redis: ReplicatedRedis, site: Site) -> None:
+    """200 messages are acknowledged, of which a replica has 100 when it takes over."""
+    await site.publish(0, 100)
+    await until(lambda: site.has_fetched(100))
+    await until(site.is_acknowledged)
+    await until(lambda: not redis.is_held_up())
+    redis.hold_back()
+    await site.publish(100, 200)
+    await until(lambda: site.has_fetched(200))
+    await until(site.is_acknowledged)
+    redis.fail_over()
+    await site.publish(200, 210)
+
+
+def metrics_of(url: str, task: str) -> dict[str, float]:
+    """What Prometheus is told of a task."""
+    collector = SinferCollector(lambda: Store(url))
+    return {
+        sample.name: sample.value
+        for family in collector.collect()
+        for sample in family.samples
+        if sample.labels.get("task") == task
+    }
 
 
 async def test_replication_that_goes_on_lets_acknowledgements_go_on(sites: Sites) -> None:

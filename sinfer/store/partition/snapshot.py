@@ -21,8 +21,10 @@ from sinfer.store.keys import (
 )  # fmt: skip
 from sinfer.store.partition.account import COUNTS, RESULT_COUNTS, Account, Count, add_up
 from sinfer.store.partition.backlog import oldest_ms
+from sinfer.store.partition.gone_messages import gone_in
 from sinfer.store.partition.snapshot_windows import SnapshotWindows
 from sinfer.store.store_time import TIME_FIELDS, milliseconds, told
+from sinfer.types.gone import Gone
 from sinfer.windows.ids import Scope
 
 if TYPE_CHECKING:
@@ -74,6 +76,8 @@ class PartitionSnapshot:
         meta: what is stored of it as a whole, field by field; for this room alone.
         outages: what its windows wait for.
         unreadable: closed windows whose records cannot be read, and why.
+        gone: messages that nobody has any more, and that nobody has written off.
+        written_off: how many others somebody has written off.
         unusable: why a worker cannot begin its windows; empty when it can.
         costly: why its windows cost several calls each; empty when they do not.
         waits_ms: how long the first of the windows that wait could have been taken by a worker.
@@ -86,6 +90,8 @@ class PartitionSnapshot:
     meta: Mapping[str, bytes]
     outages: list[Outage]
     unreadable: Mapping[str, str]
+    gone: list[Gone]
+    written_off: int
     unusable: str
     costly: str
     waits_ms: int
@@ -220,7 +226,7 @@ async def snapshot(store: Store, scope: Scope, *, windows: bool = False) -> Part
         pipeline.zcard(name)
     for name in (keys.dead, keys.ledger):
         pipeline.xlen(name)
-    for name in (keys.outages, keys.unreadable):
+    for name in (keys.outages, keys.unreadable, keys.gone):
         pipeline.hgetall(name)
     pipeline.get(keys.unusable)
     pipeline.get(keys.costly)
@@ -229,7 +235,8 @@ async def snapshot(store: Store, scope: Scope, *, windows: bool = False) -> Part
     answers = await store.ask(pipeline.execute())
     of_windows = answers[len(answers) - more :]
     clock, fields, *answers = answers[: len(answers) - more]
-    sizes, (outages, unreadable, unusable, costly, first) = answers[:8], answers[8:]
+    sizes, (outages, unreadable, gone, *others) = answers[:8], answers[8:]
+    unusable, costly, first = others
     now_ms = told(milliseconds(clock), *fields[len(_META) :])
     meta = _stored(fields)
     check_format(keys.meta, meta.get(FORMAT_FIELD))
@@ -240,6 +247,7 @@ async def snapshot(store: Store, scope: Scope, *, windows: bool = False) -> Part
         meta,
         outages_in(outages),
         await _unreadable(store, keys, unreadable),
+        *gone_in(gone),
         (unusable or b"").decode(errors="replace"),
         (costly or b"").decode(errors="replace"),
         oldest_ms(first, now_ms),

@@ -271,6 +271,7 @@ class PartitionWriter:
             keys.meta, keys.open, keys.closed, keys.deadlines, keys.ready, keys.awaiting,
             keys.leases, keys.tokens, keys.attempts, keys.refs, keys.segment_sizes, keys.ledger,
             keys.outages, keys.members, keys.aside, keys.deaths, keys.unreadable, keys.unfinished,
+            keys.gone,
         ]  # fmt: skip
         left = int(await self._store.run("forget_partition", names, [self.token]))
         if left < 0:

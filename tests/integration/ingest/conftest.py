@@ -10,13 +10,13 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, StreamConfig
 
-from sinfer.source.acknowledged import Gone
 from sinfer.source.attachment import Attachment
 from sinfer.source.batch import Batch
 from sinfer.source.checkpoint import Checkpoint, pack_checkpoint
 from sinfer.source.config import JetStreamSource
 from sinfer.source.pull import PullTiming
 from sinfer.source.source_partition import SourcePartition
+from sinfer.types.gone import Gone
 from sinfer.types.message import Message
 from tests.support.reading import acknowledge
 from tests.support.until import until

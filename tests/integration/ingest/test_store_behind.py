@@ -9,8 +9,8 @@ import pytest
 from msgspec import structs
 from nats.js.api import AckPolicy, DeliverPolicy, RetentionPolicy
 
-from sinfer.source.acknowledged import Gone
 from sinfer.source.checkpoint import UNKNOWN, pack_checkpoint
+from sinfer.types.gone import Gone
 from tests.integration.ingest.conftest import (
     Store,
     Stream,

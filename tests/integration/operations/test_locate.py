@@ -19,7 +19,7 @@ async def find(site: Site, seq: int) -> list[Found]:
 
 async def ended_as(site: Site, seq: int) -> tuple[str, str]:
     message = await StreamMessages(site.client, site.name).get(seq)
-    return await untraceable(site.store, site.scope, site.pipeline, message)
+    return await untraceable(site.store, site.scope, site.pipeline, seq, message)
 
 
 async def test_what_is_gone_from_its_window_is_missing_and_named(site: Site) -> None:

@@ -21,6 +21,8 @@ OVER_WHEN_TOLD = {
     "dead_letter_retention._copy": "a copy with another id",
     "dead_letter_retention._too_large": "a copy that is not sent",
     "dead_letter_retention.keep_caps": "dead letters that were removed",
+    "durable._begin": "how a partition begins",
+    "durable._filled": "messages that are gone; status has them from the store",
     "durable._take_over": "how a partition begins",
     "durable.attach": "how a partition begins",
     "leases._renew": "the partition begins anew",
