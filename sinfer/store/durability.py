@@ -38,6 +38,9 @@ _AGAIN_S = 60.0
 _LOOK_S = 1.0
 """How often Redis is asked for its replicas."""
 
+_AT_ONCE = 500
+"""Partitions that are asked about in one round trip."""
+
 
 class Durability:
     """Asks Redis whether what was stored is kept: in its append-only file, on the disk, and on as
@@ -186,7 +189,7 @@ class Durability:
         """
         try:
             async with self._connected() as connection:
-                found = [await self._is_left(connection, *one) for one in waiting]
+                found = await self._are_left(connection, waiting)
                 await self._write_mark(connection)
                 await self._wait(connection)
         except UnavailableError as error:
@@ -197,16 +200,26 @@ class Durability:
             self._waits_for = ""
         return found
 
-    async def _is_left(
-        self, connection: Any, writer: PartitionWriter, commits: int
-    ) -> bool | Exception:
-        try:
-            token, stored = await _asked(connection, "HMGET", writer.keys.meta, "token", "commits")
-        except ResponseError as error:
-            if outage_of(error) is not None:
-                raise
-            return StoreError(f"{writer.scope}: {writer.keys.meta}: {error}")
-        return int(token or 0) == writer.token and int(stored or 0) >= commits
+    async def _are_left(
+        self, connection: Any, waiting: Sequence[tuple[PartitionWriter, int]]
+    ) -> list[bool | Exception]:
+        """Whether the partitions are as their writers left them."""
+        found: list[bool | Exception] = []
+        for first in range(0, len(waiting), _AT_ONCE):
+            some = waiting[first : first + _AT_ONCE]
+            asked = [("HMGET", writer.keys.meta, "token", "commits") for writer, _ in some]
+            await connection.send_packed_command(connection.pack_commands(asked))
+            for writer, commits in some:
+                try:
+                    token, stored = await connection.read_response()
+                except ResponseError as error:
+                    if outage_of(error) is not None:
+                        raise
+                    found.append(StoreError(f"{writer.scope}: {writer.keys.meta}: {error}"))
+                else:
+                    is_left = int(token or 0) == writer.token and int(stored or 0) >= commits
+                    found.append(is_left)
+        return found
 
     async def _wait(self, connection: Any) -> None:
         """Wait until the mark, and so all before it, is kept."""

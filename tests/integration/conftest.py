@@ -3,7 +3,7 @@ ingestors that put a stream into one window."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -47,6 +47,7 @@ async def sites(nats_server: NatsServer, nats_client: Client, unique: str) -> As
         retention: RetentionPolicy = RetentionPolicy.WORK_QUEUE,
         policy: AckPolicy | None = None,
         replicas: int | None = None,
+        consumer: Mapping[str, Any] | None = None,
         **source: Any,
     ) -> Site:
         jetstream = nats_client.jetstream()
@@ -54,7 +55,8 @@ async def sites(nats_server: NatsServer, nats_client: Client, unique: str) -> As
             StreamConfig(name=unique, subjects=[f"{unique}.>"], retention=retention)
         )
         if policy is not None:
-            config = ConsumerConfig(durable_name="d", ack_policy=policy, ack_wait=1.0)
+            options = {"ack_wait": 1.0, **(consumer or {})}
+            config = ConsumerConfig(durable_name="d", ack_policy=policy, **options)
             await jetstream.add_consumer(unique, config)
         if policy is not None:
             source["durable"] = "d"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 from nats.js.api import AckPolicy, RetentionPolicy
@@ -59,6 +60,47 @@ async def test_what_no_replica_has_is_not_acknowledged_and_survives_the_primary(
         assert sorted(await site.content()) == list(range(210))
         assert (await read_account(site.store, site.scope)).missing == 0
         await site.aclose()
+
+
+@pytest.mark.parametrize(
+    ("retention", "policy", "failovers", "messages"),
+    [
+        (RetentionPolicy.WORK_QUEUE, None, 2, 1_000),
+        pytest.param(RetentionPolicy.WORK_QUEUE, None, 10, 30_000, marks=pytest.mark.long),
+        pytest.param(
+            RetentionPolicy.LIMITS, AckPolicy.EXPLICIT, 10, 30_000, marks=pytest.mark.long
+        ),
+        pytest.param(RetentionPolicy.LIMITS, AckPolicy.ALL, 10, 30_000, marks=pytest.mark.long),
+    ],
+)
+async def test_failovers_under_load_lose_and_double_nothing(
+    sites: Sites,
+    retention: RetentionPolicy,
+    policy: AckPolicy | None,
+    failovers: int,
+    messages: int,
+) -> None:
+    with ReplicatedRedis() as redis:
+        consumer = {"ack_wait": 4.0, "max_ack_pending": 65_536}
+        site = await sites(redis.url, retention, policy, consumer=consumer, batch=100)
+        await until(lambda: site.has_fetched(0))
+        share = messages // failovers
+        for first in range(0, messages, share):
+            redis.lag(0.5)
+            publishing = asyncio.create_task(site.publish(first, first + share))
+            await until(partial(has_fetched_at_least, site, first + share // 2))
+            await asyncio.to_thread(redis.fail_over)
+            await publishing
+        await until(lambda: site.has_fetched(messages))
+        await until(site.is_acknowledged)
+        assert sorted(await site.content()) == list(range(messages))
+        [found] = await audit(site.store, [site.scope])
+        assert found.is_right
+        await site.aclose()
+
+
+async def has_fetched_at_least(site: Site, messages: int) -> bool:
+    return (await read_account(site.store, site.scope)).fetched >= messages
 
 
 async def test_replicas_without_a_file_are_asked_for_what_they_have_in_memory(

@@ -21,7 +21,7 @@ class ReplicatedRedis:
 
     Attributes:
         url: leads to the primary, whichever that is.
-        primary, replica: the servers as they began.
+        primary, replica: which is which now.
     """
 
     def __init__(self, replica: dict[str, str] | None = None, **primary: str) -> None:
@@ -35,7 +35,7 @@ class ReplicatedRedis:
     def __enter__(self) -> Self:
         self.primary.start()
         self.replica.start()
-        self._follow(self.replica, self._between.port)
+        self._follow()
         return self
 
     def __exit__(
@@ -57,31 +57,37 @@ class ReplicatedRedis:
         """The replica gets what was held back, and more."""
         self._between.change("clear")
 
+    def lag(self, seconds: float) -> None:
+        """The replica gets everything so much later."""
+        self._between.change("slow", delay_s=seconds)
+
     def fail_over(self) -> None:
         """The primary is killed, and the replica takes its place; the other comes back as its
         replica."""
         self.primary.process.kill()
         self.promote()
-        self.primary.start()
-        self._follow(self.primary, self.replica.port)
+        self.replica.start()
+        self._between.change("clear")
+        self._between.lead_to(self.primary.port)
+        self._follow()
 
     def promote(self) -> None:
         """The replica takes the place of the primary, whether or not that is still there."""
         asked(self.replica, "REPLICAOF", "NO", "ONE")
         self._front.lead_to(self.replica.port)
+        self.primary, self.replica = self.replica, self.primary
 
     def is_held_up(self) -> bool:
         """Whether the primary has more than the replica."""
         mine, theirs = (offset_of(server) for server in (self.primary, self.replica))
         return mine > theirs
 
-    def _follow(self, server: RedisServer, port: int) -> None:
-        asked(server, "REPLICAOF", "127.0.0.1", str(port))
-        until_true(lambda: self._is_in_step(server))
+    def _follow(self) -> None:
+        asked(self.replica, "REPLICAOF", "127.0.0.1", str(self._between.port))
+        until_true(self._is_in_step)
 
-    def _is_in_step(self, server: RedisServer) -> bool:
-        found = asked(server, "INFO", "replication")
-        return bool(found["master_link_status"] == "up")
+    def _is_in_step(self) -> bool:
+        return bool(asked(self.replica, "INFO", "replication")["master_link_status"] == "up")
 
 
 def asked(server: RedisServer, *command: str) -> Any:
