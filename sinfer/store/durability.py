@@ -6,18 +6,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
 from sinfer.aio.batching import Batcher
-from sinfer.errors import StoreError, UnavailableError
+from sinfer.errors import UnavailableError
 from sinfer.logging.throttled import Throttled
-from sinfer.store.keys import MARK
+from sinfer.store.durability_questions import Asking
 from sinfer.store.redis_errors import outage_of
-from sinfer.store.replication import Replicas, Replication
+from sinfer.store.replication import Replicas
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
@@ -37,9 +36,6 @@ _AGAIN_S = 60.0
 
 _LOOK_S = 1.0
 """How often Redis is asked for its replicas."""
-
-_AT_ONCE = 500
-"""Partitions that are asked about in one round trip."""
 
 
 class Durability:
@@ -131,19 +127,19 @@ class Durability:
                 return
             self._has_disk, self._no_disk, self._no_replicas = True, "", ""
             try:
-                async with self._connected() as connection:
-                    await self._look(connection)
-                    await self._write_mark(connection)
-                    await self._try_disk(connection)
+                async with Asking.open(self._store) as asking:
+                    await self._look(asking)
+                    await asking.write_mark()
+                    await self._try_disk(asking)
             except BaseException:
                 self._has_disk = False
                 raise
             self._tried_s = time.monotonic()
 
-    async def _try_disk(self, connection: Any) -> None:
+    async def _try_disk(self, asking: Asking) -> None:
         began_s = time.monotonic()
         while self._has_disk:
-            found = await self._aof(connection, 0)
+            found = await self._aof(asking, 0)
             if found is None or found[0]:
                 return
             if time.monotonic() - began_s >= _TRIAL_S:
@@ -157,9 +153,10 @@ class Durability:
         Raises:
             UnavailableError: Redis cannot be reached.
         """
-        if not self.confirms and time.monotonic() - self._looked_s >= _TRIAL_S:
-            async with self._connected() as connection:
-                await self._look(connection)
+        is_due = time.monotonic() - self._looked_s >= _TRIAL_S
+        if is_due and not self.confirms and not self._no_replicas:
+            async with Asking.open(self._store) as asking:
+                await self._look(asking)
 
     async def has(self, writer: PartitionWriter, commits: int) -> bool:
         """Wait until all that was stored before this call is kept.
@@ -188,10 +185,10 @@ class Durability:
         One connection is asked everything: another one may lead to another server.
         """
         try:
-            async with self._connected() as connection:
-                found = await self._are_left(connection, waiting)
-                await self._write_mark(connection)
-                await self._wait(connection)
+            async with Asking.open(self._store) as asking:
+                found = await asking.are_left(waiting)
+                await asking.write_mark()
+                await self._wait(asking)
         except UnavailableError as error:
             self._tell(f"nothing is acknowledged meanwhile: {error}")
             raise
@@ -200,43 +197,22 @@ class Durability:
             self._waits_for = ""
         return found
 
-    async def _are_left(
-        self, connection: Any, waiting: Sequence[tuple[PartitionWriter, int]]
-    ) -> list[bool | Exception]:
-        """Whether the partitions are as their writers left them."""
-        found: list[bool | Exception] = []
-        for first in range(0, len(waiting), _AT_ONCE):
-            some = waiting[first : first + _AT_ONCE]
-            asked = [("HMGET", writer.keys.meta, "token", "commits") for writer, _ in some]
-            await connection.send_packed_command(connection.pack_commands(asked))
-            for writer, commits in some:
-                try:
-                    token, stored = await connection.read_response()
-                except ResponseError as error:
-                    if outage_of(error) is not None:
-                        raise
-                    found.append(StoreError(f"{writer.scope}: {writer.keys.meta}: {error}"))
-                else:
-                    is_left = int(token or 0) == writer.token and int(stored or 0) >= commits
-                    found.append(is_left)
-        return found
-
-    async def _wait(self, connection: Any) -> None:
+    async def _wait(self, asking: Asking) -> None:
         """Wait until the mark, and so all before it, is kept."""
         began_s = time.monotonic()
         is_kept = False
         while not is_kept:
             if time.monotonic() - self._looked_s >= _LOOK_S:
-                await self._look(connection)
-            is_kept = await self._is_kept(connection, time.monotonic() - began_s)
+                await self._look(asking)
+            is_kept = await self._is_kept(asking, time.monotonic() - began_s)
 
-    async def _is_kept(self, connection: Any, waited_s: float) -> bool:
+    async def _is_kept(self, asking: Asking, waited_s: float) -> bool:
         """Whether it is kept, after a while of asking; False as well where it is to be asked for
         in another way."""
         needed, is_on_disk, are_replicated = self._needed, True, True
         on_disks = needed if self._their_disks is not False else 0
         if self._has_disk or on_disks:
-            found = await self._aof(connection, on_disks)
+            found = await self._aof(asking, on_disks)
             if found is None:
                 return False
             is_on_disk = found[0] >= int(self._has_disk)
@@ -244,7 +220,7 @@ class Durability:
             if on_disks and are_replicated:
                 self._their_disks = True
         if needed and not on_disks:
-            count = await self._replicated(connection, needed, _ASK_MS)
+            count = await self._replicated(asking, needed, _ASK_MS)
             if count is None:
                 return False
             are_replicated = count >= needed
@@ -252,12 +228,12 @@ class Durability:
             if not is_on_disk:
                 self._tell("Redis' disk is slow: nothing is acknowledged meanwhile")
             elif not are_replicated:
-                await self._complain(connection, needed)
+                await self._complain(asking, needed)
         return is_on_disk and are_replicated
 
-    async def _complain(self, connection: Any, needed: int) -> None:
+    async def _complain(self, asking: Asking, needed: int) -> None:
         """Replicas do not confirm: they have no append-only file, or not what was stored."""
-        if self._their_disks is None and await self._replicated(connection, needed, 1) == needed:
+        if self._their_disks is None and await self._replicated(asking, needed, 1) == needed:
             self._their_disks = False
             return
         self._tell(
@@ -267,48 +243,20 @@ class Durability:
 
     # --- one question each ---
 
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Any]:
-        """A connection that is not made again under way: a new one would know nothing of the mark.
-
-        Raises:
-            UnavailableError: Redis cannot be reached, or does nothing at the moment.
-            StoreError: it refuses what it is asked.
-        """
-        async with self._store.errors():
-            pool = self._store.redis.connection_pool
-            connection = await pool.get_connection()  # type: ignore[no-untyped-call]
-            try:
-                yield connection
-            except BaseException:
-                await connection.disconnect(nowait=True)
-                raise
-            finally:
-                await pool.release(connection)
-
-    async def _write_mark(self, connection: Any) -> None:
-        """What is waited for on this connection is behind all that any connection wrote before."""
-        script = self._store.script("write_durability_mark")
-        try:
-            await _asked(connection, "EVALSHA", script.sha, 1, MARK)
-        except NoScriptError:
-            await _asked(connection, "SCRIPT LOAD", script.script)
-            await _asked(connection, "EVALSHA", script.sha, 1, MARK)
-
-    async def _look(self, connection: Any) -> None:
+    async def _look(self, asking: Asking) -> None:
         """See how many replicas there are."""
         if self._no_replicas:
             return
         now_s = time.monotonic()
         try:
-            told = await _asked(connection, "INFO", "replication")
+            seen = await asking.replication()
         except ResponseError as error:
             if outage_of(error) is not None:
                 raise
             if not self.replicas.is_set:
                 self._give_up_replicas(error)
             return
-        if self.replicas.look(Replication.of(told), now_s):
+        if self.replicas.look(seen, now_s):
             self._their_disks = None
         self._looked_s = now_s
         if self.replicas.are_gone:
@@ -316,26 +264,24 @@ class Durability:
         else:
             self._risk.over()
 
-    async def _aof(self, connection: Any, replicas: int) -> tuple[int, int] | None:
+    async def _aof(self, asking: Asking, replicas: int) -> tuple[int, int] | None:
         """How many servers have the mark on their disks, this one and replicas; None where it does
         not tell that, and another question is to be asked."""
-        own = int(self._has_disk)
         try:
-            found = await _asked(connection, "WAITAOF", own, replicas, _ASK_MS)
+            return await asking.on_disks(int(self._has_disk), replicas, _ASK_MS)
         except ResponseError as error:
             if outage_of(error) is not None:
                 raise
-            if own:
+            if self._has_disk:
                 self._give_up_disk(str(error))
             else:
                 self._their_disks = False
             return None
-        return int(found[0]), int(found[1])
 
-    async def _replicated(self, connection: Any, replicas: int, wait_ms: int) -> int | None:
+    async def _replicated(self, asking: Asking, replicas: int, wait_ms: int) -> int | None:
         """How many replicas have the mark; None where it does not tell that, and need not."""
         try:
-            return int(await _asked(connection, "WAIT", replicas, wait_ms))
+            return await asking.replicated(replicas, wait_ms)
         except ResponseError as error:
             self._give_up_replicas(error)
             return None
@@ -355,8 +301,3 @@ class Durability:
     def _tell(self, text: str) -> None:
         self._waits_for = text
         self._trouble.tell(text)
-
-
-async def _asked(connection: Any, *command: Any) -> Any:
-    await connection.send_command(*command)
-    return await connection.read_response()
