@@ -25,6 +25,7 @@ MAY_SLEEP = {
     "integration/ingest/test_supervisor.py": "a product whose hook is slow",
     "integration/sinks/test_http.py": "a receiver that sends a byte at a time",
     "unit/worker/test_event_loop.py": "a task that lasts, to be cancelled or not",
+    "e2e/test_broker_restarts.py": "messages come at a steady pace; an outage lasts",
     "e2e/test_hostile_ingest.py": "a supervisor, which starts again what ended",
     "e2e/test_kills.py": "messages come at a steady pace",
     "e2e/test_pressure.py": "samples the memory as long as the test lasts",
