@@ -27,6 +27,7 @@ class Batch:
         ack: to be called once the batch is stored, in the order in which batches came. Where the
             task acknowledges what is done, it acknowledges only what was done before, and
             ``Source.done`` the rest. None where there is nothing to acknowledge.
+        discarded: messages that the stream removed before they were read, found with this batch.
     """
 
     messages: list[Message]
@@ -35,6 +36,7 @@ class Batch:
     duplicates: int = 0
     deliveries: list[tuple[int, str]] = field(default_factory=list, repr=False)
     ack: Ack | None = field(default=None, repr=False)
+    discarded: int = 0
 
     def split(self, count: int) -> tuple[Batch, Batch]:
         """The first so many messages as a batch to be stored before the rest.
@@ -43,6 +45,6 @@ class Batch:
         """
         rest = self.messages[count:]
         state = self.state.without([message.stream_seq for message in rest])
-        first = Batch(self.messages[:count], state, self.pending)
+        first = Batch(self.messages[:count], state, self.pending, discarded=self.discarded)
         behind = Batch(rest, self.state, self.pending, self.duplicates, self.deliveries, self.ack)
         return first, behind

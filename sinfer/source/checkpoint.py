@@ -19,6 +19,8 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
         consumer_created: when the durable consumer was made; empty without one.
         forgotten: of the messages up to this stream sequence some were done before the store was
             wiped; those that were not are delivered again. 0 where nothing was ever forgotten.
+        removed: the latest ranges of stream sequences that were removed from the stream before they
+            were read; see ``source.removals``.
     """
 
     stream_created: str
@@ -26,6 +28,7 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
     ahead: list[tuple[int, int]] = []
     consumer_created: str = ""
     forgotten: int = 0
+    removed: list[tuple[int, int]] = []
 
     def read_through(self, stream_seq: int) -> list[tuple[int, int]]:
         """What was read of all up to a stream sequence: inclusive ranges.

@@ -22,6 +22,7 @@ MAY_SLEEP = {
     "integration/inference/test_v2_grpc.py": "a model that is slow",
     "integration/inference/test_mlserver.py": "leaves connections idle, which the server closes",
     "integration/ingest/fatal_pipeline.py": "a product whose hook never returns",
+    "integration/ingest/test_removals.py": "a reader that nobody asks for a while",
     "integration/ingest/test_supervisor.py": "a product whose hook is slow",
     "integration/sinks/test_http.py": "a receiver that sends a byte at a time",
     "unit/worker/test_event_loop.py": "a task that lasts, to be cancelled or not",
