@@ -15,7 +15,7 @@
 #   make bench         how fast it is here, beside other ways to do the same
 #   make trips         how far a message and a window travel through the code
 #   make docs          the documentation as a site in build/docs; a broken link is an error
-#   make servers       install PostgreSQL, PgBouncer and MariaDB for tests of the sql sink (Debian, root)
+#   make servers       install PostgreSQL, PgBouncer, MariaDB and RabbitMQ for the tests (Debian, root)
 #   make audit         known vulnerabilities in constraints.txt, where a data source answers
 #   make release       whether version, changelog and commit agree; then wheel and source in dist/
 #   make lock          write constraints.txt from scratch, with the newest versions

@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from sinfer.config.broker_url import check_broker_url
 from sinfer.config.environment import is_service_link
 from sinfer.config.jetstream_place import ApiPrefix, Domain, NatsPlace
 from sinfer.config.model import explain
@@ -221,8 +222,8 @@ class Settings(BaseSettings):
     @field_validator("broker_url")
     @classmethod
     def _broker(cls, value: str) -> str:
-        if urlsplit(value).scheme in SCHEMES:
-            SentinelUrl.parse(value)
+        if value:
+            check_broker_url(value)
         return value
 
     @field_validator("tick", mode="after")

@@ -102,7 +102,8 @@ def audit(
 
 
 _AUDITED = (
-    "fetched", "buffered", "in_flight", "sunk", "dead", "filtered", "late", "missing", "results",
+    "fetched", "buffered", "in_flight", "sunk", "dead", "filtered", "late", "missing", "discarded",
+    "results",
     "fruitless", "results_new", "results_known", "results_collided",
 )  # fmt: skip
 """What is shown of an account."""
@@ -318,9 +319,9 @@ async def _where(session: Session, product: str | None, task: str, seq: int) -> 
                 found.append(Found("unknown", subject, text=text, product=owner.name))
             elif message is not None and not covers(subject, message.subject):
                 continue
-            elif not await finder.is_fetched(seq):
-                text = "" if message is not None else "and not in the stream"
-                found.append(Found("not fetched", subject, text=text + trouble, product=owner.name))
+            elif (unread := await finder.unread(seq, is_in_stream=message is not None)) is not None:
+                state, text = unread
+                found.append(Found(state, subject, text=text + trouble, product=owner.name))
             else:
                 pipeline = await session.tasks.pipeline(owner.name, task)
                 scope = Scope(owner.name, task, subject)

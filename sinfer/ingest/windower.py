@@ -174,6 +174,7 @@ class Windower:
         try:
             while True:
                 plan, dead, counts = self._decide(batch.messages, prepared)
+                counts[Count.DISCARDED] = batch.discarded
                 try:
                     await self._commit(Commit(plan, source, dead, counts))
                     break
@@ -194,7 +195,7 @@ class Windower:
         await self._check_store()
         messages = batch.messages
         if len(messages) == 1:
-            await self._give_up(messages[0], prepared, pack_checkpoint(batch.state), refused)
+            await self._give_up(batch, prepared, refused)
             return
         for part in batch.split((len(messages) + 1) // 2):
             await self.store(part, prepared.part(part.messages))
@@ -240,10 +241,9 @@ class Windower:
         """
         await self._apply(self._nothing, always=True)
 
-    async def _give_up(
-        self, message: Message, prepared: Prepared, source: bytes, refused: CommitRefusedError
-    ) -> None:
-        """The message alone cannot be stored: make it a dead letter, in a form that can be."""
+    async def _give_up(self, batch: Batch, prepared: Prepared, refused: CommitRefusedError) -> None:
+        """The one message alone cannot be stored: make it a dead letter, in a form that can be."""
+        [message], source = batch.messages, pack_checkpoint(batch.state)
         refusals = self._refusals
         if refused.by_store and refusals.in_a_row >= _MOST_REFUSALS:
             raise CommitRefusedError(
@@ -260,7 +260,7 @@ class Windower:
         for form, left_out in _storable_forms(message):
             text = f"{reason}{left_out}"
             letter = DeadLetter(form, stage, one_line(text), now_ms)
-            counts = {Count.FETCHED: 1, Count.DEAD: 1}
+            counts = {Count.FETCHED: 1, Count.DEAD: 1, Count.DISCARDED: batch.discarded}
             try:
                 await self._apply(
                     self._nothing, always=True, source=source, dead=[letter], counts=counts

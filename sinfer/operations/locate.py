@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from sinfer.ingest.isolation import look_at
+from sinfer.nats.subjects import EVERYTHING
 from sinfer.products.pipeline import InferPipeline
 from sinfer.source.checkpoint import Checkpoint
 from sinfer.source.ranges import RangeSet
@@ -35,9 +36,10 @@ from sinfer.windows.records import (
 
 State = Literal[
     "open", "sealed", "closed", "leased", "set aside", "missing", "done", "dead", "filtered",
-    "not fetched", "unknown",
+    "removed", "not fetched", "unknown",
 ]  # fmt: skip
-"""``missing``: it should be in a window, and is gone from the store."""
+"""``missing``: it should be in a window, and is gone from the store. ``removed``: the stream did
+not have it any more when it would have been read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,18 @@ class Finder:
         self._scope = scope
         self._segments = Segments(store, scope)
 
-    async def is_fetched(self, seq: int) -> bool:
-        """Whether the partition was read up to a message, or ahead to it."""
+    async def unread(self, seq: int, *, is_in_stream: bool) -> tuple[State, str] | None:
+        """Why a message was not read, or not yet; None where the partition was read up to it, or
+        ahead to it."""
         blob = (await snapshot(self._store, self._scope)).checkpoint
-        if not blob:
-            return False
-        state = Checkpoint.decode(blob)
-        return seq <= state.position or seq in RangeSet(state.ahead)
+        state = Checkpoint.decode(blob) if blob else Checkpoint("", 0)
+        if not is_in_stream and seq in RangeSet(state.removed):
+            subject = self._scope.partition
+            unless = "" if subject == EVERYTHING else f", if it was one of {subject}"
+            return "removed", f"removed by the stream's limits before it was read{unless}"
+        if seq <= state.position or seq in RangeSet(state.ahead):
+            return None
+        return "not fetched", "" if is_in_stream else "and not in the stream"
 
     async def stream_created(self) -> str:
         """When the stream was made that was read, as its server writes it; empty for none."""

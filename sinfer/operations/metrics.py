@@ -59,6 +59,11 @@ METRICS = {
             "windows that are set aside, since their messages are not all there; must be 0",
             field="aside",
         ),
+        Metric(
+            "sinfer_discarded",
+            "messages that the stream removed before they were read; should be 0",
+            field="discarded",
+        ),
         Metric("sinfer_fetched", "messages taken from the stream", field="fetched"),
         Metric("sinfer_sunk", "messages that are done", field="sunk"),
         Metric("sinfer_dead", "messages that were given up", field="dead"),

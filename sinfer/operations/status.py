@@ -49,6 +49,7 @@ class PartitionStanding:
         open, sealed, waiting, leased: windows in these states; ``waiting`` for a worker or for the
             time of their next attempt.
         fetched, sunk, dead, filtered, late: messages, as the account counts them.
+        discarded: messages that the stream removed before they were read.
         letters: dead letters in the store.
         results, fruitless, results_new, results_known, results_collided: as the account has them.
         writer: the ingestor that writes the partition now; empty when there is none.
@@ -86,6 +87,7 @@ class PartitionStanding:
     dead: int = 0
     filtered: int = 0
     late: int = 0
+    discarded: int = 0
     letters: int = 0
     results: int = 0
     fruitless: int = 0
@@ -345,6 +347,7 @@ def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -
     """Whatever keeps a task from moving, or soon will, with what to do."""
     own = (f"{task.product}/{task.task}", task.product)
     return [
+        *_discarded(task),
         *([f"PAUSED ({task.paused})"] if task.paused else []),
         *([task.memory] if task.memory else []),
         *_unmoved(task),
@@ -356,6 +359,17 @@ def _trouble(task: TaskStanding, report: TaskReport, slow: Iterable[SlowHook]) -
         *_lateness(task),
         *([f"{letters} dead letters"] if (letters := task.total("letters")) else []),
     ]
+
+
+def _discarded(task: TaskStanding) -> Iterator[str]:
+    """What was never read, as the stream did not keep it for so long."""
+    for p in task.partitions:
+        if p.discarded:
+            yield (
+                f"LOST: {p.discarded} messages of {p.scope.partition} were removed from the stream"
+                " before they were read, and are gone. Raise its max_msgs, max_bytes or max_age, or"
+                " have it refuse new ones (discard: new); `sinfer where` tells of one message"
+            )
 
 
 def _unmoved(task: TaskStanding) -> Iterator[str]:

@@ -10,6 +10,7 @@ from nats.aio.client import Client
 from sinfer.errors import UnavailableError
 from sinfer.nats.stream_messages import StreamMessages
 from sinfer.source.delivery_tracker import DeliveryTracker
+from sinfer.source.removals import Removals
 from sinfer.types.message import Message
 
 _log = logging.getLogger(__name__)
@@ -38,7 +39,11 @@ class Backfill:
         self._unanswered_since: float | None = None
 
     async def fetch(
-        self, tracker: DeliveryTracker, filters: list[str], limit: int
+        self,
+        tracker: DeliveryTracker,
+        removals: Removals | None,
+        filters: list[str],
+        limit: int,
     ) -> tuple[tuple[int, int], list[Message]] | None:
         """Read a part of what is missing and count it as read.
 
@@ -47,6 +52,7 @@ class Backfill:
 
         Args:
             tracker: told what was read.
+            removals: told what the stream does not have any more; None where that was read before.
             filters: the subjects that the consumer delivers; empty for all.
             limit: about how many messages to read.
 
@@ -74,6 +80,11 @@ class Backfill:
             return None
         self._unanswered_since = None
         tracker.fill(first, through)
+        if removals is not None and removals.is_exact:
+            for message in messages:
+                removals.note(first, message.stream_seq - 1)
+                first = message.stream_seq + 1
+            removals.note(first, through)
         if through < last:
             self.ranges[0] = (through + 1, last)
         else:

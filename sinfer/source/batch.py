@@ -34,6 +34,7 @@ class Batch:
         gone: what is gone for good of all that was read before it.
         is_start: whether the state says where reading starts, which another look at the stream
             would not say again: nothing is to be read behind it before it is kept.
+        discarded: messages that the stream removed before they were read, found with this batch.
     """
 
     messages: list[Message]
@@ -45,6 +46,7 @@ class Batch:
     delivered_before: int = UNKNOWN
     gone: Sequence[Gone] = ()
     is_start: bool = False
+    discarded: int = 0
 
     def split(self, count: int) -> tuple[Batch, Batch]:
         """The first so many messages as a batch to be stored before the rest.
@@ -54,7 +56,9 @@ class Batch:
         rest = self.messages[count:]
         state = self.state.without([message.stream_seq for message in rest])
         state = structs.replace(state, delivered=self.delivered_before)
-        first = Batch(self.messages[:count], state, self.pending, gone=self.gone)
+        first = Batch(
+            self.messages[:count], state, self.pending, gone=self.gone, discarded=self.discarded
+        )
         behind = Batch(rest, self.state, self.pending, self.duplicates, self.deliveries, self.ack)
         first.delivered_before = behind.delivered_before = self.delivered_before
         return first, behind

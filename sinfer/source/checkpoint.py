@@ -24,6 +24,8 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
         delivered: the durable consumer's deliveries up to this number are of messages that are
             committed, or come again. Less than the truth is harmless. ``UNKNOWN`` where an earlier
             version did not note it.
+        removed: the latest ranges of stream sequences that were removed from the stream before they
+            were read; see ``source.removals``.
     """
 
     stream_created: str
@@ -32,6 +34,7 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
     consumer_created: str = ""
     forgotten: int = 0
     delivered: int = UNKNOWN
+    removed: list[tuple[int, int]] = []
 
     def read_through(self, stream_seq: int) -> list[tuple[int, int]]:
         """What was read of all up to a stream sequence: inclusive ranges.

@@ -16,7 +16,7 @@ tells what lies between.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sinfer.source.ranges import RangeSet
 
@@ -30,12 +30,18 @@ class DeliveryTracker:
     Args:
         position: every matching message up to this stream sequence was read.
         ahead: ranges above it that were read as well.
+
+    Attributes:
+        position: see above.
+        skipped: told of sequences between two first deliveries that follow each other, where
+            somebody wants to know of them.
     """
 
-    __slots__ = ("_ahead", "_expected", "_is_ahead", "_previous", "_reached", "position")
+    __slots__ = ("_ahead", "_expected", "_is_ahead", "_previous", "_reached", "position", "skipped")
 
     def __init__(self, position: int, ahead: Iterable[tuple[int, int]] = ()) -> None:
         self.position = position
+        self.skipped: Callable[[int, int], None] | None = None
         self._ahead = RangeSet(ahead)
         self._is_ahead = bool(self._ahead)
         self._expected: int | None = None
@@ -121,6 +127,8 @@ class DeliveryTracker:
         since = stream_seq
         if follows and _UNKNOWN < self._previous < stream_seq:
             since = self._previous + 1
+            if since < stream_seq and self.skipped is not None:
+                self.skipped(since, stream_seq - 1)
         self._previous = stream_seq
         if since <= self.position + 1 and not self._is_ahead:
             self.position = max(self.position, stream_seq)

@@ -38,6 +38,7 @@ from sinfer.source.config import StartSequence
 from sinfer.source.consumer_check import check_consumer
 from sinfer.source.delivery_tracker import DeliveryTracker
 from sinfer.source.pull import PullTiming, pull_of
+from sinfer.source.removals import Removals
 from sinfer.source.source import IDLE, Idle, Lost, Source, Terms, Withheld
 from sinfer.source.source_partition import SourcePartition
 from sinfer.source.start import after, check_identity, start_of
@@ -52,6 +53,9 @@ MAX_ACK_PENDING = {"stored": 65_536, "done": 1_000_000}
 
 START_NOTED = "sinfer-start"
 """In the metadata of a durable: the number of the partition's start."""
+
+_LEAVE_OUT = ("last", "last_per_subject")
+"""Deliver policies by which a consumer leaves out messages that match its filter."""
 
 _TEND_S = 0.5
 """How often gaps are looked after."""
@@ -98,12 +102,14 @@ class DurableSource(Source):
         self._acks, self._policy = acks
         self._given = reading.state
         self._begins_behind = reading.begins_behind
+        self._removals = Removals(reading.name, reading.state.removed if reading.state else [])
         self._tracker: DeliveryTracker | None = None
         self._stream_created = ""
         self._consumer_created = ""
         self._config: ConsumerConfig | None = None
         self._in_hand: list[Batch] = []
         self._tended_at = 0.0
+        self._has_begun = False
         self._floor: tuple[int, int | None] | None = None
         self._first: Batch | None = None
         self._forgotten = 0
@@ -130,6 +136,7 @@ class DurableSource(Source):
             self._consumer_created,
             self._forgotten,
             self._delivered,
+            self._removals.ranges,
         )
 
     async def next(self, max_messages: int, timeout_s: float) -> Batch | Idle | Lost:
@@ -137,16 +144,21 @@ class DurableSource(Source):
             batch, self._first = self._first, None
             return batch
         deadline = time.monotonic() + timeout_s
+        self._removals.begin()
         while True:
             left_s = deadline - time.monotonic()
             if self._backfill.ranges:
                 got = await self._fill(max_messages, left_s)
             else:
                 got = await self._take(max_messages, left_s)
+            if isinstance(got, Batch):
+                await self._removals.judge(got, self._api)
             if got is not IDLE:
+                self._removals.end(self._pending)
                 return got
             if time.monotonic() >= deadline or self._woken.is_set():
                 self._woken.clear()
+                self._removals.end(0)
                 return IDLE
 
     async def _take(self, max_messages: int, timeout_s: float) -> Batch | Idle | Lost:
@@ -170,7 +182,8 @@ class DurableSource(Source):
             return lost
         filters = self._config.filters if self._config is not None else []
         asked = self._backfill.ranges[0]
-        got = await self._backfill.fetch(self.tracker, filters, max_messages)
+        removals = self._removals if self._lack is None else None
+        got = await self._backfill.fetch(self.tracker, removals, filters, max_messages)
         self._pull.rested()
         if got is None and (self._lack is None or asked in self._backfill.ranges):
             await wait_for_event(self._woken, max(0.0, min(timeout_s, _NO_ANSWER_S)))
@@ -234,6 +247,7 @@ class DurableSource(Source):
     ) -> ConsumerConfig:
         """Note where the consumer stands; no request is out, so it stands still."""
         first_time = self._tracker is None
+        self._removals.look_at(stream, info.config.filters, leaves_out=_leaves_out(info))
         made_anew = state is not None and state.consumer_created not in ("", info.created)
         if made_anew and state is not None and info.ack_floor.stream_seq > state.position:
             _log.warning(
@@ -253,9 +267,28 @@ class DurableSource(Source):
         self._config = structs.replace(info.config, name=info.name)
         limit = info.config.max_ack_pending
         self.terms.max_ack_pending = limit if limit is not None and limit > 0 else None
-        if first_time and state is None:
-            self._first = Batch([], self.state)
+        discarded = self._removals.take()
+        if first_time and (state is None or discarded):
+            self._first = Batch([], self.state, discarded=discarded)
         return self._config
+
+    def _look_for_removed(self, stream: StreamInfo, info: ConsumerInfo) -> None:
+        """What is gone from the stream of what was not read, of all that a reader before left."""
+        tracker, removals, given = self.tracker, self._removals, self._given
+        if given is None or not given.position or _leaves_out(info):
+            return
+        through = stream.state.first_seq - 1
+        if removals.is_exact:
+            for first, last in tracker.missing(self._forgotten, through):
+                removals.note(first, last)
+        elif not tracker.ahead and tracker.position < through:
+            removals.estimate(stream, tracker.position, info.num_pending)
+        tracker.settle(through)
+
+    def _skipped(self, first: int, last: int) -> None:
+        """The consumer leaves these out. Before the first delivery that is its choice."""
+        if self._has_begun:
+            self._removals.skipped(max(first, self.tracker.position + 1), last)
 
     def _begin(self, stream: StreamInfo, info: ConsumerInfo, state: Checkpoint | None) -> None:
         """Find out what was delivered to an earlier reader and did not get into the store."""
@@ -265,10 +298,15 @@ class DurableSource(Source):
             else DeliveryTracker(0)
         )
         delivered, through = info.delivered, _settled(info, stream.state.last_seq)
-        tracker.follow(delivered.consumer_seq, delivered.stream_seq)
         skips = info.config.deliver_policy == "last_per_subject"  # messages that the stream has
         knows = state is not None and state.consumer_created == info.created and not skips
         lacks = state is not None and knows and is_behind(state, info)
+        tracker.skipped = self._skipped
+        self._forgotten = state.forgotten if state is not None else 0
+        self._has_begun = bool(delivered.consumer_seq or (state and state.position))
+        if not lacks:  # else what is gone had been read, and is told as that
+            self._look_for_removed(stream, info)
+        tracker.follow(delivered.consumer_seq, delivered.stream_seq)
         if not lacks:
             tracker.settle(through)
         if state is None:
@@ -277,8 +315,6 @@ class DurableSource(Source):
             self.terms.start = start_noted(info.config)
             is_taken_as_it_comes = info.num_ack_pending and not self._by_event_time
             self._forgotten = delivered.stream_seq if is_taken_as_it_comes else 0
-        else:
-            self._forgotten = state.forgotten
         tracker.give_up(self._forgotten)
         if skips:
             tracker.give_up(delivered.stream_seq)
@@ -354,6 +390,7 @@ class DurableSource(Source):
             taken.append((stream_seq, raw.reply))
             if accepted:
                 messages.append(Message(raw.data, raw.subject, raw.headers, stream_seq, stored_ns))
+        self._has_begun = self._has_begun or bool(taken)
         self._pending = pending
         batch = Batch(
             messages, self.state, pending, len(taken) - len(messages), taken,
@@ -485,3 +522,8 @@ def _settled(info: ConsumerInfo, last_seq: int | None = None) -> int:
     if info.num_ack_pending == 0:
         through = max(through, info.delivered.stream_seq)
     return through if last_seq is None else min(through, last_seq)
+
+
+def _leaves_out(info: ConsumerInfo) -> bool:
+    """See ``_LEAVE_OUT``."""
+    return info.config.deliver_policy in _LEAVE_OUT

@@ -23,6 +23,7 @@ from sinfer.nats.subjects import EVERYTHING, consumer_name
 from sinfer.source.batch import Batch
 from sinfer.source.checkpoint import Checkpoint
 from sinfer.source.pull import PullTiming, pull_of
+from sinfer.source.removals import Removals
 from sinfer.source.source import Idle, Lost, Source, Terms, Withheld
 from sinfer.source.source_partition import SourcePartition
 from sinfer.source.start import after, check_identity, start_of
@@ -65,6 +66,7 @@ class PositionSource(Source):
         self._filter = None if reading.subject == EVERYTHING else reading.subject
         self._name = reading.name
         self._state = reading.state
+        self._removals = Removals(reading.name, reading.state.removed if reading.state else [])
         self._start: dict[str, Any] | None = None
         if reading.state is None:
             if reading.begins_behind is not None:
@@ -87,12 +89,17 @@ class PositionSource(Source):
             batch, self._first = self._first, None
             return batch
         deadline = time.monotonic() + timeout_s
+        self._removals.begin()
         while True:
             got = await self._pull.next(max_messages, deadline - time.monotonic())
             if not isinstance(got, list):
+                self._removals.end(0)
                 return got
             batch = self._read(got)
             if batch.messages:
+                await self._removals.judge(batch, self._api)
+                self._state = batch.state
+                self._removals.end(batch.pending)
                 return batch
 
     async def attach(self) -> None:
@@ -103,8 +110,7 @@ class PositionSource(Source):
         if state is None:
             state = self._first_state(stream)
         check_identity(stream, state)
-        if self._start is None:
-            self._warn_of_removed(stream, state.position)
+        self._removals.look_at(stream, [] if self._filter is None else [self._filter])
         self._consumer = consumer_name(self._name, secrets.token_hex(4))
         info = await self._api.create_consumer(
             ConsumerConfig(
@@ -122,6 +128,8 @@ class PositionSource(Source):
         check_identity(await self._api.stream_info(), state)
         self._state = state
         self._expected = 1
+        if self._start is None and state.position < stream.state.first_seq - 1:
+            self._note_removed(stream, info.num_pending)
         await self._pull.begin(info.config, reconnects=reconnects, keeps_inbox=False)
 
     def _first_state(self, stream: StreamInfo) -> Checkpoint:
@@ -136,13 +144,13 @@ class PositionSource(Source):
         self._first = Batch([], state, is_start=True)
         return state
 
-    def _warn_of_removed(self, stream: StreamInfo, position: int) -> None:
-        if 0 < position < stream.state.first_seq - 1:
-            _log.warning(
-                "%s: the limits of stream %s removed messages before they were read: the position"
-                " is %d, the stream starts at %d",
-                self._name, stream.config.name, position, stream.state.first_seq,
-            )  # fmt: skip
+    def _note_removed(self, stream: StreamInfo, pending: int) -> None:
+        """The stream starts behind the position: nothing before its start will come any more."""
+        state = self.state
+        through = stream.state.first_seq - 1
+        self._removals.estimate(stream, state.position, pending)
+        self._state = Checkpoint(state.stream_created, through, removed=self._removals.ranges)
+        self._first = Batch([], self._state, discarded=self._removals.take())
 
     def _read(self, deliveries: list[Delivery]) -> Batch:
         """Tell the messages; a gap in the numbers means that some did not arrive."""
@@ -156,6 +164,9 @@ class PositionSource(Source):
                 self._pull.lose(f"delivery {consumer_seq} came instead of {expected}")
                 break
             expected += 1
+            if stream_seq != position + 1 and self._start is None:
+                self._removals.skipped(position + 1, stream_seq - 1)
+            self._start = None
             position = stream_seq
             pending = left
             messages.append(Message(raw.data, raw.subject, raw.headers, stream_seq, timestamp_ns))
@@ -164,8 +175,9 @@ class PositionSource(Source):
             self._pull.lose(f"deliveries {expected} to {latest} did not arrive")
         self._expected = expected
         if messages:
-            state = self._state = Checkpoint(state.stream_created, position)
-            self._start = None
+            state = self._state = Checkpoint(
+                state.stream_created, position, removed=self._removals.ranges
+            )
         return Batch(messages, state, pending)
 
     def wake(self) -> None:

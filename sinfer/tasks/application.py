@@ -17,6 +17,9 @@ from sinfer.settings import settings
 from sinfer.types.queues import TICK_QUEUE, TICK_TASK
 
 _BROKER_TIMEOUT_S = 2.0
+_HEARTBEAT_S = 10.0
+"""How often a worker and RabbitMQ hear of each other: who is silent for twice as long is gone."""
+
 _VISIBILITY_TIMEOUT_S = 12 * 3600
 """Far above any task: what is lost comes back by the window store, not by the broker."""
 
@@ -92,11 +95,15 @@ def make_app(queues: list[str]) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # forever
         broker_connection_timeout=_BROKER_TIMEOUT_S,
+        broker_channel_error_retry=True,  # a queue may be unavailable while its broker starts
+        broker_heartbeat=_HEARTBEAT_S,
         broker_transport_options={
             "visibility_timeout": _VISIBILITY_TIMEOUT_S,
             "socket_timeout": _BROKER_TIMEOUT_S,
             "socket_connect_timeout": _BROKER_TIMEOUT_S,
             "socket_keepalive": True,
+            "read_timeout": _BROKER_TIMEOUT_S,  # of RabbitMQ
+            "write_timeout": _BROKER_TIMEOUT_S,
             "max_retries": 0,
             **({} if sentinels is None else _sentinel_options(sentinels)),
         },

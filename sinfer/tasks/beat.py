@@ -7,7 +7,6 @@ import logging
 import os
 import secrets
 import time
-from contextlib import suppress
 from importlib.metadata import version
 from socket import gethostname
 from typing import Any
@@ -19,6 +18,7 @@ from sinfer.liveness.sign_of_life import SignOfLife
 from sinfer.logging.throttled import Throttled
 from sinfer.store.boards.running_processes import Presence
 from sinfer.tasks.application import shown_broker, waiting_messages
+from sinfer.tasks.broker_errors import broker_problem, let_go
 from sinfer.types.queues import TICK_QUEUE, TICK_TASK
 
 _log = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ class Scheduler(beat.Scheduler):
                 self.apply_async(entry, producer=producer, advance=False)
         except Exception as error:  # whatever the transport raises
             self._outage.tell(
-                f"the Celery broker takes no messages for {self._outage.lasted_s:.0f} s: {error};"
-                " trying again with every tick",
+                f"the Celery broker takes no messages for {self._outage.lasted_s:.0f} s:"
+                f" {broker_problem(error)}; trying again with every tick",
                 problem=_OUTAGE,
             )
             self._connect_again()
@@ -89,8 +89,7 @@ class Scheduler(beat.Scheduler):
         longer with every try, for the broker to be back.
         """
         connection: Any = self.connection
-        with suppress(Exception):  # it is broken, and what that leads to does not matter
-            connection.collect()
+        let_go(connection)
         self.producer = self.app.amqp.Producer(connection, auto_declare=False)  # type: ignore[misc]
 
     def _has_room(self, producer: Any) -> bool:

@@ -7,12 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from celery import Celery
 
 from sinfer.logging.masking import mask
 from sinfer.logging.throttled import Throttled
 from sinfer.tasks.application import make_app, waiting_messages
+from sinfer.tasks.broker_errors import broker_problem
+from sinfer.tasks.publishing import publish
 from sinfer.types.queues import PROCESS_TASK, product_queue
 from sinfer.windows.ids import Scope
 
@@ -102,34 +105,38 @@ class HintSender:
         """Publish as many hints as the queue has room for; returns the others."""
         rest = dict(hints)
         try:
-            with self._app.producer_pool.acquire(block=True) as producer:
-                for scope, windows in hints.items():
-                    if not self._may_publish(queue, producer.channel):
-                        return rest
-                    del rest[scope]
-                    self._app.send_task(
-                        PROCESS_TASK,
-                        kwargs={
-                            "product": scope.product,
-                            "task": scope.task,
-                            "partition": scope.partition,
-                            "windows": windows,
-                        },
-                        queue=queue,
-                        ignore_result=True,
-                        retry=False,
-                        producer=producer,
-                    )
-                    if self._sent is not None:
-                        self._sent(1)
+            publish(self._app, lambda producer: self._send_all(queue, rest, producer))
         except Exception as error:  # whatever the transport raises: beat sends the hint again
-            problem = f"the Celery broker takes no messages ({error}); beat will try again"
+            reason = broker_problem(error)
+            problem = f"the Celery broker takes no messages ({reason}); beat will try again"
             self._refused.tell(problem)
             self.problem = mask(problem)
-        else:
-            self._refused.over("the Celery broker takes messages again")
-            self.problem = ""
-        return {}
+            return {}
+        self._refused.over("the Celery broker takes messages again")
+        self.problem = ""
+        return rest
+
+    def _send_all(self, queue: str, hints: dict[Scope, int], producer: Any) -> None:
+        """Send hints, and take each that is sent from the dict, until the queue has no room."""
+        for scope, windows in [*hints.items()]:
+            if not self._may_publish(queue, producer.channel):
+                return
+            self._app.send_task(
+                PROCESS_TASK,
+                kwargs={
+                    "product": scope.product,
+                    "task": scope.task,
+                    "partition": scope.partition,
+                    "windows": windows,
+                },
+                queue=queue,
+                ignore_result=True,
+                retry=False,
+                producer=producer,
+            )
+            del hints[scope]
+            if self._sent is not None:
+                self._sent(1)
 
     def _may_publish(self, queue: str, channel: object) -> bool:
         """Whether the queue has room for one more message."""

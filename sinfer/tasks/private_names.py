@@ -11,6 +11,7 @@ from sinfer.types.private_name import PrivateName
 
 _RESULTS = "celery.concurrency.asynpool.ResultHandler"
 _POOL = "celery.concurrency.asynpool.AsynPool"
+_CONSUMER = "celery.worker.consumer.consumer.Consumer"
 _CHANNEL = "kombu.transport.redis.Channel"
 
 _DEAD_CHILD = "a worker outlives a child that died while the broker was unavailable"
@@ -18,6 +19,7 @@ _LATE_RESULT = "a worker that ends reads what its children say until they have e
 _FAIR = "messages go to the child with the least work by choice of the pool's user"
 _LOST_REDIS = "a worker outlives its broker with messages in hand"
 _STRANGER = "a worker outlives whatever somebody writes into its queues"
+_REFUSED = "a worker that its broker refuses does not try again hundreds of times a second"
 _CHOICE = "it is documented how an application brings transports of its own"
 
 PRIVATE_NAMES = [
@@ -70,7 +72,7 @@ PRIVATE_NAMES = [
     PrivateName(
         "kombu.transport.pyamqp.Channel.message_to_python", "is given what is ours", _STRANGER
     ),
-    # connection and beat
+    # connection, publishing and beat
     PrivateName("celery.app.amqp.AMQP.BrokerConnection", "is a connection that does", _CHOICE),
     PrivateName(
         "celery.beat.Scheduler.apply_entry",
@@ -80,11 +82,13 @@ PRIVATE_NAMES = [
     PrivateName(
         "kombu.connection.Connection.collect",
         "ends a connection without a word to the broker",
-        "beat connects again by itself, without a wait",
+        "whoever publishes connects again by itself, without a wait",
     ),
     # consumer
+    PrivateName(f"{_CONSUMER}.on_connection_error_before_connected", "waits", _REFUSED),
+    PrivateName(f"{_CONSUMER}.on_connection_error_after_connected", "waits", _REFUSED),
     PrivateName(
-        "celery.worker.consumer.consumer.Consumer.register_with_event_loop",
+        f"{_CONSUMER}.register_with_event_loop",
         "tells that a worker listens",
         "celery has a signal for a connection that has begun",
     ),

@@ -12,15 +12,18 @@ Celery connects again then, and ends at other errors.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 from kombu.transport import redis, virtual
 from redis import Connection, SSLConnection, exceptions
+from redis.exceptions import NoPermissionError
 from redis.sentinel import SentinelManagedConnection
 
 from sinfer.errors import InvalidItemError
 from sinfer.logging.throttled import Throttled
 from sinfer.store.redis_errors import outage_of
+from sinfer.tasks.broker_errors import CLUSTER, ClusterError
 from sinfer.tasks.broker_messages import as_ours
 from sinfer.types.queues import QUEUE_PREFIX
 
@@ -52,7 +55,15 @@ class _QoS(redis.QoS):
 
 
 class _Reading:
-    """Of a channel: lets go what is not even JSON."""
+    """Of a channel: lets go what is not even JSON, and refuses a Redis Cluster."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        client = self.client  # type: ignore[attr-defined]
+        with suppress(NoPermissionError):  # this user may not ask
+            if client.info("cluster").get("cluster_enabled"):
+                self.close()  # type: ignore[attr-defined]
+                raise ClusterError(CLUSTER)
 
     def _brpop_read(self, **options: Any) -> Any:
         try:

@@ -24,6 +24,7 @@ from celery.events import EventDispatcher
 from sinfer.logging.throttled import Throttled
 from sinfer.store.work.claim import Claim
 from sinfer.tasks import presence
+from sinfer.tasks.publishing import publish
 from sinfer.tasks.worker_memory import are_events_wanted
 from sinfer.windows.ids import Scope
 from sinfer.worker.outcome import WindowEnd
@@ -89,22 +90,25 @@ class WindowEvents:
         if not waiting:
             return
         try:
-            with self._app.producer_pool.acquire(block=True) as producer:
-                channel: Any = producer.channel
-                dispatcher = EventDispatcher(
-                    producer.connection,
-                    hostname=presence.worker_name(),
-                    channel=channel,
-                    buffer_while_offline=False,
-                    app=self._app,
-                    buffer_group=["task"],
-                    buffer_limit=_MOST_WAITING + 1,
-                )
-                for kind, fields in waiting:
-                    dispatcher.send(kind, **fields)
-                dispatcher.flush()
+            publish(self._app, lambda producer: self._send_all(waiting, producer))
         except Exception as error:  # whatever the transport raises
             self._refused.tell(f"Flower sees no windows, the broker takes no events: {error}")
+        else:
+            self._refused.over("the broker takes events again")
+
+    def _send_all(self, waiting: list[tuple[str, dict[str, Any]]], producer: Any) -> None:
+        dispatcher = EventDispatcher(
+            producer.connection,
+            hostname=presence.worker_name(),
+            channel=producer.channel,
+            buffer_while_offline=False,
+            app=self._app,
+            buffer_group=["task"],
+            buffer_limit=_MOST_WAITING + 1,
+        )
+        for kind, fields in waiting:
+            dispatcher.send(kind, **fields)
+        dispatcher.flush()
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Send what waits and end."""

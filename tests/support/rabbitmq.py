@@ -7,10 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Self
 
-import pytest
-
 from sinfer.embedded.child_process import ChildProcess, free_port, is_listening
 from sinfer.embedded.servers import EmbeddedServer
+from tests.support.required import unavailable
 from tests.support.until import until_true
 
 _PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -27,7 +26,7 @@ class RabbitMqServer(EmbeddedServer):
 
     def __init__(self, directory: Path) -> None:
         if not _PROGRAM.exists() or shutil.which("erl") is None:
-            pytest.skip("needs RabbitMQ (rabbitmq-server of Debian)")
+            unavailable("RabbitMQ")
         super().__init__(directory)
         (directory / "rabbitmq.conf").write_text("")
         environment = {

@@ -18,12 +18,17 @@ NAME = "primary"
 
 
 class SentinelServer(EmbeddedServer):
-    """A Sentinel that finds a primary gone after half a second."""
+    """A Sentinel that finds a primary gone after half a second.
+
+    Args:
+        primary: the port of the primary.
+        quorum: how many Sentinels have to find so.
+    """
 
     name = "valkey-sentinel"
 
-    def __init__(self, directory: Path, primary: int) -> None:
-        self._primary = primary
+    def __init__(self, directory: Path, primary: int, quorum: int = 2) -> None:
+        self._primary, self._quorum = primary, quorum
         super().__init__(directory)
 
     def _command(self) -> list[str]:
@@ -31,7 +36,7 @@ class SentinelServer(EmbeddedServer):
         if not path.exists():  # it writes there itself
             path.write_text(
                 f"bind 127.0.0.1\nport {self.port}\ndir {self.directory}\n"
-                f"sentinel monitor {NAME} 127.0.0.1 {self._primary} 2\n"
+                f"sentinel monitor {NAME} 127.0.0.1 {self._primary} {self._quorum}\n"
                 f"sentinel down-after-milliseconds {NAME} 500\n"
                 f"sentinel failover-timeout {NAME} 2000\n"
             )
@@ -122,3 +127,25 @@ class Sentinels:
             return await self.primary() is not before
 
         await until(has_changed, "another primary")
+
+
+class WatchedRedis(RedisServer):
+    """A primary without replicas, and one Sentinel; only the primary is killed and restarted."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory / "primary")
+        self._sentinel = SentinelServer(directory / "sentinel", self.port, quorum=1)
+
+    def start(self) -> Self:
+        if not self._sentinel.process.is_running:
+            self._sentinel.start()
+        return super().start()
+
+    def stop(self) -> None:
+        self._sentinel.stop()
+        super().stop()
+
+    @property
+    def url(self) -> str:
+        """As sinfer takes it."""
+        return f"sentinel://127.0.0.1:{self._sentinel.port}/{NAME}/1"

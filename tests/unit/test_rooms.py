@@ -18,7 +18,7 @@ from sinfer.store.keys import (
     INCARNATION_FIELD,
     STANDSTILL_FIELD,
 )  # fmt: skip
-from sinfer.store.partition.account import COUNTS, RESULT_COUNTS, Count
+from sinfer.store.partition.account import COUNTS, OTHER_COUNTS, Count
 from sinfer.store.store_time import TIME_FIELDS
 
 ROOT = Path(__file__).parents[2] / "sinfer"
@@ -51,7 +51,7 @@ SPOKEN_ELSEWHERE = {
 """Files outside the store's room that speak Redis, and why."""
 
 FIELDS = {
-    *COUNTS, *RESULT_COUNTS, *TIME_FIELDS, Count.REDRIVEN, Count.TAKEN, "purged", "trimmed",
+    *COUNTS, *OTHER_COUNTS, *TIME_FIELDS, Count.REDRIVEN, Count.TAKEN, "purged", "trimmed",
     "commits", "lease_until", "hint_until", "hint_name", "drained", "repeats_to",
     CONSUMER_FIELD, INCARNATION_FIELD, STANDSTILL_FIELD, COPIED_FIELD, "open_until", "trial_until",
     "tick_until",

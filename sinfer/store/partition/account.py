@@ -32,6 +32,7 @@ class Count:
     RESULTS_COLLIDED: Final = "results_collided"
     WINDOWS: Final = "windows"  # windows that are done
     TAKEN: Final = TAKEN_FIELD  # of these, windows of which at least one item came through
+    DISCARDED: Final = "discarded"  # messages that the stream removed before they were read
     OTHER_VERSION: Final = "other_version"  # windows done by another version than opened them
     REDRIVEN: Final = "redriven"  # dead letters that were redriven
 
@@ -42,8 +43,8 @@ COUNTS = (Count.FETCHED, Count.FILTERED, Count.LATE, Count.DEAD, Count.SUNK)
 CONFIRMED_COUNTS = (Count.RESULTS_NEW, Count.RESULTS_KNOWN, Count.RESULTS_COLLIDED)
 """What sinks confirm of results; see ``Account``."""
 
-RESULT_COUNTS = (Count.RESULTS, Count.FRUITLESS, *CONFIRMED_COUNTS)
-"""What there is of results, apart from the messages; see ``Account``."""
+OTHER_COUNTS = (Count.DISCARDED, Count.RESULTS, Count.FRUITLESS, *CONFIRMED_COUNTS)
+"""What there is apart from the messages that were fetched; see ``Account``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class Account:
         sunk: done.
         buffered: in open windows.
         in_flight: in windows that are closed and not done.
+        discarded: what the stream removed before it was read, so that it was never fetched; where
+            only some of a stream's subjects are read, about so many. Should be 0.
         results: results that sinks have. These are counted apart from messages: there may be any
             number for each. A window that is processed again adds its results once more.
         fruitless: messages among the ``sunk`` of whose windows there was no result at all; of
@@ -75,6 +78,7 @@ class Account:
     sunk: int
     buffered: int
     in_flight: int
+    discarded: int = 0
     results: int = 0
     fruitless: int = 0
     results_new: int = 0
@@ -97,7 +101,7 @@ def add_up(
     """The account of a partition by what the store has of it, all seen at one moment.
 
     Args:
-        counts: ``COUNTS`` and ``RESULT_COUNTS``, by their names.
+        counts: ``COUNTS`` and ``OTHER_COUNTS``, by their names.
         opened, closed: windows by id.
         segment_sizes: messages in shared segments.
     """

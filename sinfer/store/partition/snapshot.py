@@ -19,7 +19,7 @@ from sinfer.store.keys import (
     VERSION_FIELD,
     PartitionKeys,
 )  # fmt: skip
-from sinfer.store.partition.account import COUNTS, RESULT_COUNTS, Account, Count, add_up
+from sinfer.store.partition.account import COUNTS, OTHER_COUNTS, Account, Count, add_up
 from sinfer.store.partition.backlog import oldest_ms
 from sinfer.store.partition.gone_messages import gone_in
 from sinfer.store.partition.snapshot_windows import SnapshotWindows
@@ -30,7 +30,7 @@ from sinfer.windows.ids import Scope
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
 
-_ALL_COUNTS = (*COUNTS, *RESULT_COUNTS)
+_ALL_COUNTS = (*COUNTS, *OTHER_COUNTS)
 _META = (
     *_ALL_COUNTS, "purged", "trimmed", "commits", "windows", "partitions", "source", "watermark",
     "owner", "lease_until", "deaths", "hand", "drained", Count.OTHER_VERSION, CONFIG_FIELD,

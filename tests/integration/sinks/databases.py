@@ -11,25 +11,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
-import pytest
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from sinfer.embedded.child_process import _die_with_parent, free_port
+from tests.support.required import unavailable
 from tests.support.until import until_true
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 20.0
-
-
-def unavailable(what: str) -> NoReturn:
-    """Skip the test; in CI, which installs the servers, it fails."""
-    told = f"needs {what}; as root, 'make servers' installs it"
-    if os.environ.get("CI") == "true":
-        pytest.fail(told)
-    pytest.skip(told)
 
 
 def _account(name: str) -> str | None:

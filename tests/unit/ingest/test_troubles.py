@@ -31,7 +31,6 @@ OVER_WHEN_TOLD = {
     "pipelines._try_out": "how a partition begins",
     "backfill.fetch": "messages that come later",
     "partition._give_back": "the partition was left",
-    "position._warn_of_removed": "messages that are gone; the account has them",
     "retirement._give_back": "the partition was left",
     "service.run": "the process ends",
     "commit._follow": "windows that status has as set aside",

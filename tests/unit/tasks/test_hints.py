@@ -14,6 +14,7 @@ from sinfer.tasks.application import make_app, waiting_messages
 from sinfer.tasks.hints import MOST_WAITING, HintSender
 from sinfer.types.queues import product_queue
 from sinfer.windows.ids import Scope
+from tests.support.until import until_true
 
 
 def test_hints_of_a_partition_are_one_message_and_the_queue_has_an_end_whoever_is_absent() -> None:
@@ -39,14 +40,16 @@ def test_hints_of_a_partition_are_one_message_and_the_queue_has_an_end_whoever_i
             message = queue.get(block=False)
             taken[message.payload[1]["partition"]] += 1
             message.ack()
-        for _ in range(MOST_WAITING):  # there is room again: the others follow
-            assert sent.acquire(timeout=10)
-        while waiting_messages(channel, product_queue("p")):
-            message = queue.get(block=False)
-            taken[message.payload[1]["partition"]] += 1
-            message.ack()
+
+        def all_are_told_of() -> bool:  # there is room again: the others follow
+            while waiting_messages(channel, product_queue("p")):
+                message = queue.get(block=False)
+                taken[message.payload[1]["partition"]] += 1
+                message.ack()
+            return set(taken) == {str(place) for place in range(partitions)}
+
+        until_true(all_are_told_of)
     hints.close()
-    assert set(taken) == {str(place) for place in range(partitions)}
 
 
 def test_no_windows_are_no_message_unless_it_is_wanted() -> None:
