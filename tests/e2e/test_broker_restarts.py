@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
-from itertools import count
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -42,22 +41,22 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
 
 @asynccontextmanager
 async def load(connections: Connections, task: Task) -> AsyncIterator[list[int]]:
-    """Some hundred messages a second; yields how many there are, and publishes until the end."""
+    """Some hundred messages a second, until the end; yields how many there are then."""
     published = [0]
+    ended = asyncio.Event()
 
     async def publish() -> None:
-        for number in count():
-            await connections.publish(task, numbers(number, number + 1))
-            published[0] = number + 1
+        while not ended.is_set():
+            await connections.publish(task, numbers(published[0], published[0] + 1))
+            published[0] += 1
             await asyncio.sleep(0.005)
 
     publishing = asyncio.create_task(publish())
     try:
         yield published
     finally:
-        publishing.cancel()
-        with suppress(asyncio.CancelledError):
-            await publishing
+        ended.set()
+        await publishing
 
 
 async def all_go_on(connections: Connections, busy: Task, name: str, since_s: float) -> float:
