@@ -38,12 +38,16 @@ _dropped = Throttled(_log)
 
 class _QoS(redis.QoS):
     def ack(self, delivery_tag: str) -> None:
-        if self.channel.closed:
-            # The connection was made again since: an acknowledgement over the old one would open
-            # connections that nobody closes, or end the worker. The message is a hint: let it go.
-            virtual.QoS.ack(self, delivery_tag)
-        else:
-            super().ack(delivery_tag)
+        # Where the connection was made again since, an acknowledgement over the old one would open
+        # connections that nobody closes, or end the worker. Where Redis takes none, the message
+        # would count as in hand for good, and no other be asked for. It is a hint: let it go.
+        if not self.channel.closed:
+            try:
+                super().ack(delivery_tag)
+                return
+            except (OSError, exceptions.RedisError) as error:
+                _log.info("a message is not acknowledged: %s", error)
+        virtual.QoS.ack(self, delivery_tag)
 
     def restore_unacked(self, client: Any = None) -> None:
         try:

@@ -9,7 +9,9 @@ import pytest
 from celery import Celery
 from kombu import Queue
 from kombu.transport.redis import SentinelChannel
+from redis import Redis
 
+from sinfer.embedded.child_process import free_port
 from sinfer.embedded.servers import RedisServer
 from sinfer.tasks import amqp_broker
 from sinfer.tasks import redis_broker as broker
@@ -49,6 +51,20 @@ def test_a_connection_that_lost_redis_can_be_closed_and_late_acknowledgements_go
             connection.collect()
         connection.close()
         message.ack()
+
+
+def test_a_message_that_redis_does_not_take_back_is_not_in_hand_any_more(unique: str) -> None:
+    with RedisServer() as server, Connection(server.url) as connection:
+        channel: Any = connection.default_channel
+        message = message_in_hand(connection, channel, unique)
+        with Redis.from_url(server.url) as redis:
+            redis.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+            channel.basic_qos(0, 1, False)
+            message.ack()
+            assert channel.qos.can_consume()
+            with pytest.raises(connection.connection_errors):
+                connection.drain_events(timeout=5)
+            redis.execute_command("REPLICAOF", "NO", "ONE")
 
 
 def test_sentinel_is_served_as_well() -> None:
