@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from sinfer.errors import SinferError
 from sinfer.operations.preflight.findings import Finding, verdict_of
 from sinfer.store.connection import Store
-from sinfer.store.server import server_state
+from sinfer.store.server import ReplicaState, ServerState, server_state
 from sinfer.store.store_time import store_time
 from sinfer.tasks.broker_check import broker_answers
 from sinfer.types.check import Verdict
@@ -26,15 +26,8 @@ async def check_store(store: Store) -> AsyncIterator[Finding]:
     if not problems:
         yield Finding("redis clock", "ok", "it agrees with the clock of this machine")
     yield Finding("redis", "ok", f"{store.shown_url} answers, version {state.version}")
-    if state.role != "master":
-        yield Finding("redis", "error", "it is a replica, which takes no writes")
-    if state.shards is None or state.shards > 1:
-        shards = "" if state.shards is None else f" of {state.shards} shards"
-        text = (
-            f"it is a node of a Redis Cluster{shards}, over which sinfer does not spread its keys:"
-            " use one primary, with Sentinels where it has to fail over (sentinel://)"
-        )
-        yield Finding("redis", "error", text)
+    for finding in _roles(store, state):
+        yield finding
     policy, limit = state.eviction, state.memory.limit
     if policy != "noeviction":
         verdict: Verdict = "error" if limit else "warning"
@@ -58,6 +51,45 @@ async def check_store(store: Store) -> AsyncIterator[Finding]:
         yield Finding("redis persistence", "error", text)
     else:
         yield Finding("redis persistence", "ok", "append-only file is on")
+
+
+def _roles(store: Store, state: ServerState) -> Iterator[Finding]:
+    """What it is among other servers."""
+    if state.role != "master":
+        yield Finding("redis", "error", "it is a replica, which takes no writes")
+    elif (replicas := _replicas(store, state.replicas)) is not None:
+        yield replicas
+    if state.shards is None or state.shards > 1:
+        shards = "" if state.shards is None else f" of {state.shards} shards"
+        text = (
+            f"it is a node of a Redis Cluster{shards}, over which sinfer does not spread its keys:"
+            " use one primary, with Sentinels where it has to fail over (sentinel://)"
+        )
+        yield Finding("redis", "error", text)
+
+
+def _replicas(store: Store, found: ReplicaState) -> Finding | None:
+    """Whether a failover takes anything; None where there is nothing to fail over to."""
+    needed = store.replicas
+    if not found.count and not needed:
+        return None
+    told = f"{found.in_step} of {found.count} replicas are in step"
+    if needed is None:
+        needed = 1
+    if found.in_step < needed:
+        text = (
+            f"{told}, and {needed} have to have what is acknowledged (SINFER_REDIS_REPLICAS):"
+            " nothing is acknowledged until they do"
+        )
+        return Finding("redis replicas", "warning", text)
+    if not needed and not found.are_demanded:
+        text = (
+            f"{told}, and a failover may take what they do not have yet: neither"
+            " SINFER_REDIS_REPLICAS nor min-replicas-to-write asks for any"
+        )
+        return Finding("redis replicas", "warning", text)
+    how = f"what is acknowledged is on {needed} of them" if needed else "writes need them"
+    return Finding("redis replicas", "ok", f"{told}; {how}")
 
 
 async def check_broker() -> Finding:
