@@ -34,5 +34,5 @@ FROM base AS sinfer
 COPY --from=build /opt/sinfer /opt/sinfer
 # Whatever the process is, it can do nothing without its window store.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import redis; from sinfer.settings import settings; redis.Redis.from_url(settings().redis_url, socket_timeout=5).ping()"]
+    CMD ["python", "-c", "import asyncio; from sinfer.store.connection import Store; asyncio.run(Store.from_settings().redis.ping())"]
 CMD ["sinfer", "--help"]

@@ -12,17 +12,21 @@ import sys
 import threading
 from urllib.parse import urlsplit
 
+from sinfer.config.sentinel_url import SCHEMES
 from sinfer.embedded.backing import BackingServers
 from sinfer.embedded.child_process import is_listening
 from sinfer.embedded.termination import unwinding_on_signals
-from sinfer.errors import SinferError, UnavailableError
+from sinfer.errors import ConfigError, SinferError, UnavailableError
 from sinfer.ports import port_taken
 from sinfer.settings import settings
 
 
 def _run(model_port: int) -> None:
     nats_port = urlsplit(settings().nats_servers[0]).port or 4222
-    redis_port = urlsplit(settings().redis_url).port or 6379
+    redis_url = settings().redis_url
+    if urlsplit(redis_url).scheme in SCHEMES:
+        raise ConfigError("these servers are no Sentinels; set SINFER_REDIS_URL to redis://...")
+    redis_port = urlsplit(redis_url).port or 6379
     with BackingServers(
         nats_port=nats_port, redis_port=redis_port, model_port=model_port
     ) as servers:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -93,6 +96,20 @@ def test_services_have_health_checks() -> None:
     assert (ROOT / "Dockerfile").read_text().count("HEALTHCHECK") == 2
     for name in SERVICES.keys() - {"samples", *image_has_one}:
         assert SERVICES[name]["healthcheck"]["test"]
+
+
+def test_the_image_asks_its_store(redis_server: RedisServer) -> None:
+    text = (ROOT / "Dockerfile").read_text().rpartition("HEALTHCHECK")[2]
+    _, *arguments = json.loads(text.partition("CMD ")[2].splitlines()[0])
+
+    def ends_with(url: str) -> int:
+        environment = {**os.environ, "SINFER_REDIS_URL": url}
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+
+    assert ends_with(redis_server.url) == 0
+    assert ends_with(f"redis://127.0.0.1:{free_port()}/0") != 0
+    assert ends_with(f"sentinel://127.0.0.1:{free_port()}/primary/0") != 0
 
 
 def test_the_image_runs_as_a_user_and_not_as_root() -> None:
