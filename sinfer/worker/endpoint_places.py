@@ -128,13 +128,20 @@ class EndpointPlaces:
                 else:
                     heappop(self._line)
                     first.set_result(place)
-        except (UnavailableError, StoreError) as error:
-            line, self._line = self._line, []
-            for *_, waiting in line:
-                if not waiting.done():
-                    waiting.set_exception(error)
+        except Exception as error:
+            for waiting in self._leave_line():
+                waiting.set_exception(error)
+        except asyncio.CancelledError:
+            for waiting in self._leave_line():
+                waiting.cancel()
+            raise
         finally:
             self._asking = None
+
+    def _leave_line(self) -> list[asyncio.Future[Place]]:
+        """Those who wait: whatever becomes of the question, they hear of it."""
+        line, self._line = self._line, []
+        return [waiting for *_, waiting in line if not waiting.done()]
 
     def _first(self) -> asyncio.Future[Place] | None:
         """Who is first in the line; those who have left it are forgotten."""

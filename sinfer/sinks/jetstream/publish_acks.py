@@ -207,8 +207,8 @@ def no_stream(subject: str, where: str = "", advice: str = "") -> NoStreamError:
     """
     told = f" in {where}" if where else ""
     return NoStreamError(
-        f"no stream covers subject {subject!r}{told}; create one that has this subject,"
-        f" or correct 'subject' of the sink{advice}"
+        f"no stream covers subject {subject!r}{told}, or it has no leader now; create one that has"
+        f" this subject, or correct 'subject' of the sink{advice}"
     )
 
 

@@ -7,11 +7,13 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
 from sinfer.aio.cancel import end
-from sinfer.errors import InferenceUnavailableError
+from sinfer.embedded.servers import RedisServer
+from sinfer.errors import InferenceUnavailableError, UnavailableError
 from sinfer.inference.v2.config import V2Config
 from sinfer.store.boards.endpoints import EndpointState, Place
 from sinfer.store.connection import Store
@@ -228,6 +230,24 @@ async def test_a_call_that_is_broken_off_while_it_waits_takes_no_place(
     await until(nobody_waits)
     async with one.slot(1, None):
         pass
+
+
+async def test_who_waits_hears_of_it_when_redis_is_away(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        store = Store(server.url)
+        one, other = (guard_of(store, name, endpoint_concurrency=1) for name in "ab")
+        async with one.slot(1, None):
+
+            async def call() -> None:
+                async with other.slot(1, None):
+                    raise AssertionError("there is no place")
+
+            waiting = [asyncio.create_task(call()) for _ in range(3)]
+            await until(lambda: bool(other._places._line))
+            server.process.kill()
+            found = await asyncio.gather(*waiting, return_exceptions=True)
+            assert {type(error) for error in found} == {UnavailableError}
+        await store.aclose()
 
 
 # --- as many as the endpoint bears ---
