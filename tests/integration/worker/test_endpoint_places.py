@@ -300,8 +300,8 @@ async def test_processes_learn_together_how_many_calls_a_model_bears(
 
     await asyncio.gather(*(call(guard) for guard in guards for _ in range(20)))
     late = model.at_once[-500:]
-    assert 4 <= sum(late) / len(late) <= 14, "of sixty that would be made at once"
-    assert 3 <= limits[-1] <= 18
+    assert 2 <= sum(late) / len(late) <= 14, "of sixty that would be made at once"
+    assert 2 <= limits[-1] <= 20
     if refuses:
         assert model.refused < 150
     assert await store.redis.ttl(f"sinfer:endpoint:{{{ENDPOINT}}}:learned") > 0
