@@ -64,6 +64,7 @@ class Predecessors:
         await board.open(scope.partition)
         if (other := await not_given_up(ingestor, scope, source, marks)) is not None:
             raise UnavailableError(f"{scope} waits until {other} is given up")
+        marks = await board.see()  # what was given up meanwhile has left its mark
         read = {
             subject: Checkpoint.decode(mark)
             for subject, mark in marks.read.items()
@@ -89,7 +90,10 @@ class Predecessors:
 
     def without_taken(self, batch: Batch) -> Batch:
         """A batch without what others have."""
-        if not self.marks or not batch.messages or batch.messages[0].stream_seq > self._last:
+        if not self.marks:
+            return batch
+        last = self._last
+        if all(message.stream_seq > last for message in batch.messages):
             return batch
         rest = [message for message in batch.messages if not self._have(message)]
         return replace(batch, messages=rest)

@@ -31,7 +31,9 @@ _TRANSIENT_KEYS = (
     r"sinfer:alive:\{sinfer:due\}",  # of workers and beats, as above; expires
     r"sinfer:tasks:chaos(-twin)?",  # expires within seconds
     r"sinfer:refusals:chaos(-twin)?/.*",  # what the next answer of the model clears
-    r"sinfer:endpoint:\{.*\}:(breaker|clock|slots|ask:.*)",
+    r"sinfer:endpoint:\{.*\}:(breaker|clock|slots|waiting|learned|curve|ask:.*)",
+    r"sinfer:endpoints:chaos(-twin)?",
+    r"sinfer:read:chaos(-twin)?/.*",  # until the task is gone
     r"sinfer:\{.*\}:(meta|dead|ledger)",
     r"sinfer:\{.*\}:costly",  # expires within minutes
     r"sinfer:\{.*\}:away",  # which the next window puts right

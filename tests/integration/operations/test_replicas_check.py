@@ -32,13 +32,15 @@ async def test_replicas_in_step_and_those_that_are_not_are_told(store: Store) ->
         verdict, text = await told(redis.url, replicas=0)
         assert verdict == "warning"
         assert "a failover may take what they do not have yet" in text
+        primary = Store(redis.url)
+        await primary.redis.config_set("min-replicas-to-write", 1)
+        assert await told(redis.url, replicas=0) == (
+            "ok", "1 of 1 replicas are in step; writes need them",
+        )  # fmt: skip
+        await primary.aclose()
         redis.hold_back()
 
         async def is_behind() -> bool:
             return (await told(redis.url))[1].startswith("0 of 1 replicas are in step, and 1")
 
         await until(is_behind, every_s=0.2)
-    with ReplicatedRedis(None, **{"min-replicas-to-write": "1"}) as redis:
-        assert await told(redis.url, replicas=0) == (
-            "ok", "1 of 1 replicas are in step; writes need them",
-        )  # fmt: skip
