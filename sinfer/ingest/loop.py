@@ -26,7 +26,7 @@ from sinfer.products.task import InferTaskConfig
 from sinfer.source.attachment import Attachment
 from sinfer.source.batch import Batch
 from sinfer.source.source import Lost, Source
-from sinfer.store.durability_barrier import DurabilityBarrier
+from sinfer.store.durability import DurabilityBarrier
 from sinfer.store.partition.gone_messages import GoneMessages
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.types.message import Message
@@ -60,7 +60,8 @@ class IngestLoop:
     Attributes:
         has_stored: whether a batch was stored.
         in_hand: messages that were read and are not stored yet.
-        predecessors: what partitions that the task had before have read.
+        predecessors: what partitions that the task had before have read; None where that is
+            nothing.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class IngestLoop:
     ) -> None:
         self.has_stored = False
         self.in_hand: list[Message] = []
-        self.predecessors = Predecessors(writer.scope.partition, {})
+        self.predecessors: Predecessors | None = None
         self._ingestor = ingestor
         self._task = task
         self._writer = writer
@@ -139,7 +140,8 @@ class IngestLoop:
             batch = self._rest or await source.next(size, self._wait_s(windower))
             came = isinstance(batch, Batch)
             if isinstance(batch, Batch):
-                batch = self.predecessors.without_taken(batch)
+                if self.predecessors is not None:
+                    batch = self.predecessors.without_taken(batch)
                 await self._take(windower, source, batch)
             else:
                 if isinstance(batch, Lost):

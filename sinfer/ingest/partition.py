@@ -228,7 +228,7 @@ class PartitionIngest:
         consumers = ConsumerBoard(self._ingestor.store)
         settings = self._task.source
         others = await Predecessors.of(self._ingestor, self._connection, self.scope, settings)
-        self._loop.predecessors = others
+        self._loop.predecessors = others if others.marks else None
         reading = SourcePartition(
             settings,
             self.scope.partition,

@@ -13,7 +13,7 @@ from sinfer.ingest.dead_letter_retention import DeadLetterCare
 from sinfer.logging.troubles import PartitionTroubles
 from sinfer.source.checkpoint import Checkpoint
 from sinfer.source.source import Source
-from sinfer.store.durability_barrier import DurabilityBarrier
+from sinfer.store.durability import DurabilityBarrier
 from sinfer.store.partition.unfinished_windows import Unfinished
 from sinfer.store.partition.writer import PartitionWriter
 from sinfer.types.message import Message

@@ -144,21 +144,24 @@ class DurableSource(Source):
             batch, self._first = self._first, None
             return batch
         deadline = time.monotonic() + timeout_s
-        self._removals.begin()
+        if not self._removals.is_exact:
+            self._removals.begin()
         while True:
             left_s = deadline - time.monotonic()
             if self._backfill.ranges:
                 got = await self._fill(max_messages, left_s)
             else:
                 got = await self._take(max_messages, left_s)
-            if isinstance(got, Batch):
+            if isinstance(got, Batch) and self._removals.has_found:
                 await self._removals.judge(got, self._api)
             if got is not IDLE:
-                self._removals.end(self._pending)
+                if not self._removals.is_exact:
+                    self._removals.end(self._pending)
                 return got
             if time.monotonic() >= deadline or self._woken.is_set():
                 self._woken.clear()
-                self._removals.end(0)
+                if not self._removals.is_exact:
+                    self._removals.end(0)
                 return IDLE
 
     async def _take(self, max_messages: int, timeout_s: float) -> Batch | Idle | Lost:

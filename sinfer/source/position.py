@@ -89,17 +89,21 @@ class PositionSource(Source):
             batch, self._first = self._first, None
             return batch
         deadline = time.monotonic() + timeout_s
-        self._removals.begin()
+        if not self._removals.is_exact:
+            self._removals.begin()
         while True:
             got = await self._pull.next(max_messages, deadline - time.monotonic())
             if not isinstance(got, list):
-                self._removals.end(0)
+                if not self._removals.is_exact:
+                    self._removals.end(0)
                 return got
             batch = self._read(got)
             if batch.messages:
-                await self._removals.judge(batch, self._api)
-                self._state = batch.state
-                self._removals.end(batch.pending)
+                if self._removals.has_found:
+                    await self._removals.judge(batch, self._api)
+                    self._state = batch.state
+                if not self._removals.is_exact:
+                    self._removals.end(batch.pending)
                 return batch
 
     async def attach(self) -> None:

@@ -49,12 +49,13 @@ class Removals:
     Attributes:
         ranges: stream sequences that were gone, inclusive, the latest at the end.
         is_exact: whether all subjects of the stream are read, so that a gap in their sequences is a
-            message that is gone.
+            message that is gone. Else the reader tells when it begins and ends to wait.
+        has_found: whether there is anything for ``judge`` to look at.
     """
 
     def __init__(self, name: str, ranges: list[tuple[int, int]]) -> None:
         self.ranges = list(ranges)
-        self.is_exact = False
+        self.is_exact = self.has_found = False
         self._name = name
         self._count = 0
         self._told = Throttled(_log)
@@ -88,6 +89,7 @@ class Removals:
         if last < first or count <= 0:
             return
         self._count += count
+        self.has_found = True
         if self.ranges and self.ranges[-1][1] == first - 1:
             self.ranges = [*self.ranges[:-1], (self.ranges[-1][0], last)]
         else:
@@ -99,6 +101,7 @@ class Removals:
             self.note(first, last)
         elif last - first > self._widest[1] - self._widest[0]:
             self._widest = (first, last)
+            self.has_found = True
 
     def begin(self) -> None:
         """The reader is asked for messages."""
@@ -162,6 +165,7 @@ class Removals:
     def take(self) -> int:
         """How many were found since this was last asked for."""
         count, self._count = self._count, 0
+        self.has_found = False
         if count:
             about = "" if self.is_exact else "about "
             first, last = self.ranges[-1]

@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import hiredis
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.backoff import ConstantBackoff
 from redis.commands.core import AsyncScript
 
@@ -23,7 +26,6 @@ from sinfer.settings import settings, unread
 from sinfer.store.format import REFUSAL, refusal
 from sinfer.store.keys import CLOCK
 from sinfer.store.lua import SCRIPTS, Argument, script_texts
-from sinfer.store.quick_connection import QUICK
 from sinfer.store.redis_errors import code_of, outage_of
 from sinfer.store.sentinel import SentinelPool
 
@@ -68,6 +70,38 @@ def _refused(where: str, error: BaseException) -> StoreError:
 def _is_wrong_type(error: Exception) -> bool:
     """Whether a key holds something else than the command is for."""
     return "WRONGTYPE" in str(error) or "wrong kind of value" in str(error)
+
+
+class _PackedByHiredis:
+    """Has commands written by hiredis: redis-py reads answers with it, and leaves it at that where
+    it is asynchronous."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """A command as it is sent. One of several words begins with all of them in one text."""
+        first = args[0].encode() if isinstance(args[0], str) else args[0]
+        return [hiredis.pack_command((*first.split(), *args[1:]))]
+
+
+class _QuickConnection(_PackedByHiredis, Connection):
+    pass
+
+
+class _QuickTlsConnection(_PackedByHiredis, SSLConnection):
+    pass
+
+
+class _QuickSentinelConnection(_PackedByHiredis, SentinelManagedConnection):
+    pass
+
+
+class _QuickSentinelTlsConnection(_PackedByHiredis, SentinelManagedSSLConnection):
+    pass
+
+
+_QUICK: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    Connection: _QuickConnection,
+    SSLConnection: _QuickTlsConnection,
+}
 
 
 class Store:
@@ -119,12 +153,13 @@ class Store:
         if urlsplit(self._url).scheme in SCHEMES:
             asking = options | {"socket_timeout": SOCKET_TIMEOUT_S, "ssl": self._has_tls}
             url = SentinelUrl.parse(self._url)
-            return SentinelPool(url, options, asking, most=most, timeout_s=_WAIT_S)
+            kind = _QuickSentinelTlsConnection if url.has_tls else _QuickSentinelConnection
+            return SentinelPool(url, options, asking, kind=kind, most=most, timeout_s=_WAIT_S)
         pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
             self._url, max_connections=most, timeout=_WAIT_S, **options
         )
-        if pool.connection_class in QUICK:
-            pool.connection_class = QUICK[pool.connection_class]
+        if pool.connection_class in _QUICK:
+            pool.connection_class = _QUICK[pool.connection_class]
         return pool
 
     def another(self) -> Store:

@@ -1,22 +1,28 @@
-"""Whether Redis keeps what it was told: a power cut takes what is not on its disk yet, a failover
-what no replica has."""
+"""Acknowledging no message before Redis keeps it: a power cut takes what is not on its disk yet, a
+failover what no replica has, and an acknowledgement cannot be taken back.
+
+``Asking`` has the questions, ``Durability`` what is waited for, and ``DurabilityBarrier`` the
+acknowledgements of a partition that wait.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from sinfer.aio.batching import Batcher
-from sinfer.errors import UnavailableError
+from sinfer.aio.cancel import end
+from sinfer.errors import StaleTokenError, StoreError, UnavailableError
 from sinfer.logging.throttled import Throttled
-from sinfer.store.durability_questions import Asking
+from sinfer.store.keys import MARK
 from sinfer.store.redis_errors import outage_of
-from sinfer.store.replication import Replicas
+from sinfer.store.replication import Replicas, Replication
 
 if TYPE_CHECKING:
     from sinfer.store.connection import Store
@@ -36,6 +42,101 @@ _AGAIN_S = 60.0
 
 _LOOK_S = 1.0
 """How often Redis is asked for its replicas."""
+
+_AT_ONCE = 500
+"""Partitions that are asked about in one round trip."""
+
+_RETRY_S = 0.5
+"""How soon Redis is asked once more where it gave no answer."""
+
+_LAST_S = 2.0
+"""How long the end of a partition waits for that; what is left then comes again."""
+
+
+class Asking:
+    """One connection, and the questions. What Redis refuses is raised as ``ResponseError``.
+
+    Args:
+        connection: is not made again under way: a new one would know nothing of the mark.
+        store: the window store.
+    """
+
+    def __init__(self, connection: Any, store: Store) -> None:
+        self._connection = connection
+        self._store = store
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, store: Store) -> AsyncIterator[Asking]:
+        """A connection of the store, for as long as it is asked.
+
+        Raises:
+            UnavailableError: Redis cannot be reached, or does nothing at the moment.
+            StoreError: it refuses what it is asked.
+        """
+        async with store.errors():
+            pool = store.redis.connection_pool
+            connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+            try:
+                yield cls(connection, store)
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
+            finally:
+                await pool.release(connection)
+
+    async def write_mark(self) -> None:
+        """What is waited for on this connection is behind all that any connection wrote before."""
+        script = self._store.script("write_durability_mark")
+        try:
+            await self._ask("EVALSHA", script.sha, 1, MARK)
+        except NoScriptError:
+            await self._ask("SCRIPT LOAD", script.script)
+            await self._ask("EVALSHA", script.sha, 1, MARK)
+
+    async def replication(self) -> Replication:
+        """What there is of replicas."""
+        return Replication.of(await self._ask("INFO", "replication"))
+
+    async def on_disks(self, own: int, replicas: int, wait_ms: int) -> tuple[int, int]:
+        """How many servers have the mark on their disks: this one, 0 or 1, and replicas.
+
+        Args:
+            own, replicas: how many of each are waited for.
+            wait_ms: how long at most, milliseconds.
+        """
+        found = await self._ask("WAITAOF", own, replicas, wait_ms)
+        return int(found[0]), int(found[1])
+
+    async def replicated(self, replicas: int, wait_ms: int) -> int:
+        """How many replicas have the mark, in memory at least; arguments as above."""
+        return int(await self._ask("WAIT", replicas, wait_ms))
+
+    async def are_left(
+        self, waiting: Sequence[tuple[PartitionWriter, int]]
+    ) -> list[bool | Exception]:
+        """Whether partitions are as their writers left them, after so many commits."""
+        connection = self._connection
+        found: list[bool | Exception] = []
+        for first in range(0, len(waiting), _AT_ONCE):
+            some = waiting[first : first + _AT_ONCE]
+            asked = [("HMGET", writer.keys.meta, "token", "commits") for writer, _ in some]
+            await connection.send_packed_command(connection.pack_commands(asked))
+            for writer, commits in some:
+                try:
+                    token, stored = await connection.read_response()
+                except ResponseError as error:
+                    if outage_of(error) is not None:
+                        raise
+                    found.append(StoreError(f"{writer.scope}: {writer.keys.meta}: {error}"))
+                else:
+                    is_left = int(token or 0) == writer.token and int(stored or 0) >= commits
+                    found.append(is_left)
+        return found
+
+    async def _ask(self, *command: Any) -> Any:
+        await self._connection.send_command(*command)
+        return await self._connection.read_response()
 
 
 class Durability:
@@ -301,3 +402,76 @@ class Durability:
     def _tell(self, text: str) -> None:
         self._waits_for = text
         self._trouble.tell(text)
+
+
+class DurabilityBarrier:
+    """Holds acknowledgements of a partition back until what they stand for is kept.
+
+    They pass in their order. Reading and storing go on meanwhile.
+
+    Args:
+        durability: asks Redis.
+        writer: writes the partition.
+        lost: is told when nothing is acknowledged any more, as when the store has less than was
+            stored.
+    """
+
+    def __init__(
+        self,
+        durability: Durability,
+        writer: PartitionWriter,
+        lost: Callable[[BaseException], None],
+    ) -> None:
+        self._durability = durability
+        self._writer = writer
+        self._lost = lost
+        self._waiting: list[Callable[[], Awaitable[None]]] = []
+        self._stored = 0
+        self._opening: asyncio.Task[None] | None = None
+
+    async def pass_on(self, acknowledge: Callable[[], Awaitable[None]]) -> None:
+        """Acknowledge when all that the writer has stored so far is kept.
+
+        At once, where Redis does not tell and nothing else waits.
+        """
+        if self._opening is not None and self._opening.done():
+            self._opening = None
+        if not self._durability.confirms and self._opening is None:
+            await acknowledge()
+            return
+        self._waiting.append(acknowledge)
+        self._stored = self._writer.commits
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+            self._opening.add_done_callback(self._opened)
+
+    def _opened(self, opening: asyncio.Task[None]) -> None:
+        if not opening.cancelled() and (error := opening.exception()) is not None:
+            self._lost(error)
+
+    async def _open(self) -> None:
+        while self._waiting:
+            passing, stored = len(self._waiting), self._stored
+            try:
+                is_kept = await self._durability.has(self._writer, stored)
+            except UnavailableError as error:
+                _log.debug("%s: not acknowledged yet: %s", self._writer.scope, error)
+                await asyncio.sleep(_RETRY_S)
+                continue
+            if not is_kept:
+                self._waiting.clear()
+                raise StaleTokenError(
+                    f"{self._writer.scope}: Redis has less than was stored, as after a power cut or"
+                    " a failover, or another ingestor writes by now; nothing of it is acknowledged"
+                )
+            for acknowledge in self._waiting[:passing]:
+                await acknowledge()
+            del self._waiting[:passing]
+
+    async def aclose(self) -> None:
+        """Wait a moment for what is on its way, and drop the rest."""
+        if self._opening is not None:
+            done, _ = await asyncio.wait({self._opening}, timeout=_LAST_S)
+            await end(self._opening)
+            if not done:
+                _log.info("%s: some messages come again", self._writer.scope)

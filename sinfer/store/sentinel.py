@@ -13,23 +13,13 @@ from redis.asyncio.sentinel import (
     Sentinel,
     SentinelConnectionPool,
     SentinelManagedConnection,
-    SentinelManagedSSLConnection,
 )
 from redis.exceptions import RedisError
 
 from sinfer.config.sentinel_url import SentinelUrl
-from sinfer.store.quick_connection import PackedByHiredis
 
 _LOOK_S = 0.5
 """How often the Sentinels are asked, while connections are taken."""
-
-
-class _QuickSentinelConnection(PackedByHiredis, SentinelManagedConnection):
-    pass
-
-
-class _QuickSentinelTlsConnection(PackedByHiredis, SentinelManagedSSLConnection):
-    pass
 
 
 class SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
@@ -44,6 +34,7 @@ class SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
         url: tells of the Sentinels.
         options: of the connections, those for TLS included.
         sentinel_options: of connections to the Sentinels, likewise.
+        kind: of the connections.
         most, timeout_s: connections at most, and how long to wait for one.
     """
 
@@ -53,6 +44,7 @@ class SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
         options: dict[str, Any],
         sentinel_options: dict[str, Any],
         *,
+        kind: type[SentinelManagedConnection],
         most: int,
         timeout_s: float,
     ) -> None:
@@ -64,7 +56,6 @@ class SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
                 **sentinel_options,
             },
         )
-        kind = _QuickSentinelTlsConnection if url.has_tls else _QuickSentinelConnection
         super().__init__(  # type: ignore[no-untyped-call]
             url.name,
             sentinels,
