@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
+from msgspec import structs
 from nats.aio.client import Client
 
 from sinfer.aio.wait import wait_for_event
@@ -21,7 +22,7 @@ from sinfer.ingest.ingestor import Ingestor
 from sinfer.nats.jetstream_api import JetStreamApi
 from sinfer.nats.subjects import covers, overlap
 from sinfer.source.batch import Batch
-from sinfer.source.checkpoint import Checkpoint
+from sinfer.source.checkpoint import Checkpoint, pack_checkpoint
 from sinfer.source.config import JetStreamSource
 from sinfer.store.boards.read_marks import Marks, ReadMarks
 from sinfer.store.partition.snapshot import snapshot
@@ -111,6 +112,29 @@ class Predecessors:
             and covers(subject, message.subject)
             for subject, mark in self.marks.items()
         )
+
+
+def joined(earlier: bytes | None, checkpoint: bytes) -> bytes:
+    """A mark of all that a partition has read, before it was given up the last time as well: a new
+    start of it does not know of that.
+
+    Args:
+        earlier: its mark as it is; None where it has none.
+        checkpoint: how far it was read this time.
+    """
+    one = Checkpoint.decode(checkpoint)
+    other = one if earlier is None else Checkpoint.decode(earlier)
+    if other.stream_created != one.stream_created:
+        return checkpoint
+    position, ahead = max(one.position, other.position), list[tuple[int, int]]()
+    for first, last in sorted([*one.ahead, *other.ahead]):
+        if first <= position + 1:
+            position = max(position, last)
+        elif ahead and first <= ahead[-1][1] + 1:
+            ahead[-1] = (ahead[-1][0], max(ahead[-1][1], last))
+        else:
+            ahead.append((first, last))
+    return pack_checkpoint(structs.replace(one, position=position, ahead=ahead))
 
 
 async def wait_for_predecessors(

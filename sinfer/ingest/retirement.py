@@ -12,6 +12,7 @@ from sinfer.ingest.closing import close_all, planner_of
 from sinfer.ingest.handover import stored_spec
 from sinfer.ingest.ingestor import Ingestor
 from sinfer.ingest.leases import LEASE_MS
+from sinfer.ingest.predecessors import joined
 from sinfer.products.revisions import Revision
 from sinfer.store.boards.consumers import ConsumerBoard
 from sinfer.store.boards.read_marks import ReadMarks
@@ -123,7 +124,10 @@ class Retirement:
         """Close what is open; none of the partition's windows waits for others any more."""
         state = await self.writer.load()
         if self._has_task:
-            await self._marks.give_up(self.scope.partition, state.source)
+            subject, mark = self.scope.partition, state.source
+            if mark:
+                mark = joined((await self._marks.see()).read.get(subject), mark)
+            await self._marks.give_up(subject, mark)
         else:
             await self._marks.forget()
         if not state.config:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sinfer.ingest.predecessors import Predecessors
+from sinfer.ingest.predecessors import Predecessors, joined
 from sinfer.source.batch import Batch
-from sinfer.source.checkpoint import Checkpoint
+from sinfer.source.checkpoint import Checkpoint, pack_checkpoint
 from sinfer.source.config import JetStreamSource
 from sinfer.types.message import Message
 
@@ -45,3 +45,13 @@ def test_a_partition_begins_where_others_ended(
     read = {name: Checkpoint("made", position) for name, position in marks.items()}
     source = JetStreamSource.model_validate({"stream": "S", "deliver": deliver})
     assert Predecessors(subject, read).begins_behind(source) == behind
+
+
+def test_a_mark_keeps_what_was_read_at_an_earlier_start() -> None:
+    earlier = Checkpoint("made", 50, [(60, 70)])
+    now = Checkpoint("made", 3, [(40, 55), (58, 59), (80, 81)])
+    found = Checkpoint.decode(joined(pack_checkpoint(earlier), pack_checkpoint(now)))
+    assert (found.position, found.ahead) == (55, [(58, 70), (80, 81)])
+    other = Checkpoint("made again", 2)
+    assert Checkpoint.decode(joined(pack_checkpoint(earlier), pack_checkpoint(other))) == other
+    assert joined(None, pack_checkpoint(now)) == pack_checkpoint(now)
