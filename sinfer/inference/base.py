@@ -13,8 +13,8 @@ from sinfer.config.plugins import Plugin
 from sinfer.config.units import Duration, unit
 from sinfer.types.check import Checked
 
-MostCalls = Annotated[int, Field(ge=1, le=1000)]
-"""So many calls at once."""
+MaxConcurrency = Annotated[int, Field(ge=1, le=1000)] | Literal["auto"]
+"""So many calls at once, or as many as the model bears."""
 
 _MOST_LEARNED = 128
 """Calls of one task that one worker process makes at once, where it is learned how many."""
@@ -34,9 +34,7 @@ class InferenceConfig(ConfigModel):
         default="5ms", validate_default=True, ge=timedelta(0), le=timedelta(seconds=10)
     )
     """Longest wait of a window for others that share its call; alone, it waits for nobody."""
-    max_concurrency: MostCalls | Literal["auto"] = Field(
-        default=64, json_schema_extra=unit("calls")
-    )
+    max_concurrency: MaxConcurrency = Field(default=64, json_schema_extra=unit("calls"))
     """Calls of one task under way at once in one worker process; ``auto``: as many as the model
     bears, which all worker processes learn together."""
     endpoint_concurrency: int | None = Field(default=None, ge=1, json_schema_extra=unit("calls"))

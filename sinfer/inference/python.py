@@ -21,7 +21,7 @@ from sinfer.errors import (
     InferenceUnavailableError,
 )
 from sinfer.hooks.call import Hook
-from sinfer.inference.base import InferenceClient, InferenceConfig, MostCalls
+from sinfer.inference.base import InferenceClient, InferenceConfig, MaxConcurrency
 
 
 def name_of(call: str | Callable[..., Any]) -> str:
@@ -40,7 +40,7 @@ class PythonConfig(InferenceConfig):
         PlainSerializer(name_of, return_type=str, when_used="json"),
     ]
     """``"package.module:function"``, or the callable itself where the task is made in code."""
-    max_concurrency: MostCalls | Literal["auto"] = Field(default=8, json_schema_extra=unit("calls"))
+    max_concurrency: MaxConcurrency = Field(default=8, json_schema_extra=unit("calls"))
     """Calls of one task under way at once in one worker process, each in a thread of its own."""
 
     @field_validator("call")

@@ -145,6 +145,6 @@ class EndpointState:
         self, place: Place, ended: list[Argument], wanted: list[Argument]
     ) -> tuple[bool, int]:
         keys = [self._keys.clock, self._keys.slots, self._keys.waiting, self._keys.learned]
-        args: list[Argument] = [place.task, place.most or 0, int(place.learns), self._call_ms]
+        args: list[Argument] = [place.most or 0, int(place.learns), self._call_ms]
         taken, limit = await self._store.run("move_endpoint_slots", keys, [*args, *ended, *wanted])
         return bool(taken), int(limit)

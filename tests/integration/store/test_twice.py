@@ -208,9 +208,9 @@ async def beat_and_endpoints(store: TwiceStore, unique: str) -> None:
     assert (await board.note("model", "w", items=3, alike="400")).windows == 1
     slots = [keys.clock, keys.slots, keys.waiting, keys.learned]
     for name, taken in (("me", 1), ("you", 0)):
-        words: list[Argument] = ["p/t", 1, 0, 500, "", 0, "", 1, f"{name} p/t", 0, 500, ""]
+        words: list[Argument] = [1, 0, 500, "", 0, "", 1, f"{name} p/t", 0, 500, ""]
         assert await store.run("move_endpoint_slots", slots, words) == [taken, 1]
-    words = ["p/t", 1, 0, 500, "me p/t", 5, "ok", 1, "", 0, 0, ""]
+    words = [1, 0, 500, "me p/t", 5, "ok", 1, "", 0, 0, ""]
     assert await store.run("move_endpoint_slots", slots, words) == [0, 1]
     assert await store.redis.zrange(keys.slots, 0, -1) == [b"you p/t"]
     looked = [f"{unique}:{name}" for name in ("meta", "open", "closed", "unfinished", "dead")]

@@ -14,19 +14,18 @@
 --                   'name product/task', or of earlier versions a name
 --       3  waiting  hash: holder, 'due until most learns lease_ms channel'
 --       4  learned  hash: limit, and what is known of the calls since it was last changed
--- ARGV  1  task      product/task
---       2  most      places in all at most; 0: any number
---       3  learns    1: as many as the model bears
---       4  lease_ms  how long a place is held
---       5  ended     holder whose call has ended; empty: none
---       6  took_ms   how long that took
---       7  fate      of it: ok, busy (refused for that, or no answer in time), or empty: nothing is
+-- ARGV  1  most      places in all at most; 0: any number
+--       2  learns    1: as many as the model bears
+--       3  lease_ms  how long a place is held
+--       4  ended     holder whose call has ended; empty: none
+--       5  took_ms   how long that took
+--       6  fate      of it: ok, busy (refused for that, or no answer in time), or empty: nothing is
 --                    told by it
---       8  items     that it asked about
---       9  wanted    holder that wants a place; empty: none
---       10 due_ms    from now on, when its results are due
---       11 wait_ms   how long it waits before it asks again
---       12 channel   that it listens on; empty: it asks again
+--       7  items     that it asked about
+--       8  wanted    holder that wants a place; empty: none
+--       9  due_ms    from now on, when its results are due
+--       10 wait_ms   how long it waits before it asks again
+--       11 channel   that it listens on; empty: it asks again
 -- Returns {1 when the place that is wanted is taken, limit}; the limit is 0 where there is none.
 local FIRST, HIGHEST = 4, 1000 -- limits that are learned
 local ENOUGH = 10 -- calls by which a limit is judged
@@ -34,17 +33,20 @@ local SLOW = 1.5 -- calls that take so many times as long as with few of them ar
 local PROBE = 64 -- every so many changes a quarter of the limit is enough, to see how long calls take
 local now = endpoint_time(KEYS[1])
 
-local function learned_limit()
-  local kept = redis.call('HMGET', KEYS[4], 'limit', 'probes')
-  local limit = tonumber(kept[1] or '') or FIRST
-  return math.max(1, math.floor((kept[2] or '0') ~= '0' and limit / 4 or limit))
+-- How many places there are by what is known; while it is tried how quick calls can be, a quarter.
+local function granted(limit, probes)
+  limit = tonumber(limit or FIRST)
+  return math.max(1, math.floor((probes or '0') ~= '0' and limit / 4 or limit))
 end
 
 local learned = nil
 local function limit_of(most, learns)
   local limit = most > 0 and most or math.huge
   if learns == '1' then
-    learned = learned or learned_limit()
+    if not learned then
+      local kept = redis.call('HMGET', KEYS[4], 'limit', 'probes')
+      learned = granted(kept[1] or nil, kept[2] or nil)
+    end
     limit = math.min(limit, learned)
   end
   return limit
@@ -85,9 +87,10 @@ local function learn(in_use, took_ms, fate, items)
   for i = 1, #words, 2 do
     kept[words[i]] = words[i + 1]
   end
+  local places = granted(kept.limit, kept.probes)
   local limit, since = tonumber(kept.limit or FIRST), tonumber(kept.since or now)
   local calls = tonumber(kept.calls or 0) + 1
-  local full = tonumber(kept.full or 0) + (in_use >= learned_limit() and 1 or 0)
+  local full = tonumber(kept.full or 0) + (in_use >= places and 1 or 0)
   local changed = {limit = limit, since = whole(since), calls = calls, full = full}
   if fate == 'ok' then
     local class = class_of(items)
@@ -118,7 +121,7 @@ local function learn(in_use, took_ms, fate, items)
     local changes = tonumber(kept.changes or 0) + 1
     if part == 0 then
       part = changes % PROBE == 0 and 2 or 0
-    elseif part == 1 or in_use <= learned_limit() then
+    elseif part == 1 or in_use <= places then
       part = part - 1
     end
     changed.changes, changed.probes = changes % PROBE, part
@@ -205,7 +208,7 @@ local function give_places()
     local one = table.remove(waiting, place)
     redis.call('HDEL', KEYS[3], one.holder)
     local is_there = true
-    if one.holder ~= ARGV[9] and one.channel ~= '' then
+    if one.holder ~= ARGV[8] and one.channel ~= '' then
       local heard = redis.pcall('PUBLISH', one.channel, 'place ' .. one.holder)
       is_there = type(heard) ~= 'number' or heard > 0
     end
@@ -218,33 +221,33 @@ local function give_places()
 end
 
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-if ARGV[5] ~= '' then
+if ARGV[4] ~= '' then
   local in_use = redis.call('ZCARD', KEYS[2])
-  redis.call('HDEL', KEYS[3], ARGV[5])
-  if redis.call('ZREM', KEYS[2], ARGV[5]) == 1 and ARGV[3] == '1' and ARGV[7] ~= '' then
-    learn(in_use, tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8]))
+  redis.call('HDEL', KEYS[3], ARGV[4])
+  if redis.call('ZREM', KEYS[2], ARGV[4]) == 1 and ARGV[2] == '1' and ARGV[6] ~= '' then
+    learn(in_use, tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]))
   end
 end
 local is_taken = 0
-if ARGV[9] ~= '' and redis.call('ZSCORE', KEYS[2], ARGV[9]) then
-  hold(ARGV[9], tonumber(ARGV[4]))
+if ARGV[8] ~= '' and redis.call('ZSCORE', KEYS[2], ARGV[8]) then
+  hold(ARGV[8], tonumber(ARGV[3]))
   is_taken = 1
-elseif ARGV[9] ~= '' then
-  local most, is_alone = tonumber(ARGV[2]), redis.call('EXISTS', KEYS[3]) == 0
-  if is_alone and redis.call('ZCARD', KEYS[2]) < limit_of(most, ARGV[3]) then
-    hold(ARGV[9], tonumber(ARGV[4]))
+elseif ARGV[8] ~= '' then
+  local most, is_alone = tonumber(ARGV[1]), redis.call('EXISTS', KEYS[3]) == 0
+  if is_alone and redis.call('ZCARD', KEYS[2]) < limit_of(most, ARGV[2]) then
+    hold(ARGV[8], tonumber(ARGV[3]))
     is_taken = 1
   else
-    local wait = {whole(now + ARGV[10]), whole(now + ARGV[11]), ARGV[2], ARGV[3], ARGV[4], ARGV[12]}
-    redis.call('HSET', KEYS[3], ARGV[9], table.concat(wait, ' '))
+    local wait = {whole(now + ARGV[9]), whole(now + ARGV[10]), ARGV[1], ARGV[2], ARGV[3], ARGV[11]}
+    redis.call('HSET', KEYS[3], ARGV[8], table.concat(wait, ' '))
     redis.call('PEXPIRE', KEYS[3], 60000)
   end
 end
 if redis.call('EXISTS', KEYS[3]) == 1 then
   give_places()
-  if ARGV[9] ~= '' and is_taken == 0 and redis.call('ZSCORE', KEYS[2], ARGV[9]) then
+  if ARGV[8] ~= '' and is_taken == 0 and redis.call('ZSCORE', KEYS[2], ARGV[8]) then
     is_taken = 1
   end
 end
-local limit = limit_of(tonumber(ARGV[2]), ARGV[3])
+local limit = limit_of(tonumber(ARGV[1]), ARGV[2])
 return {is_taken, limit == math.huge and 0 or limit}
