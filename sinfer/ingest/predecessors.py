@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 from msgspec import structs
@@ -24,15 +25,15 @@ from sinfer.nats.subjects import covers, overlap
 from sinfer.source.batch import Batch
 from sinfer.source.checkpoint import Checkpoint, pack_checkpoint
 from sinfer.source.config import JetStreamSource
+from sinfer.source.ranges import RangeSet
 from sinfer.store.boards.read_marks import Marks, ReadMarks
 from sinfer.store.partition.snapshot import snapshot
-from sinfer.types.message import Message
 from sinfer.windows.ids import Scope
 
 _POLL_S = 0.25
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Predecessors:
     """What others have read of a partition's subject.
 
@@ -91,27 +92,28 @@ class Predecessors:
 
     def without_taken(self, batch: Batch) -> Batch:
         """A batch without what others have."""
-        if not self.marks:
-            return batch
-        last = self._last
+        taken = self._taken
+        last = max((ranges.maximum or 0 for ranges in taken.values()), default=0)
         if all(message.stream_seq > last for message in batch.messages):
             return batch
-        rest = [message for message in batch.messages if not self._have(message)]
+        rest = [
+            message
+            for message in batch.messages
+            if not any(
+                message.stream_seq in ranges and covers(subject, message.subject)
+                for subject, ranges in taken.items()
+            )
+        ]
         return replace(batch, messages=rest)
 
-    @property
-    def _last(self) -> int:
-        return max(
-            last for m in self.marks.values() for last in (m.position, *(e for _, e in m.ahead))
-        )
+    @cached_property
+    def _taken(self) -> dict[str, RangeSet]:
+        """The stream sequences up to which, and in which, each of them has all of its subject."""
+        return {subject: _read(mark) for subject, mark in self.marks.items()}
 
-    def _have(self, message: Message) -> bool:
-        seq = message.stream_seq
-        return any(
-            (seq <= mark.position or any(first <= seq <= last for first, last in mark.ahead))
-            and covers(subject, message.subject)
-            for subject, mark in self.marks.items()
-        )
+
+def _read(*checkpoints: Checkpoint) -> RangeSet:
+    return RangeSet(part for one in checkpoints for part in ((1, one.position), *one.ahead))
 
 
 def joined(earlier: bytes | None, checkpoint: bytes) -> bytes:
@@ -126,15 +128,10 @@ def joined(earlier: bytes | None, checkpoint: bytes) -> bytes:
     other = one if earlier is None else Checkpoint.decode(earlier)
     if other.stream_created != one.stream_created:
         return checkpoint
-    position, ahead = max(one.position, other.position), list[tuple[int, int]]()
-    for first, last in sorted([*one.ahead, *other.ahead]):
-        if first <= position + 1:
-            position = max(position, last)
-        elif ahead and first <= ahead[-1][1] + 1:
-            ahead[-1] = (ahead[-1][0], max(ahead[-1][1], last))
-        else:
-            ahead.append((first, last))
-    return pack_checkpoint(structs.replace(one, position=position, ahead=ahead))
+    position, *ahead = _read(one, other) or [(1, 0)]
+    if position[0] > 1:
+        position, ahead = (1, 0), [position, *ahead]
+    return pack_checkpoint(structs.replace(one, position=position[1], ahead=ahead))
 
 
 async def wait_for_predecessors(
